@@ -1,0 +1,69 @@
+"""Encoders for sound, images and video with linear cost, by multi-scale neighborhood attention."""
+
+from eyetoy.classifier import Classifier
+from eyetoy.encoder import Encoder, Encoder1D, Encoder2D, Encoder3D, EncoderOutput
+from eyetoy.global_attention import (
+    GlobalAttentionStack,
+    GlobalAttentionTransformer,
+    create_attention_mask,
+    global_attention,
+)
+from eyetoy.msnat import (
+    MSNATTransformer,
+    MSNATTransformer1D,
+    MSNATTransformer2D,
+    MSNATTransformer3D,
+    MultiScaleMultiHeadNA,
+    SharedScaleNA,
+    TransformerStack,
+)
+from eyetoy.neighborhood import na1d, na2d, na3d, neighborhood_attention
+from eyetoy.params import (
+    AttentionParams,
+    ConvParams,
+    EncoderParams,
+    GlobalAttentionParams,
+    HeadParams,
+    TransformerParams,
+)
+from eyetoy.positional import PositionalEmbedding1D, PositionalEmbedding2D, PositionalEmbedding3D
+from eyetoy.zoo import create_encoder, create_model, encoder_params, list_models
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionParams",
+    "Classifier",
+    "ConvParams",
+    "Encoder",
+    "Encoder1D",
+    "Encoder2D",
+    "Encoder3D",
+    "EncoderOutput",
+    "EncoderParams",
+    "GlobalAttentionParams",
+    "GlobalAttentionStack",
+    "GlobalAttentionTransformer",
+    "HeadParams",
+    "MSNATTransformer",
+    "MSNATTransformer1D",
+    "MSNATTransformer2D",
+    "MSNATTransformer3D",
+    "MultiScaleMultiHeadNA",
+    "PositionalEmbedding1D",
+    "PositionalEmbedding2D",
+    "PositionalEmbedding3D",
+    "SharedScaleNA",
+    "TransformerParams",
+    "TransformerStack",
+    "create_attention_mask",
+    "create_encoder",
+    "create_model",
+    "encoder_params",
+    "global_attention",
+    "list_models",
+    "na1d",
+    "na2d",
+    "na3d",
+    "neighborhood_attention",
+]

@@ -1,0 +1,86 @@
+"""Channels-last convolution and interpolation in any number of dimensions: the steps between two scales."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eyetoy.params import ConvParams
+from eyetoy.sizes import ceil_div, per_axis, volume
+
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class StridedConv(nn.Module):
+    """A strided convolution `[batch, *grid, in] -> [batch, *ceil(grid / stride), out]`, channels last.
+
+    A grid that the stride does not divide is padded with zeros, so any size works. Where the kernel equals the
+    stride, tokens do not overlap, and the convolution is a reshape and one matrix product.
+    """
+
+    def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, params: ConvParams) -> None:
+        super().__init__()
+        self.kernel_size = per_axis(params.kernel_size, num_spatial_dims, "kernel_size")
+        self.stride = per_axis(params.stride, num_spatial_dims, "stride")
+        # Channels innermost: what a channels-last convolution and a matrix product both read in order.
+        self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel_size, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        bound = 1 / math.sqrt(volume(self.kernel_size) * in_channels)
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `[batch, *grid, in]`."""
+        x = self._pad(x)
+        if self.kernel_size == self.stride:
+            return F.linear(self._patches(x), self.weight.flatten(1), self.bias)
+        convolve = _CONVOLUTIONS[len(self.stride)]
+        y = convolve(x.movedim(-1, 1), self.weight.movedim(-1, 1), self.bias, stride=self.stride)
+        return y.movedim(1, -1).contiguous()
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """Cut into patches; in 2-D: [B, Y, X, C] -> [B, Y/sy, sy, X/sx, sx, C] -> [B, Y/sy, X/sx, sy sx C]."""
+        dim = len(self.stride)
+        for axis in reversed(range(dim)):
+            x = torch.unflatten(x, axis + 1, (-1, self.stride[axis]))
+        tokens, places = range(1, 1 + 2 * dim, 2), range(2, 2 + 2 * dim, 2)
+        return x.permute(0, *tokens, *places, 1 + 2 * dim).flatten(1 + dim)
+
+    def _pad(self, x: Tensor) -> Tensor:
+        grid = x.shape[1:-1]
+        paddings = [_padding(n, k, s) for n, k, s in zip(grid, self.kernel_size, self.stride, strict=True)]
+        if not any(before or after for before, after in paddings):
+            return x
+        return F.pad(x, (0, 0, *(amount for padding in reversed(paddings) for amount in padding)))
+
+    def extra_repr(self) -> str:
+        """Sizes for `print(model)`."""
+        out_channels, in_channels = self.weight.shape[0], self.weight.shape[-1]
+        return f"{in_channels}, {out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+
+
+def _padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Return the zeros before and after an axis so that it yields `ceil(length / stride)` tokens."""
+    before = (kernel_size - stride) // 2
+    return before, (ceil_div(length, stride) - 1) * stride + kernel_size - length - before
+
+
+def upsample(x: Tensor, stride: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+    """Bring coarse tokens back to the grid that a `StridedConv` of this stride took them from.
+
+    Args:
+        x: `[batch, *ceil(grid / stride), channels]`.
+        stride: the stride per axis.
+        grid: the grid to return to; what the stride padded is cropped.
+
+    Returns:
+        `[batch, *grid, channels]`, interpolated linearly between the centers of the coarse tokens.
+    """
+    if all(s == 1 for s in stride):
+        return x
+    padded = tuple(n * s for n, s in zip(x.shape[1:-1], stride, strict=True))
+    fine = F.interpolate(x.movedim(-1, 1), size=padded, mode=_INTERPOLATIONS[len(grid)], align_corners=False)
+    return fine.movedim(1, -1)[(slice(None), *(slice(n) for n in grid))]

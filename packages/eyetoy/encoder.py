@@ -1,0 +1,129 @@
+"""The encoder: stem, positions, MSNAT blocks, global stack (proposal, section 4.3)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from eyetoy.conv import StridedConv
+from eyetoy.global_attention import GlobalAttentionStack
+from eyetoy.msnat import TransformerStack
+from eyetoy.params import EncoderParams, as_encoder_params
+from eyetoy.positional import PositionalEmbedding
+
+
+class EncoderOutput(NamedTuple):
+    """What an encoder returns."""
+
+    features: Tensor
+    """Spatial features, `[batch, channels, *grid]`."""
+    context: Tensor
+    """One vector for the whole input, `[batch, channels]`."""
+
+
+class InitialProjection(nn.Module):
+    """The stem: strided convolutions, each normalised, doubling the width up to the last.
+
+    Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid / strides), stem_channels]`.
+    """
+
+    def __init__(self, params: EncoderParams) -> None:
+        super().__init__()
+        last = len(params.initial_proj) - 1
+        widths = [max(params.stem_channels >> (last - i), 1) for i in range(last + 1)]
+        sources = [params.in_channels, *widths]
+        self.convs = nn.ModuleList(
+            StridedConv(params.num_spatial_dims, source, width, conv)
+            for source, width, conv in zip(sources, widths, params.initial_proj, strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project the input."""
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = norm(conv(F.gelu(x) if i else x))
+        return x
+
+
+class Encoder(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0"):
+    """An encoder for inputs `[batch, in_channels, *grid]` of any size, in `params.num_spatial_dims` dimensions.
+
+    `Encoder1D`, `Encoder2D` and `Encoder3D` fix the number of dimensions. `save_pretrained(folder)` and
+    `from_pretrained(folder or hub name)` write and read safetensors and a JSON config; `params` may be a dict from such
+    a config.
+    """
+
+    def __init__(self, params: EncoderParams | dict[str, Any]) -> None:
+        super().__init__()
+        self.params = params = as_encoder_params(params)
+        dim, width = params.num_spatial_dims, params.out_channels
+        self.initial_proj = InitialProjection(params)
+        self.positional_embedding = (
+            PositionalEmbedding(dim, params.stem_channels) if params.positional_embedding else nn.Identity()
+        )
+        self.transformer = TransformerStack(dim, params.stem_channels, params.transformer)
+        self.norm = nn.LayerNorm(width)
+        self.global_attention = (
+            GlobalAttentionStack(width, params.global_attention) if params.global_attention else None
+        )
+
+    def forward(self, x: Tensor) -> EncoderOutput:
+        """Encode `[batch, in_channels, *grid]`.
+
+        Raises:
+            ValueError: `x` has the wrong number of axes or channels, or an axis of length 0.
+        """
+        self._check(x)
+        x = self.initial_proj(x.movedim(1, -1))
+        x = self.norm(self.transformer(self.positional_embedding(x)))
+        if self.global_attention is None:
+            context = x.flatten(1, -2).mean(1)
+        else:
+            x, context = self.global_attention(x)
+        return EncoderOutput(x.movedim(-1, 1), context)
+
+    def _check(self, x: Tensor) -> None:
+        params = self.params
+        if x.ndim != params.num_spatial_dims + 2 or x.shape[1] != params.in_channels or 0 in x.shape[2:]:
+            grid = ["length", "height, width", "time, height, width"][params.num_spatial_dims - 1]
+            raise ValueError(
+                f"{type(self).__name__} takes [batch, {params.in_channels} channels, {grid}], every size at least 1; "
+                f"got shape {tuple(x.shape)}"
+            )
+
+
+class _FixedRankEncoder(Encoder):
+    num_spatial_dims: int
+
+    def __init__(self, params: EncoderParams | dict[str, Any]) -> None:
+        params = as_encoder_params(params)
+        if params.num_spatial_dims != self.num_spatial_dims:
+            raise ValueError(
+                f"{type(self).__name__} needs params with num_spatial_dims={self.num_spatial_dims}; "
+                f"got num_spatial_dims={params.num_spatial_dims}"
+            )
+        super().__init__(params)
+
+
+class Encoder1D(_FixedRankEncoder):
+    """Sound and other sequences: `[batch, channels, length]`."""
+
+    num_spatial_dims = 1
+
+
+class Encoder2D(_FixedRankEncoder):
+    """Images: `[batch, channels, height, width]`."""
+
+    num_spatial_dims = 2
+
+
+class Encoder3D(_FixedRankEncoder):
+    """Video: `[batch, channels, time, height, width]`."""
+
+    num_spatial_dims = 3
+
+
+ENCODERS: dict[int, type[_FixedRankEncoder]] = {1: Encoder1D, 2: Encoder2D, 3: Encoder3D}

@@ -1,0 +1,141 @@
+"""Long range at linear cost: register and context tokens that see everything (proposal, section 4.2).
+
+A global token (register or context) attends to every token. A spatial token attends to itself and to the global
+tokens, never to another spatial token. With G global and N spatial tokens that is O(N * G), and exact: global rows
+are one plain attention, and a spatial row is a softmax over G + 1 logits.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from eyetoy.layers import FeedForward, ResidualBranch
+from eyetoy.params import GlobalAttentionParams
+from eyetoy.sizes import check_divisible
+
+
+def create_attention_mask(num_global_tokens: int, num_spatial_tokens: int, *, device: str = "cpu") -> BlockMask:
+    """Return the pattern as a mask for `flex_attention`; global tokens come first.
+
+    Its `mask_mod(batch, head, query, key)` says whether a query sees a key.
+    """
+
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query < num_global_tokens) | (key < num_global_tokens) | (query == key)
+
+    tokens = num_global_tokens + num_spatial_tokens
+    return create_block_mask(sees, None, None, tokens, tokens, device=device)
+
+
+def global_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    num_global_tokens: int,
+    backend: Literal["exact", "flex"] = "exact",
+) -> Tensor:
+    """Attend between global tokens and all others.
+
+    Args:
+        query: `[batch, heads, tokens, head_dim]`, the global tokens first.
+        key: the shape of `query`.
+        value: the shape of `query`.
+        num_global_tokens: how many of the tokens are global, at least 1.
+        backend: "exact" is the linear-cost decomposition. "flex" is PyTorch's FlexAttention under
+            `create_attention_mask`; it works in whole blocks of 128 tokens and cannot train on a CPU.
+
+    Returns:
+        The shape of `query`.
+
+    Raises:
+        ValueError: `num_global_tokens` or `backend` is out of range.
+    """
+    tokens = query.shape[2]
+    if not 1 <= num_global_tokens <= tokens:
+        raise ValueError(f"num_global_tokens must be from 1 to the number of tokens, {tokens}; got {num_global_tokens}")
+    if backend == "flex":
+        mask = create_attention_mask(num_global_tokens, tokens - num_global_tokens, device=str(query.device))
+        out: Tensor = flex_attention(query, key, value, block_mask=mask)
+        return out
+    if backend != "exact":
+        raise ValueError(f"backend must be 'exact' or 'flex'; got {backend!r}")
+    seen_by_all = F.scaled_dot_product_attention(query[:, :, :num_global_tokens], key, value)
+    return torch.cat([seen_by_all, _spatial_rows(query, key, value, num_global_tokens)], dim=2)
+
+
+def _spatial_rows(query: Tensor, key: Tensor, value: Tensor, num_global: int) -> Tensor:
+    """Return what spatial tokens get: a softmax over the global keys and their own one."""
+    q, own_key, own_value = (x[:, :, num_global:] for x in (query, key, value))  # [batch, heads, spatial, head_dim]
+    shared = q @ key[:, :, :num_global].transpose(-2, -1)  # [batch, heads, spatial, global]
+    own = (q * own_key).sum(-1, keepdim=True)
+    weights = (torch.cat([shared, own], dim=-1) * q.shape[-1] ** -0.5).softmax(-1)
+    return torch.addcmul(weights[..., :-1] @ value[:, :, :num_global], weights[..., -1:], own_value)
+
+
+class GlobalAttentionTransformer(nn.Module):
+    """One layer: attention between global and spatial tokens, then a feed-forward, on `[batch, tokens, channels]`."""
+
+    def __init__(self, channels: int, params: GlobalAttentionParams) -> None:
+        super().__init__()
+        check_divisible(channels, params.num_heads, "channels of the global stack", "num_heads")
+        self.num_heads = params.num_heads
+        self.num_global_tokens = params.num_global_tokens
+        self.residual = params.residual
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv_proj = nn.Linear(channels, 3 * channels)
+        self.out_proj = nn.Linear(channels, channels)
+        self.branch1 = ResidualBranch(channels, params)
+        self.norm2 = nn.LayerNorm(channels)
+        self.ffn = FeedForward(channels, params.mlp_ratio)
+        self.branch2 = ResidualBranch(channels, params)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Apply the layer; the global tokens come first."""
+        normed = self.norm1(tokens)
+        tokens = self.branch1(self._shortcut(tokens, normed), self._attend(normed))
+        normed = self.norm2(tokens)
+        out: Tensor = self.branch2(self._shortcut(tokens, normed), self.ffn(normed))
+        return out
+
+    def _shortcut(self, tokens: Tensor, normed: Tensor) -> Tensor:
+        return tokens if self.residual == "input" else normed
+
+    def _attend(self, normed: Tensor) -> Tensor:
+        qkv = self.qkv_proj(normed).unflatten(-1, (3, self.num_heads, -1))  # [batch, tokens, 3, heads, head_dim]
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        attended = global_attention(query, key, value, num_global_tokens=self.num_global_tokens)
+        out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return out
+
+
+class GlobalAttentionStack(nn.Module):
+    """Layers of global attention with learned registers and, if asked for, a learned context token.
+
+    Maps features `[batch, *grid, channels]` to refined features of the same shape and a context `[batch, channels]`:
+    the context token, or the mean of the features where there is none. Registers are dropped at the end
+    (Darcet et al., Vision Transformers Need Registers, 2023).
+    """
+
+    def __init__(self, channels: int, params: GlobalAttentionParams) -> None:
+        super().__init__()
+        self.has_context_token = params.context_token
+        self.num_global_tokens = params.num_global_tokens
+        # Order: context, registers.
+        self.global_tokens = nn.Parameter(torch.empty(params.num_global_tokens, channels))
+        nn.init.normal_(self.global_tokens, std=0.02)
+        self.layers = nn.Sequential(*(GlobalAttentionTransformer(channels, params) for _ in range(params.depth)))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return refined features and context."""
+        tokens = torch.cat([self.global_tokens.expand(len(x), -1, -1), x.flatten(1, -2)], dim=1)
+        tokens = self.norm(self.layers(tokens))
+        spatial = tokens[:, self.num_global_tokens :]
+        context = tokens[:, 0] if self.has_context_token else spatial.mean(1)
+        return spatial.reshape(x.shape), context

@@ -1,0 +1,133 @@
+"""Multi-scale neighborhood attention: the block, from one head group to the stack (proposal, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from eyetoy.conv import StridedConv, upsample
+from eyetoy.layers import FeedForward, ResidualBranch
+from eyetoy.neighborhood import neighborhood_attention
+from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
+from eyetoy.sizes import per_axis
+
+
+class SharedScaleNA(nn.Module):
+    """The heads of one scale: tokenize, then attend within the group's own window.
+
+    Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid / stride), intermediate_channels]`.
+    """
+
+    def __init__(self, num_spatial_dims: int, in_channels: int, params: HeadParams) -> None:
+        super().__init__()
+        width, attention = params.intermediate_channels, params.attn_params
+        self.num_heads = params.num_heads
+        self.window = per_axis(attention.attention_window, num_spatial_dims, "attention_window")
+        self.dilation = per_axis(attention.dilation, num_spatial_dims, "dilation")
+        self.is_causal = attention.is_causal
+        self.tokenizer = StridedConv(num_spatial_dims, in_channels, width, params.conv_params)
+        self.qkv_proj = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within `[batch, *grid, in_channels]`."""
+        qkv = self.qkv_proj(self.tokenizer(x))
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
+        out = neighborhood_attention(
+            query, key, value, window=self.window, dilation=self.dilation, is_causal=self.is_causal
+        )
+        return out.flatten(-2)
+
+
+class MultiScaleMultiHeadNA(nn.Module):
+    """Head groups at several scales in parallel; their outputs meet on the input's grid and are mixed.
+
+    Maps `[batch, *grid, in_channels]` to `[batch, *grid, out_channels]`.
+    """
+
+    def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, heads: Sequence[HeadParams]) -> None:
+        super().__init__()
+        self.groups = nn.ModuleList(SharedScaleNA(num_spatial_dims, in_channels, group) for group in heads)
+        self.strides = [per_axis(group.conv_params.stride, num_spatial_dims, "stride") for group in heads]
+        self.out_proj = nn.Linear(sum(group.intermediate_channels for group in heads), out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend at every scale."""
+        grid = tuple(x.shape[1:-1])
+        scales = [upsample(group(x), stride, grid) for group, stride in zip(self.groups, self.strides, strict=True)]
+        out: Tensor = self.out_proj(torch.cat(scales, dim=-1))
+        return out
+
+
+class MSNATTransformer(nn.Module):
+    """One block: rescale, multi-scale attention, feed-forward, each on a residual path.
+
+        x = Shortcut(Rescale(x)) + MultiScaleMultiHeadNA(LayerNorm1(Rescale(x)))
+        x = x + FFN(LayerNorm2(x))
+
+    Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid * scale_factor), out_channels]`. Rescale is an
+    overlapping strided convolution where the grid shrinks; Shortcut is linear where only the width changes.
+    """
+
+    def __init__(self, num_spatial_dims: int, in_channels: int, params: TransformerParams) -> None:
+        super().__init__()
+        width = params.out_channels
+        self.rescale = _rescale(num_spatial_dims, in_channels, width, params.scale_factor)
+        inner = in_channels if isinstance(self.rescale, nn.Identity) else width
+        self.shortcut = nn.Identity() if inner == width else nn.Linear(inner, width)
+        self.norm1 = nn.LayerNorm(inner)
+        self.attention = MultiScaleMultiHeadNA(num_spatial_dims, inner, width, params.heads)
+        self.branch1 = ResidualBranch(width, params)
+        self.norm2 = nn.LayerNorm(width)
+        self.ffn = FeedForward(width, params.mlp_ratio)
+        self.branch2 = ResidualBranch(width, params)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        x = self.rescale(x)
+        x = self.branch1(self.shortcut(x), self.attention(self.norm1(x)))
+        out: Tensor = self.branch2(x, self.ffn(self.norm2(x)))
+        return out
+
+
+def _rescale(
+    num_spatial_dims: int, in_channels: int, out_channels: int, scale_factor: float | tuple[float, ...]
+) -> nn.Module:
+    stride = downsampling(scale_factor, num_spatial_dims)
+    if all(s == 1 for s in stride):
+        return nn.Identity()
+    kernel_size = tuple(2 * s - 1 for s in stride)  # overlapping: neighbors share a border
+    conv = StridedConv(num_spatial_dims, in_channels, out_channels, ConvParams(kernel_size=kernel_size, stride=stride))
+    return nn.Sequential(conv, nn.LayerNorm(out_channels))
+
+
+class MSNATTransformer1D(MSNATTransformer):
+    """The block over `[batch, length, channels]`."""
+
+    def __init__(self, in_channels: int, params: TransformerParams) -> None:
+        super().__init__(1, in_channels, params)
+
+
+class MSNATTransformer2D(MSNATTransformer):
+    """The block over `[batch, height, width, channels]`."""
+
+    def __init__(self, in_channels: int, params: TransformerParams) -> None:
+        super().__init__(2, in_channels, params)
+
+
+class MSNATTransformer3D(MSNATTransformer):
+    """The block over `[batch, time, height, width, channels]`."""
+
+    def __init__(self, in_channels: int, params: TransformerParams) -> None:
+        super().__init__(3, in_channels, params)
+
+
+class TransformerStack(nn.Sequential):
+    """MSNAT blocks in a row; each takes the width that the one before gives."""
+
+    def __init__(self, num_spatial_dims: int, in_channels: int, blocks: Sequence[TransformerParams]) -> None:
+        widths = [in_channels, *(block.out_channels for block in blocks)]
+        super().__init__(
+            *(MSNATTransformer(num_spatial_dims, width, block) for width, block in zip(widths, blocks, strict=False))
+        )

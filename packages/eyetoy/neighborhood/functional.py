@@ -1,0 +1,71 @@
+"""The public operator and the choice of its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from eyetoy.neighborhood.problem import Problem, check_problem
+from eyetoy.neighborhood.reference import reference_attention
+from eyetoy.neighborhood.tiled import tiled_attention
+from eyetoy.sizes import Size, volume
+
+Backend = Callable[[Tensor, Tensor, Tensor, Problem], Tensor]
+
+BACKENDS: dict[str, Backend] = {"tiled": tiled_attention, "reference": reference_attention}
+
+
+def neighborhood_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    window: Size,
+    dilation: Size = 1,
+    stride: Size = 1,
+    is_causal: bool | tuple[bool, ...] = False,
+    key_mask: Tensor | None = None,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Attend, from every token, to the tokens in a window around it (Hassani et al., CVPR 2023).
+
+    The window is shifted at the borders so that every query has `window` keys per axis; an axis that is shorter than
+    the window is seen whole. Cost is linear in the number of tokens, on every device that PyTorch runs on, and
+    gradients of any order flow through it.
+
+    Args:
+        query: `[batch, *grid, heads, head_dim]` with 1 to 3 grid axes and any `head_dim`.
+        key: the shape of `query`.
+        value: the shape of `query`, but for a `head_dim` of its own if need be.
+        window: keys per axis; an even window has one more key before the query than after it.
+        dilation: distance between neighboring keys of a window.
+        stride: how many neighboring queries share one window (Generalized Neighborhood Attention, 2025).
+        is_causal: let windows end at their query, for all axes or per axis.
+        key_mask: bool `[batch, *grid]`, true where a token is valid; a query without a valid key gives zeros.
+        scale: factor of the logits; `head_dim ** -0.5` by default.
+        backend: "tiled", "reference", or "auto", which is "tiled".
+
+    Returns:
+        `[batch, *grid, heads, head_dim of value]`.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it, what it was and what it may be.
+    """
+    problem = check_problem(
+        query,
+        key,
+        value,
+        window=window,
+        dilation=dilation,
+        stride=stride,
+        is_causal=is_causal,
+        key_mask=key_mask,
+        scale=scale,
+    )
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"backend must be 'auto' or one of {', '.join(map(repr, BACKENDS))}; got {backend!r}")
+    if not volume(query.shape):
+        return query.new_zeros(*query.shape[:-1], value.shape[-1])
+    return BACKENDS["tiled" if backend == "auto" else backend](query, key, value, problem)

@@ -1,0 +1,87 @@
+"""A neighborhood attention call after its arguments were checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eyetoy.neighborhood.window import AxisRule
+from eyetoy.sizes import Size, per_axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What every backend is handed: one rule per axis, the scale, and the tokens that count.
+
+    `key_mask` is `[batch, *grid]`, true where a token is valid, or None where all are.
+    """
+
+    rules: tuple[AxisRule, ...]
+    scale: float
+    key_mask: Tensor | None
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The spatial sizes."""
+        return tuple(rule.length for rule in self.rules)
+
+
+def check_problem(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    window: Size,
+    dilation: Size,
+    stride: Size,
+    is_causal: bool | tuple[bool, ...],
+    key_mask: Tensor | None,
+    scale: float | None,
+) -> Problem:
+    """Check the arguments of a call and return them in the form the backends take.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it, what it was and what it may be.
+    """
+    _check_tensors(query, key, value)
+    grid = tuple(query.shape[1:-2])
+    dim = len(grid)
+    causal = (is_causal,) * dim if isinstance(is_causal, bool) else tuple(is_causal)
+    if len(causal) != dim:
+        raise ValueError(f"is_causal must be one bool or {dim} of them, one per axis; got {is_causal!r}")
+    windows, strides = per_axis(window, dim, "window"), per_axis(stride, dim, "stride")
+    if any(s > w for s, w in zip(strides, windows, strict=True)):
+        raise ValueError(f"stride must not exceed the window; got stride={stride!r}, window={window!r}")
+    if key_mask is not None:
+        _check_key_mask(key_mask, query)
+    axes = zip(grid, windows, per_axis(dilation, dim, "dilation"), strides, causal, strict=True)
+    rules = tuple(AxisRule(length=n, window=w, dilation=d, stride=s, is_causal=c) for n, w, d, s, c in axes)
+    return Problem(rules=rules, scale=query.shape[-1] ** -0.5 if scale is None else scale, key_mask=key_mask)
+
+
+def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
+    if not 4 <= query.ndim <= 6:
+        raise ValueError(
+            "query must be [batch, *grid, heads, head_dim] with 1 to 3 grid axes, so 4 to 6 in all; "
+            f"got shape {tuple(query.shape)}"
+        )
+    if query.shape[:-1] != value.shape[:-1] or query.shape != key.shape:
+        raise ValueError(
+            "query and key must have one shape, and value the same but for its head_dim; got "
+            f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+        )
+    if not query.is_floating_point() or not query.dtype == key.dtype == value.dtype:
+        raise ValueError(
+            f"query, key and value must share one floating-point dtype; got {query.dtype}, {key.dtype}, {value.dtype}"
+        )
+
+
+def _check_key_mask(key_mask: Tensor, query: Tensor) -> None:
+    expected = tuple(query.shape[:-2])
+    if key_mask.dtype != torch.bool or tuple(key_mask.shape) != expected:
+        raise ValueError(
+            f"key_mask must be bool, true where a token is valid, of shape [batch, *grid] = {expected}; "
+            f"got {key_mask.dtype} of shape {tuple(key_mask.shape)}"
+        )

@@ -1,0 +1,59 @@
+"""The rule: which keys each query attends, along one axis.
+
+The rule is NATTEN's (Hassani et al., Neighborhood Attention Transformer, CVPR 2023; dilation from Dilated
+Neighborhood Attention, 2022; stride from Generalized Neighborhood Attention, 2025). A neighborhood in N dimensions
+is the product of the neighborhoods along its axes, so one axis is all there is to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisRule:
+    """Neighborhoods along one axis.
+
+    Tokens `i` with the same `i % dilation` form a dilation group; a window lies inside its group and counts its
+    members. At a border a window is shifted, never cut, so that every query has `window` keys; a group that is
+    shorter than the window is seen whole. With `is_causal` a window ends at its query and is cut at the start.
+    `stride` neighboring queries share the window of one of them, their leader.
+    """
+
+    length: int
+    window: int
+    dilation: int = 1
+    stride: int = 1
+    is_causal: bool = False
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return for every query the first key and one past the last, counted in members of its dilation group.
+
+        Query `i` attends the tokens `i % dilation + dilation * x` for `first <= x < past`. Both are `[length]`.
+        """
+        query = torch.arange(self.length)
+        group, place = query % self.dilation, query // self.dilation
+        members = self.length // self.dilation + (group < self.length % self.dilation).long()
+        window = members.clamp(max=self.window)
+        leader = self._leader(place, window, members)
+        if self.is_causal:
+            return (leader - (window - 1)).clamp(min=0), place + 1
+        first = torch.minimum((leader - window // 2).clamp(min=0), members - window)
+        return first, first + window
+
+    def _leader(self, place: Tensor, window: Tensor, members: Tensor) -> Tensor:
+        stride = window.clamp(max=self.stride)  # a stride beyond the window would leave queries without their own key
+        offset = stride - 1 if self.is_causal else stride // 2
+        return torch.minimum(place // stride * stride + offset, members - 1)
+
+    def key_indices(self) -> tuple[Tensor, Tensor]:
+        """Return the keys of every query and which of them count, both `[length, window]` at most."""
+        first, past = self.bounds()
+        steps = torch.arange(max(int((past - first).max()), 1))
+        places = first[:, None] + steps
+        valid = places < past[:, None]
+        tokens = torch.arange(self.length)[:, None] % self.dilation + self.dilation * places
+        return torch.where(valid, tokens, 0), valid

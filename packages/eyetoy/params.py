@@ -1,0 +1,204 @@
+"""What an encoder is made of: frozen dataclasses that go to JSON and come back equal.
+
+Names follow the proposal (section 4). A size is one integer for every axis or a tuple with one per axis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from eyetoy.sizes import Size, ceil_div, check_divisible, per_axis
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvParams:
+    """A strided convolution; the stride divides the grid, rounding up."""
+
+    kernel_size: Size = 1
+    stride: Size = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a kernel that would skip inputs."""
+        kernel, stride = _same_length(self.kernel_size, self.stride)
+        if any(k < s for k, s in zip(kernel, stride, strict=True)):
+            raise ValueError(
+                f"kernel_size must be at least the stride, or inputs are skipped; got kernel_size="
+                f"{self.kernel_size!r}, stride={self.stride!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionParams:
+    """The neighborhood of one head group, in tokens of that group's own scale."""
+
+    attention_window: Size
+    dilation: Size = 1
+    is_causal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadParams:
+    """One head group of `MultiScaleMultiHeadNA`: its tokenizer, its window, its width.
+
+    `intermediate_channels` is the group's width over all its heads.
+    """
+
+    conv_params: ConvParams
+    attn_params: AttentionParams
+    num_heads: int
+    intermediate_channels: int
+
+    def __post_init__(self) -> None:
+        """Refuse a width that the heads cannot share."""
+        check_divisible(self.intermediate_channels, self.num_heads, "intermediate_channels", "num_heads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerParams:
+    """One `MSNATTransformer` block.
+
+    `scale_factor` scales the grid before attention: 1 keeps it, 0.5 halves it (any 1/n, per axis if a tuple).
+    `layer_scale` is the initial value of a learned scale per channel on both residual branches, or none.
+    """
+
+    heads: tuple[HeadParams, ...]
+    out_channels: int
+    scale_factor: float | tuple[float, ...] = 1.0
+    mlp_ratio: float = 3.0
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    layer_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a block without heads."""
+        if not self.heads:
+            raise ValueError("heads must hold at least one HeadParams; got none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalAttentionParams:
+    """The global stack: `depth` layers in which register and context tokens exchange with every spatial token.
+
+    `residual` says where a layer's residual comes from: its input (the usual pre-norm block), or the normalised
+    tokens as the proposal's second diagram (section 4.5) draws it.
+    """
+
+    depth: int
+    num_heads: int
+    num_register_tokens: int = 4
+    context_token: bool = True
+    mlp_ratio: float = 3.0
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    layer_scale: float | None = None
+    residual: Literal["input", "norm"] = "input"
+
+    def __post_init__(self) -> None:
+        """Refuse a stack without a global token, or an unknown residual."""
+        if self.num_register_tokens < 0 or self.num_global_tokens == 0:
+            raise ValueError(
+                "a global stack needs at least one global token: num_register_tokens >= 1, or context_token=True; "
+                f"got num_register_tokens={self.num_register_tokens}, context_token={self.context_token}"
+            )
+        if self.residual not in ("input", "norm"):
+            raise ValueError(f"residual must be 'input' or 'norm'; got {self.residual!r}")
+
+    @property
+    def num_global_tokens(self) -> int:
+        """Registers and context together."""
+        return self.num_register_tokens + self.context_token
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderParams:
+    """An encoder (proposal, section 4.3): stem, positions, MSNAT blocks, global stack.
+
+    `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`.
+    """
+
+    num_spatial_dims: int
+    in_channels: int
+    stem_channels: int
+    initial_proj: tuple[ConvParams, ...]
+    transformer: tuple[TransformerParams, ...]
+    global_attention: GlobalAttentionParams | None = None
+    positional_embedding: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no encoder can be built from."""
+        if self.num_spatial_dims not in (1, 2, 3):
+            raise ValueError(f"num_spatial_dims must be 1, 2 or 3; got {self.num_spatial_dims!r}")
+        if not self.initial_proj or not self.transformer:
+            raise ValueError("an encoder needs at least one convolution in initial_proj and one transformer block")
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the features and of the context token."""
+        return self.transformer[-1].out_channels
+
+    def out_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the grid of the features of an input with this grid."""
+        dim = self.num_spatial_dims
+        strides = [per_axis(conv.stride, dim, "stride") for conv in self.initial_proj]
+        strides += [downsampling(block.scale_factor, dim) for block in self.transformer]
+        for stride in strides:
+            grid = tuple(ceil_div(n, s) for n, s in zip(grid, stride, strict=True))
+        return grid
+
+
+def downsampling(scale_factor: float | tuple[float, ...], num_spatial_dims: int) -> tuple[int, ...]:
+    """Return the stride per axis that a `scale_factor` stands for: 0.5 is a stride of 2.
+
+    Raises:
+        ValueError: a factor is not 1/n for a positive integer n.
+    """
+    factors = (scale_factor,) * num_spatial_dims if isinstance(scale_factor, int | float) else tuple(scale_factor)
+    strides = tuple(round(1 / factor) if factor > 0 else 0 for factor in factors)
+    if any(stride < 1 or abs(stride * factor - 1) > 1e-6 for stride, factor in zip(strides, factors, strict=True)):
+        raise ValueError(f"scale_factor must be 1/n for a whole n, such as 1, 0.5 or 0.25; got {scale_factor!r}")
+    return per_axis(strides, num_spatial_dims, "scale_factor")
+
+
+def as_encoder_params(params: EncoderParams | dict[str, Any]) -> EncoderParams:
+    """Return `params`, rebuilt if they are a dict as a JSON config holds it."""
+    return params if isinstance(params, EncoderParams) else from_dict(EncoderParams, params)
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """Rebuild parameters of type `cls` from what `dataclasses.asdict`, or JSON, gave.
+
+    Raises:
+        ValueError: a key is not a field of `cls`.
+    """
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(hints)}")
+    return cls(**{key: _decode(hints[key], value) for key, value in values.items()})
+
+
+def _decode(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast("type[Any]", hint), value)
+    arguments = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        dataclass_type = next((option for option in arguments if dataclasses.is_dataclass(option)), None)
+        return _decode(dataclass_type, value) if dataclass_type else _tuples(value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_decode(arguments[0], item) for item in value)
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _same_length(first: Size, second: Size) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    length = max(len(size) if isinstance(size, tuple) else 1 for size in (first, second))
+    return per_axis(first, length, "kernel_size"), per_axis(second, length, "stride")

@@ -1,0 +1,48 @@
+"""Sizes per axis: one integer for all axes, or a tuple with one per axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Size = int | tuple[int, ...]
+
+
+def per_axis(value: Size | Sequence[int], num_spatial_dims: int, name: str, *, minimum: int = 1) -> tuple[int, ...]:
+    """Return `value` as a tuple with one integer per spatial axis.
+
+    Raises:
+        ValueError: the number of entries is not `num_spatial_dims`, or an entry is no integer of at least `minimum`.
+    """
+    sizes = (value,) * num_spatial_dims if isinstance(value, int) else tuple(value)
+    if len(sizes) != num_spatial_dims:
+        raise ValueError(f"{name} must be one integer or {num_spatial_dims} of them, one per axis; got {value!r}")
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < minimum for size in sizes):
+        raise ValueError(f"{name} must hold integers of at least {minimum}; got {value!r}")
+    return sizes
+
+
+def ceil_div(numerator: int, denominator: int) -> int:
+    """Return `numerator / denominator`, rounded up."""
+    return -(-numerator // denominator)
+
+
+def check_divisible(value: int, divisor: int, value_name: str, divisor_name: str) -> int:
+    """Return `value // divisor`.
+
+    Raises:
+        ValueError: `divisor` does not divide `value`.
+    """
+    if value % divisor:
+        raise ValueError(f"{value_name} must be a multiple of {divisor_name}; got {value} and {divisor}")
+    return value // divisor
+
+
+def channels_for(num_spatial_dims: int, pairs_per_axis: int = 1) -> int:
+    """Return how many channels hold `pairs_per_axis` sine and cosine pairs for each axis."""
+    return 2 * num_spatial_dims * pairs_per_axis
+
+
+def volume(grid: Sequence[int]) -> int:
+    """Return the number of tokens of a grid."""
+    return math.prod(grid)
