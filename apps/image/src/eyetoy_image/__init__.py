@@ -1,0 +1,1 @@
+"""Images: recipes, data and tasks that train Encoder2D."""

@@ -1,0 +1,65 @@
+"""The seam between the engine and what it trains: all that the engine asks of a modality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+Split = Literal["train", "val", "test"]
+Batch = dict[str, Any]
+
+
+class Metrics(Protocol):
+    """Sums over samples that give an evaluation's scores.
+
+    The engine adds `sums` up over all processes and hands the total to `compute`, so that every sample counts once.
+    """
+
+    sums: dict[str, Tensor]
+
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Add the samples of one batch to `sums`."""
+
+    def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the scores by name; `count` is the number of samples."""
+
+
+class Task(Protocol):
+    """A modality and a goal: data, model, loss, metrics, and how a sample looks.
+
+    Datasets give dicts of tensors that the default collate function can stack. Whatever is random in a training
+    sample must be drawn from torch's global generator, which the engine seeds for each sample.
+    """
+
+    score: str
+    """The metric that says which epoch was best; higher is better."""
+
+    def prepare(self) -> None:
+        """Write or fetch the data if they are not there. Called on one process of each machine before the others."""
+
+    def dataset(self, split: Split) -> Dataset[Batch] | None:
+        """Return a split, or None if the data have no such split."""
+
+    def build_model(self) -> nn.Module:
+        """Return a new model."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the training loss of a batch, a scalar."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Any:
+        """Return what `Metrics.update` takes, as tensors whose first axis is the sample."""
+
+    def metrics(self) -> Metrics:
+        """Return new metrics."""
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write all that is needed to use the model: weights, labels."""
+
+    def load(self, folder: Path) -> nn.Module:
+        """Return the model that `save` wrote."""
+
+    def write_samples(self, model: nn.Module, split: Split, path: Path) -> None:
+        """Draw samples of a split with the model's predictions to a picture file."""
