@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import ProjectConfiguration, broadcast_object_list, send_to_device, set_seed
+from accelerate.utils import ProjectConfiguration, broadcast_object_list, parse_flag_from_env, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -64,7 +64,8 @@ def train(task: Task, recipe: Recipe) -> dict[str, float]:
 def _open_run(recipe: Recipe) -> RunFolder:
     """Let the main process choose the folder, so that all agree on it."""
     chosen: list[RunFolder | OSError] = [RunFolder(Path())]
-    if PartialState().is_main_process:
+    # Accelerator honours this flag of `accelerate launch`; a bare PartialState would not, and would see one process.
+    if PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process:
         try:
             chosen = [choose_run_folder(recipe)]
         except OSError as error:

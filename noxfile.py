@@ -1,0 +1,113 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""Everything that a clone needs, one command each: `python noxfile.py -s image`, or `nox -s image`.
+
+All sessions share one environment, .venv, because torch alone is gigabytes. Without nox, `python noxfile.py` first
+installs it there: Python and pip are all that a machine must have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ENVIRONMENT = Path(__file__).parent / ".venv"
+BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+
+try:
+    import nox
+except ModuleNotFoundError:
+    venv.create(ENVIRONMENT, with_pip=False)  # the pip of this Python installs into it, and works where ensurepip lacks
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(BIN / "python"), "install", "-q"]
+    subprocess.run([*pip, "pip", "nox>=2025.2.9"], check=True)
+    raise SystemExit(subprocess.run([str(BIN / "python"), __file__, *sys.argv[1:]]).returncode) from None
+
+DIMENSIONS = [1, 2, 3]
+DEVICES = ["cpu", "cuda", "mps"]
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests"]
+
+session = nox.session(venv_backend="none")
+
+
+def install(session: nox.Session) -> None:
+    """Install the project with everything into .venv, once for each version of its requirements."""
+    if not BIN.exists():
+        session.run(sys.executable, "-m", "virtualenv", str(ENVIRONMENT))
+    requirements = [Path("pyproject.toml"), Path("constraints.txt")]
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in requirements)).hexdigest()
+    stamp = ENVIRONMENT / "installed.sha256"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        run(session, "python", "-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", ".[dev]")
+        stamp.write_text(wanted)
+
+
+def run(session: nox.Session, program: str, *arguments: str) -> None:
+    """Run a program of .venv."""
+    session.run(str(BIN / program), *arguments, env={"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"})
+
+
+def launch(session: nox.Session, script: str) -> None:
+    """Run a training script under Accelerate; options of the session are passed on to it."""
+    install(session)
+    run(session, "accelerate", "launch", script, *session.posargs)
+
+
+@session
+def image(session: nox.Session) -> None:
+    """Train and evaluate the image encoder on scikit-learn's digits; options are passed on to train.py."""
+    launch(session, "apps/image/train.py")
+
+
+@session
+def audio(session: nox.Session) -> None:
+    """Train and evaluate the audio encoder on synthesised keywords; options are passed on to train.py."""
+    launch(session, "apps/audio/train.py")
+
+
+@session
+def video(session: nox.Session) -> None:
+    """Train and evaluate the video encoder on moving digits; options are passed on to train.py."""
+    launch(session, "apps/video/train.py")
+
+
+@session
+def tests(session: nox.Session) -> None:
+    """Check style and types, then run the whole test suite; options are passed on to pytest."""
+    install(session)
+    check(session)
+    run(session, "pytest", *session.posargs)
+
+
+@session
+@nox.parametrize("device", DEVICES)
+@nox.parametrize("dimension", DIMENSIONS)
+def matrix(session: nox.Session, dimension: int, device: str) -> None:
+    """Run the encoders' tests for one dimension on one device."""
+    install(session)
+    run(session, "pytest", "tests/eyetoy", f"--dimension={dimension}", f"--device={device}", *session.posargs)
+
+
+@session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    install(session)
+    check(session)
+
+
+def check(session: nox.Session) -> None:
+    """Run the linter, the formatter and the type checker."""
+    run(session, "ruff", "check")
+    run(session, "ruff", "format", "--check")
+    run(session, "mypy")
+
+
+if __name__ == "__main__":
+    nox.main()
