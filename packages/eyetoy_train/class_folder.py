@@ -42,6 +42,8 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
     folders = {split: _split_folder(root, names) for split, names in SPLIT_NAMES.items()}
+    if any(folders.values()) and not folders["train"]:
+        raise FileNotFoundError(f"{root} has split folders but none for training; it should be called train")
     train_folder = folders["train"] or root
     classes = tuple(sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir()))
     splits = {split: _list(folder, classes, extensions) for split, folder in folders.items() if folder}

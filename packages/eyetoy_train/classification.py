@@ -46,8 +46,8 @@ class ClassificationTask(ABC):
         """Return sources and labels of a split, or None if there is no such split."""
 
     @abstractmethod
-    def load_sample(self, source: Any) -> Tensor:
-        """Read a source, such as a path, to a tensor; the result may be kept in memory."""
+    def load_sample(self, source: Any, *, training: bool) -> Tensor:
+        """Read a source, such as a path, to a tensor; where `cache` is true the result is kept in memory."""
 
     @abstractmethod
     def transform(self, raw: Tensor, *, training: bool) -> Tensor:
@@ -155,7 +155,7 @@ class SampleDataset(Dataset[Batch]):
     def _raw(self, index: int) -> Tensor:
         if index in self.kept:
             return self.kept[index]
-        raw = self.task.load_sample(self.samples[index][0])
+        raw = self.task.load_sample(self.samples[index][0], training=self.training)
         if self.task.cache:
             self.kept[index] = raw
         return raw

@@ -24,8 +24,11 @@ class RecipeParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with `message`, and with a suggestion where a key was unknown."""
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted", message)
+        nested = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
         if unknown:
             message += self._suggestion(unknown.group(1) or unknown.group(2))
+        elif nested:
+            message += self._suggestion(".".join(nested.groups()))
         super().error(message, ex)
         raise AssertionError("error() exits")
 

@@ -102,7 +102,7 @@ class LoadedClassifier:
     @torch.inference_mode()
     def predict(self, file: Path, top_k: int) -> Prediction:
         """Classify one file."""
-        x = self.task.transform(self.task.load_sample(file), training=False)[None]
+        x = self.task.transform(self.task.load_sample(file, training=False), training=False)[None]
         device = next(self.model.parameters()).device
         probabilities = self.model(x.to(device)).float().softmax(-1)[0].cpu()
         best = probabilities.topk(min(max(top_k, 1), len(self.labels)))

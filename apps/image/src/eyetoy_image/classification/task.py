@@ -65,7 +65,7 @@ class ImageClassification(ClassificationTask):
             return fashion_mnist_samples(self.root, split, seed=self.recipe.seed)
         return self.folder.splits.get(split)
 
-    def load_sample(self, source: Path | Tensor) -> Tensor:
+    def load_sample(self, source: Path | Tensor, *, training: bool) -> Tensor:
         """Return uint8 pixels `[channels, height, width]`."""
         if isinstance(source, Path):
             return read_image(source, grayscale=self.data.grayscale)

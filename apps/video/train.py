@@ -1,0 +1,8 @@
+"""Train a video model: `accelerate launch apps/video/train.py [--config FILE] [--epochs 5 ...]`; see `--help`."""
+
+from pathlib import Path
+
+from eyetoy_video.classification import APP
+
+if __name__ == "__main__":
+    APP.train(Path(__file__).parent / "configs" / "moving_digits.yaml")

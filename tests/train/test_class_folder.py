@@ -1,0 +1,71 @@
+"""Class folders, with and without splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eyetoy_train import read_class_folder
+
+
+def make(root: Path, **files: int) -> Path:
+    for folder, count in files.items():
+        for index in range(count):
+            path = root / folder.replace("__", "/") / f"{index}.TXT"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x")
+    return root
+
+
+def test_split_folders_are_taken_as_they_are(tmp_path):
+    root = make(tmp_path, train__cat=5, train__dog=4, validation__dog=2, test__cat=3)
+    folder = read_class_folder(root, [".txt"])
+    assert folder.classes == ("cat", "dog")
+    assert {split: len(samples) for split, samples in folder.splits.items()} == {"train": 9, "val": 2, "test": 3}
+    assert {label for _, label in folder.splits["val"]} == {1}
+
+
+def test_without_split_folders_shares_of_every_class_are_held_out(tmp_path):
+    folder = read_class_folder(make(tmp_path, cat=20, dog=10), [".txt"])
+    counts = {split: [label for _, label in samples].count(0) for split, samples in folder.splits.items()}
+    assert counts == {"train": 14, "val": 2, "test": 4}
+    files = [path for samples in folder.splits.values() for path, _ in samples]
+    assert len(files) == len(set(files)) == 30
+
+
+def test_without_a_validation_folder_a_tenth_of_train_is_held_out_and_test_stays(tmp_path):
+    root = make(tmp_path, train__cat=20, test__cat=3)
+    folder = read_class_folder(root, [".txt"])
+    assert {split: len(samples) for split, samples in folder.splits.items()} == {"train": 18, "val": 2, "test": 3}
+
+
+def test_the_seed_decides_what_is_held_out(tmp_path):
+    root = make(tmp_path, cat=30)
+    splits = [read_class_folder(root, [".txt"], seed=seed).splits for seed in (0, 0, 1)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_other_files_and_nested_folders(tmp_path):
+    root = make(tmp_path, train__cat__deep=2, train__cat=1, val__cat=1)
+    (root / "train" / "cat" / "notes.md").write_text("x")
+    assert len(read_class_folder(root, [".txt"]).splits["train"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "message"),
+    [
+        ({}, FileNotFoundError, "no folder"),
+        ({"train__cat": 1, "val__dog": 1}, ValueError, "dog"),
+        ({"val__cat": 1}, FileNotFoundError, "none for training"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_refused_by_name(tmp_path, files, error, message):
+    root = make(tmp_path / "root", **files)
+    with pytest.raises(error, match=message):
+        read_class_folder(root, [".txt"])
+
+
+def test_a_folder_without_files_of_the_kind_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"\.png"):
+        read_class_folder(make(tmp_path, cat=2), [".png"])

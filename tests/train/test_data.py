@@ -1,0 +1,90 @@
+"""Which samples come when: the same for any number of processes."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
+
+from eyetoy_train.data import EvaluationSampler, SeededDataset, ShuffledSampler, derive_seed, training_loader
+
+
+class Noise(Dataset):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return {"index": index, "noise": torch.rand(())}
+
+
+@given(size=st.integers(1, 60), share=st.integers(1, 5), processes=st.integers(1, 4), seed=st.integers(0, 9))
+def test_processes_share_the_batches_of_a_single_one(size, share, processes, seed):
+    batch_size = share * processes
+    single = ShuffledSampler(size, batch_size, seed, process=0, num_processes=1)
+    several = [ShuffledSampler(size, batch_size, seed, process=p, num_processes=processes) for p in range(processes)]
+    together = list(single)
+    parts = [list(sampler) for sampler in several]
+    assert all(len(part) == len(sampler) for part, sampler in zip(parts, several, strict=True))
+    for batch in range(single.num_batches):
+        pieces = [key for part in parts for key in part[batch * share : (batch + 1) * share]]
+        assert pieces == together[batch * batch_size : (batch + 1) * batch_size]
+
+
+@given(size=st.integers(1, 60), batch_size=st.integers(1, 20))
+def test_an_epoch_sees_no_sample_twice_unless_the_set_is_smaller_than_a_batch(size, batch_size):
+    indices = [index for _, index in ShuffledSampler(size, batch_size, 0, process=0, num_processes=1)]
+    assert set(indices) <= set(range(size))
+    if size >= batch_size:
+        assert len(set(indices)) == len(indices) == size // batch_size * batch_size
+    else:
+        assert set(indices) == set(range(size))
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    sampler = ShuffledSampler(50, 10, 0, process=0, num_processes=1)
+    first = [index for _, index in sampler]
+    sampler.epoch = 1
+    assert [index for _, index in sampler] != first
+    sampler.epoch = 0
+    assert [index for _, index in sampler] == first
+
+
+@given(size=st.integers(1, 60), processes=st.integers(1, 7))
+def test_an_evaluation_counts_every_sample_once_and_gives_all_processes_the_same_number(size, processes):
+    samplers = [EvaluationSampler(size, process=p, num_processes=processes) for p in range(processes)]
+    assert len({len(list(sampler)) for sampler in samplers}) == 1
+    counted = [index for sampler in samplers for index in list(sampler)[: sampler.num_real]]
+    assert sorted(counted) == list(range(size))
+
+
+def test_random_draws_depend_on_seed_epoch_and_sample_alone():
+    dataset = SeededDataset(Noise(), seed=3)
+    torch.manual_seed(1)
+    first = dataset[(2, 5)]["noise"]
+    torch.manual_seed(2)
+    assert dataset[(2, 5)]["noise"] == first
+    others = [SeededDataset(Noise(), seed=4)[(2, 5)], dataset[(3, 5)], dataset[(2, 6)]]
+    assert all(other["noise"] != first for other in others)
+
+
+def test_drawing_a_sample_leaves_the_global_generator_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    SeededDataset(Noise(), seed=3)[(0, 0)]
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_change_nothing():
+    batches = []
+    for workers in (0, 2):
+        loader, _ = training_loader(Noise(), batch_size=5, seed=1, num_workers=workers)
+        assert isinstance(loader, DataLoader)
+        batches.append(torch.cat([batch["noise"] for batch in loader]))
+    assert torch.equal(*batches)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=2, max_size=30, unique=True))
+def test_derived_seeds_differ(parts):
+    assert len({derive_seed(*part) for part in parts}) == len(parts)

@@ -1,0 +1,51 @@
+"""Scores against a plain count."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eyetoy_train import ClassificationMetrics, evaluate
+
+
+@given(classes=st.integers(1, 9), samples=st.integers(1, 40), seed=st.integers(0, 99), batch=st.integers(1, 17))
+def test_scores_equal_a_plain_count(classes, samples, seed, batch):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(samples, classes, generator=generator)
+    labels = torch.randint(classes, (samples,), generator=generator)
+    metrics = ClassificationMetrics(classes)
+    for first in range(0, samples, batch):
+        metrics.update(logits[first : first + batch], {"label": labels[first : first + batch]})
+    scores = metrics.compute(metrics.sums)
+    order = logits.argsort(dim=-1, descending=True)
+    hits = [[int(t) in row[:k].tolist() for t, row in zip(labels, order, strict=True)] for k in (1, 5)]
+    per_class = [[hit for hit, t in zip(hits[0], labels, strict=True) if t == c] for c in range(classes) if c in labels]
+    assert scores["count"] == samples
+    assert scores["accuracy"] == pytest.approx(sum(hits[0]) / samples)
+    assert scores["top5"] == pytest.approx(sum(hits[1]) / samples)
+    assert scores["mean_class_accuracy"] == pytest.approx(sum(sum(h) / len(h) for h in per_class) / len(per_class))
+    assert scores["loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 13, 100])
+def test_the_batch_size_of_an_evaluation_changes_nothing(slopes, toy_recipe, batch_size):
+    task = slopes(toy_recipe())
+    torch.manual_seed(0)
+    model = task.build_model()
+    scores = evaluate(task, model, task.dataset("test"), Accelerator(), batch_size=batch_size)
+    expected = evaluate(task, model, task.dataset("test"), Accelerator(), batch_size=7)
+    assert scores == pytest.approx(expected, rel=1e-5)
+    assert scores["count"] == 13
+
+
+def test_an_empty_set_is_refused(slopes, toy_recipe):
+    class Empty(slopes):
+        sizes = {"train": 1, "val": 1, "test": 0}
+
+    task = Empty(toy_recipe())
+    with pytest.raises(ValueError, match="empty set"):
+        evaluate(task, task.build_model(), task.dataset("test"), Accelerator(), batch_size=4)

@@ -1,0 +1,57 @@
+"""Weight decay where it belongs, and the learning rate at every step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from eyetoy import create_model
+from eyetoy_train import Recipe
+from eyetoy_train.optim import build_optimizer, learning_rate, parameter_groups
+
+
+def test_only_matrices_and_kernels_decay():
+    model = create_model("eyetoy2d_pico", num_classes=3)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, spared = ([names[parameter] for parameter in group["params"]] for group in parameter_groups(model, 0.1))
+    learned_tokens = ["encoder.global_attention.global_tokens"]
+    vectors = [name for parameter, name in names.items() if parameter.ndim == 1]
+    assert sorted(spared) == sorted(vectors + learned_tokens)
+    assert sorted(decayed + spared) == sorted(names.values())
+
+
+def test_frozen_parameters_are_left_out():
+    model = create_model("eyetoy2d_pico", num_classes=3)
+    model.encoder.requires_grad_(False)
+    assert sum(len(group["params"]) for group in parameter_groups(model, 0.1)) == 2
+
+
+def test_decay_shrinks_what_has_no_gradient_and_spares_the_rest():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    optimizer = build_optimizer(model, Recipe(lr=0.1, weight_decay=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    after = dict(model.named_parameters())
+    torch.testing.assert_close(after["0.weight"], before["0.weight"] * 0.95)
+    for name in ("0.bias", "1.weight", "1.bias"):
+        assert torch.equal(after[name], before[name])
+
+
+def test_the_schedule_warms_up_linearly_and_ends_at_the_minimum():
+    recipe = Recipe(lr=1.0, min_lr=0.01, warmup_epochs=2)
+    rates = [learning_rate(step, recipe, steps_per_epoch=5, num_steps=50) for step in range(50)]
+    rises = [b - a for a, b in zip(rates[:10], rates[1:11], strict=True)]
+    assert rises == pytest.approx([rises[0]] * 10)
+    assert rates[10] == max(rates) == 1.0
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] == pytest.approx(0.01, abs=5e-3)
+    assert rates[30] == pytest.approx((1 + 0.01) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_a_run_shorter_than_its_warm_up_still_has_rates(num_steps):
+    recipe = Recipe(lr=1.0, warmup_epochs=10)
+    rates = [learning_rate(step, recipe, steps_per_epoch=5, num_steps=num_steps) for step in range(num_steps)]
+    assert all(0 < rate <= 1 for rate in rates)
