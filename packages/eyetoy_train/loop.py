@@ -207,7 +207,7 @@ class Trainer:
         progress, score = self.progress, scores[self.task.score]
         progress.epoch += 1
         progress.seconds += seconds
-        is_best = score > progress.best_score
+        is_best = score >= progress.best_score  # of equals the later one, which has seen more
         if is_best:
             progress.best_score, progress.best_epoch = score, progress.epoch
         self.accelerator.log(

@@ -1,0 +1,1 @@
+"""Sound classification with the one-dimensional EyeToy encoder: data, transforms and the task."""

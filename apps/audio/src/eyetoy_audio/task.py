@@ -1,0 +1,65 @@
+"""The audio classification task: its data, and how a waveform goes in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from eyetoy_audio.files import EXTENSIONS, read_sound
+from eyetoy_audio.recipe import AudioClassificationRecipe
+from eyetoy_audio.spoken_keywords import write_spoken_keywords
+from eyetoy_audio.transforms import LEVEL, Augment, Fit
+from eyetoy_train import ClassFolder, ClassificationTask, Split, read_class_folder
+
+
+class AudioClassification(ClassificationTask):
+    """Classify sounds, through Encoder1D."""
+
+    def __init__(self, recipe: AudioClassificationRecipe) -> None:
+        super().__init__(recipe)
+        self.data = recipe.data
+        self.root = Path(recipe.data.root)
+        self.evaluation_transform = Fit(recipe.data.num_samples)
+        self.training_transform = Augment(recipe.data.num_samples, **dataclasses.asdict(recipe.data.augmentation))
+
+    @cached_property
+    def folder(self) -> ClassFolder:
+        """The files of the folder of class folders."""
+        return read_class_folder(self.root, EXTENSIONS, seed=self.recipe.seed)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+        return self.folder.classes
+
+    @property
+    def cache(self) -> bool:
+        """Whether to keep decoded clips in memory."""
+        return self.data.cache
+
+    def prepare(self) -> None:
+        """Synthesise the spoken keywords if they are asked for and not there."""
+        if self.data.source == "spoken_keywords" and not self.root.exists():
+            write_spoken_keywords(self.root)
+
+    def samples(self, split: Split) -> Sequence[tuple[Path, int]] | None:
+        """Return paths and labels."""
+        return self.folder.splits.get(split)
+
+    def load_sample(self, source: Path, *, training: bool) -> Tensor:
+        """Return a waveform `[1, samples]` of any length."""
+        return read_sound(source, self.data.sample_rate)
+
+    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
+        """Return a waveform `[1, num_samples]` of one level."""
+        # The encoder is given unit variance, as it is for images and video.
+        return (self.training_transform if training else self.evaluation_transform)(raw) / LEVEL
+
+    def draw(self, axes: Axes, x: Tensor) -> None:
+        """Draw the spectrogram of a waveform, time from left to right and frequency upwards."""
+        axes.specgram(x[0].numpy() + 1e-6, NFFT=256, noverlap=192, Fs=self.data.sample_rate, vmin=-100, cmap="magma")

@@ -1,0 +1,8 @@
+"""Train an audio model: `accelerate launch apps/audio/train.py [--config FILE] [--epochs 5 ...]`; see `--help`."""
+
+from pathlib import Path
+
+from eyetoy_audio.classification import APP
+
+if __name__ == "__main__":
+    APP.train(Path(__file__).parent / "configs" / "spoken_keywords.yaml")
