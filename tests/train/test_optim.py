@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -42,10 +44,10 @@ def test_decay_shrinks_what_has_no_gradient_and_spares_the_rest():
 def test_the_schedule_warms_up_linearly_and_ends_at_the_minimum():
     recipe = Recipe(lr=1.0, min_lr=0.01, warmup_epochs=2)
     rates = [learning_rate(step, recipe, steps_per_epoch=5, num_steps=50) for step in range(50)]
-    rises = [b - a for a, b in zip(rates[:10], rates[1:11], strict=True)]
+    rises = [b - a for a, b in pairwise(rates[:11])]
     assert rises == pytest.approx([rises[0]] * 10)
     assert rates[10] == max(rates) == 1.0
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(0.01, abs=5e-3)
     assert rates[30] == pytest.approx((1 + 0.01) / 2, rel=1e-6)
 

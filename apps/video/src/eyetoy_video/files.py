@@ -21,12 +21,12 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
-EXTENSIONS = (".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+EXTENSIONS = (".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 """Suffixes of the files that `read_clip` is meant for, in lower case."""
 
 Sampling = Literal["uniform", "random"]
 
-_UNTIMED = ("avi", "mpeg")  # these do not store every frame's time, and what FFmpeg makes up may be out of order
+_UNTIMED = ("avi", "mpeg", "mpegts")  # not every frame's time is stored, and FFmpeg's guesses may be out of order
 _SEEK_FROM = 12  # a seek costs about as much as decoding this many frames
 _MAY_LOSE = 2  # frames that a decoder may swallow although the file is whole
 _MISSING = 0.1  # a file that ends by this fraction before its header's duration was cut
@@ -80,8 +80,10 @@ def read_clip(
 
     The stretch is cut into `num_frames` parts of equal time, and each gives one frame: the one shown at its middle
     (`"uniform"`), or at a random moment of it (`"random"`, from torch's global generator). A stretch with fewer
-    frames repeats some. Frames are turned upright where the file says how. A GIF does not say how long it is: one that
-    was cut reads as a shorter one.
+    frames repeats some. Frames are turned upright where the file says how.
+
+    A cut file is told by its last packet or by the duration in its header. GIF, MPEG streams (.mpg, .ts), WMV and live
+    recordings have neither: cut, they read as shorter ones.
 
     Args:
         path: the file. Its contents decide its format, not its name.
@@ -214,7 +216,7 @@ def _decode(
             reached, frame = next((pair for pair in decoded if pair[0] >= number), (number, None))
             if frame is None and (not frames or number < len(index.times) - _MAY_LOSE):
                 raise UnreadableVideoError(path, f"decoding ended before frame {number} of {len(index.times)}")
-        frames.append(frame or frames[-1])
+        frames.append(frames[-1] if frame is None else frame)
     return frames
 
 
@@ -230,13 +232,15 @@ def _decode_from(
 def _to_tensor(frames: list[VideoFrame], short_side: int | None) -> Tensor:
     """[num_frames, 3, height, width], all of the first frame's size."""
     height, width = _scaled(frames[0], short_side)
-    to_rgb = VideoReformatter()  # one for all: each makes tables; and one thread: more take ten times as long here
-    area = Interpolation.AREA
+    to_rgb, area = VideoReformatter(), Interpolation.AREA
+    # One thread: small frames take ten times as long with more.
     rgb = [to_rgb.reformat(frame, width, height, "rgb24", interpolation=area, threads=1) for frame in frames]
     clip = np.rot90(np.stack([frame.to_ndarray() for frame in rgb]), round(frames[0].rotation / 90), (1, 2))
     return torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
 
 
 def _scaled(frame: VideoFrame, short_side: int | None) -> tuple[int, int]:
-    scale = min(1.0, (short_side or min(frame.height, frame.width)) / min(frame.height, frame.width))
+    """Height and width after scaling down."""
+    short = min(frame.height, frame.width)
+    scale = min(short_side or short, short) / short
     return round(frame.height * scale), round(frame.width * scale)

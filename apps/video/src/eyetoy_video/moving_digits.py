@@ -1,8 +1,8 @@
 """Write a small set of real video files, so that video classification can be tried without a download.
 
-A handwritten digit (scikit-learn's 8 x 8 images) moves over a still crop of a photograph (those that scikit-image's
-wheel holds) in one of eight ways. Which way is the class. The clip's place, size, angle, speed, colours and
-photograph vary at random.
+A handwritten digit moves over a still crop of a photograph in one of eight ways, and which way is the class. The
+digit, its place, size, angle, speed and colours and the photograph vary at random. The digits come with scikit-learn
+and the photographs with scikit-image.
 
 No single frame gives the class away. A clip's state has four coordinates: x, y, size and angle. Each follows a path
 of its own; the class says which one moves, and the other three stand still at a random moment of theirs. Averaged over
@@ -52,8 +52,8 @@ SPLIT/MOTION/NUMBER.mp4: a handwritten digit moves over a photograph, and the fo
 {splits}
 
 The digits are scikit-learn's 8 x 8 images: the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin
-and C. Kaynak, UCI Machine Learning Repository, which states CC BY 4.0). The photographs are scikit-image's, whose
-documentation states: CC0 for brick, camera, chelsea, coffee, grass, gravel and retina; public domain for astronaut,
+and C. Kaynak, UCI Machine Learning Repository); scikit-learn states no licence. The photographs are scikit-image's,
+which states: CC0 for brick, camera, chelsea, coffee, grass, gravel and retina; public domain for astronaut,
 clock, hubble_deep_field (NASA) and rocket (SpaceX); no known copyright restrictions for coins (Brooklyn Museum) and
 immunohistochemistry (CMMI).
 """
@@ -138,7 +138,7 @@ def motion_path(motion: str, num_frames: int, rng: np.random.Generator) -> NDArr
     for coordinate, span in enumerate(_RANGES):
         travel = rng.uniform(span.shortest, span.longest)
         middle = rng.uniform(span.low + travel / 2, span.high - travel / 2)
-        frozen = rng.choice(steps)
+        frozen = steps[rng.integers(num_frames)]
         path[:, coordinate] = middle + travel * (direction * steps if coordinate == moving else frozen)
     return path
 
@@ -212,10 +212,11 @@ def _colors(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def _encode(path: Path, frames: list[Image.Image], fps: int) -> None:
-    """Write H.264. One thread everywhere: more are slower for such small frames, and would change the file."""
+    """Write H.264 that is the same at every run: so no threads, and not `mbtree`, which differs now and then."""
     to_yuv = VideoReformatter()
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "veryfast"})
+        options = {"crf": "16", "preset": "veryfast", "x264-params": "mbtree=0"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in frames:
@@ -228,7 +229,9 @@ def _rename(tree: Path, root: Path) -> None:
     try:
         tree.rename(root)
     except OSError as error:
-        raise FileExistsError(f"{root} came to exist while the clips were written; what was written is gone") from error
+        if root.exists():
+            raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
+        raise
 
 
 def _check_arguments(counts: Mapping[str, int], seed: int, num_frames: int, size: int, fps: int) -> None:

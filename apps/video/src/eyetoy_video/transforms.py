@@ -40,8 +40,8 @@ class ClipTransformParams:
     """What red, green and blue are divided by afterwards."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size must be 1 pixel or more, not {self.size}")
+        if self.size < 2:  # torch cannot resize uint8 to a single pixel
+            raise ValueError(f"size must be 2 pixels or more, not {self.size}")
         for name, low, high in (("crop_area", *self.crop_area), ("crop_ratio", *self.crop_ratio)):
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be two numbers above 0, the smaller first, not {(low, high)}")

@@ -1,0 +1,142 @@
+"""Clip transforms: shapes for any size, one draw per clip, and the numbers that come out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eyetoy_video.transforms import ClipTransformParams, EvaluationTransform, TrainingTransform
+
+PLAIN = ClipTransformParams(size=16, crop_area=(1, 1), crop_ratio=(1, 1), brightness=0, contrast=0)
+TRANSFORMS = [TrainingTransform, EvaluationTransform]
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def raw(x: torch.Tensor, params: ClipTransformParams) -> torch.Tensor:
+    """Undo the normalization: [num_frames, 3, size, size] from 0 to 255."""
+    mean, std = (torch.tensor(value).view(3, 1, 1, 1) for value in (params.mean, params.std))
+    return ((x * std + mean) * 255).transpose(0, 1)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@settings(max_examples=40, deadline=None)
+@given(num_frames=st.integers(1, 5), height=st.integers(1, 90), width=st.integers(1, 90), size=st.integers(2, 40))
+def test_any_size_becomes_a_square(transform, num_frames, height, width, size):
+    x = transform(ClipTransformParams(size=size))(noise(num_frames, 3, height, width))
+    assert x.shape == (3, num_frames, size, size)
+    assert x.dtype == torch.float32
+    assert x.isfinite().all()
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_all_frames_are_treated_alike(transform):
+    params = ClipTransformParams(size=16, crop_area=(0.2, 0.8), brightness=0.5, contrast=0.5, flip=0.5)
+    still = noise(1, 3, 37, 53).expand(6, -1, -1, -1)
+    for _ in range(20):
+        x = transform(params)(still)
+        assert torch.equal(x, x[:, :1].expand_as(x))
+
+
+def test_frames_keep_their_order():
+    clip = torch.arange(0, 250, 10, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 20, 20)
+    for transform in TRANSFORMS:
+        levels = raw(transform(PLAIN)(clip), PLAIN).mean((1, 2, 3))
+        assert torch.allclose(levels, torch.arange(0, 250, 10).float(), atol=0.01)
+
+
+def test_training_crops_at_random_and_evaluation_does_not():
+    clip = noise(2, 3, 40, 40)
+    params = dataclasses.replace(PLAIN, crop_area=(0.3, 0.9))
+    training, evaluation = TrainingTransform(params), EvaluationTransform(params)
+    assert not torch.equal(training(clip), training(clip))
+    assert torch.equal(evaluation(clip), evaluation(clip))
+
+
+def test_training_draws_from_torchs_generator():
+    clip, training = noise(2, 3, 40, 40), TrainingTransform(ClipTransformParams(size=16))
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(training(clip))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast"])
+def test_brightness_and_contrast_vary_within_their_range(name):
+    """Between two greys, brightness scales both and contrast their distance from the mean."""
+    clip = torch.tensor([80, 120], dtype=torch.uint8).repeat_interleave(8).expand(1, 3, 16, 16)
+    training = TrainingTransform(dataclasses.replace(PLAIN, **{name: 0.25}))
+    ends = torch.stack([raw(training(clip), PLAIN)[0, 0, 0, [0, -1]] for _ in range(60)])
+    changed = ends.mean(1) / 100 if name == "brightness" else (ends[:, 1] - ends[:, 0]) / 40
+    assert changed.min() >= 0.72
+    assert changed.max() <= 1.28
+    assert changed.max() - changed.min() > 0.3
+
+
+def test_left_and_right_are_not_exchanged_unless_asked():
+    clip = torch.arange(0, 160, 10, dtype=torch.uint8).expand(2, 3, 16, -1)
+    kept, mirrored = (TrainingTransform(dataclasses.replace(PLAIN, flip=flip)) for flip in (0.0, 1.0))
+    for _ in range(20):
+        x = TrainingTransform(ClipTransformParams(size=16))(clip)
+        assert (x[..., -1] > x[..., 0]).all()
+    assert torch.equal(mirrored(clip), kept(clip).flip(-1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 60), (60, 20), (21, 61)])
+def test_evaluation_takes_the_middle(height, width):
+    clip = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+    top, left = (height - 20) // 2, (width - 20) // 2
+    clip[..., top + 1 : top + 19, left + 1 : left + 19] = 255
+    shown = raw(EvaluationTransform(dataclasses.replace(PLAIN, size=20))(clip), PLAIN)
+    assert shown[..., 4:16, 4:16].min() > 240
+    assert shown.mean() > 180
+
+
+def test_pixels_are_normalized():
+    clip = torch.tensor([255, 0, 102], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, 16, 16)
+    params = dataclasses.replace(PLAIN, mean=(0.5, 0.25, 0.4), std=(0.5, 0.25, 2.0))
+    for transform in TRANSFORMS:
+        expected = torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1, 1).expand(3, 2, 16, 16)
+        assert torch.allclose(transform(params)(clip), expected, atol=1e-6)
+
+
+def test_the_clip_is_not_changed():
+    clip = noise(2, 3, 16, 16)
+    before = clip.clone()
+    for transform in TRANSFORMS:
+        transform(ClipTransformParams(size=16))(clip)
+        assert torch.equal(clip, before)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_clip_of_another_kind_is_refused(transform):
+    with pytest.raises(TypeError, match=r"uint8.*float32"):
+        transform(PLAIN)(torch.zeros(2, 3, 8, 8))
+    for shape in ((3, 2, 8, 8), (3, 8, 8), (0, 3, 8, 8)):
+        with pytest.raises(ValueError, match=r"num_frames, 3, height, width.*" + str(shape[0])):
+            transform(PLAIN)(torch.zeros(shape, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 1}, "size.*2 pixels.*1"),
+        ({"crop_area": (0.9, 0.5)}, r"crop_area.*smaller first.*0\.9"),
+        ({"crop_area": (0.5, 1.5)}, r"crop_area.*1 at most.*1\.5"),
+        ({"crop_ratio": (0.0, 1.0)}, "crop_ratio.*above 0"),
+        ({"flip": 2.0}, r"flip.*0 to 1.*2\.0"),
+        ({"brightness": -0.1}, r"brightness.*-0\.1"),
+        ({"std": (1.0, 0.0, 1.0)}, "std.*above 0"),
+    ],
+)
+def test_bad_params_say_what_would_be_right(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ClipTransformParams(**arguments)
