@@ -15,7 +15,7 @@ from eyetoy.sizes import per_axis
 
 
 class SharedScaleNA(nn.Module):
-    """The heads of one scale: tokenize, then attend within the group's own window.
+    """The heads of one scale: tokenize (strided convolution, GELU), then attend within the group's own window.
 
     Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid / stride), intermediate_channels]`.
     """
@@ -28,11 +28,13 @@ class SharedScaleNA(nn.Module):
         self.dilation = per_axis(attention.dilation, num_spatial_dims, "dilation")
         self.is_causal = attention.is_causal
         self.tokenizer = StridedConv(num_spatial_dims, in_channels, width, params.conv_params)
+        # Without it two linear maps would follow each other; with it, training was also more stable.
+        self.activation = nn.GELU()
         self.qkv_proj = nn.Linear(width, 3 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within `[batch, *grid, in_channels]`."""
-        qkv = self.qkv_proj(self.tokenizer(x))
+        qkv = self.qkv_proj(self.activation(self.tokenizer(x)))
         query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
         out = neighborhood_attention(
             query, key, value, window=self.window, dilation=self.dilation, is_causal=self.is_causal

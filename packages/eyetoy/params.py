@@ -156,13 +156,17 @@ def downsampling(scale_factor: float | tuple[float, ...], num_spatial_dims: int)
     """Return the stride per axis that a `scale_factor` stands for: 0.5 is a stride of 2.
 
     Raises:
-        ValueError: a factor is not 1/n for a positive integer n.
+        ValueError: a factor is not 1/n for a positive integer n, or there is not one per axis.
     """
     factors = (scale_factor,) * num_spatial_dims if isinstance(scale_factor, int | float) else tuple(scale_factor)
+    if len(factors) != num_spatial_dims:
+        raise ValueError(
+            f"scale_factor must be one number or {num_spatial_dims} of them, one per axis; got {scale_factor!r}"
+        )
     strides = tuple(round(1 / factor) if factor > 0 else 0 for factor in factors)
     if any(stride < 1 or abs(stride * factor - 1) > 1e-6 for stride, factor in zip(strides, factors, strict=True)):
         raise ValueError(f"scale_factor must be 1/n for a whole n, such as 1, 0.5 or 0.25; got {scale_factor!r}")
-    return per_axis(strides, num_spatial_dims, "scale_factor")
+    return strides
 
 
 def as_encoder_params(params: EncoderParams | dict[str, Any]) -> EncoderParams:

@@ -169,6 +169,13 @@ def test_residual_comes_from_the_input_or_from_the_normalised_tokens() -> None:
     assert not torch.allclose(layers["norm"](tokens), tokens)
 
 
+def test_norm_residual_forgets_the_scale_of_its_input() -> None:
+    tokens = torch.randn(2, 7, 8, dtype=torch.float64)
+    layers = {residual: make_layer(residual=residual) for residual in ("input", "norm")}
+    torch.testing.assert_close(layers["norm"](3 * tokens + 1), layers["norm"](tokens), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(layers["input"](3 * tokens + 1), layers["input"](tokens), rtol=1e-1, atol=1e-1)
+
+
 def make_stack(num_registers: int, context_token: bool, *, depth: int = 2) -> GlobalAttentionStack:
     params = GlobalAttentionParams(
         depth=depth, num_heads=2, num_register_tokens=num_registers, context_token=context_token

@@ -41,7 +41,8 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
 
 @torch.no_grad()
 def pass_values_only(module: SharedScaleNA) -> None:
-    """Make all logits equal, and the value projection the identity."""
+    """Make all logits equal, and the activation and the value projection the identity."""
+    module.activation = torch.nn.Identity()
     channels = module.qkv_proj.in_features
     module.qkv_proj.weight.zero_()
     module.qkv_proj.weight[2 * channels :] = torch.eye(channels)
@@ -82,6 +83,7 @@ def expected_group(oracle: Any, module: SharedScaleNA, x: Tensor, params: HeadPa
     tokens = oracle.strided_conv(
         x.cpu(), weights["tokenizer.weight"], weights["tokenizer.bias"], stride, (0,) * len(stride)
     )
+    tokens = torch.nn.functional.gelu(tokens)
     grid, channels = tokens.shape[1:-1], params.intermediate_channels
     qkv = (tokens @ weights["qkv_proj.weight"].T + weights["qkv_proj.bias"]).flatten(1, -2).split(channels, dim=-1)
     attention = params.attn_params

@@ -180,7 +180,7 @@ def turned(first: np.ndarray, last: np.ndarray) -> float:
         rotated = np.asarray(Image.fromarray(first).rotate(-angle, center=pivot))  # Pillow turns counterclockwise
         return float(np.corrcoef(rotated.ravel(), last.ravel())[0, 1])
 
-    return max(range(-130, 131, 5), key=match)
+    return max(range(-90, 91, 5), key=match)
 
 
 MEASURES = {
@@ -198,5 +198,6 @@ MEASURES = {
 def test_the_files_show_the_motion_they_are_filed_under(clear_clips, motion, opposite):
     for name, sign in ((motion, 1), (opposite, -1)):
         moved = [changes(file) for file in sorted((clear_clips / name).iterdir())]
-        measured = [sign * MEASURES[motion](clip[:2].sum(0), clip[-2:].sum(0)) for clip in moved]
+        # The first half will do, and a quarter turn is never exceeded in it.
+        measured = [sign * MEASURES[motion](clip[:2].sum(0), clip[7:9].sum(0)) for clip in moved]
         assert sum(value > 0 for value in measured) >= 4, (name, measured)

@@ -70,10 +70,10 @@ class _Range:
 
 
 _RANGES = (
-    _Range(0.18, 0.82, 0.18, 0.32),  # x, as a fraction of the frame's side
-    _Range(0.18, 0.82, 0.18, 0.32),  # y
-    _Range(-1.7, -0.6, 0.40, 0.65),  # log2 of the digit's side, as a fraction of the frame's
-    _Range(-1.0, 1.0, 0.35, 0.70),  # angle, in half turns
+    _Range(0.15, 0.85, 0.35, 0.60),  # x, as a fraction of the frame's side
+    _Range(0.15, 0.85, 0.35, 0.60),  # y
+    _Range(-1.5, -0.4, 0.60, 0.90),  # log2 of the digit's side, as a fraction of the frame's
+    _Range(-1.0, 1.0, 0.45, 0.70),  # angle, in half turns
 )
 
 
@@ -171,11 +171,11 @@ def _digits(split: str) -> list[Image.Image]:
 
 
 def _crop(photograph: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A random square of a photograph, randomly darkened."""
+    """A random square of a photograph, randomly darkened so that the digit stands out."""
     side = int(min(photograph.size) * rng.uniform(0.25, 0.6))
     left, top = (int(rng.integers(length - side)) for length in photograph.size)
     square = photograph.resize((size, size), Resampling.BILINEAR, box=(left, top, left + side, top + side))
-    return ImageEnhance.Brightness(square).enhance(rng.uniform(0.6, 1.0))
+    return ImageEnhance.Brightness(square).enhance(rng.uniform(0.3, 0.6))
 
 
 def _draw(
@@ -206,9 +206,8 @@ def _ink(digit: Image.Image, state: NDArray[np.float64], size: int) -> Image.Ima
 
 
 def _colors(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """RGB for the outline and for the digit: one is light, the other dark."""
-    light, dark = tuple(rng.integers(144, 256, 3).tolist()), tuple(rng.integers(0, 64, 3).tolist())
-    return (dark, light) if rng.random() < 0.5 else (light, dark)
+    """RGB for the outline, which is dark, and for the digit, which is light."""
+    return tuple(rng.integers(0, 32, 3).tolist()), tuple(rng.integers(180, 256, 3).tolist())
 
 
 def _encode(path: Path, frames: list[Image.Image], fps: int) -> None:
