@@ -27,8 +27,8 @@ from eyetoy_train.run_folder import RunFolder, choose_run_folder
 from eyetoy_train.task import Batch, Split, Task
 
 
-def train(task: Task, recipe: Recipe) -> dict[str, float]:
-    """Train `task` by `recipe` and return the scores of its best epoch.
+def train(task: Task, recipe: Recipe) -> dict[str, Any]:
+    """Train `task` by `recipe` and return what results.json holds: the scores of its best epoch, and where it ran.
 
     Run it under `accelerate launch` to use several devices. The run's folder ends with recipe.yaml, metrics.jsonl,
     the best and the last checkpoint, TensorBoard events, pictures, and results.json. A run that was interrupted goes
@@ -46,11 +46,11 @@ def train(task: Task, recipe: Recipe) -> dict[str, float]:
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.path)),
     )
-    accelerator.init_trackers("tensorboard")
-    set_seed(recipe.seed)
     with accelerator.local_main_process_first():
         task.prepare()
+    set_seed(recipe.seed)  # after what may have drawn random numbers in the first run only
     trainer = Trainer.start(task, recipe, run, accelerator)
+    accelerator.init_trackers("tensorboard")  # after what may refuse the recipe: a run that cannot start leaves nothing
     for epoch in range(trainer.progress.epoch, trainer.num_epochs):
         started = time.perf_counter()
         train_loss = trainer.train_one_epoch(epoch)

@@ -141,3 +141,25 @@ def test_mixed_precision_trains(slopes, toy_recipe, precision):
     recipe = toy_recipe(epochs=2, mixed_precision=precision)
     results = train(slopes(recipe), recipe)
     assert results["test"]["loss"] < 2
+
+
+def test_a_run_that_cannot_start_leaves_nothing_behind(slopes, toy_recipe, tmp_path):
+    class Unreadable(slopes):
+        def samples(self, split):
+            raise FileNotFoundError("there is no folder data")
+
+    recipe = toy_recipe()
+    with pytest.raises(FileNotFoundError, match="no folder data"):
+        train(Unreadable(recipe), recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_has_to_make_its_data_equals_one_that_finds_them(slopes, toy_recipe, tmp_path):
+    class Making(slopes):
+        def prepare(self):
+            torch.rand(5)
+
+    for name, task in (("made", Making), ("found", slopes)):
+        recipe = toy_recipe(output_dir=str(tmp_path / name), epochs=1)
+        train(task(recipe), recipe)
+    assert_equal_weights(tmp_path / "made", tmp_path / "found")
