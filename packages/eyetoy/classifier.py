@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from eyetoy.encoder import ENCODERS
+from eyetoy.hub import HubModel
 from eyetoy.params import EncoderParams, as_encoder_params
 
 
-class Classifier(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0"):
+class Classifier(HubModel):
     """Map inputs `[batch, in_channels, *grid]` of any size to logits `[batch, num_classes]`.
 
     `save_pretrained(folder)` and `from_pretrained(folder or hub name)` write and read safetensors and a JSON config.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from eyetoy.conv import StridedConv
 from eyetoy.global_attention import GlobalAttentionStack
+from eyetoy.hub import HubModel
 from eyetoy.msnat import TransformerStack
 from eyetoy.params import EncoderParams, as_encoder_params
 from eyetoy.positional import PositionalEmbedding
@@ -48,7 +48,7 @@ class InitialProjection(nn.Module):
         return x
 
 
-class Encoder(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0"):
+class Encoder(HubModel):
     """An encoder for inputs `[batch, in_channels, *grid]` of any size, in `params.num_spatial_dims` dimensions.
 
     `Encoder1D`, `Encoder2D` and `Encoder3D` fix the number of dimensions. `save_pretrained(folder)` and

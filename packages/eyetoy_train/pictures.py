@@ -46,7 +46,7 @@ def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int 
     """Draw samples in a grid to a PNG file; a wrong prediction is red and names the truth."""
     rows = -(-len(samples) // columns)
     figure = Figure(figsize=(1.9 * columns, 2.1 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid:
         axes.set_axis_off()
     for axes, sample in zip(grid, samples, strict=False):

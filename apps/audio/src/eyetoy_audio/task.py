@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -62,4 +63,6 @@ class AudioClassification(ClassificationTask):
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw the spectrogram of a waveform, time from left to right and frequency upwards."""
-        axes.specgram(x[0].numpy() + 1e-6, NFFT=256, noverlap=192, Fs=self.data.sample_rate, vmin=-100, cmap="magma")
+        spectrum = torch.stft(x[0], 256, hop_length=64, window=torch.hann_window(256), return_complex=True)
+        decibels = 20 * spectrum.abs().clamp_min(1e-6).log10()
+        axes.imshow(decibels, origin="lower", aspect="auto", vmin=-40, cmap="magma")
