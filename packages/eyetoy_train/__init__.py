@@ -5,6 +5,7 @@ from eyetoy_train.classification import ClassificationMetrics, ClassificationTas
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.commands import ClassificationApp
 from eyetoy_train.evaluate import evaluate
+from eyetoy_train.folder_task import FolderClassification
 from eyetoy_train.loop import Trainer, train
 from eyetoy_train.recipe import ClassificationRecipe, ModelRecipe, Recipe
 from eyetoy_train.task import Batch, Metrics, Split, Task
@@ -16,6 +17,7 @@ __all__ = [
     "ClassificationMetrics",
     "ClassificationRecipe",
     "ClassificationTask",
+    "FolderClassification",
     "Metrics",
     "ModelRecipe",
     "Recipe",

@@ -81,8 +81,9 @@ def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) ->
     for label in sorted({label for _, label in samples}):
         members = [sample for sample in samples if sample[1] == label]
         random.Random(derive_seed(seed, "split", label)).shuffle(members)
+        total = len(members)
         for name in names:
-            count = max(round(len(members) * HELD_OUT[name]), 1)
+            count = max(round(total * HELD_OUT[name]), 1)
             splits[name] += members[:count]
             members = members[count:]
         splits["train"] += members

@@ -24,13 +24,15 @@ from eyetoy_train.task import Batch, Split
 class ClassificationTask(ABC):
     """The engine's `Task` for a classifier; a modality says what its samples are and how they look.
 
-    A subclass gives `classes`, `prepare`, `samples`, `load_sample`, `transform` and `draw`.
+    With `cache`, loaded samples are kept in memory. A subclass gives `classes`, `prepare`, `samples`, `load_sample`,
+    `transform` and `draw`.
     """
 
     score = "accuracy"
 
-    def __init__(self, recipe: ClassificationRecipe) -> None:
+    def __init__(self, recipe: ClassificationRecipe, *, cache: bool = False) -> None:
         self.recipe = recipe
+        self.cache = cache
 
     @property
     @abstractmethod
@@ -61,11 +63,6 @@ class ClassificationTask(ABC):
     def in_channels(self) -> int | None:
         """Channels of the model's input; None for the usual number of the modality."""
         return None
-
-    @property
-    def cache(self) -> bool:
-        """Whether to keep loaded samples in memory."""
-        return False
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split as dicts with `input` and `label`."""

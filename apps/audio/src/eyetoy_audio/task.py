@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -15,42 +13,22 @@ from eyetoy_audio.files import EXTENSIONS, read_sound
 from eyetoy_audio.recipe import AudioClassificationRecipe
 from eyetoy_audio.spoken_keywords import write_spoken_keywords
 from eyetoy_audio.transforms import LEVEL, Augment, Fit
-from eyetoy_train import ClassFolder, ClassificationTask, Split, read_class_folder
+from eyetoy_train import FolderClassification
 
 
-class AudioClassification(ClassificationTask):
+class AudioClassification(FolderClassification):
     """Classify sounds, through Encoder1D."""
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, root=Path(recipe.data.root), extensions=EXTENSIONS, cache=recipe.data.cache)
         self.data = recipe.data
-        self.root = Path(recipe.data.root)
         self.evaluation_transform = Fit(recipe.data.num_samples)
         self.training_transform = Augment(recipe.data.num_samples, **dataclasses.asdict(recipe.data.augmentation))
-
-    @cached_property
-    def folder(self) -> ClassFolder:
-        """The files of the folder of class folders."""
-        return read_class_folder(self.root, EXTENSIONS, seed=self.recipe.seed)
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes."""
-        return self.folder.classes
-
-    @property
-    def cache(self) -> bool:
-        """Whether to keep decoded clips in memory."""
-        return self.data.cache
 
     def prepare(self) -> None:
         """Synthesise the spoken keywords if they are asked for and not there."""
         if self.data.source == "spoken_keywords" and not self.root.exists():
             write_spoken_keywords(self.root)
-
-    def samples(self, split: Split) -> Sequence[tuple[Path, int]] | None:
-        """Return paths and labels."""
-        return self.folder.splits.get(split)
 
     def load_sample(self, source: Path, *, training: bool) -> Tensor:
         """Return a waveform `[1, samples]` of any length."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from eyetoy_train import ClassFolder, ClassificationTask, Split, read_class_folder
+from eyetoy_train import FolderClassification
 from eyetoy_video.files import EXTENSIONS, read_clip
 from eyetoy_video.moving_digits import write_moving_digits
 from eyetoy_video.recipe import VideoClassificationRecipe
@@ -19,39 +17,19 @@ from eyetoy_video.transforms import EvaluationTransform, TrainingTransform
 SHOWN_FRAMES = 4
 
 
-class VideoClassification(ClassificationTask):
+class VideoClassification(FolderClassification):
     """Classify clips, through Encoder3D."""
 
     def __init__(self, recipe: VideoClassificationRecipe) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, root=Path(recipe.data.root), extensions=EXTENSIONS, cache=recipe.data.cache)
         self.data = recipe.data
-        self.root = Path(recipe.data.root)
         self.training_transform = TrainingTransform(recipe.data.transform)
         self.evaluation_transform = EvaluationTransform(recipe.data.transform)
-
-    @cached_property
-    def folder(self) -> ClassFolder:
-        """The files of the folder of class folders."""
-        return read_class_folder(self.root, EXTENSIONS, seed=self.recipe.seed)
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes."""
-        return self.folder.classes
-
-    @property
-    def cache(self) -> bool:
-        """Whether to keep decoded clips in memory."""
-        return self.data.cache
 
     def prepare(self) -> None:
         """Make the moving digits if they are asked for and not there."""
         if self.data.source == "moving_digits" and not self.root.exists():
             write_moving_digits(self.root)
-
-    def samples(self, split: Split) -> Sequence[tuple[Path, int]] | None:
-        """Return paths and labels."""
-        return self.folder.splits.get(split)
 
     def load_sample(self, source: Path, *, training: bool) -> Tensor:
         """Return a clip, uint8 `[num_frames, 3, height, width]`, scaled down to little more than the model needs."""

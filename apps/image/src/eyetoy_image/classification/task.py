@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +18,27 @@ from eyetoy_image.classification.fashion_mnist import (
 from eyetoy_image.classification.recipe import ImageClassificationRecipe
 from eyetoy_image.files import EXTENSIONS, read_image
 from eyetoy_image.transforms import MEAN, STD, evaluation_transform, training_transform
-from eyetoy_train import ClassFolder, ClassificationTask, Split, read_class_folder
+from eyetoy_train import FolderClassification, Split
 
 
-class ImageClassification(ClassificationTask):
+class ImageClassification(FolderClassification):
     """Classify pictures, through Encoder2D."""
 
     def __init__(self, recipe: ImageClassificationRecipe) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, root=Path(recipe.data.root), extensions=EXTENSIONS, cache=recipe.data.cache)
         self.data = recipe.data
-        self.root = Path(recipe.data.root)
         self.evaluation_transform = evaluation_transform(recipe.data.image_size)
         self.training_transform = training_transform(recipe.data.image_size, recipe.data.augmentation)
-
-    @cached_property
-    def folder(self) -> ClassFolder:
-        """The files of a folder of class folders."""
-        return read_class_folder(self.root, EXTENSIONS, seed=self.recipe.seed)
 
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes."""
-        return fashion_mnist_classes() if self.data.source == "fashion_mnist" else self.folder.classes
+        return fashion_mnist_classes() if self.data.source == "fashion_mnist" else super().classes
 
     @property
     def in_channels(self) -> int:
         """One for grayscale pictures, or three."""
         return 1 if self.data.grayscale else 3
-
-    @property
-    def cache(self) -> bool:
-        """Whether to keep decoded pictures in memory."""
-        return self.data.cache
 
     def prepare(self) -> None:
         """Write digits or fetch Fashion-MNIST if need be."""
@@ -63,7 +51,7 @@ class ImageClassification(ClassificationTask):
         """Return paths or pixels, and labels."""
         if self.data.source == "fashion_mnist":
             return fashion_mnist_samples(self.root, split, seed=self.recipe.seed)
-        return self.folder.splits.get(split)
+        return super().samples(split)
 
     def load_sample(self, source: Path | Tensor, *, training: bool) -> Tensor:
         """Return uint8 pixels `[channels, height, width]`."""
