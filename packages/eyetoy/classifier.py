@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from eyetoy.encoder import ENCODERS
 from eyetoy.hub import HubModel
 from eyetoy.params import EncoderParams, as_encoder_params
+from eyetoy.sizes import check_count, check_rates
 
 
 class Classifier(HubModel):
@@ -25,8 +26,8 @@ class Classifier(HubModel):
 
     def __init__(self, params: EncoderParams | dict[str, Any], num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1; got {num_classes}")
+        check_count(num_classes, "num_classes")
+        check_rates(dropout=dropout)
         params = as_encoder_params(params)
         self.num_classes = num_classes
         self.dropout = dropout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,8 +33,12 @@ class InitialProjection(nn.Module):
 
     def __init__(self, params: EncoderParams) -> None:
         super().__init__()
-        last = len(params.initial_proj) - 1
-        widths = [max(params.stem_channels >> (last - i), 1) for i in range(last + 1)]
+        widths = params.stem_widths
+        if widths[0] < 2:
+            raise ValueError(
+                f"stem_channels is halved for every convolution of initial_proj before the last, {len(widths)} in all, "
+                f"and must leave at least 2 channels, or a norm hides the input; got stem_channels={widths[-1]}"
+            )
         sources = [params.in_channels, *widths]
         self.convs = nn.ModuleList(
             StridedConv(params.num_spatial_dims, source, width, conv)
@@ -60,10 +65,10 @@ class Encoder(HubModel):
         super().__init__()
         self.params = params = as_encoder_params(params)
         dim, width = params.num_spatial_dims, params.out_channels
-        self.initial_proj = InitialProjection(params)
         self.positional_embedding = (
             PositionalEmbedding(dim, params.stem_channels) if params.positional_embedding else nn.Identity()
         )
+        self.initial_proj = InitialProjection(params)
         self.transformer = TransformerStack(dim, params.stem_channels, params.transformer)
         self.norm = nn.LayerNorm(width)
         self.global_attention = (
@@ -74,7 +79,7 @@ class Encoder(HubModel):
         """Encode `[batch, in_channels, *grid]`.
 
         Raises:
-            ValueError: `x` has the wrong number of axes or channels, or an axis of length 0.
+            ValueError: `x` has the wrong dtype, number of axes or channels, or an axis of length 0.
         """
         self._check(x)
         x = self.initial_proj(x.movedim(1, -1))
@@ -93,6 +98,11 @@ class Encoder(HubModel):
                 f"{type(self).__name__} takes [batch, {params.in_channels} channels, {grid}], every size at least 1; "
                 f"got shape {tuple(x.shape)}"
             )
+        dtype = self.norm.weight.dtype
+        kind = x.device.type
+        cast = x.is_floating_point() and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        if x.dtype != dtype and not cast:
+            raise ValueError(f"{type(self).__name__} has weights of {dtype} and takes input of {dtype}; got {x.dtype}")
 
 
 class _FixedRankEncoder(Encoder):

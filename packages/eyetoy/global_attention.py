@@ -98,13 +98,10 @@ class GlobalAttentionTransformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Apply the layer; the global tokens come first."""
         normed = self.norm1(tokens)
-        tokens = self.branch1(self._shortcut(tokens, normed), self._attend(normed))
-        normed = self.norm2(tokens)
-        out: Tensor = self.branch2(self._shortcut(tokens, normed), self.ffn(normed))
+        shortcut = tokens if self.residual == "input" else normed
+        tokens = self.branch1(shortcut, self._attend(normed))
+        out: Tensor = self.branch2(tokens, self.ffn(self.norm2(tokens)))
         return out
-
-    def _shortcut(self, tokens: Tensor, normed: Tensor) -> Tensor:
-        return tokens if self.residual == "input" else normed
 
     def _attend(self, normed: Tensor) -> Tensor:
         qkv = self.qkv_proj(normed).unflatten(-1, (3, self.num_heads, -1))  # [batch, tokens, 3, heads, head_dim]

@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from eyetoy.sizes import Size, ceil_div, check_divisible, per_axis
+from eyetoy.sizes import Size, ceil_div, check_count, check_divisible, check_rates, per_axis
 
 T = TypeVar("T")
 
@@ -56,6 +56,8 @@ class HeadParams:
 
     def __post_init__(self) -> None:
         """Refuse a width that the heads cannot share."""
+        check_count(self.num_heads, "num_heads")
+        check_count(self.intermediate_channels, "intermediate_channels")
         check_divisible(self.intermediate_channels, self.num_heads, "intermediate_channels", "num_heads")
 
 
@@ -76,7 +78,9 @@ class TransformerParams:
     layer_scale: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a block without heads."""
+        """Refuse a block without heads, without width, or with rates out of range."""
+        check_count(self.out_channels, "out_channels")
+        check_rates(dropout=self.dropout, drop_path=self.drop_path)
         if not self.heads:
             raise ValueError("heads must hold at least one HeadParams; got none")
 
@@ -85,8 +89,8 @@ class TransformerParams:
 class GlobalAttentionParams:
     """The global stack: `depth` layers in which register and context tokens exchange with every spatial token.
 
-    `residual` says where a layer's residual comes from: its input (the usual pre-norm block), or the normalised
-    tokens as the proposal's second diagram (section 4.5) draws it.
+    `residual` says where the residual of a layer's attention comes from: its input (the usual pre-norm block), or the
+    normalised tokens as the proposal's second diagram (section 4.5) draws it.
     """
 
     depth: int
@@ -100,7 +104,10 @@ class GlobalAttentionParams:
     residual: Literal["input", "norm"] = "input"
 
     def __post_init__(self) -> None:
-        """Refuse a stack without a global token, or an unknown residual."""
+        """Refuse a stack without layers, heads or a global token, rates out of range, or an unknown residual."""
+        check_count(self.depth, "depth")
+        check_count(self.num_heads, "num_heads")
+        check_rates(dropout=self.dropout, drop_path=self.drop_path)
         if self.num_register_tokens < 0 or self.num_global_tokens == 0:
             raise ValueError(
                 "a global stack needs at least one global token: num_register_tokens >= 1, or context_token=True; "
@@ -136,6 +143,13 @@ class EncoderParams:
             raise ValueError(f"num_spatial_dims must be 1, 2 or 3; got {self.num_spatial_dims!r}")
         if not self.initial_proj or not self.transformer:
             raise ValueError("an encoder needs at least one convolution in initial_proj and one transformer block")
+        check_count(self.in_channels, "in_channels")
+
+    @property
+    def stem_widths(self) -> tuple[int, ...]:
+        """Channels after each convolution of the stem."""
+        last = len(self.initial_proj) - 1
+        return tuple(self.stem_channels >> (last - i) for i in range(last + 1))
 
     @property
     def out_channels(self) -> int:

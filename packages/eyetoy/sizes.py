@@ -14,6 +14,8 @@ def per_axis(value: Size | Sequence[int], num_spatial_dims: int, name: str, *, m
     Raises:
         ValueError: the number of entries is not `num_spatial_dims`, or an entry is no integer of at least `minimum`.
     """
+    if not isinstance(value, int | Sequence):
+        raise ValueError(f"{name} must be one integer or {num_spatial_dims} of them, one per axis; got {value!r}")
     sizes = (value,) * num_spatial_dims if isinstance(value, int) else tuple(value)
     if len(sizes) != num_spatial_dims:
         raise ValueError(f"{name} must be one integer or {num_spatial_dims} of them, one per axis; got {value!r}")
@@ -25,6 +27,27 @@ def per_axis(value: Size | Sequence[int], num_spatial_dims: int, name: str, *, m
 def ceil_div(numerator: int, denominator: int) -> int:
     """Return `numerator / denominator`, rounded up."""
     return -(-numerator // denominator)
+
+
+def check_count(value: int, name: str) -> None:
+    """Refuse a number of things that is not at least 1.
+
+    Raises:
+        ValueError: `value` is below 1.
+    """
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}")
+
+
+def check_rates(*, dropout: float, drop_path: float = 0.0) -> None:
+    """Refuse rates at which nothing, or more than nothing, would be left.
+
+    Raises:
+        ValueError: a rate is below 0, or not below 1.
+    """
+    for name, rate in (("dropout", dropout), ("drop_path", drop_path)):
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1; got {rate}")
 
 
 def check_divisible(value: int, divisor: int, value_name: str, divisor_name: str) -> int:

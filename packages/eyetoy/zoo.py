@@ -20,7 +20,7 @@ from eyetoy.params import (
     HeadParams,
     TransformerParams,
 )
-from eyetoy.sizes import Size, per_axis
+from eyetoy.sizes import Size, check_rates, per_axis
 
 IN_CHANNELS = {1: 1, 2: 3, 3: 3}
 
@@ -189,8 +189,7 @@ def _preliminary() -> EncoderParams:
 
 
 def _with_drop_path(params: EncoderParams, drop_path: float) -> EncoderParams:
-    if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path must be at least 0 and below 1; got {drop_path}")
+    check_rates(dropout=0.0, drop_path=drop_path)
     last = max(len(params.transformer) - 1, 1)
     blocks = tuple(replace(block, drop_path=drop_path * i / last) for i, block in enumerate(params.transformer))
     stack = params.global_attention

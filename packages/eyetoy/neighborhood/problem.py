@@ -48,8 +48,8 @@ def check_problem(
     _check_tensors(query, key, value)
     grid = tuple(query.shape[1:-2])
     dim = len(grid)
-    causal = (is_causal,) * dim if isinstance(is_causal, bool) else tuple(is_causal)
-    if len(causal) != dim:
+    causal = is_causal if isinstance(is_causal, tuple) else (is_causal,) * dim
+    if len(causal) != dim or not all(isinstance(flag, bool) for flag in causal):
         raise ValueError(f"is_causal must be one bool or {dim} of them, one per axis; got {is_causal!r}")
     windows, strides = per_axis(window, dim, "window"), per_axis(stride, dim, "stride")
     if any(s > w for s, w in zip(strides, windows, strict=True)):

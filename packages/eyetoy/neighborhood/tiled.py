@@ -6,9 +6,12 @@ it runs and trains wherever PyTorch does. Halos are strided views, so nothing is
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eyetoy.neighborhood.problem import Problem
 from eyetoy.neighborhood.tiling import AxisTiling, choose_tilings
@@ -24,7 +27,7 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
     k, v = _key_tiles(key, tilings), _key_tiles(value, tilings)  # [tiles, batch * heads, keys, head_dim]
     mask = _mask(tilings, query.device)
     if problem.key_mask is None:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=problem.scale)
+        out = _attend(q, k, v, mask, problem.scale)
     else:
         out = _attend_valid(q, k, v, mask, _valid_keys(problem.key_mask, tilings, query.shape[-2]), problem.scale)
     return _join_tiles(out, tilings, batch=query.shape[0])
@@ -101,12 +104,18 @@ def _valid_keys(key_mask: Tensor, tilings: Tilings, heads: int) -> Tensor:
     return keys.repeat_interleave(heads, dim=1).transpose(-2, -1)
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    # Fused kernels have no second derivative. Double precision is for checks, so there the plain formula is worth it.
+    kernels = sdpa_kernel(SDPBackend.MATH) if q.dtype == torch.float64 else nullcontext()
+    with kernels:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
 def _attend_valid(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, valid: Tensor, scale: float) -> Tensor:
     seen = valid.expand(-1, -1, q.shape[2], -1) if mask is None else valid & mask
     some = seen.any(-1, keepdim=True)
     # A query without any valid key attends everything, which is finite, and is then replaced by zeros.
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen | ~some, scale=scale)
-    return torch.where(some, out, 0.0)
+    return torch.where(some, _attend(q, k, v, seen | ~some, scale), 0.0)
 
 
 def _pad(x: Tensor, paddings: list[tuple[int, int]]) -> Tensor:
