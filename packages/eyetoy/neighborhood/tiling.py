@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class AxisTiling:
     span: int
     mask: Tensor  # [dilation, num_tiles, tile, span]
 
-    @property
+    @cached_property
     def sees_all(self) -> bool:
         """Whether every query sees all keys of its halo, so that no mask is needed."""
         return bool(self.mask.all())
