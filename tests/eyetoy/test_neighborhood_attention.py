@@ -97,21 +97,25 @@ def test_tiled_equals_reference_with_gradients_in_float32(
 
 
 @given(data=st.data())
-@settings(max_examples=50)
-def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int, oracle: Any, problems: Any) -> None:
-    from eyetoy.neighborhood import tiled
-    from eyetoy.neighborhood.tiling import axis_tiling
+@settings(max_examples=80)
+def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int, problems: Any) -> None:
+    """Any tile sizes, any axis to walk along, any size of the blocks that are computed at once."""
+    from eyetoy.neighborhood import kernel, tiled
+    from eyetoy.neighborhood.choice import make_tiling
 
     problem = data.draw(problems.attention_problems(dimension))
     tiles = [data.draw(st.integers(1, 4)) for _ in problem.grid]
+    outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))
     *qkv, key_mask = problem.tensors(torch.float64, "cpu")
 
-    def choose(rules: tuple[Any, ...], head_dim: int) -> tuple[Any, ...]:
-        return tuple(axis_tiling(rule, tile) for rule, tile in zip(rules, tiles, strict=True))
+    def choose(rules: tuple[Any, ...], head_dim: int) -> Any:
+        return make_tiling(rules, tuple(tiles), outer_axis)
 
     reference = output_and_gradients(qkv, key_mask=key_mask, backend="reference", **problem.options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled, "choose_tilings", choose)
+        patch.setattr(tiled, "choose_tiling", choose)
+        patch.setattr(kernel, "LOGITS_AT_ONCE", data.draw(st.sampled_from([1, 100, 10**6])))
+        patch.setattr(kernel, "KEYS_AT_ONCE", data.draw(st.sampled_from([1, 1000, 10**6])))
         forced = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
     assert_all_close(forced, reference, **TOLERANCES[torch.float64])
 

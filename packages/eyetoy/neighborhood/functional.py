@@ -68,4 +68,7 @@ def neighborhood_attention(
         raise ValueError(f"backend must be 'auto' or one of {', '.join(map(repr, BACKENDS))}; got {backend!r}")
     if not volume(query.shape):
         return value + 0 * (query.sum() + key.sum())  # empty, but a training step goes through it
+    if key_mask is not None:  # whatever an invalid token holds, even NaN, stays where it is
+        invalid = ~key_mask[..., None, None]
+        key, value = key.masked_fill(invalid, 0), value.masked_fill(invalid, 0)
     return BACKENDS["tiled" if backend == "auto" else backend](query, key, value, problem)

@@ -34,7 +34,7 @@ def _neighbors(problem: Problem, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the flat key indices of every query and which of them count, both `[tokens, keys]`."""
     index, valid = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)
     for rule in problem.rules:
-        axis_index, axis_valid = rule.key_indices()  # [length, window]
+        axis_index, axis_valid = map(torch.from_numpy, rule.key_indices())  # [length, window]
         queries, keys = len(index) * rule.length, index.shape[1] * axis_index.shape[1]
         index = (index[:, None, :, None] * rule.length + axis_index[None, :, None, :]).reshape(queries, keys)
         valid = (valid[:, None, :, None] & axis_valid[None, :, None, :]).reshape(queries, keys)

@@ -1,13 +1,22 @@
-"""How the tiled backend cuts one axis: tiles of queries, each with the halo of keys that its windows reach."""
+"""How axes are cut into tiles of queries, each with the halo of keys that its windows reach.
+
+Every tile of an axis has as many queries and as many keys as every other, and halos start at even steps, so that all
+tiles are strided views. In one dimension, with tile 4 and window 3:
+
+    queries    0 1 2 3 | 4 5 6 7       start = -1, step = 4, span = 6
+    halos   -1 0 1 2 3 4
+                     3 4 5 6 7 8       -1 and 8 are padding
+
+Plans are made with NumPy: they stay plain numbers under tracing, fake tensors and default devices.
+"""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import ceil_div, volume
@@ -15,95 +24,147 @@ from eyetoy.sizes import ceil_div, volume
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AxisTiling:
-    """One axis, split into its dilation groups and each group into `num_tiles` tiles of `tile` queries.
+    """One axis in `num_tiles` tiles of `tile` queries; tile `t` has the keys from `start + step * t` on, `span` of them.
 
-    Tile `t` of a group needs the group's members from `t * tile - reach_left` on, `span` of them. Start and span are
-    the same for every tile, so that halos are a strided view of the padded keys; members that a query may not see
-    are masked. In one dimension, with tile 4 and window 3:
-
-        queries    0 1 2 3 | 4 5 6 7       reach_left = 1, span = 6
-        halos   -1 0 1 2 3 4
-                         3 4 5 6 7 8       -1 and 8 are padding
+    Tiles from `num_real` on are spare: they hold no query of the axis, and only keep rows of tiles at one distance.
     """
 
     length: int
-    dilation: int
     tile: int
     num_tiles: int
-    reach_left: int
+    num_real: int
+    start: int
+    step: int
     span: int
-    mask: Tensor  # [dilation, num_tiles, tile, span]
-
-    @cached_property
-    def sees_all(self) -> bool:
-        """Whether every query sees all keys of its halo, so that no mask is needed."""
-        return bool(self.mask.all())
+    mask: NDArray[np.bool_]  # [num_tiles, tile, span]: which keys of its halo a query sees
 
     @property
-    def query_padding(self) -> tuple[int, int]:
-        """How many tokens to add before and after the queries of this axis."""
-        return 0, self.num_tiles * self.tile * self.dilation - self.length
+    def overlap(self) -> int:
+        """How many halos share a key at most."""
+        return ceil_div(self.span, self.step)
 
     @property
-    def key_padding(self) -> tuple[int, int]:
-        """How many tokens to add before and after the keys; a negative number drops tokens that no tile reaches."""
-        members = (self.num_tiles - 1) * self.tile + self.span
-        before = self.reach_left * self.dilation
-        return before, members * self.dilation - self.length - before
+    def extent(self) -> int:
+        """How many places the halos cover together."""
+        return (self.num_real - 1) * self.step + self.span
 
 
-@lru_cache(maxsize=512)
-def axis_tiling(rule: AxisRule, tile: int) -> AxisTiling:
-    """Cut the axis that `rule` describes into tiles of at most `tile` queries."""
-    members = ceil_div(rule.length, rule.dilation)
-    num_tiles = ceil_div(members, tile)
-    padded = num_tiles * tile * rule.dilation
-    first, past = (_by_tile(bound, padded, num_tiles, rule.dilation) for bound in rule.bounds())
-    start = torch.arange(num_tiles) * tile
-    real = first >= 0
-    reach_left = max(int((start[:, None] - first)[real].max()), 0)
-    halo = (start - reach_left)[:, None]
-    span = int((past - halo)[real].max())
-    # A padded query sees the first place of its halo: any key will do, since its output is dropped.
-    first, past = torch.where(real, first, halo), torch.where(real, past, halo + 1)
-    place = halo[..., None] + torch.arange(span)
-    mask = (place >= first[..., None]) & (place < past[..., None])
+@lru_cache(maxsize=1024)
+def axis_tiling(rule: AxisRule, tile: int, *, with_spare: bool = False) -> AxisTiling:
+    """Cut an axis without dilation into tiles of `tile` queries.
+
+    `with_spare` adds the tiles that let several axes lie one after the other in memory at a multiple of `step` keys:
+    no halo of a real tile then reaches keys of the next axis.
+    """
+    num_real = ceil_div(rule.length, tile)
+    first, past = rule.bounds()
+    edges = np.arange(num_real) * tile
+    lowest, highest = np.minimum.reduceat(first, edges), np.maximum.reduceat(past, edges)
+    start, step, span = _even_halos(lowest, highest, tile, rule.window)
+    num_tiles = num_real
+    if with_spare and num_real > 1:
+        extent, margin = (num_real - 1) * step + span, max(-start, 0)
+        num_tiles = ceil_div(max(extent - margin, min(start + extent, rule.length) - start), step)
     return AxisTiling(
         length=rule.length,
-        dilation=rule.dilation,
         tile=tile,
         num_tiles=num_tiles,
-        reach_left=reach_left,
+        num_real=num_real,
+        start=start,
+        step=step,
         span=span,
-        mask=mask,
+        mask=_mask(first, past, num_tiles=num_tiles, tile=tile, halos=(start, step, span)),
     )
 
 
-def _by_tile(bound: Tensor, padded: int, num_tiles: int, dilation: int) -> Tensor:
-    """Sort per-token bounds `[length]` into `[dilation, num_tiles, tile]`, with -1 for tokens that do not exist."""
-    filled = torch.full((padded,), -1).index_copy(0, torch.arange(len(bound)), bound)
-    return filled.reshape(num_tiles, -1, dilation).permute(2, 0, 1)
+def _even_halos(lowest: NDArray[np.int64], highest: NDArray[np.int64], tile: int, window: int) -> tuple[int, int, int]:
+    """Return start, step and the smallest span such that halo `t` holds the keys `lowest[t]` to `highest[t]`.
+
+    The step is the tile for long axes; of two or three tiles the outer ones reach over one side only, and a shorter
+    step with a shorter span serves them.
+    """
+    if len(lowest) == 1:
+        span = int(highest[0] - lowest[0])
+        return int(lowest[0]), span, span
+    tiles = np.arange(len(lowest))
+    best = None
+    for step in range(tile, max(tile - window, 0), -1):
+        start = int((lowest - step * tiles).min())
+        span = int((highest - start - step * tiles).max())
+        if best is None or span < best[2]:
+            best = start, step, span
+    assert best is not None
+    return best
 
 
-@lru_cache(maxsize=512)
-def choose_tilings(rules: tuple[AxisRule, ...], head_dim: int) -> tuple[AxisTiling, ...]:
-    """Return the tiles that `_cost` expects to be fastest, one tiling per axis."""
-    candidates = [[axis_tiling(rule, tile) for tile in _tile_candidates(rule)] for rule in rules]
-    return min(itertools.product(*candidates), key=lambda tilings: _cost(tilings, head_dim))
+def _mask(
+    first: NDArray[np.int64], past: NDArray[np.int64], *, num_tiles: int, tile: int, halos: tuple[int, int, int]
+) -> NDArray[np.bool_]:
+    """Return `[num_tiles, tile, span]`; a query beyond the axis sees the first key, since its output is dropped."""
+    start, step, span = halos
+    query = np.arange(num_tiles * tile)
+    halo = start + step * (query // tile)
+    real = query < len(first)
+    index = np.minimum(query, len(first) - 1)
+    low, high = np.where(real, first[index], halo), np.where(real, past[index], halo + 1)
+    place = halo[:, None] + np.arange(span)
+    seen: NDArray[np.bool_] = (place >= low[:, None]) & (place < high[:, None])
+    return seen.reshape(num_tiles, tile, span)
 
 
-def _tile_candidates(rule: AxisRule) -> list[int]:
-    """Even cuts of a dilation group: whole, and in tiles of about 4, 8, ... 128 members."""
-    members = ceil_div(rule.length, rule.dilation)
-    near = {ceil_div(members, ceil_div(members, tile)) for tile in (2, 4, 8, 16, 32, 64, 128)}
-    return sorted(near | ({members} if members <= 256 else set()))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tiling:
+    """All axes of a grid: `outer` is walked through strided halos, `inner` ones get copies of theirs.
+
+    `outer_axis` is the grid axis of `outer`; it is None where every axis is an inner one, and `outer` has length 1.
+    """
+
+    outer_axis: int | None
+    outer: AxisTiling
+    inner: tuple[AxisTiling, ...]
+
+    @cached_property
+    def inner_axes(self) -> tuple[int, ...]:
+        """Return the grid axes of `inner`."""
+        axes = range(len(self.inner) + (self.outer_axis is not None))
+        return tuple(axis for axis in axes if axis != self.outer_axis)
+
+    @cached_property
+    def num_tiles(self) -> int:
+        """Return the tiles of one grid."""
+        return volume([axis.num_tiles for axis in (*self.inner, self.outer)])
+
+    @cached_property
+    def num_queries(self) -> int:
+        """Return the queries of a tile."""
+        return volume([axis.tile for axis in (self.outer, *self.inner)])
+
+    @cached_property
+    def num_keys(self) -> int:
+        """Return the keys of a tile."""
+        return volume([axis.span for axis in (self.outer, *self.inner)])
+
+    @cached_property
+    def masks(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return the different masks `[kinds, queries, keys]` and which one each tile has, `[num_tiles]`.
+
+        Tiles are in the order `[*inner, outer]`, queries and keys in the order `[outer, *inner]`. There are few kinds:
+        tiles that touch no border share one.
+        """
+        table, kind = np.ones((1, 1, 1), dtype=np.bool_), np.zeros(1, dtype=np.int64)
+        for axis in self.inner:
+            table, kind = _product(table, kind, axis.mask, outer=False)
+        return _product(table, kind, self.outer.mask, outer=True)
 
 
-def _cost(tilings: tuple[AxisTiling, ...], head_dim: int) -> float:
-    """Expected nanoseconds per head: products, softmax, copies of queries and halos, and a call's overhead."""
-    tiles = volume([tiling.num_tiles * tiling.dilation for tiling in tilings])
-    queries, keys = volume([tiling.tile for tiling in tilings]), volume([tiling.span for tiling in tilings])
-    products = queries * keys * head_dim * 0.04
-    softmax = queries * keys * 0.6
-    copies = (queries + 2 * keys) * head_dim * 0.5
-    return tiles * (products + softmax + copies + 2000)
+def _product(
+    table: NDArray[np.bool_], kind: NDArray[np.int64], mask: NDArray[np.bool_], *, outer: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Add an axis; its tiles come last, and its places too unless it is the outer one, whose places come first."""
+    own, own_kind = np.unique(mask, axis=0, return_inverse=True)
+    kinds = (kind[:, None] * len(own) + own_kind.reshape(1, -1)).reshape(-1)
+    a, b = table[:, None, :, None, :, None], own[None, :, None, :, None, :]
+    if outer:
+        a, b = table[:, None, None, :, None, :], own[None, :, :, None, :, None]
+    _, queries, keys = table.shape
+    return (a & b).reshape(-1, queries * mask.shape[1], keys * mask.shape[2]), kinds

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,31 +31,30 @@ class AxisRule:
     stride: int = 1
     is_causal: bool = False
 
-    def bounds(self) -> tuple[Tensor, Tensor]:
+    def bounds(self) -> tuple[Places, Places]:
         """Return for every query the first key and one past the last, counted in members of its dilation group.
 
         Query `i` attends the tokens `i % dilation + dilation * x` for `first <= x < past`. Both are `[length]`.
         """
-        query = torch.arange(self.length)
+        query = np.arange(self.length)
         group, place = query % self.dilation, query // self.dilation
-        members = self.length // self.dilation + (group < self.length % self.dilation).long()
-        window = members.clamp(max=self.window)
+        members = self.length // self.dilation + (group < self.length % self.dilation)
+        window = np.minimum(members, self.window)
         leader = self._leader(place, window, members)
         if self.is_causal:
-            return (leader - (window - 1)).clamp(min=0), place + 1
-        first = torch.minimum((leader - window // 2).clamp(min=0), members - window)
+            return np.maximum(leader - (window - 1), 0), place + 1
+        first = np.minimum(np.maximum(leader - window // 2, 0), members - window)
         return first, first + window
 
-    def _leader(self, place: Tensor, window: Tensor, members: Tensor) -> Tensor:
-        stride = window.clamp(max=self.stride)  # a stride beyond the window would leave queries without their own key
+    def _leader(self, place: Places, window: Places, members: Places) -> Places:
+        stride = np.minimum(window, self.stride)  # a stride beyond the window would leave queries without their own key
         offset = stride - 1 if self.is_causal else stride // 2
-        return torch.minimum(place // stride * stride + offset, members - 1)
+        return np.minimum(place // stride * stride + offset, members - 1)
 
-    def key_indices(self) -> tuple[Tensor, Tensor]:
+    def key_indices(self) -> tuple[Places, NDArray[np.bool_]]:
         """Return the keys of every query and which of them count, both `[length, window]` at most."""
         first, past = self.bounds()
-        steps = torch.arange(max(int((past - first).max()), 1))
-        places = first[:, None] + steps
+        places = first[:, None] + np.arange(max(int((past - first).max()), 1))
         valid = places < past[:, None]
-        tokens = torch.arange(self.length)[:, None] % self.dilation + self.dilation * places
-        return torch.where(valid, tokens, 0), valid
+        tokens = np.arange(self.length)[:, None] % self.dilation + self.dilation * places
+        return np.where(valid, tokens, 0), valid

@@ -1,0 +1,75 @@
+"""All tiles in one call of `scaled_dot_product_attention`, in operations that trace, export and differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from eyetoy.neighborhood.choice import choose_tiling
+from eyetoy.neighborhood.layout import Cut, key_cut, query_cut
+from eyetoy.neighborhood.problem import Problem
+from eyetoy.sizes import volume
+
+
+def attend_whole(tokens: Sequence[Tensor], problem: Problem, *, plain: bool = False) -> Tensor:
+    """Attend among tokens `[batch, *grid, heads, dim]` without dilation; `tokens` are query, key and value.
+
+    `plain` avoids fused kernels, which have no second derivative.
+    """
+    query, key, value = tokens
+    tiling = choose_tiling(problem.rules, query.shape[-1], walk=False)
+    query_cuts = [query_cut(axis) for axis in tiling.inner]
+    key_cuts = [key_cut(axis, is_outer=False) for axis in tiling.inner]
+    q = _tiles(query, query_cuts)  # [batch, heads, tiles, queries, dim]
+    k, v = _tiles(key, key_cuts), _tiles(value, key_cuts)
+    masks, kinds = tiling.masks
+    seen = None if masks.all() else torch.from_numpy(masks[kinds]).to(query.device)  # [tiles, queries, keys]
+    if problem.key_mask is None:
+        out = _attend(q, k, v, seen, problem.scale, plain)
+    else:
+        valid = _tiles(problem.key_mask[..., None, None], key_cuts).mT  # [batch, 1, tiles, 1, keys]
+        seen = (valid if seen is None else valid & seen).expand(-1, -1, -1, q.shape[-2], -1)
+        some = seen.any(-1, keepdim=True)
+        # A query without any valid key attends everything, which is finite, and is then replaced by zeros.
+        out = torch.where(some, _attend(q, k, v, seen | ~some, problem.scale, plain), 0.0)
+    return _join(out, query_cuts)
+
+
+def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    """Cut `[batch, *grid, heads, dim]` into `[batch, heads, tiles, places, dim]`.
+
+    In 2-D: [B, Y, X, H, D] -> [B, H, Y, X, D] -> [B, H, Ty, Tx, D, py, px] -> [B, H, Ty Tx, py px, D].
+    """
+    dim = len(cuts)
+    x = x.movedim(-2, 1)[(..., *(cut.source for cut in cuts), slice(None))]
+    padding = [(cut.target.start, cut.size - cut.target.stop) for cut in reversed(cuts)]
+    if any(amount for pair in padding for amount in pair):
+        x = F.pad(x, (0, 0, *(amount for pair in padding for amount in pair)))
+    for axis, cut in enumerate(cuts):
+        x = x.unfold(2 + axis, cut.span, cut.step)
+    x = x.permute(0, 1, *range(2, 2 + dim), *range(3 + dim, 3 + 2 * dim), 2 + dim)
+    return x.reshape(*x.shape[:2], volume([cut.num_tiles for cut in cuts]), -1, x.shape[-1])
+
+
+def _join(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    """Put `[batch, heads, tiles, queries, dim]` back on the grid: `[batch, *grid, heads, dim]`."""
+    dim = len(cuts)
+    x = x.reshape(*x.shape[:2], *(cut.num_tiles for cut in cuts), *(cut.span for cut in cuts), x.shape[-1])
+    places = (position for axis in range(dim) for position in (2 + axis, 2 + dim + axis))
+    x = x.permute(0, *places, 1, 2 + 2 * dim)
+    x = x.reshape(x.shape[0], *(cut.size for cut in cuts), *x.shape[-2:])
+    return x[(slice(None), *(slice(cut.length) for cut in cuts))]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scale: float, plain: bool) -> Tensor:
+    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+        rows = [x.flatten(0, 1) for x in (q, k, v)]  # [batch * heads, tiles, places, dim]: tiles are SDPA's heads
+        if seen is not None and seen.ndim == 5:
+            seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
+        out = F.scaled_dot_product_attention(*rows, attn_mask=seen, scale=scale)
+    return out.unflatten(0, q.shape[:2])
