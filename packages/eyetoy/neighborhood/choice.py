@@ -8,9 +8,12 @@ from functools import lru_cache
 
 from eyetoy.neighborhood.tiling import Tiling, axis_tiling
 from eyetoy.neighborhood.window import AxisRule
-from eyetoy.sizes import ceil_div
+from eyetoy.sizes import ceil_div, volume
 
 _UNIT = AxisRule(length=1, window=1)
+
+COSTS = (1.5, 0.094, 1.45, 2.1, 300.0)
+"""Nanoseconds of each of `cost_features`, fitted by `benchmarks/tiles.py` on two cores of an AMD EPYC (Zen 4)."""
 
 
 @lru_cache(maxsize=512)
@@ -44,9 +47,15 @@ def _tile_sizes(rule: AxisRule) -> list[int]:
     return sorted(near | ({rule.length} if rule.length <= 128 else set()))
 
 
+def cost_features(tiling: Tiling, head_dim: int) -> tuple[float, ...]:
+    """Return what the time of a row grows with: weights, their products, operands of products, copied keys, tiles."""
+    tiles, queries, keys = tiling.num_tiles, tiling.num_queries, tiling.num_keys
+    weights = tiles * queries * keys
+    columns = volume([axis.num_tiles * axis.span for axis in tiling.inner])
+    copied = tiling.outer.num_tiles * tiling.outer.step * columns
+    return weights, weights * head_dim, tiles * (queries + keys) * head_dim, copied * head_dim, tiles
+
+
 def expected_cost(tiling: Tiling, head_dim: int) -> float:
-    """Return the expected time of a row, forward and backward, on two cores, in nanoseconds."""
-    queries, keys = tiling.num_queries, tiling.num_keys
-    weights = queries * keys * (1.5 + 0.1 * head_dim)
-    moved = (4 * queries + 8 * keys) * head_dim * 0.1
-    return tiling.num_tiles * (weights + moved + 500)
+    """Return the expected time of a row, forward and backward, in nanoseconds on two cores."""
+    return sum(cost * feature for cost, feature in zip(COSTS, cost_features(tiling, head_dim), strict=True))

@@ -1,13 +1,15 @@
 """The arithmetic of the tiled backend on a CPU: some tiles at a time, in memory that stays in the caches.
 
-Blocks of tiles go through batched matrix products, forward and backward. The backward pass computes its weights
-again, so that memory is linear in tokens. Products and softmax are in float32, or in float64 for float64 tokens.
+Blocks of tiles go through batched matrix products, forward and backward. The weights of small calls are kept for the
+backward pass, which computes those of large ones again. Products and softmax are in float32, or in float64 for float64
+tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +20,12 @@ from eyetoy.neighborhood.layout import Layout, tile_layouts
 from eyetoy.neighborhood.tiling import Tiling
 from eyetoy.sizes import ceil_div, volume
 
-LOGITS_AT_ONCE = 1 << 18
+LOGITS_AT_ONCE = 1 << 19
 """Logits of a block of tiles: fewer cost more calls, more leave the second-level caches of two cores."""
-KEYS_AT_ONCE = 1 << 22
+KEYS_AT_ONCE = 1 << 20
 """Numbers of the keys of a block of rows, halos included."""
+WEIGHTS_TO_KEEP = 1 << 24
+"""Weights that a call may keep for its backward pass, 64 MB in float32."""
 
 Rows = tuple[slice, slice]  # of batch and heads
 
@@ -60,6 +64,27 @@ class Tiles:
             block[offset::overlap].add_(values[offset::overlap])
 
 
+class Block(NamedTuple):
+    """Tiles to compute at once: their masks' kinds, and which of them, counted in the block, are spare, if any."""
+
+    tiles: range
+    kinds: Tensor
+    spare: Tensor | None
+
+
+@dataclass
+class Shelf:
+    """Memory that is handed out in one order, when it is filled and when it is read."""
+
+    memory: Tensor
+    taken: int = 0
+
+    def next(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the next piece."""
+        start, self.taken = self.taken, self.taken + volume(shape)
+        return self.memory[start : self.taken].view(shape)
+
+
 class Memory(NamedTuple):
     """Flat working memory."""
 
@@ -76,16 +101,18 @@ class TiledKernel:
         self.tiling, self.scale = tiling, scale
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self.queries, self.keys = tile_layouts(tiling)
-        masks, kinds = tiling.masks
-        self.kinds = torch.from_numpy(kinds)
+        masks, _ = tiling.masks
         self.bias = None  # [kinds, queries, keys]
         if not masks.all():
             hidden = torch.from_numpy(~masks)
             self.bias = torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, -torch.inf)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
-        """Return `[batch, *grid, heads, value_dim]`."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *, keep_weights: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return `[batch, *grid, heads, value_dim]` and the weights for `backward`; nothing, `[0]`, if not kept."""
         out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        kept = Shelf(torch.empty(self._num_weights_to_keep(query) if keep_weights else 0, dtype=self.dtype))
         q, k, v, o = map(self._outer_first, (query, key, value, out))
         blocks = self._row_blocks(k)
         (q_tiles, o_tiles), (k_tiles, v_tiles), memory = self._allocate(blocks[0], [q, o], [k, v])
@@ -94,18 +121,21 @@ class TiledKernel:
                 tiles.write(x[rows], memory.scratch)
             valid = self._valid_keys(key_mask, rows, heads=q.shape[1])
             for block in self._tile_blocks(q[rows]):
-                weights = self._weights(q_tiles.block(block), k_tiles.block(block), valid, block, memory.weights)
-                product(weights, v_tiles.block(block), o_tiles.block(block))
+                q_block, k_block, v_block = (tiles.block(block.tiles) for tiles in (q_tiles, k_tiles, v_tiles))
+                shape = (len(block.tiles), q_block.shape[1], k_block.shape[1])
+                weights = kept.next(shape) if len(kept.memory) else _first(memory.weights, shape)
+                self._fill_weights(weights, q_block, k_block, valid, block)
+                torch.bmm(weights, v_block, out=o_tiles.block(block.tiles))
             o_tiles.read(o[rows], memory.scratch)
-        return out
+        return out, kept.memory
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None
+        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, kept: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of query, key and value."""
+        """Return the gradients of query, key and value; `kept` are the weights that `forward` returned."""
         grads = [x.new_empty(x.shape) for x in (query, key, value)]
         q, k, v, do, dq, dk, dv = map(self._outer_first, (query, key, value, grad, *grads))
-        blocks = self._row_blocks(k)
+        shelf, blocks = Shelf(kept), self._row_blocks(k)
         of_queries, of_keys, memory = self._allocate(blocks[0], [q, do, dq], [k, v, dk, dv])
         for rows in blocks:
             for tiles, x in zip((*of_queries[:2], *of_keys[:2]), (q, do, k, v), strict=True):
@@ -115,41 +145,56 @@ class TiledKernel:
                     tiles.memory.zero_()
             valid = self._valid_keys(key_mask, rows, heads=q.shape[1])
             for block in self._tile_blocks(q[rows]):
-                self._backward_block(block, of_queries, of_keys, valid, memory)
+                self._backward_block(block, of_queries, of_keys, valid, shelf, memory)
             for tiles, x in zip((of_queries[2], *of_keys[2:]), (dq, dk, dv), strict=True):
                 tiles.read(x[rows], memory.scratch)
         return grads[0], grads[1], grads[2]
 
     def _backward_block(
-        self, block: range, of_queries: list[Tiles], of_keys: list[Tiles], valid: Tiles | None, memory: Memory
+        self,
+        block: Block,
+        of_queries: list[Tiles],
+        of_keys: list[Tiles],
+        valid: Tiles | None,
+        kept: Shelf,
+        memory: Memory,
     ) -> None:
-        q, do, dq = (tiles.block(block) for tiles in of_queries)
-        k, v = (tiles.block(block) for tiles in of_keys[:2])
-        weights = self._weights(q, k, valid, block, memory.weights)
-        d_weights = product(do, v.mT, _first(memory.d_weights, weights.shape))
-        spare = self._spare(block)
-        if len(spare):  # their halos may hold keys of another sample; nothing of these may come back
-            weights.index_fill_(0, spare, 0)
-            d_weights.index_fill_(0, spare, 0)
-        of_keys[3].add_product(block, weights.mT, do, 1, memory.halos)
+        q, do, dq = (tiles.block(block.tiles) for tiles in of_queries)
+        k, v = (tiles.block(block.tiles) for tiles in of_keys[:2])
+        shape = (len(block.tiles), q.shape[1], k.shape[1])
+        if len(kept.memory):
+            weights = kept.next(shape)
+        else:
+            weights = _first(memory.weights, shape)
+            self._fill_weights(weights, q, k, valid, block)
+        d_weights = torch.bmm(do, v.mT, out=_first(memory.d_weights, shape))
+        if block.spare is not None:
+            d_weights.index_fill_(0, block.spare, 0)
+        of_keys[3].add_product(block.tiles, weights.mT, do, 1, memory.halos)
         torch.ops.aten._softmax_backward_data.out(d_weights, weights, -1, weights.dtype, grad_input=d_weights)
         product(d_weights, k, dq, self.scale)
-        of_keys[2].add_product(block, d_weights.mT, q, self.scale, memory.halos)
+        of_keys[2].add_product(block.tiles, d_weights.mT, q, self.scale, memory.halos)
 
-    def _weights(self, q: Tensor, k: Tensor, valid: Tiles | None, block: range, memory: Tensor) -> Tensor:
-        """Return `[tiles, queries, keys]`."""
-        weights = _first(memory, (len(block), q.shape[1], k.shape[1]))
+    def _fill_weights(self, weights: Tensor, q: Tensor, k: Tensor, valid: Tiles | None, block: Block) -> None:
+        """Write the softmax of `scale * q @ k.T` under the masks to `[tiles, queries, keys]`."""
         if self.bias is None:
             product(q, k.mT, weights, self.scale)
         else:
-            kind = self.kinds.take(torch.arange(block.start, block.stop) % len(self.kinds))
-            torch.index_select(self.bias, 0, kind, out=weights)
+            torch.index_select(self.bias, 0, block.kinds, out=weights)
             torch.baddbmm(weights, q, k.mT, alpha=self.scale, out=weights)
         if valid is None:
-            return _softmax_(weights)
-        weights.add_(valid.block(block).mT)
-        blind = weights.amax(-1, keepdim=True) == -torch.inf
-        return _softmax_(weights).masked_fill_(blind, 0)
+            _softmax_(weights)
+        else:
+            weights.add_(valid.block(block.tiles).mT)
+            blind = weights.amax(-1, keepdim=True) == -torch.inf
+            _softmax_(weights).masked_fill_(blind, 0)
+        if block.spare is not None:  # the halos of spare tiles may hold keys of another sample: nothing comes of them
+            weights.index_fill_(0, block.spare, 0)
+
+    def _num_weights_to_keep(self, query: Tensor) -> int:
+        tiles = query.shape[0] * query.shape[-2] * self.tiling.num_tiles
+        weights = tiles * self.tiling.num_queries * self.tiling.num_keys
+        return weights if weights <= WEIGHTS_TO_KEEP else 0
 
     def _valid_keys(self, key_mask: Tensor | None, rows: Rows, *, heads: int) -> Tiles | None:
         """Lay out 0 for valid keys and -inf for others."""
@@ -179,29 +224,19 @@ class TiledKernel:
             (slice(b, b + 1), slice(block.start, block.stop)) for b in range(batch) for block in _blocks(heads, at_once)
         ]
 
-    def _tile_blocks(self, queries: Tensor) -> list[range]:
-        """Cut the tiles of some rows into blocks of bounded memory; nothing follows the last row's spare tiles."""
-        outer = self.tiling.outer
-        total = queries.shape[0] * queries.shape[1] * self.tiling.num_tiles - (outer.num_tiles - outer.num_real)
-        return _blocks(total, self._tiles_at_once)
-
     @property
     def _tiles_at_once(self) -> int:
         return max(LOGITS_AT_ONCE // (self.tiling.num_queries * self.tiling.num_keys), 1)
 
-    def _spare(self, block: range) -> Tensor:
-        outer = self.tiling.outer
-        if outer.num_tiles == outer.num_real:
-            return torch.empty(0, dtype=torch.long)
-        place = np.arange(block.start, block.stop) % outer.num_tiles
-        return torch.from_numpy(np.flatnonzero(place >= outer.num_real))
+    def _tile_blocks(self, queries: Tensor) -> tuple[Block, ...]:
+        return _tile_blocks(self.tiling, queries.shape[0] * queries.shape[1], self._tiles_at_once)
 
     def _allocate(
         self, rows: Rows, queries: list[Tensor], keys: list[Tensor]
     ) -> tuple[list[Tiles], list[Tiles], Memory]:
         """Take all memory at once: the allocator returns many freed pieces to the system, to be asked for again."""
         num_rows = queries[0][rows].shape[0] * queries[0][rows].shape[1]
-        tiles = len(self._tile_blocks(queries[0][rows])[0])
+        tiles = min(self._tiles_at_once, num_rows * self.tiling.num_tiles)
         layouts = [(self.queries, x.shape[-1]) for x in queries] + [(self.keys, x.shape[-1]) for x in keys]
         widest = max(dim for _, dim in layouts)
         weights = tiles * self.tiling.num_queries * self.tiling.num_keys
@@ -217,14 +252,27 @@ class TiledKernel:
         return parts[: len(queries)], parts[len(queries) :], Memory(*memory[:4])
 
 
+@lru_cache(maxsize=256)
+def _tile_blocks(tiling: Tiling, num_rows: int, at_once: int) -> tuple[Block, ...]:
+    """Cut the tiles of some rows into blocks; nothing follows the last row's spare tiles."""
+    outer, (_, kinds) = tiling.outer, tiling.masks
+    blocks = []
+    for tiles in _blocks(num_rows * tiling.num_tiles - (outer.num_tiles - outer.num_real), at_once):
+        tile = np.arange(tiles.start, tiles.stop)
+        spare = np.flatnonzero(tile % outer.num_tiles >= outer.num_real)
+        kind = torch.from_numpy(kinds[tile % len(kinds)])
+        blocks.append(Block(tiles, kind, torch.from_numpy(spare) if len(spare) else None))
+    return tuple(blocks)
+
+
 def product(a: Tensor, b: Tensor, out: Tensor, factor: float = 1.0) -> Tensor:
     """Write `factor * a @ b` to `out`, `[tiles, n, m]`."""
     return torch.baddbmm(out, a, b, beta=0, alpha=factor, out=out)
 
 
 def _softmax_(x: Tensor) -> Tensor:
-    out: Tensor = torch.ops.aten._softmax.out(x, -1, False, out=x)
-    return out
+    torch.ops.aten._softmax.out(x, -1, False, out=x)
+    return x
 
 
 def _first(memory: Tensor, shape: Sequence[int]) -> Tensor:

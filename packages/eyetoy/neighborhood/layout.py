@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -29,12 +30,12 @@ class Cut:
     span: int
     size: int
 
-    @property
+    @cached_property
     def source(self) -> slice:
         """The tokens that some tile holds."""
         return slice(max(self.start, 0), min(self.start + self.size, self.length))
 
-    @property
+    @cached_property
     def target(self) -> slice:
         """Their places among `size`."""
         return slice(self.source.start - self.start, self.source.stop - self.start)
@@ -43,6 +44,11 @@ class Cut:
     def is_exact(self) -> bool:
         """Whether the places are the tokens, without padding and with none left out."""
         return self.start == 0 and self.size == self.length
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether every token lies in some tile."""
+        return self.source == slice(0, self.length)
 
 
 def query_cut(axis: AxisTiling) -> Cut:
@@ -70,87 +76,87 @@ class Layout:
 
     def __init__(self, outer: Cut, inner: tuple[Cut, ...]) -> None:
         self.outer, self.inner = outer, inner
-        self.places = volume([cut.span for cut in inner])
+        self.tiles, self.spans = tuple(cut.num_tiles for cut in inner), tuple(cut.span for cut in inner)
+        places = volume(self.spans)
+        self.tile_size = outer.span * places
+        """Places of a tile."""
+        self.step = outer.step * places
+        """Places from one tile to the next."""
+        self.row_size = volume(self.tiles) * outer.size * places
+        """Places of a row."""
+        self.tail = max(outer.span - outer.step, 0) * places
+        """Places after the last row, into which its last halo may reach."""
+        self.is_walked = outer.span > outer.step
         self.is_padded = not all(cut.is_exact for cut in inner)
         self.is_shared = any(cut.span > cut.step for cut in inner)
-        self.is_walked = outer.span > outer.step
-        self.step = outer.step * self.places
-        """Places from one tile to the next."""
-
-        self.tile_size = outer.span * self.places
-        """Places of a tile."""
+        self.outer_parts = (outer.target.start, outer.target.stop - outer.target.start, outer.size - outer.target.stop)
+        self.padded = tuple(cut.size for cut in inner)
+        self.targets = (..., *(cut.target for cut in inner), slice(None))
+        self.sources = (..., outer.source, *(cut.source for cut in inner), slice(None))
+        self.holds_all = all(cut.holds_all for cut in (outer, *inner))
+        dim = len(inner)
+        self.order = (0, 1, *range(3, 3 + dim), 2, *range(4 + dim, 4 + 2 * dim), 3 + dim)
 
     def size(self, rows: int) -> int:
-        """Return the places of so many rows, and of the reach of the last halo over their end."""
-        columns = rows * volume([cut.num_tiles for cut in self.inner])
-        return (columns * self.outer.size + max(self.outer.span - self.outer.step, 0)) * self.places
+        """Return the places of so many rows with their tail."""
+        return rows * self.row_size + self.tail
 
     def scratch_size(self, rows: int) -> int:
         """Return the places of the scratch memory that `write` and `read` ask for."""
-        return rows * self.outer.length * volume([cut.size for cut in self.inner])
+        return rows * self.outer.length * volume(self.padded)
 
     def write(self, x: Tensor, out: Tensor, scratch: Tensor) -> None:
         """Copy tokens into the flat memory `out`, of `size(rows) * dim`; places that hold no token become zero."""
         rows = self._rows(out, x)
-        before, tokens, after = rows.split(self._outer_parts(), dim=2 + len(self.inner))
-        before.zero_()
-        after.zero_()
-        out[rows.numel() :].zero_()
-        x = x[:, :, self.outer.source]
+        before, tokens, after = rows.split(self.outer_parts, dim=2 + len(self.inner))
+        for part, size in ((before, self.outer_parts[0]), (after, self.outer_parts[2])):
+            if size:
+                part.zero_()
+        if self.tail:
+            out[-self.tail * x.shape[-1] :].zero_()
+        x = x if self.holds_all else x[self.sources]
         if self.is_padded or self.is_shared:  # one pass to the heads' order first, so that halos are long runs
             x = self._pad(x, scratch)
         tokens.copy_(self._windows(x))
 
-    def _outer_parts(self) -> list[int]:
-        target = self.outer.target
-        return [target.start, target.stop - target.start, self.outer.size - target.stop]
-
     def _pad(self, x: Tensor, scratch: Tensor) -> Tensor:
         padded = self._scratch(x, scratch)
-        if self.is_padded:
-            padded.zero_()
-        padded[self._targets()].copy_(x[(..., *(cut.source for cut in self.inner), slice(None))])
+        if not self.is_padded:
+            return padded.copy_(x)
+        padded.zero_()
+        padded[self.targets].copy_(x)
         return padded
 
     def read(self, memory: Tensor, x: Tensor, scratch: Tensor) -> None:
         """Copy tiles back to tokens; a token that lies in several halos gets their sum, one in none zero."""
-        rows = self._rows(memory, x)
-        _, rows, _ = rows.split(self._outer_parts(), dim=2 + len(self.inner))
-        source = self.outer.source
-        if source != slice(0, self.outer.length):
+        tokens = self._rows(memory, x).split(self.outer_parts, dim=2 + len(self.inner))[1]
+        if not self.holds_all:
             x.zero_()
-            x = x[:, :, source]
+            x = x[self.sources]
         if not self.is_padded and not self.is_shared:
-            self._windows(x).copy_(rows)
+            self._windows(x).copy_(tokens)
             return
         padded = self._scratch(x, scratch)
         if self.is_shared:
-            add_windows(self._windows(padded.zero_()), rows, [ceil_div(cut.span, cut.step) for cut in self.inner])
+            add_windows(self._windows(padded.zero_()), tokens, [ceil_div(cut.span, cut.step) for cut in self.inner])
         else:
-            self._windows(padded).copy_(rows)
-        sources = tuple(cut.source for cut in self.inner)
-        if any(source != slice(0, cut.length) for source, cut in zip(sources, self.inner, strict=True)):
-            x.zero_()
-        x[(..., *sources, slice(None))] = padded[self._targets()]
+            self._windows(padded).copy_(tokens)
+        x.copy_(padded[self.targets] if self.is_padded else padded)
 
     def _rows(self, memory: Tensor, x: Tensor) -> Tensor:
-        shape = (*x.shape[:2], *(cut.num_tiles for cut in self.inner), self.outer.size)
-        shape = (*shape, *(cut.span for cut in self.inner), x.shape[-1])
-        return memory[: volume(shape)].view(shape)
+        batch, heads, dim = x.shape[0], x.shape[1], x.shape[-1]
+        rows = memory[: batch * heads * self.row_size * dim]
+        return rows.view(batch, heads, *self.tiles, self.outer.size, *self.spans, dim)
 
     def _scratch(self, x: Tensor, scratch: Tensor) -> Tensor:
-        shape = (*x.shape[:3], *(cut.size for cut in self.inner), x.shape[-1])
+        shape = (*x.shape[:3], *self.padded, x.shape[-1])
         return scratch[: volume(shape)].view(shape)
-
-    def _targets(self) -> tuple[object, ...]:
-        return (..., *(cut.target for cut in self.inner), slice(None))
 
     def _windows(self, x: Tensor) -> Tensor:
         """View `[batch, heads, outer, *inner, dim]` as `[batch, heads, *inner tiles, outer, *inner places, dim]`."""
-        dim = len(self.inner)
-        for axis, cut in enumerate(self.inner):
-            x = x.unfold(3 + axis, cut.span, cut.step)
-        return x.permute(0, 1, *range(3, 3 + dim), 2, *range(4 + dim, 4 + 2 * dim), 3 + dim)
+        for axis, cut in enumerate(self.inner, start=3):
+            x = x.unfold(axis, cut.span, cut.step)
+        return x.permute(self.order)
 
 
 def add_windows(windows: Tensor, values: Tensor, overlaps: list[int]) -> None:
@@ -159,8 +165,8 @@ def add_windows(windows: Tensor, values: Tensor, overlaps: list[int]) -> None:
     Both are `[batch, heads, *tiles, ...]`.
     """
     for offsets in itertools.product(*map(range, overlaps)):
-        apart = (..., *(slice(offset, None, overlap) for offset, overlap in zip(offsets, overlaps, strict=True)))
-        apart = (slice(None), slice(None), *apart[1:])
+        steps = (slice(offset, None, overlap) for offset, overlap in zip(offsets, overlaps, strict=True))
+        apart = (slice(None), slice(None), *steps)
         windows[apart].add_(values[apart])
 
 

@@ -9,6 +9,7 @@ linear in tokens. On a CPU it is an operator of its own, `eyetoy::tiled_attentio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -32,12 +33,21 @@ def _attend_kernel(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
     rules = problem.rules
     windows, strides = [rule.window for rule in rules], [rule.stride for rule in rules]
     causal = [rule.is_causal for rule in rules]
-    return _forward(*tokens, problem.key_mask, windows, strides, causal, problem.scale)
+    is_trained = torch.is_grad_enabled() and any(x.requires_grad for x in tokens)
+    keep_weights = is_trained and not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
+    out, _ = _forward(*tokens, problem.key_mask, windows, strides, causal, problem.scale, keep_weights)
+    return out
 
 
-def _kernel(query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool], scale: float) -> Any:
-    tiling = choose_tiling(_rules(query, windows, strides, causal), query.shape[-1])
-    return TiledKernel(tiling, scale, query.dtype)
+def _kernel(
+    query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool], scale: float
+) -> TiledKernel:
+    return _cached_kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
+
+
+@lru_cache(maxsize=128)
+def _cached_kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
+    return TiledKernel(choose_tiling(rules, head_dim), scale, dtype)
 
 
 def _rules(
@@ -59,9 +69,10 @@ def _forward(
     strides: Sequence[int],
     causal: Sequence[bool],
     scale: float,
-) -> Tensor:
-    out: Tensor = _kernel(query, windows, strides, causal, scale).forward(query, key, value, key_mask)
-    return out
+    keep_weights: bool,
+) -> tuple[Tensor, Tensor]:
+    kernel = _kernel(query, windows, strides, causal, scale)
+    return kernel.forward(query, key, value, key_mask, keep_weights=keep_weights)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention_backward", mutates_args=(), device_types="cpu")
@@ -71,19 +82,19 @@ def _backward(
     key: Tensor,
     value: Tensor,
     key_mask: Tensor | None,
+    kept_weights: Tensor,
     windows: Sequence[int],
     strides: Sequence[int],
     causal: Sequence[bool],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(query, windows, strides, causal, scale)
-    grads: tuple[Tensor, Tensor, Tensor] = kernel.backward(grad, query, key, value, key_mask)
-    return grads
+    return kernel.backward(grad, query, key, value, key_mask, kept_weights)
 
 
 @_forward.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
-    return value.new_empty(value.shape)
+def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return value.new_empty(value.shape), value.new_empty(0)
 
 
 @_backward.register_fake
@@ -91,18 +102,20 @@ def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    query, key, value, key_mask, *ctx.options = inputs
-    ctx.save_for_backward(query, key, value, key_mask)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, key_mask, *options = inputs
+    ctx.options = options[:4]
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(query, key, value, key_mask, output[1])
 
 
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    *tokens, key_mask = ctx.saved_tensors
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    *tokens, key_mask, kept = ctx.saved_tensors
     if torch.is_grad_enabled():
         grads = _differentiable_gradients(grad, tokens, key_mask, ctx.options)
     else:
-        grads = _backward(grad, *tokens, key_mask, *ctx.options)
-    return *grads, None, None, None, None, None
+        grads = _backward(grad, *tokens, key_mask, kept, *ctx.options)
+    return *grads, None, None, None, None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)

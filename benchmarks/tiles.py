@@ -1,0 +1,111 @@
+"""Calibrate the choice of tiles on this machine: `python benchmarks/tiles.py`.
+
+Times forward and backward passes under random tilings of many shapes, fits the costs that `choose_tiling` uses, and
+prints how much slower its choices are than the best tiling that was tried, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from eyetoy.neighborhood import choice
+from eyetoy.neighborhood.kernel import TiledKernel
+from eyetoy.neighborhood.tiling import Tiling
+from eyetoy.neighborhood.window import AxisRule
+
+SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [  # [batch, *grid, heads, head_dim] and window
+    ((1, 4096, 4, 32), (13,)),
+    ((8, 2000, 2, 16), (31,)),
+    ((16, 500, 2, 32), (7,)),
+    ((1, 20000, 1, 64), (63,)),
+    ((1, 56, 56, 2, 32), (7, 7)),
+    ((8, 16, 16, 4, 32), (7, 7)),
+    ((8, 28, 28, 4, 32), (7, 7)),
+    ((8, 14, 14, 4, 32), (13, 13)),
+    ((4, 28, 28, 4, 16), (5, 5)),
+    ((1, 128, 128, 1, 32), (11, 11)),
+    ((1, 8, 28, 28, 2, 32), (3, 7, 7)),
+    ((2, 8, 14, 14, 4, 32), (3, 5, 5)),
+    ((1, 16, 16, 16, 2, 16), (5, 5, 5)),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tilings", type=int, default=24, help="tilings to try per shape (default: 24)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed passes of each (default: 7)")
+    options = parser.parse_args()
+    random.seed(0)
+    tried = [measure(shape, window, options.tilings, options.rounds) for shape, window in SHAPES]
+    costs = fit(tried)
+    print("fitted costs: (" + ", ".join(f"{cost:.3g}" for cost in costs) + ")")
+    print(f"\n{'shape':28} {'window':10} {'best ms':>9} {'now':>7} {'fitted':>7}   best tiling, choice of the fit")
+    for (shape, window), (tilings, times) in zip(SHAPES, tried, strict=True):
+        print_row(shape, window, tilings, times, costs)
+
+
+def measure(
+    shape: tuple[int, ...], window: tuple[int, ...], count: int, rounds: int
+) -> tuple[list[Tiling], list[float]]:
+    """Return tilings and their times in milliseconds: those that look best now, and random ones that look fair."""
+    rules = tuple(AxisRule(length=n, window=w) for n, w in zip(shape[1:-2], window, strict=True))
+    ranked = sorted(choice.tilings(rules, walk=True), key=lambda tiling: choice.expected_cost(tiling, shape[-1]))
+    fair = [t for t in ranked if choice.expected_cost(t, shape[-1]) < 4 * choice.expected_cost(ranked[0], shape[-1])]
+    tilings = fair[: count // 2] + random.sample(fair[count // 2 :], min(count // 2, max(len(fair) - count // 2, 0)))
+    *tokens, grad = (torch.randn(shape) for _ in range(4))
+    kernels = [TiledKernel(tiling, shape[-1] ** -0.5, torch.float32) for tiling in tilings]
+    times: list[list[float]] = [[] for _ in kernels]
+    for _ in range(rounds + 1):
+        for kernel, measured in zip(kernels, times, strict=True):
+            started = time.perf_counter()
+            _, kept = kernel.forward(*tokens, None, keep_weights=True)
+            kernel.backward(grad, *tokens, None, kept)
+            measured.append(1e3 * (time.perf_counter() - started))
+    return tilings, [statistics.quantiles(measured[1:], n=4)[0] for measured in times]  # neighbors only ever add time
+
+
+def fit(tried: list[tuple[list[Tiling], list[float]]]) -> list[float]:
+    """Fit costs to relative errors, with a fixed cost per call that is dropped: it does not depend on the tiling."""
+    rows, targets = [], []
+    for (shape, _), (tilings, times) in zip(SHAPES, tried, strict=True):
+        for tiling, milliseconds in zip(tilings, times, strict=True):
+            num_rows = shape[0] * shape[-2]
+            features = [num_rows * feature for feature in choice.cost_features(tiling, shape[-1])]
+            rows.append([*(feature / (1e6 * milliseconds) for feature in features), 1 / milliseconds])
+            targets.append(1.0)
+    solution, _ = nnls(np.array(rows), np.array(targets))
+    return [float(cost) for cost in solution[:-1]]
+
+
+def print_row(
+    shape: tuple[int, ...], window: tuple[int, ...], tilings: list[Tiling], times: list[float], costs: list[float]
+) -> None:
+    def fitted(tiling: Tiling) -> float:
+        return float(np.dot(costs, choice.cost_features(tiling, shape[-1])))
+
+    best = times.index(min(times))
+    now = min(range(len(times)), key=lambda i: choice.expected_cost(tilings[i], shape[-1]))
+    new = min(range(len(times)), key=lambda i: fitted(tilings[i]))
+    print(
+        f"{shape!s:28} {window!s:10} {times[best]:9.2f} {times[now] / times[best]:7.2f} {times[new] / times[best]:7.2f}"
+        f"   {describe(tilings[best])}, {describe(tilings[new])}"
+    )
+
+
+def describe(tiling: Tiling) -> str:
+    """Name tile sizes by grid axis; the axis that is walked has a star."""
+    sizes = {axis: f"{cut.tile}" for axis, cut in zip(tiling.inner_axes, tiling.inner, strict=True)}
+    if tiling.outer_axis is not None:
+        sizes[tiling.outer_axis] = f"{tiling.outer.tile}*"
+    return "x".join(sizes[axis] for axis in sorted(sizes))
+
+
+if __name__ == "__main__":
+    main()
