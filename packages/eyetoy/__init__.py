@@ -17,7 +17,7 @@ from eyetoy.msnat import (
     SharedScaleNA,
     TransformerStack,
 )
-from eyetoy.neighborhood import na1d, na2d, na3d, neighborhood_attention
+from eyetoy.neighborhood import available_backends, na1d, na2d, na3d, neighborhood_attention
 from eyetoy.params import (
     AttentionParams,
     ConvParams,

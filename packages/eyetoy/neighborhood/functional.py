@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-from eyetoy.neighborhood.problem import Problem, check_problem
-from eyetoy.neighborhood.reference import reference_attention
-from eyetoy.neighborhood.tiled import tiled_attention
+from eyetoy.neighborhood.backends import BACKENDS, choose_backend, describe_call
+from eyetoy.neighborhood.problem import check_problem
 from eyetoy.sizes import Size, volume
-
-Backend = Callable[[Tensor, Tensor, Tensor, Problem], Tensor]
-
-BACKENDS: dict[str, Backend] = {"tiled": tiled_attention, "reference": reference_attention}
 
 
 def neighborhood_attention(
@@ -45,7 +38,9 @@ def neighborhood_attention(
         is_causal: let windows end at their query, for all axes or per axis.
         key_mask: bool `[batch, *grid]`, true where a token is valid; a query without a valid key gives zeros.
         scale: factor of the logits; `head_dim ** -0.5` by default.
-        backend: "tiled", "reference", or "auto", which is "tiled".
+        backend: "tiled", "flex", "natten", "reference", or "auto": what the environment variable
+            EYETOY_NEIGHBORHOOD_BACKEND names, else "tiled", except on CUDA, where it is the first of "natten" with
+            its compiled kernels, "flex" and "tiled" that can do the call. `available_backends` gives reasons.
 
     Returns:
         `[batch, *grid, heads, head_dim of value]`.
@@ -64,11 +59,10 @@ def neighborhood_attention(
         key_mask=key_mask,
         scale=scale,
     )
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend must be 'auto' or one of {', '.join(map(repr, BACKENDS))}; got {backend!r}")
+    chosen = choose_backend(backend, describe_call(query, key, value, problem))
     if not volume(query.shape):
         return value + 0 * (query.sum() + key.sum())  # empty, but a training step goes through it
     if key_mask is not None:  # whatever an invalid token holds, even NaN, stays where it is
         invalid = ~key_mask[..., None, None]
         key, value = key.masked_fill(invalid, 0), value.masked_fill(invalid, 0)
-    return BACKENDS["tiled" if backend == "auto" else backend](query, key, value, problem)
+    return BACKENDS[chosen](query, key, value, problem)

@@ -1,0 +1,142 @@
+"""The backend on PyTorch's FlexAttention: one kernel compiled for the mask, on CUDA; dense and forward only on a CPU.
+
+Tokens are put in the order of tiles of 128, so that the tokens of a block lie close together on every axis and a block
+of queries needs few blocks of keys. The list of those blocks follows from the rule, in time linear in tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from eyetoy.neighborhood.dilation import attend_groups
+from eyetoy.neighborhood.problem import Problem
+from eyetoy.neighborhood.window import AxisRule
+from eyetoy.sizes import ceil_div, volume
+
+TILES = {1: (128,), 2: (8, 16), 3: (4, 4, 8)}
+"""Tokens of a block by the number of grid axes; FlexAttention's blocks are 128."""
+
+
+def flex_backend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Neighborhood attention by FlexAttention; shapes as in `neighborhood_attention`."""
+    return attend_groups(_attend, (query, key, value), problem)
+
+
+def _attend(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
+    rules, tile = problem.rules, TILES[len(problem.rules)]
+    q, k, v = (_in_tiles(x, tile) for x in tokens)  # [batch, heads, places, dim]
+    valid = None
+    if problem.key_mask is not None:
+        valid = _in_tiles(problem.key_mask[..., None, None], tile)[:, 0, :, 0]  # [batch, places]
+    mask = _block_mask(rules, tile, valid, batch=q.shape[0], device=q.device)
+    attend = _compiled() if q.device.type == "cuda" and not torch.compiler.is_compiling() else flex_attention
+    out = attend(q, k, v, block_mask=mask, scale=problem.scale)
+    return _from_tiles(out, problem.grid, tile)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., Tensor]:
+    compiled: Callable[..., Tensor] = torch.compile(flex_attention)
+    return compiled
+
+
+def _in_tiles(x: Tensor, tile: tuple[int, ...]) -> Tensor:
+    """Pad `[batch, *grid, heads, dim]` to whole tiles and order it by them: `[batch, heads, places, dim]`.
+
+    In 2-D: [B, Y, X, H, D] -> [B, Ty, ty, Tx, tx, H, D] -> [B, H, Ty Tx ty tx, D].
+    """
+    dim = len(tile)
+    padding = [-x.shape[1 + axis] % size for axis, size in enumerate(tile)]
+    if any(padding):
+        x = F.pad(x, (0, 0, 0, 0, *(amount for after in reversed(padding) for amount in (0, after))))
+    for axis in reversed(range(dim)):
+        x = x.unflatten(1 + axis, (-1, tile[axis]))
+    x = x.permute(0, 2 * dim + 1, *range(1, 2 * dim, 2), *range(2, 2 * dim + 1, 2), 2 * dim + 2)
+    return x.flatten(2, -2)
+
+
+def _from_tiles(x: Tensor, grid: tuple[int, ...], tile: tuple[int, ...]) -> Tensor:
+    """Undo `_in_tiles`."""
+    dim = len(tile)
+    tiles = [ceil_div(length, size) for length, size in zip(grid, tile, strict=True)]
+    x = x.reshape(*x.shape[:2], *tiles, *tile, x.shape[-1])
+    places = (position for axis in range(dim) for position in (2 + axis, 2 + dim + axis))
+    x = x.permute(0, *places, 1, 2 + 2 * dim)
+    for axis in range(dim):
+        x = x.flatten(1 + axis, 2 + axis)
+    return x[(slice(None), *map(slice, grid))]
+
+
+def _block_mask(
+    rules: tuple[AxisRule, ...], tile: tuple[int, ...], valid: Tensor | None, *, batch: int, device: torch.device
+) -> BlockMask:
+    counts, indices = (torch.from_numpy(array).to(device) for array in _blocks(rules, tile))
+    bounds = [tuple(torch.from_numpy(x).to(device) for x in axis) for axis in _bounds(rules, tile)]
+
+    def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        seen = q >= 0 if valid is None else valid[b, k]
+        for place, first, past in bounds:
+            seen = seen & (place[k] >= first[q]) & (place[k] < past[q])
+        return seen
+
+    num = batch if valid is not None else 1
+    return BlockMask.from_kv_blocks(
+        counts[None, None].expand(num, 1, -1),
+        indices[None, None].expand(num, 1, -1, -1),
+        BLOCK_SIZE=volume(tile),
+        mask_mod=sees,
+        seq_lengths=(len(counts) * volume(tile),) * 2,
+    )
+
+
+@lru_cache(maxsize=64)
+def _bounds(
+    rules: tuple[AxisRule, ...], tile: tuple[int, ...]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Return per axis, for the tokens in the order of tiles: their place, and the first and past place they see.
+
+    Padding is seen by no query, and a padded query sees nothing.
+    """
+    tiles = [ceil_div(rule.length, size) for rule, size in zip(rules, tile, strict=True)]
+    bounds = []
+    for axis, (rule, size) in enumerate(zip(rules, tile, strict=True)):
+        first, past = (np.pad(x, (0, tiles[axis] * size - rule.length)) for x in rule.bounds())
+        shape = [1] * 2 * len(rules)
+        shape[axis], shape[len(rules) + axis] = tiles[axis], size
+        full = (*tiles, *tile)
+        place = np.arange(tiles[axis] * size)
+        place, first, past = (np.broadcast_to(x.reshape(shape), full).reshape(-1) for x in (place, first, past))
+        bounds.append((place, first, past))
+    return bounds
+
+
+@lru_cache(maxsize=64)
+def _blocks(rules: tuple[AxisRule, ...], tile: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return how many blocks of keys each block of queries needs, and which: `[blocks]` and `[blocks, most]`."""
+    ranges = [_tile_range(rule, size) for rule, size in zip(rules, tile, strict=True)]
+    tiles = [len(first) for first, _ in ranges]
+    needed = [
+        list(itertools.product(*(range(first[t], past[t]) for t, (first, past) in zip(block, ranges, strict=True))))
+        for block in itertools.product(*map(range, tiles))
+    ]
+    counts = np.array([len(blocks) for blocks in needed], dtype=np.int32)
+    indices = np.zeros((len(needed), max(counts)), dtype=np.int32)
+    for row, blocks in zip(indices, needed, strict=True):
+        row[: len(blocks)] = np.ravel_multi_index(np.array(blocks).T, tiles)
+    return counts, indices
+
+
+def _tile_range(rule: AxisRule, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for every tile of an axis the first tile of keys that it needs, and one past the last."""
+    first, past = rule.bounds()
+    edges = np.arange(0, rule.length, size)
+    return np.minimum.reduceat(first, edges) // size, -(-np.maximum.reduceat(past, edges) // size)
