@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
@@ -30,12 +29,12 @@ class Cut:
     span: int
     size: int
 
-    @cached_property
+    @property
     def source(self) -> slice:
         """The tokens that some tile holds."""
         return slice(max(self.start, 0), min(self.start + self.size, self.length))
 
-    @cached_property
+    @property
     def target(self) -> slice:
         """Their places among `size`."""
         return slice(self.source.start - self.start, self.source.stop - self.start)

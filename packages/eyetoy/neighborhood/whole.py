@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from eyetoy.neighborhood.choice import choose_tiling
 from eyetoy.neighborhood.layout import Cut, key_cut, query_cut
 from eyetoy.neighborhood.problem import Problem
+from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
 
 
@@ -22,13 +23,11 @@ def attend_whole(tokens: Sequence[Tensor], problem: Problem, *, plain: bool = Fa
     `plain` avoids fused kernels, which have no second derivative.
     """
     query, key, value = tokens
-    tiling = choose_tiling(problem.rules, query.shape[-1], walk=False)
-    query_cuts = [query_cut(axis) for axis in tiling.inner]
-    key_cuts = [key_cut(axis, is_outer=False) for axis in tiling.inner]
+    rules = [(rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules]
+    query_cuts, key_cuts, seen = _plan(tuple(rules), query.shape[-1])
+    seen = None if seen is None else seen.to(query.device)
     q = _tiles(query, query_cuts)  # [batch, heads, tiles, queries, dim]
     k, v = _tiles(key, key_cuts), _tiles(value, key_cuts)
-    masks, kinds = tiling.masks
-    seen = None if masks.all() else torch.from_numpy(masks[kinds]).to(query.device)  # [tiles, queries, keys]
     if problem.key_mask is None:
         out = _attend(q, k, v, seen, problem.scale, plain)
     else:
@@ -38,6 +37,21 @@ def attend_whole(tokens: Sequence[Tensor], problem: Problem, *, plain: bool = Fa
         # A query without any valid key attends everything, which is finite, and is then replaced by zeros.
         out = torch.where(some, _attend(q, k, v, seen | ~some, problem.scale, plain), 0.0)
     return _join(out, query_cuts)
+
+
+@torch.compiler.assume_constant_result
+def _plan(
+    rules: tuple[tuple[int, int, int, bool], ...], head_dim: int
+) -> tuple[list[Cut], list[Cut], Tensor | None]:
+    """Return how queries and keys are cut, and the mask `[tiles, queries, keys]` unless every query sees every key.
+
+    Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
+    """
+    axes = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in rules)
+    tiling = choose_tiling(axes, head_dim, walk=False)
+    masks, kinds = tiling.masks
+    seen = None if masks.all() else torch.from_numpy(masks[kinds])
+    return [query_cut(axis) for axis in tiling.inner], [key_cut(axis, is_outer=False) for axis in tiling.inner], seen
 
 
 def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:

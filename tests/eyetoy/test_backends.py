@@ -1,0 +1,164 @@
+"""The backends against the reference, and the choice among them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eyetoy import available_backends, neighborhood_attention
+from eyetoy.neighborhood import backends
+from eyetoy.neighborhood.backends import Call, choose_backend
+
+VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
+ON_CUDA = Call(
+    device="cuda", dtype=torch.bfloat16, head_dim=32, value_dim=32, requires_grad=True, has_key_mask=False
+)
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    backends._say_once.cache_clear()
+
+
+@given(data=st.data())
+@settings(max_examples=25)
+def test_flex_equals_reference(data: st.DataObject, dimension: int, device: str, problems: Any) -> None:
+    problem = data.draw(problems.attention_problems(dimension, large=True))
+    query, key, value, key_mask = problem.tensors(torch.float32, device)
+    if device == "cuda" and min(query.shape[-1], value.shape[-1]) < 16:
+        return
+    flex, reference = (
+        neighborhood_attention(query, key, value, key_mask=key_mask, backend=name, **problem.options)
+        for name in ("flex", "reference")
+    )
+    torch.testing.assert_close(flex, reference, rtol=1e-4, atol=2e-5)
+
+
+@given(data=st.data())
+@settings(max_examples=15)
+def test_natten_equals_reference(data: st.DataObject, dimension: int) -> None:
+    """NATTEN itself, dilation, causality and strides included, where it can do the call."""
+    pytest.importorskip("natten")
+    window = data.draw(st.tuples(*[st.integers(2, 4)] * dimension))
+    dilation = data.draw(st.tuples(*[st.integers(1, 2)] * dimension))
+    stride = tuple(data.draw(st.integers(1, w)) for w in window)
+    causal = data.draw(st.tuples(*[st.booleans()] * dimension))
+    longest = {1: 30, 2: 12, 3: 9}[dimension]
+    grid = tuple(data.draw(st.integers(w * d, max(w * d, longest))) for w, d in zip(window, dilation, strict=True))
+    tokens = [torch.randn(1, *grid, 2, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    options = {"window": window, "dilation": dilation, "stride": stride, "is_causal": causal}
+    theirs, ours = (neighborhood_attention(*tokens, backend=name, **options) for name in ("natten", "reference"))
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=2e-5)
+
+
+def test_every_backend_is_listed_with_its_reason() -> None:
+    reasons = available_backends("cpu", torch.float32, requires_grad=True)
+    assert reasons["tiled"] is None
+    assert reasons["reference"] is None
+    assert "cannot train on a CPU" in str(reasons["flex"])
+    assert reasons["natten"] is not None
+    assert "float64" in str(available_backends("cuda", torch.float64)["flex"])
+    assert "mps" in str(available_backends("mps")["flex"])
+
+
+def test_requested_backend_that_cannot_do_the_call_is_refused(dimension: int) -> None:
+    x = torch.randn(1, *(6,) * dimension, 2, 8, requires_grad=True)
+    with pytest.raises(ValueError, match="backend 'flex' cannot do this call: FlexAttention cannot train on a CPU"):
+        neighborhood_attention(x, x, x, window=3, backend="flex")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"window": 1}, "windows of at least 2"),
+        ({"window": 5, "dilation": 2}, r"5 \* 2 on an axis of 6"),
+        ({"window": 3, "key_mask": torch.ones(1, 6, dtype=torch.bool)}, "no key mask"),
+    ],
+)
+def test_what_natten_cannot_do_is_known_before(change: dict[str, Any], reason: str) -> None:
+    pytest.importorskip("natten")
+    x = torch.randn(1, 6, 2, 8)
+    with pytest.raises(ValueError, match=f"backend 'natten' cannot do this call: .*{reason}"):
+        neighborhood_attention(x, x, x, backend="natten", **change)
+
+
+def test_variable_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(1, 9, 2, 8)
+    called = []
+    monkeypatch.setitem(backends.BACKENDS, "reference", lambda q, k, v, problem: called.append(1) or q)
+    monkeypatch.setenv(VARIABLE, "reference")
+    neighborhood_attention(x, x, x, window=3)
+    assert called
+    neighborhood_attention(x, x, x, window=3, backend="tiled")  # an argument counts more
+    assert len(called) == 1
+    monkeypatch.setenv(VARIABLE, "fast")
+    with pytest.raises(ValueError, match=f"{VARIABLE} must be .*got 'fast'"):
+        neighborhood_attention(x, x, x, window=3)
+
+
+def test_variable_gives_way_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = torch.randn(1, 9, 2, 8, requires_grad=True)
+    monkeypatch.setenv(VARIABLE, "flex")
+    with caplog.at_level(logging.INFO):
+        outs = [neighborhood_attention(x, x, x, window=3) for _ in range(2)]
+    assert torch.equal(outs[0], neighborhood_attention(x, x, x, window=3, backend="tiled"))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{VARIABLE}=flex: FlexAttention cannot train on a CPU; using 'tiled' there"
+    ]
+
+
+def test_choice_on_cuda_says_why_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(backends.natten, "is_installed", lambda: False)
+    with caplog.at_level(logging.INFO):
+        assert [choose_backend("auto", ON_CUDA) for _ in range(2)] == ["flex", "flex"]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("neighborhood attention by 'flex'; not 'natten': NATTEN is not installed")
+    monkeypatch.setattr(backends.natten, "is_installed", lambda: True)
+    monkeypatch.setattr(backends.natten, "has_kernels", lambda: True)
+    assert choose_backend("auto", ON_CUDA) == "natten"
+
+
+def test_nothing_of_one_sample_reaches_another(dimension: int, device: str, backend: str) -> None:
+    """Tiles of one sample lie next to those of the other in memory."""
+    x = torch.randn(3, *{1: (50,), 2: (13, 9), 3: (6, 5, 7)}[dimension], 2, 4, device=device)
+    x[1] = torch.nan
+    x.requires_grad_()
+    out = neighborhood_attention(x, x, x, window=5, backend=backend)
+    assert out[0::2].isfinite().all()
+    assert out[1].isnan().all()
+    (gradient,) = torch.autograd.grad(out, x, torch.ones_like(out))
+    assert gradient[0::2].isfinite().all()
+
+
+def test_what_masked_tokens_hold_does_not_matter(dimension: int, device: str, backend: str) -> None:
+    x = torch.randn(2, *(6,) * dimension, 2, 4, device=device)
+    mask = torch.ones(x.shape[:-2], dtype=torch.bool, device=device)
+    mask[:, 4:] = False
+    holed = x.clone()
+    holed[:, 4:] = torch.nan
+    out = neighborhood_attention(x, holed, holed, window=3, key_mask=mask, backend=backend)
+    torch.testing.assert_close(out, neighborhood_attention(x, x, x, window=3, key_mask=mask, backend=backend))
+
+
+def test_weights_of_large_calls_are_computed_again(
+    monkeypatch: pytest.MonkeyPatch, dimension: int, device: str
+) -> None:
+    from eyetoy.neighborhood import kernel
+
+    x = torch.randn(2, *(7,) * dimension, 2, 4, device=device, requires_grad=True)
+
+    def gradient() -> torch.Tensor:
+        out = neighborhood_attention(x, x, x, window=3, backend="tiled")
+        return torch.autograd.grad(out.square().sum(), x)[0]
+
+    kept = gradient()
+    monkeypatch.setattr(kernel, "WEIGHTS_TO_KEEP", 0)
+    torch.testing.assert_close(gradient(), kept)
