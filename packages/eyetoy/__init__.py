@@ -56,6 +56,7 @@ __all__ = [
     "SharedScaleNA",
     "TransformerParams",
     "TransformerStack",
+    "available_backends",
     "create_attention_mask",
     "create_encoder",
     "create_model",

@@ -15,9 +15,7 @@ from eyetoy.neighborhood import backends
 from eyetoy.neighborhood.backends import Call, choose_backend
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
-ON_CUDA = Call(
-    device="cuda", dtype=torch.bfloat16, head_dim=32, value_dim=32, requires_grad=True, has_key_mask=False
-)
+ON_CUDA = Call(device="cuda", dtype=torch.bfloat16, head_dim=32, value_dim=32, requires_grad=True, has_key_mask=False)
 
 
 @pytest.fixture(autouse=True)
@@ -102,9 +100,7 @@ def test_variable_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         neighborhood_attention(x, x, x, window=3)
 
 
-def test_variable_gives_way_with_one_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_variable_gives_way_with_one_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     x = torch.randn(1, 9, 2, 8, requires_grad=True)
     monkeypatch.setenv(VARIABLE, "flex")
     with caplog.at_level(logging.INFO):

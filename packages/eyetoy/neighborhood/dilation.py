@@ -24,7 +24,7 @@ def attend_groups(attend: Attend, tokens: Sequence[Tensor], problem: Problem, ax
     rule = problem.rules[axis]
     if rule.dilation == 1:
         return attend_groups(attend, tokens, problem, axis + 1)
-    members, longer = divmod(rule.length, rule.dilation)
+    members, longer = rule.length // rule.dilation, rule.length % rule.dilation
     lengths = [members + 1] * (longer > 0) + [members] * (members > 0)
     split = [_split(x, axis + 1, rule.dilation) for x in tokens]
     masks = [None] * 2 if problem.key_mask is None else _split(problem.key_mask, axis + 1, rule.dilation)
@@ -42,10 +42,10 @@ def _split(x: Tensor, axis: int, dilation: int) -> list[Tensor]:
 
     With 10 tokens and dilation 3: `[[0, 3, 6, 9]]` and `[[1, 4, 7], [2, 5, 8]]`.
     """
-    members, longer = divmod(x.shape[axis], dilation)
-    even, rest = x.split([members * dilation, longer], dim=axis)
-    even = even.unflatten(axis, (members, dilation))
-    first, others = even.split([longer, dilation - longer], dim=axis + 1)
+    members, longer = x.shape[axis] // dilation, x.shape[axis] % dilation
+    even, rest = torch.split(x, [members * dilation, longer], dim=axis)
+    even = torch.unflatten(even, axis, (members, dilation))
+    first, others = torch.split(even, [longer, dilation - longer], dim=axis + 1)
     first = torch.cat([first, rest.unsqueeze(axis)], dim=axis)
     groups = [first] * (longer > 0) + [others] * (members > 0)
     return [group.movedim(axis + 1, 1).flatten(0, 1) for group in groups]
@@ -55,12 +55,12 @@ def _join(parts: list[Tensor], axis: int, dilation: int, longer: int) -> Tensor:
     """Undo `_split`."""
     counts = [longer, dilation - longer] if len(parts) == 2 else [longer or dilation]
     groups = [
-        x.unflatten(0, (x.shape[0] // count, count)).movedim(1, axis + 1)
+        torch.unflatten(x, 0, (x.shape[0] // count, count)).movedim(1, axis + 1)
         for x, count in zip(parts, counts, strict=True)
     ]
     if len(groups) == 1:
         return groups[0].flatten(axis, axis + 1)
     members = groups[1].shape[axis]
-    first, rest = groups[0].split([members, 1], dim=axis)
+    first, rest = torch.split(groups[0], [members, 1], dim=axis)
     even = torch.cat([first, groups[1]], dim=axis + 1).flatten(axis, axis + 1)
     return torch.cat([even, rest.squeeze(axis)], dim=axis)

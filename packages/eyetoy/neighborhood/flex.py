@@ -38,7 +38,9 @@ def _attend(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
     if problem.key_mask is not None:
         valid = _in_tiles(problem.key_mask[..., None, None], tile)[:, 0, :, 0]  # [batch, places]
     mask = _block_mask(rules, tile, valid, batch=q.shape[0], device=q.device)
-    attend = _compiled() if q.device.type == "cuda" and not torch.compiler.is_compiling() else flex_attention
+    attend: Callable[..., Tensor] = (
+        _compiled() if q.device.type == "cuda" and not torch.compiler.is_compiling() else flex_attention
+    )
     out = attend(q, k, v, block_mask=mask, scale=problem.scale)
     return _from_tiles(out, problem.grid, tile)
 
@@ -59,7 +61,7 @@ def _in_tiles(x: Tensor, tile: tuple[int, ...]) -> Tensor:
     if any(padding):
         x = F.pad(x, (0, 0, 0, 0, *(amount for after in reversed(padding) for amount in (0, after))))
     for axis in reversed(range(dim)):
-        x = x.unflatten(1 + axis, (-1, tile[axis]))
+        x = torch.unflatten(x, 1 + axis, (-1, tile[axis]))
     x = x.permute(0, 2 * dim + 1, *range(1, 2 * dim, 2), *range(2, 2 * dim + 1, 2), 2 * dim + 2)
     return x.flatten(2, -2)
 

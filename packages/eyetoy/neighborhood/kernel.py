@@ -247,7 +247,7 @@ class TiledKernel:
             widest * tiles * self.tiling.num_keys,
             *(layout.size(num_rows) * dim for layout, dim in layouts),
         ]
-        memory = torch.empty(sum(sizes), dtype=self.dtype).split(sizes)
+        memory = torch.split(torch.empty(sum(sizes), dtype=self.dtype), sizes)
         parts = [Tiles(layout, dim, part) for (layout, dim), part in zip(layouts, memory[4:], strict=True)]
         return parts[: len(queries)], parts[len(queries) :], Memory(*memory[:4])
 

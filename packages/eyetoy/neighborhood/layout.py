@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from types import EllipsisType
 
+import torch
 from torch import Tensor
 
 from eyetoy.neighborhood.tiling import AxisTiling, Tiling
 from eyetoy.sizes import ceil_div, volume
+
+
+Index = tuple[slice | EllipsisType, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +93,11 @@ class Layout:
         self.is_walked = outer.span > outer.step
         self.is_padded = not all(cut.is_exact for cut in inner)
         self.is_shared = any(cut.span > cut.step for cut in inner)
-        self.outer_parts = (outer.target.start, outer.target.stop - outer.target.start, outer.size - outer.target.stop)
+        target = outer.target
+        self.outer_parts = [target.start, target.stop - target.start, outer.size - target.stop]
         self.padded = tuple(cut.size for cut in inner)
-        self.targets = (..., *(cut.target for cut in inner), slice(None))
-        self.sources = (..., outer.source, *(cut.source for cut in inner), slice(None))
+        self.targets: Index = (..., *(cut.target for cut in inner), slice(None))
+        self.sources: Index = (..., outer.source, *(cut.source for cut in inner), slice(None))
         self.holds_all = all(cut.holds_all for cut in (outer, *inner))
         dim = len(inner)
         self.order = (0, 1, *range(3, 3 + dim), 2, *range(4 + dim, 4 + 2 * dim), 3 + dim)
@@ -107,7 +113,7 @@ class Layout:
     def write(self, x: Tensor, out: Tensor, scratch: Tensor) -> None:
         """Copy tokens into the flat memory `out`, of `size(rows) * dim`; places that hold no token become zero."""
         rows = self._rows(out, x)
-        before, tokens, after = rows.split(self.outer_parts, dim=2 + len(self.inner))
+        before, tokens, after = torch.split(rows, self.outer_parts, dim=2 + len(self.inner))
         for part, size in ((before, self.outer_parts[0]), (after, self.outer_parts[2])):
             if size:
                 part.zero_()
@@ -128,7 +134,7 @@ class Layout:
 
     def read(self, memory: Tensor, x: Tensor, scratch: Tensor) -> None:
         """Copy tiles back to tokens; a token that lies in several halos gets their sum, one in none zero."""
-        tokens = self._rows(memory, x).split(self.outer_parts, dim=2 + len(self.inner))[1]
+        tokens = torch.split(self._rows(memory, x), self.outer_parts, dim=2 + len(self.inner))[1]
         if not self.holds_all:
             x.zero_()
             x = x[self.sources]

@@ -35,7 +35,7 @@ def _attend_kernel(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
     causal = [rule.is_causal for rule in rules]
     is_trained = torch.is_grad_enabled() and any(x.requires_grad for x in tokens)
     keep_weights = is_trained and not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
-    out, _ = _forward(*tokens, problem.key_mask, windows, strides, causal, problem.scale, keep_weights)
+    out: Tensor = _forward(*tokens, problem.key_mask, windows, strides, causal, problem.scale, keep_weights)[0]
     return out
 
 

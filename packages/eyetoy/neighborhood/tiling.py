@@ -24,7 +24,7 @@ from eyetoy.sizes import ceil_div, volume
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AxisTiling:
-    """One axis in `num_tiles` tiles of `tile` queries; tile `t` has the keys from `start + step * t` on, `span` of them.
+    """One axis in `num_tiles` tiles of `tile` queries; tile `t` has `span` keys from `start + step * t` on.
 
     Tiles from `num_real` on are spare: they hold no query of the axis, and only keep rows of tiles at one distance.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eyetoy.neighborhood.choice import choose_tiling
-from eyetoy.neighborhood.layout import Cut, key_cut, query_cut
+from eyetoy.neighborhood.layout import Cut, Index, key_cut, query_cut
 from eyetoy.neighborhood.problem import Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
@@ -39,10 +39,8 @@ def attend_whole(tokens: Sequence[Tensor], problem: Problem, *, plain: bool = Fa
     return _join(out, query_cuts)
 
 
-@torch.compiler.assume_constant_result
-def _plan(
-    rules: tuple[tuple[int, int, int, bool], ...], head_dim: int
-) -> tuple[list[Cut], list[Cut], Tensor | None]:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _plan(rules: tuple[tuple[int, int, int, bool], ...], head_dim: int) -> tuple[list[Cut], list[Cut], Tensor | None]:
     """Return how queries and keys are cut, and the mask `[tiles, queries, keys]` unless every query sees every key.
 
     Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
@@ -60,7 +58,8 @@ def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
     In 2-D: [B, Y, X, H, D] -> [B, H, Y, X, D] -> [B, H, Ty, Tx, D, py, px] -> [B, H, Ty Tx, py px, D].
     """
     dim = len(cuts)
-    x = x.movedim(-2, 1)[(..., *(cut.source for cut in cuts), slice(None))]
+    held: Index = (..., *(cut.source for cut in cuts), slice(None))
+    x = x.movedim(-2, 1)[held]
     padding = [(cut.target.start, cut.size - cut.target.stop) for cut in reversed(cuts)]
     if any(amount for pair in padding for amount in pair):
         x = F.pad(x, (0, 0, *(amount for pair in padding for amount in pair)))
@@ -82,8 +81,9 @@ def _join(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scale: float, plain: bool) -> Tensor:
     with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
-        rows = [x.flatten(0, 1) for x in (q, k, v)]  # [batch * heads, tiles, places, dim]: tiles are SDPA's heads
+        # [batch * heads, tiles, places, dim]: the tiles are what heads are to the function.
+        query, key, value = (x.flatten(0, 1) for x in (q, k, v))
         if seen is not None and seen.ndim == 5:
             seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
-        out = F.scaled_dot_product_attention(*rows, attn_mask=seen, scale=scale)
-    return out.unflatten(0, q.shape[:2])
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
+    return torch.unflatten(out, 0, q.shape[:2])

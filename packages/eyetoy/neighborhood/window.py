@@ -49,7 +49,8 @@ class AxisRule:
     def _leader(self, place: Places, window: Places, members: Places) -> Places:
         stride = np.minimum(window, self.stride)  # a stride beyond the window would leave queries without their own key
         offset = stride - 1 if self.is_causal else stride // 2
-        return np.minimum(place // stride * stride + offset, members - 1)
+        leader: Places = np.minimum(place // stride * stride + offset, members - 1)
+        return leader
 
     def key_indices(self) -> tuple[Places, NDArray[np.bool_]]:
         """Return the keys of every query and which of them count, both `[length, window]` at most."""
