@@ -38,10 +38,11 @@ def _attend(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
     if problem.key_mask is not None:
         valid = _in_tiles(problem.key_mask[..., None, None], tile)[:, 0, :, 0]  # [batch, places]
     mask = _block_mask(rules, tile, valid, batch=q.shape[0], device=q.device)
-    attend: Callable[..., Tensor] = (
-        _compiled() if q.device.type == "cuda" and not torch.compiler.is_compiling() else flex_attention
-    )
-    out = attend(q, k, v, block_mask=mask, scale=problem.scale)
+    if q.device.type == "cuda" and not torch.compiler.is_compiling():
+        out = _compiled()(q, k, v, block_mask=mask, scale=problem.scale)
+    else:
+        dense: Tensor = flex_attention(q, k, v, block_mask=mask, scale=problem.scale)
+        out = dense
     return _from_tiles(out, problem.grid, tile)
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from eyetoy.neighborhood.tiling import AxisTiling, Tiling
 from eyetoy.sizes import ceil_div, volume
 
-
 Index = tuple[slice | EllipsisType, ...]
 
 
