@@ -39,11 +39,6 @@ class AxisTiling:
     mask: NDArray[np.bool_]  # [num_tiles, tile, span]: which keys of its halo a query sees
 
     @property
-    def overlap(self) -> int:
-        """How many halos share a key at most."""
-        return ceil_div(self.span, self.step)
-
-    @property
     def extent(self) -> int:
         """How many places the halos cover together."""
         return (self.num_real - 1) * self.step + self.span
