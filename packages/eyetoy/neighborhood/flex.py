@@ -39,10 +39,9 @@ def _attend(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
         valid = _in_tiles(problem.key_mask[..., None, None], tile)[:, 0, :, 0]  # [batch, places]
     mask = _block_mask(rules, tile, valid, batch=q.shape[0], device=q.device)
     if q.device.type == "cuda" and not torch.compiler.is_compiling():
-        out = _compiled()(q, k, v, block_mask=mask, scale=problem.scale)
+        out: Tensor = _compiled()(q, k, v, block_mask=mask, scale=problem.scale)
     else:
-        dense: Tensor = flex_attention(q, k, v, block_mask=mask, scale=problem.scale)
-        out = dense
+        out = flex_attention(q, k, v, block_mask=mask, scale=problem.scale)
     return _from_tiles(out, problem.grid, tile)
 
 
