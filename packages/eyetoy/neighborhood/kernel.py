@@ -105,14 +105,14 @@ class TiledKernel:
         self.bias = None  # [kinds, queries, keys]
         if not masks.all():
             hidden = torch.from_numpy(~masks)
-            self.bias = torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, -torch.inf)
+            self.bias = torch.zeros(hidden.shape, dtype=self.dtype, device="cpu").masked_fill_(hidden, -torch.inf)
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *, keep_weights: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Return `[batch, *grid, heads, value_dim]` and the weights for `backward`; nothing, `[0]`, if not kept."""
         out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        kept = Shelf(torch.empty(self._num_weights_to_keep(query) if keep_weights else 0, dtype=self.dtype))
+        kept = Shelf(query.new_empty(self._num_weights_to_keep(query) if keep_weights else 0, dtype=self.dtype))
         q, k, v, o = map(self._outer_first, (query, key, value, out))
         blocks = self._row_blocks(k)
         (q_tiles, o_tiles), (k_tiles, v_tiles), memory = self._allocate(blocks[0], [q, o], [k, v])
@@ -200,7 +200,7 @@ class TiledKernel:
         """Lay out 0 for valid keys and -inf for others."""
         if key_mask is None:
             return None
-        bias = torch.zeros(key_mask.shape, dtype=self.dtype).masked_fill_(~key_mask, -torch.inf)
+        bias = torch.zeros_like(key_mask, dtype=self.dtype).masked_fill_(~key_mask, -torch.inf)
         x = self._outer_first(bias[..., None, None].expand(*bias.shape, heads, 1))[rows]
         num_rows = x.shape[0] * x.shape[1]
         tiles = Tiles(self.keys, 1, x.new_empty(self.keys.size(num_rows)))
@@ -247,7 +247,7 @@ class TiledKernel:
             widest * tiles * self.tiling.num_keys,
             *(layout.size(num_rows) * dim for layout, dim in layouts),
         ]
-        memory = torch.split(torch.empty(sum(sizes), dtype=self.dtype), sizes)
+        memory = torch.split(queries[0].new_empty(sum(sizes), dtype=self.dtype), sizes)
         parts = [Tiles(layout, dim, part) for (layout, dim), part in zip(layouts, memory[4:], strict=True)]
         return parts[: len(queries)], parts[len(queries) :], Memory(*memory[:4])
 

@@ -1,9 +1,9 @@
 """The fast backend in plain PyTorch: tiles of queries against the halo of keys that their windows reach.
 
 Every tile is one small dense attention under a mask. It runs and trains wherever PyTorch does, in time and memory
-linear in tokens. On a CPU it is an operator of its own, `eyetoy::tiled_attention` (see `kernel.py`), which
-`torch.compile` takes as it is; elsewhere, in an exported program and for second derivatives, it is one call of
-`scaled_dot_product_attention` (see `whole.py`).
+linear in tokens. On a CPU it is a kernel (see `kernel.py`), which compiled programs hold as the operators
+`eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`; elsewhere, in an exported program, under `torch.func`
+and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from eyetoy.neighborhood.window import AxisRule
 
 def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
     """Neighborhood attention by tiles; shapes as in `neighborhood_attention`."""
-    use_kernel = query.device.type == "cpu" and not torch.compiler.is_exporting()
+    is_traced = torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    use_kernel = query.device.type == "cpu" and not is_traced
     return attend_groups(_attend_kernel if use_kernel else attend_whole, (query, key, value), problem)
 
 
@@ -33,30 +34,47 @@ def _attend_kernel(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
     rules = problem.rules
     windows, strides = [rule.window for rule in rules], [rule.stride for rule in rules]
     causal = [rule.is_causal for rule in rules]
-    is_trained = torch.is_grad_enabled() and any(x.requires_grad for x in tokens)
-    keep_weights = is_trained and not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
-    out: Tensor = _forward(*tokens, problem.key_mask, windows, strides, causal, problem.scale, keep_weights)[0]
+    options = windows, strides, causal, problem.scale
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tokens):
+        trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, *options)
+        return trained
+    out: Tensor = _pick(_forward, tokens[0])(*tokens, problem.key_mask, *options, False)[0]
     return out
 
 
-def _kernel(
-    query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool], scale: float
-) -> TiledKernel:
-    return _cached_kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
+class _TiledAttention(torch.autograd.Function):
+    """The kernel's two passes, and plain operations where gradients are differentiated again."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *options: Any
+    ) -> Tensor:
+        keep_weights = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
+        out, kept = _pick(_forward, query)(query, key, value, key_mask, *options, keep_weights)
+        ctx.options = options
+        ctx.save_for_backward(query, key, value, key_mask, kept)
+        result: Tensor = out
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        *tokens, key_mask, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            grads = _differentiable_gradients(grad, tokens, key_mask, ctx.options)
+        else:
+            grads = _pick(_backward, grad)(grad, *tokens, key_mask, kept, *ctx.options)
+        return *grads, None, None, None, None, None
 
 
-@lru_cache(maxsize=128)
-def _cached_kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
-    return TiledKernel(choose_tiling(rules, head_dim), scale, dtype)
-
-
-def _rules(
-    query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool]
-) -> tuple[AxisRule, ...]:
-    return tuple(
-        AxisRule(length=length, window=window, stride=stride, is_causal=is_causal)
-        for length, window, stride, is_causal in zip(query.shape[1:-2], windows, strides, causal, strict=True)
-    )
+def _differentiable_gradients(
+    grad: Tensor, tokens: Sequence[Tensor], key_mask: Tensor | None, options: Sequence[Any]
+) -> tuple[Tensor, ...]:
+    """Return gradients that can be differentiated again: those of the same attention in plain operations."""
+    windows, strides, causal, scale = options
+    problem = Problem(rules=_rules(tokens[0], windows, strides, causal), scale=scale, key_mask=key_mask)
+    leaves = [x if x.requires_grad else x.detach().requires_grad_() for x in tokens]
+    out = attend_whole(leaves, problem, plain=True)
+    return torch.autograd.grad(out, leaves, grad, create_graph=True)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention", mutates_args=(), device_types="cpu")
@@ -102,31 +120,26 @@ def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, key_mask, *options = inputs
-    ctx.options = options[:4]
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(query, key, value, key_mask, output[1])
+def _pick(operator: Any, x: Tensor) -> Any:
+    """Return the operator for compilers and other tensors than plain ones, else its function, which costs less."""
+    return operator if torch.compiler.is_compiling() or type(x) is not Tensor else operator._init_fn
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    *tokens, key_mask, kept = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        grads = _differentiable_gradients(grad, tokens, key_mask, ctx.options)
-    else:
-        grads = _backward(grad, *tokens, key_mask, kept, *ctx.options)
-    return *grads, None, None, None, None, None, None
+def _kernel(
+    query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool], scale: float
+) -> TiledKernel:
+    return _cached_kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+@lru_cache(maxsize=128)
+def _cached_kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
+    return TiledKernel(choose_tiling(rules, head_dim), scale, dtype)
 
 
-def _differentiable_gradients(
-    grad: Tensor, tokens: Sequence[Tensor], key_mask: Tensor | None, options: Sequence[Any]
-) -> tuple[Tensor, ...]:
-    """Return gradients that can be differentiated again: those of the same attention in plain operations."""
-    windows, strides, causal, scale = options
-    problem = Problem(rules=_rules(tokens[0], windows, strides, causal), scale=scale, key_mask=key_mask)
-    leaves = [x if x.requires_grad else x.detach().requires_grad_() for x in tokens]
-    out = attend_whole(leaves, problem, plain=True)
-    return torch.autograd.grad(out, leaves, grad, create_graph=True)
+def _rules(
+    query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool]
+) -> tuple[AxisRule, ...]:
+    return tuple(
+        AxisRule(length=length, window=window, stride=stride, is_causal=is_causal)
+        for length, window, stride, is_causal in zip(query.shape[1:-2], windows, strides, causal, strict=True)
+    )
