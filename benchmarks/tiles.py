@@ -65,8 +65,8 @@ def measure(
     for _ in range(rounds + 1):
         for kernel, measured in zip(kernels, times, strict=True):
             started = time.perf_counter()
-            _, kept = kernel.forward(*tokens, None, keep_weights=True)
-            kernel.backward(grad, *tokens, None, kept)
+            _, *kept = kernel.forward(*tokens, None, keep=True)
+            kernel.backward(grad, *tokens, None, *kept)
             measured.append(1e3 * (time.perf_counter() - started))
     return tilings, [statistics.quantiles(measured[1:], n=4)[0] for measured in times]  # neighbors only ever add time
 

@@ -12,10 +12,14 @@ from eyetoy.sizes import ceil_div, volume
 
 _UNIT = AxisRule(length=1, window=1)
 
-COSTS = (1.5, 0.094, 1.45, 2.1, 300.0)
+COSTS = (1.5, 0.094, 1.45, 2.1, 0.0, 300.0)
 """Nanoseconds of each of `cost_features` on two cores of an AMD EPYC (Zen 4): `benchmarks/tiles.py` fitted all but the
 last, which it left undetermined, and which keeps tiles from being tiny; choices then were at most 14 % slower than the
 best tiling tried on 13 shapes."""
+
+
+VECTOR = 16
+"""Numbers that a processor takes at once: a last vector of keys costs as much as a full one."""
 
 
 @lru_cache(maxsize=512)
@@ -44,18 +48,21 @@ def make_tiling(rules: tuple[AxisRule, ...], tiles: tuple[int, ...], outer_axis:
 
 
 def _tile_sizes(rule: AxisRule) -> list[int]:
-    """Even cuts: whole, and tiles of about 1 to 64 queries."""
-    near = {ceil_div(rule.length, ceil_div(rule.length, tile)) for tile in (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64)}
-    return sorted(near | ({rule.length} if rule.length <= 128 else set()))
+    """Even cuts: whole, tiles of about 1 to 64 queries, and those that need whole vectors of keys."""
+    sizes = {1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64}
+    near = {ceil_div(rule.length, ceil_div(rule.length, tile)) for tile in sizes}
+    full = {keys + 1 - rule.window for keys in range(VECTOR, 9 * VECTOR, VECTOR)}
+    whole = {rule.length} if rule.length <= 128 else set()
+    return sorted(near | whole | {tile for tile in full if 1 <= tile <= min(rule.length, 64)})
 
 
 def cost_features(tiling: Tiling, head_dim: int) -> tuple[float, ...]:
     """Return what the time of a row grows with: weights, their products, operands of products, copied keys, tiles."""
     tiles, queries, keys = tiling.num_tiles, tiling.num_queries, tiling.num_keys
-    weights = tiles * queries * keys
+    weights = tiles * queries * ceil_div(keys, VECTOR) * VECTOR
     columns = volume([axis.num_tiles * axis.span for axis in tiling.inner])
     copied = tiling.outer.num_tiles * tiling.outer.step * columns
-    return weights, weights * head_dim, tiles * (queries + keys) * head_dim, copied * head_dim, tiles
+    return weights, weights * head_dim, tiles * (queries + keys) * head_dim, copied * head_dim, tiles * queries, tiles
 
 
 def expected_cost(tiling: Tiling, head_dim: int) -> float:

@@ -1,14 +1,12 @@
 """The arithmetic of the tiled backend on a CPU: some tiles at a time, in memory that stays in the caches.
 
-Blocks of tiles go through batched matrix products, forward and backward. The weights of small calls are kept for the
-backward pass, which computes those of large ones again. Products and softmax are in float32, or in float64 for float64
-tokens.
+Blocks of tiles go through batched matrix products, forward and backward. The tiles and weights of small calls are kept
+for the backward pass, which makes those of large ones again. Products and softmax are in float32, or in float64 for
+float64 tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,52 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eyetoy.neighborhood.layout import Layout, tile_layouts
+from eyetoy.neighborhood.layout import tile_layouts
 from eyetoy.neighborhood.tiling import Tiling
-from eyetoy.sizes import ceil_div, volume
+from eyetoy.neighborhood.workspace import Rows, Shelf, Tiles, Tokens, product
+from eyetoy.sizes import ceil_div
 
 LOGITS_AT_ONCE = 1 << 19
 """Logits of a block of tiles: fewer cost more calls, more leave the second-level caches of two cores."""
 KEYS_AT_ONCE = 1 << 20
 """Numbers of the keys of a block of rows, halos included."""
-WEIGHTS_TO_KEEP = 1 << 24
-"""Weights that a call may keep for its backward pass, 64 MB in float32."""
+NUMBERS_TO_KEEP = (1 << 23) - 1024
+"""Numbers of tiles, and of weights, that a call may keep for its backward pass: just below the 32 MB in float32 from
+which on allocators tend to ask the system for new pages at every call, which costs more than to compute again."""
 
-Rows = tuple[slice, slice]  # of batch and heads
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Tokens of `dim` numbers in tiles, in flat memory."""
-
-    layout: Layout
-    dim: int
-    memory: Tensor
-
-    def block(self, tiles: range) -> Tensor:
-        """View consecutive tiles as `[tiles, places, dim]`."""
-        step = self.layout.step * self.dim
-        shape, strides = (len(tiles), self.layout.tile_size, self.dim), (step, self.dim, 1)
-        return self.memory.as_strided(shape, strides, self.memory.storage_offset() + tiles.start * step)
-
-    def write(self, x: Tensor, scratch: Tensor) -> None:
-        """Lay out `[batch, heads, outer, *inner, dim]`."""
-        self.layout.write(x, self.memory[: self.layout.size(x.shape[0] * x.shape[1]) * self.dim], scratch)
-
-    def read(self, x: Tensor, scratch: Tensor) -> None:
-        """Undo `write`: fill `x`."""
-        self.layout.read(self.memory, x, scratch)
-
-    def add_product(self, tiles: range, a: Tensor, b: Tensor, factor: float, halos: Tensor) -> None:
-        """Add `factor * a @ b` to the places of some tiles, which may share them."""
-        block = self.block(tiles)
-        if not self.layout.is_walked:
-            product(a, b, block, factor)
-            return
-        values = product(a, b, _first(halos, block.shape), factor)
-        overlap = ceil_div(self.layout.outer.span, self.layout.outer.step)
-        for offset in range(min(overlap, len(tiles))):  # tiles that are `overlap` apart share nothing
-            block[offset::overlap].add_(values[offset::overlap])
+Grads = tuple[Tensor, Tensor, Tensor]
 
 
 class Block(NamedTuple):
@@ -72,19 +38,6 @@ class Block(NamedTuple):
     spare: Tensor | None
 
 
-@dataclass
-class Shelf:
-    """Memory that is handed out in one order, when it is filled and when it is read."""
-
-    memory: Tensor
-    taken: int = 0
-
-    def next(self, shape: tuple[int, ...]) -> Tensor:
-        """Return the next piece."""
-        start, self.taken = self.taken, self.taken + volume(shape)
-        return self.memory[start : self.taken].view(shape)
-
-
 class Memory(NamedTuple):
     """Flat working memory."""
 
@@ -92,6 +45,7 @@ class Memory(NamedTuple):
     weights: Tensor
     d_weights: Tensor
     halos: Tensor
+    tokens: Tensor
 
 
 class TiledKernel:
@@ -108,75 +62,82 @@ class TiledKernel:
             self.bias = torch.zeros(hidden.shape, dtype=self.dtype, device="cpu").masked_fill_(hidden, -torch.inf)
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *, keep_weights: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Return `[batch, *grid, heads, value_dim]` and the weights for `backward`; nothing, `[0]`, if not kept."""
+        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *, keep: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `[batch, *grid, heads, value_dim]`, and tiles and weights for `backward`, `[0]` where not kept."""
         out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        kept = Shelf(query.new_empty(self._num_weights_to_keep(query) if keep_weights else 0, dtype=self.dtype))
-        q, k, v, o = map(self._outer_first, (query, key, value, out))
-        blocks = self._row_blocks(k)
-        (q_tiles, o_tiles), (k_tiles, v_tiles), memory = self._allocate(blocks[0], [q, o], [k, v])
+        inputs, o = self._inputs(query, key, value), Tokens(self._outer_first(out), self.queries)
+        blocks = self._row_blocks(inputs[1])
+        kept_tiles, kept_weights = self._take_kept(inputs, blocks, keep)
+        memory = self._take_memory(blocks[0], [*([] if kept_tiles else inputs), o])
         for rows in blocks:
-            for tiles, x in ((q_tiles, q), (k_tiles, k), (v_tiles, v)):
-                tiles.write(x[rows], memory.scratch)
-            valid = self._valid_keys(key_mask, rows, heads=q.shape[1])
-            for block in self._tile_blocks(q[rows]):
-                q_block, k_block, v_block = (tiles.block(block.tiles) for tiles in (q_tiles, k_tiles, v_tiles))
-                shape = (len(block.tiles), q_block.shape[1], k_block.shape[1])
-                weights = kept.next(shape) if len(kept.memory) else _first(memory.weights, shape)
-                self._fill_weights(weights, q_block, k_block, valid, block)
-                torch.bmm(weights, v_block, out=o_tiles.block(block.tiles))
-            o_tiles.read(o[rows], memory.scratch)
-        return out, kept.memory
+            tokens = Shelf(memory.tokens)
+            tiled = [(kept_tiles or tokens).next_tiles(x, rows) for x in inputs]
+            for tiles in tiled:
+                tiles.write(memory.scratch)
+            o_tiles, valid = tokens.next_tiles(o, rows), self._valid_keys(key_mask, rows, heads=query.shape[-2])
+            for block in self._tile_blocks(rows.count):
+                weights = self._next_weights(kept_weights, memory, block)
+                self._fill_weights(weights, tiled, valid, block)
+                torch.bmm(weights, tiled[2].block(block.tiles), out=o_tiles.block(block.tiles))
+            o_tiles.read(memory.scratch)
+        return out, kept_tiles.memory, kept_weights.memory
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, kept: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of query, key and value; `kept` are the weights that `forward` returned."""
-        grads = [x.new_empty(x.shape) for x in (query, key, value)]
-        q, k, v, do, dq, dk, dv = map(self._outer_first, (query, key, value, grad, *grads))
-        shelf, blocks = Shelf(kept), self._row_blocks(k)
-        of_queries, of_keys, memory = self._allocate(blocks[0], [q, do, dq], [k, v, dk, dv])
+        self,
+        grad: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_mask: Tensor | None,
+        tiles: Tensor,
+        weights: Tensor,
+    ) -> Grads:
+        """Return the gradients of query, key and value; `tiles` and `weights` are what `forward` returned."""
+        grads = query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+        inputs, d_inputs = self._inputs(query, key, value), self._inputs(*grads)
+        do = Tokens(self._outer_first(grad), self.queries)
+        kept_tiles, kept_weights, blocks = Shelf(tiles), Shelf(weights), self._row_blocks(inputs[1])
+        memory = self._take_memory(blocks[0], [*([] if kept_tiles else inputs), do, *d_inputs])
         for rows in blocks:
-            for tiles, x in zip((*of_queries[:2], *of_keys[:2]), (q, do, k, v), strict=True):
-                tiles.write(x[rows], memory.scratch)
-            for tiles in of_keys[2:]:
-                if tiles.layout.is_walked:
-                    tiles.memory.zero_()
-            valid = self._valid_keys(key_mask, rows, heads=q.shape[1])
-            for block in self._tile_blocks(q[rows]):
-                self._backward_block(block, of_queries, of_keys, valid, shelf, memory)
-            for tiles, x in zip((of_queries[2], *of_keys[2:]), (dq, dk, dv), strict=True):
-                tiles.read(x[rows], memory.scratch)
-        return grads[0], grads[1], grads[2]
+            tokens = Shelf(memory.tokens)
+            tiled = [(kept_tiles or tokens).next_tiles(x, rows) for x in inputs]
+            do_tiles, *d_tiled = (tokens.next_tiles(x, rows) for x in (do, *d_inputs))
+            for written in (do_tiles, *([] if kept_tiles else tiled)):
+                written.write(memory.scratch)
+            for cleared in d_tiled:
+                cleared.clear()
+            valid = None if kept_weights else self._valid_keys(key_mask, rows, heads=query.shape[-2])
+            for block in self._tile_blocks(rows.count):
+                weights = self._next_weights(kept_weights, memory, block)
+                if not kept_weights:
+                    self._fill_weights(weights, tiled, valid, block)
+                self._backward_block(block, weights, tiled, do_tiles, d_tiled, memory)
+            for read in d_tiled:
+                read.read(memory.scratch)
+        return grads
 
     def _backward_block(
         self,
         block: Block,
-        of_queries: list[Tiles],
-        of_keys: list[Tiles],
-        valid: Tiles | None,
-        kept: Shelf,
+        weights: Tensor,
+        tiled: list[Tiles],
+        do_tiles: Tiles,
+        d_tiled: list[Tiles],
         memory: Memory,
     ) -> None:
-        q, do, dq = (tiles.block(block.tiles) for tiles in of_queries)
-        k, v = (tiles.block(block.tiles) for tiles in of_keys[:2])
-        shape = (len(block.tiles), q.shape[1], k.shape[1])
-        if len(kept.memory):
-            weights = kept.next(shape)
-        else:
-            weights = _first(memory.weights, shape)
-            self._fill_weights(weights, q, k, valid, block)
-        d_weights = torch.bmm(do, v.mT, out=_first(memory.d_weights, shape))
+        q, k, v, do, dq = (tiles.block(block.tiles) for tiles in (*tiled, do_tiles, d_tiled[0]))
+        d_weights = torch.bmm(do, v.mT, out=Shelf(memory.d_weights).next(weights.shape))
         if block.spare is not None:
             d_weights.index_fill_(0, block.spare, 0)
-        of_keys[3].add_product(block.tiles, weights.mT, do, 1, memory.halos)
+        d_tiled[2].add_product(block.tiles, weights.mT, do, 1, memory.halos)
         torch.ops.aten._softmax_backward_data.out(d_weights, weights, -1, weights.dtype, grad_input=d_weights)
         product(d_weights, k, dq, self.scale)
-        of_keys[2].add_product(block.tiles, d_weights.mT, q, self.scale, memory.halos)
+        d_tiled[1].add_product(block.tiles, d_weights.mT, q, self.scale, memory.halos)
 
-    def _fill_weights(self, weights: Tensor, q: Tensor, k: Tensor, valid: Tiles | None, block: Block) -> None:
+    def _fill_weights(self, weights: Tensor, tiled: list[Tiles], valid: Tiles | None, block: Block) -> None:
         """Write the softmax of `scale * q @ k.T` under the masks to `[tiles, queries, keys]`."""
+        q, k = (tiles.block(block.tiles) for tiles in tiled[:2])
         if self.bias is None:
             product(q, k.mT, weights, self.scale)
         else:
@@ -191,20 +152,18 @@ class TiledKernel:
         if block.spare is not None:  # the halos of spare tiles may hold keys of another sample: nothing comes of them
             weights.index_fill_(0, block.spare, 0)
 
-    def _num_weights_to_keep(self, query: Tensor) -> int:
-        tiles = query.shape[0] * query.shape[-2] * self.tiling.num_tiles
-        weights = tiles * self.tiling.num_queries * self.tiling.num_keys
-        return weights if weights <= WEIGHTS_TO_KEEP else 0
+    def _inputs(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tokens]:
+        layouts = self.queries, self.keys, self.keys
+        return [Tokens(self._outer_first(x), layout) for x, layout in zip((query, key, value), layouts, strict=True)]
 
     def _valid_keys(self, key_mask: Tensor | None, rows: Rows, *, heads: int) -> Tiles | None:
         """Lay out 0 for valid keys and -inf for others."""
         if key_mask is None:
             return None
         bias = torch.zeros_like(key_mask, dtype=self.dtype).masked_fill_(~key_mask, -torch.inf)
-        x = self._outer_first(bias[..., None, None].expand(*bias.shape, heads, 1))[rows]
-        num_rows = x.shape[0] * x.shape[1]
-        tiles = Tiles(self.keys, 1, x.new_empty(self.keys.size(num_rows)))
-        tiles.write(x, x.new_empty(self.keys.scratch_size(num_rows)))
+        x = rows.of(self._outer_first(bias[..., None, None].expand(*bias.shape, heads, 1)))
+        tiles = Tiles(x, self.keys, x.new_empty(self.keys.size(rows.count)))
+        tiles.write(x.new_empty(self.keys.scratch_size(rows.count)))
         return tiles
 
     def _outer_first(self, x: Tensor) -> Tensor:
@@ -214,42 +173,56 @@ class TiledKernel:
             return x.permute(0, -2, *axes, -1).unsqueeze(2)
         return x.permute(0, -2, 1 + self.tiling.outer_axis, *axes, -1)
 
-    def _row_blocks(self, keys: Tensor) -> list[Rows]:
+    def _row_blocks(self, keys: Tokens) -> list[Rows]:
         """Cut batch and heads into blocks of bounded memory, the largest first."""
-        batch, heads = keys.shape[:2]
-        at_once = max(KEYS_AT_ONCE // (self.keys.size(1) * keys.shape[-1]), 1)
+        batch, heads = keys.x.shape[:2]
+        at_once = max(KEYS_AT_ONCE // (self.keys.size(1) * keys.x.shape[-1]), 1)
         if at_once >= heads:
-            return [(slice(b.start, b.stop), slice(None)) for b in _blocks(batch, at_once // heads)]
+            samples = _blocks(batch, at_once // heads)
+            return [Rows(block, range(heads), are_all=len(samples) == 1) for block in samples]
         return [
-            (slice(b, b + 1), slice(block.start, block.stop)) for b in range(batch) for block in _blocks(heads, at_once)
+            Rows(range(b, b + 1), block, are_all=False) for b in range(batch) for block in _blocks(heads, at_once)
         ]
+
+    def _tile_blocks(self, rows: int) -> tuple[Block, ...]:
+        return _tile_blocks(self.tiling, rows, self._tiles_at_once)
 
     @property
     def _tiles_at_once(self) -> int:
-        return max(LOGITS_AT_ONCE // (self.tiling.num_queries * self.tiling.num_keys), 1)
+        return max(LOGITS_AT_ONCE // self._weights_per_tile, 1)
 
-    def _tile_blocks(self, queries: Tensor) -> tuple[Block, ...]:
-        return _tile_blocks(self.tiling, queries.shape[0] * queries.shape[1], self._tiles_at_once)
+    @property
+    def _weights_per_tile(self) -> int:
+        return self.tiling.num_queries * self.tiling.num_keys
 
-    def _allocate(
-        self, rows: Rows, queries: list[Tensor], keys: list[Tensor]
-    ) -> tuple[list[Tiles], list[Tiles], Memory]:
+    def _next_weights(self, kept: Shelf, memory: Memory, block: Block) -> Tensor:
+        shape = len(block.tiles), self.tiling.num_queries, self.tiling.num_keys
+        return (kept or Shelf(memory.weights)).next(shape)
+
+    def _take_kept(self, inputs: list[Tokens], blocks: list[Rows], keep: bool) -> tuple[Shelf, Shelf]:
+        """Take memory for the tiles and for the weights of all rows, if it is little enough; weights come first."""
+        weights = sum(rows.count for rows in blocks) * self.tiling.num_tiles * self._weights_per_tile
+        tiles = sum(tokens.num_places(rows) for tokens in inputs for rows in blocks)
+        if not keep or weights > NUMBERS_TO_KEEP:
+            weights = 0
+        if not weights or weights + tiles > NUMBERS_TO_KEEP:
+            tiles = 0
+        kept_tiles, kept_weights = (Shelf(inputs[0].x.new_empty(size, dtype=self.dtype)) for size in (tiles, weights))
+        return kept_tiles, kept_weights
+
+    def _take_memory(self, rows: Rows, tokens: list[Tokens]) -> Memory:
         """Take all memory at once: the allocator returns many freed pieces to the system, to be asked for again."""
-        num_rows = queries[0][rows].shape[0] * queries[0][rows].shape[1]
-        tiles = min(self._tiles_at_once, num_rows * self.tiling.num_tiles)
-        layouts = [(self.queries, x.shape[-1]) for x in queries] + [(self.keys, x.shape[-1]) for x in keys]
-        widest = max(dim for _, dim in layouts)
-        weights = tiles * self.tiling.num_queries * self.tiling.num_keys
+        tiles = min(self._tiles_at_once, rows.count * self.tiling.num_tiles)
+        weights = tiles * self._weights_per_tile
+        widest = max(token.x.shape[-1] for token in tokens)
         sizes = [
-            widest * max(layout.scratch_size(num_rows) for layout in (self.queries, self.keys)),
+            widest * max(layout.scratch_size(rows.count) for layout in (self.queries, self.keys)),
             weights,
             weights,
             widest * tiles * self.tiling.num_keys,
-            *(layout.size(num_rows) * dim for layout, dim in layouts),
+            sum(token.num_places(rows) for token in tokens),
         ]
-        memory = torch.split(queries[0].new_empty(sum(sizes), dtype=self.dtype), sizes)
-        parts = [Tiles(layout, dim, part) for (layout, dim), part in zip(layouts, memory[4:], strict=True)]
-        return parts[: len(queries)], parts[len(queries) :], Memory(*memory[:4])
+        return Memory(*torch.split(tokens[-1].x.new_empty(sum(sizes), dtype=self.dtype), sizes))
 
 
 @lru_cache(maxsize=256)
@@ -265,18 +238,9 @@ def _tile_blocks(tiling: Tiling, num_rows: int, at_once: int) -> tuple[Block, ..
     return tuple(blocks)
 
 
-def product(a: Tensor, b: Tensor, out: Tensor, factor: float = 1.0) -> Tensor:
-    """Write `factor * a @ b` to `out`, `[tiles, n, m]`."""
-    return torch.baddbmm(out, a, b, beta=0, alpha=factor, out=out)
-
-
 def _softmax_(x: Tensor) -> Tensor:
     torch.ops.aten._softmax.out(x, -1, False, out=x)
     return x
-
-
-def _first(memory: Tensor, shape: Sequence[int]) -> Tensor:
-    return memory[: volume(shape)].view(shape)
 
 
 def _blocks(total: int, size: int) -> list[range]:

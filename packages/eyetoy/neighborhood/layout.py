@@ -93,7 +93,10 @@ class Layout:
         self.is_padded = not all(cut.is_exact for cut in inner)
         self.is_shared = any(cut.span > cut.step for cut in inner)
         target = outer.target
-        self.outer_parts = [target.start, target.stop - target.start, outer.size - target.stop]
+        self.outer_dim = 2 + len(inner)
+        self.held = target.start, target.stop - target.start
+        self.paddings = [part for part in ((0, target.start), (target.stop, outer.size - target.stop)) if part[1]]
+        """First place and length of what holds tokens, and of what does not, on the outer axis."""
         self.padded = tuple(cut.size for cut in inner)
         self.targets: Index = (..., *(cut.target for cut in inner), slice(None))
         self.sources: Index = (..., outer.source, *(cut.source for cut in inner), slice(None))
@@ -112,16 +115,15 @@ class Layout:
     def write(self, x: Tensor, out: Tensor, scratch: Tensor) -> None:
         """Copy tokens into the flat memory `out`, of `size(rows) * dim`; places that hold no token become zero."""
         rows = self._rows(out, x)
-        before, tokens, after = torch.split(rows, self.outer_parts, dim=2 + len(self.inner))
-        for part, size in ((before, self.outer_parts[0]), (after, self.outer_parts[2])):
-            if size:
-                part.zero_()
+        for part in self.paddings:
+            rows.narrow(self.outer_dim, *part).zero_()
         if self.tail:
-            out[-self.tail * x.shape[-1] :].zero_()
+            tail = self.tail * x.shape[-1]
+            out.narrow(0, len(out) - tail, tail).zero_()
         x = x if self.holds_all else x[self.sources]
         if self.is_padded or self.is_shared:  # one pass to the heads' order first, so that halos are long runs
             x = self._pad(x, scratch)
-        tokens.copy_(self._windows(x))
+        self._tokens(rows).copy_(self._windows(x))
 
     def _pad(self, x: Tensor, scratch: Tensor) -> Tensor:
         padded = self._scratch(x, scratch)
@@ -133,7 +135,7 @@ class Layout:
 
     def read(self, memory: Tensor, x: Tensor, scratch: Tensor) -> None:
         """Copy tiles back to tokens; a token that lies in several halos gets their sum, one in none zero."""
-        tokens = torch.split(self._rows(memory, x), self.outer_parts, dim=2 + len(self.inner))[1]
+        tokens = self._tokens(self._rows(memory, x))
         if not self.holds_all:
             x.zero_()
             x = x[self.sources]
@@ -149,18 +151,21 @@ class Layout:
 
     def _rows(self, memory: Tensor, x: Tensor) -> Tensor:
         batch, heads, dim = x.shape[0], x.shape[1], x.shape[-1]
-        rows = memory[: batch * heads * self.row_size * dim]
+        rows = memory.narrow(0, 0, batch * heads * self.row_size * dim) if self.tail else memory
         return rows.view(batch, heads, *self.tiles, self.outer.size, *self.spans, dim)
+
+    def _tokens(self, rows: Tensor) -> Tensor:
+        return rows.narrow(self.outer_dim, *self.held) if self.paddings else rows
 
     def _scratch(self, x: Tensor, scratch: Tensor) -> Tensor:
         shape = (*x.shape[:3], *self.padded, x.shape[-1])
-        return scratch[: volume(shape)].view(shape)
+        return scratch.narrow(0, 0, volume(shape)).view(shape)
 
     def _windows(self, x: Tensor) -> Tensor:
         """View `[batch, heads, outer, *inner, dim]` as `[batch, heads, *inner tiles, outer, *inner places, dim]`."""
         for axis, cut in enumerate(self.inner, start=3):
             x = x.unfold(axis, cut.span, cut.step)
-        return x.permute(self.order)
+        return x.permute(self.order) if self.inner else x
 
 
 def add_windows(windows: Tensor, values: Tensor, overlaps: list[int]) -> None:

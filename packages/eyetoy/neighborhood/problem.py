@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -46,7 +47,17 @@ def check_problem(
         ValueError: an argument does not fit; the message names it, what it was and what it may be.
     """
     _check_tensors(query, key, value)
-    grid = tuple(query.shape[1:-2])
+    sizes = (tuple(size) if isinstance(size, list) else size for size in (window, dilation, stride, is_causal))
+    rules = _axis_rules(tuple(query.shape[1:-2]), *sizes)
+    if key_mask is not None:
+        _check_key_mask(key_mask, query)
+    return Problem(rules=rules, scale=query.shape[-1] ** -0.5 if scale is None else scale, key_mask=key_mask)
+
+
+@lru_cache(maxsize=512, typed=True)
+def _axis_rules(
+    grid: tuple[int, ...], window: Size, dilation: Size, stride: Size, is_causal: bool | tuple[bool, ...]
+) -> tuple[AxisRule, ...]:
     dim = len(grid)
     causal = is_causal if isinstance(is_causal, tuple) else (is_causal,) * dim
     if len(causal) != dim or not all(isinstance(flag, bool) for flag in causal):
@@ -54,11 +65,8 @@ def check_problem(
     windows, strides = per_axis(window, dim, "window"), per_axis(stride, dim, "stride")
     if any(s > w for s, w in zip(strides, windows, strict=True)):
         raise ValueError(f"stride must not exceed the window; got stride={stride!r}, window={window!r}")
-    if key_mask is not None:
-        _check_key_mask(key_mask, query)
     axes = zip(grid, windows, per_axis(dilation, dim, "dilation"), strides, causal, strict=True)
-    rules = tuple(AxisRule(length=n, window=w, dilation=d, stride=s, is_causal=c) for n, w, d, s, c in axes)
-    return Problem(rules=rules, scale=query.shape[-1] ** -0.5 if scale is None else scale, key_mask=key_mask)
+    return tuple(AxisRule(length=n, window=w, dilation=d, stride=s, is_causal=c) for n, w, d, s, c in axes)
 
 
 def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:

@@ -49,20 +49,20 @@ class _TiledAttention(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *options: Any
     ) -> Tensor:
-        keep_weights = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
-        out, kept = _pick(_forward, query)(query, key, value, key_mask, *options, keep_weights)
+        keep = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
+        out, *kept = _pick(_forward, query)(query, key, value, key_mask, *options, keep)
         ctx.options = options
-        ctx.save_for_backward(query, key, value, key_mask, kept)
+        ctx.save_for_backward(query, key, value, key_mask, *kept)
         result: Tensor = out
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        *tokens, key_mask, kept = ctx.saved_tensors
+        query, key, value, key_mask, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            grads = _differentiable_gradients(grad, tokens, key_mask, ctx.options)
+            grads = _differentiable_gradients(grad, (query, key, value), key_mask, ctx.options)
         else:
-            grads = _pick(_backward, grad)(grad, *tokens, key_mask, kept, *ctx.options)
+            grads = _pick(_backward, grad)(grad, query, key, value, key_mask, *kept, *ctx.options)
         return *grads, None, None, None, None, None
 
 
@@ -87,10 +87,10 @@ def _forward(
     strides: Sequence[int],
     causal: Sequence[bool],
     scale: float,
-    keep_weights: bool,
-) -> tuple[Tensor, Tensor]:
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(query, windows, strides, causal, scale)
-    return kernel.forward(query, key, value, key_mask, keep_weights=keep_weights)
+    return kernel.forward(query, key, value, key_mask, keep=keep)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention_backward", mutates_args=(), device_types="cpu")
@@ -100,19 +100,20 @@ def _backward(
     key: Tensor,
     value: Tensor,
     key_mask: Tensor | None,
-    kept_weights: Tensor,
+    tiles: Tensor,
+    weights: Tensor,
     windows: Sequence[int],
     strides: Sequence[int],
     causal: Sequence[bool],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(query, windows, strides, causal, scale)
-    return kernel.backward(grad, query, key, value, key_mask, kept_weights)
+    return kernel.backward(grad, query, key, value, key_mask, tiles, weights)
 
 
 @_forward.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return value.new_empty(value.shape), value.new_empty(0)
+def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return value.new_empty(value.shape), value.new_empty(0), value.new_empty(0)
 
 
 @_backward.register_fake
