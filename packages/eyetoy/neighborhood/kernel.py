@@ -69,14 +69,14 @@ class TiledKernel:
         inputs, o = self._inputs(query, key, value), Tokens(self._outer_first(out), self.queries)
         blocks = self._row_blocks(inputs[1])
         kept_tiles, kept_weights = self._take_kept(inputs, blocks, keep)
-        memory = self._take_memory(blocks[0], [*([] if kept_tiles else inputs), o])
+        memory = self._take_memory(blocks[0], inputs, [*([] if kept_tiles else inputs), o])
         for rows in blocks:
             tokens = Shelf(memory.tokens)
             tiled = [(kept_tiles or tokens).next_tiles(x, rows) for x in inputs]
             for tiles in tiled:
                 tiles.write(memory.scratch)
             o_tiles, valid = tokens.next_tiles(o, rows), self._valid_keys(key_mask, rows, heads=query.shape[-2])
-            for block in self._tile_blocks(rows.count):
+            for block in self._tile_blocks(rows):
                 weights = self._next_weights(kept_weights, memory, block)
                 self._fill_weights(weights, tiled, valid, block)
                 torch.bmm(weights, tiled[2].block(block.tiles), out=o_tiles.block(block.tiles))
@@ -98,7 +98,7 @@ class TiledKernel:
         inputs, d_inputs = self._inputs(query, key, value), self._inputs(*grads)
         do = Tokens(self._outer_first(grad), self.queries)
         kept_tiles, kept_weights, blocks = Shelf(tiles), Shelf(weights), self._row_blocks(inputs[1])
-        memory = self._take_memory(blocks[0], [*([] if kept_tiles else inputs), do, *d_inputs])
+        memory = self._take_memory(blocks[0], inputs, [*([] if kept_tiles else inputs), do, *d_inputs])
         for rows in blocks:
             tokens = Shelf(memory.tokens)
             tiled = [(kept_tiles or tokens).next_tiles(x, rows) for x in inputs]
@@ -108,7 +108,7 @@ class TiledKernel:
             for cleared in d_tiled:
                 cleared.clear()
             valid = None if kept_weights else self._valid_keys(key_mask, rows, heads=query.shape[-2])
-            for block in self._tile_blocks(rows.count):
+            for block in self._tile_blocks(rows):
                 weights = self._next_weights(kept_weights, memory, block)
                 if not kept_weights:
                     self._fill_weights(weights, tiled, valid, block)
@@ -162,7 +162,7 @@ class TiledKernel:
             return None
         bias = torch.zeros_like(key_mask, dtype=self.dtype).masked_fill_(~key_mask, -torch.inf)
         x = rows.of(self._outer_first(bias[..., None, None].expand(*bias.shape, heads, 1)))
-        tiles = Tiles(x, self.keys, x.new_empty(self.keys.size(rows.count)))
+        tiles = Tiles(x, self.keys, x.new_empty(self.keys.size(*x.shape[:2])))
         tiles.write(x.new_empty(self.keys.scratch_size(rows.count)))
         return tiles
 
@@ -176,7 +176,7 @@ class TiledKernel:
     def _row_blocks(self, keys: Tokens) -> list[Rows]:
         """Cut batch and heads into blocks of bounded memory, the largest first."""
         batch, heads = keys.x.shape[:2]
-        at_once = max(KEYS_AT_ONCE // (self.keys.size(1) * keys.x.shape[-1]), 1)
+        at_once = max(KEYS_AT_ONCE // (self.keys.size(1, 1) * keys.x.shape[-1]), 1)
         if at_once >= heads:
             samples = _blocks(batch, at_once // heads)
             return [Rows(block, range(heads), are_all=len(samples) == 1) for block in samples]
@@ -184,8 +184,8 @@ class TiledKernel:
             Rows(range(b, b + 1), block, are_all=False) for b in range(batch) for block in _blocks(heads, at_once)
         ]
 
-    def _tile_blocks(self, rows: int) -> tuple[Block, ...]:
-        return _tile_blocks(self.tiling, rows, self._tiles_at_once)
+    def _tile_blocks(self, rows: Rows) -> tuple[Block, ...]:
+        return _tile_blocks(self.tiling, len(rows.samples), len(rows.heads), self._tiles_at_once)
 
     @property
     def _tiles_at_once(self) -> int:
@@ -201,7 +201,8 @@ class TiledKernel:
 
     def _take_kept(self, inputs: list[Tokens], blocks: list[Rows], keep: bool) -> tuple[Shelf, Shelf]:
         """Take memory for the tiles and for the weights of all rows, if it is little enough; weights come first."""
-        weights = sum(rows.count for rows in blocks) * self.tiling.num_tiles * self._weights_per_tile
+        num_tiles = sum(len(block.tiles) for rows in blocks for block in self._tile_blocks(rows))
+        weights = num_tiles * self._weights_per_tile
         tiles = sum(tokens.num_places(rows) for tokens in inputs for rows in blocks)
         if not keep or weights > NUMBERS_TO_KEEP:
             weights = 0
@@ -210,11 +211,14 @@ class TiledKernel:
         kept_tiles, kept_weights = (Shelf(inputs[0].x.new_empty(size, dtype=self.dtype)) for size in (tiles, weights))
         return kept_tiles, kept_weights
 
-    def _take_memory(self, rows: Rows, tokens: list[Tokens]) -> Memory:
-        """Take all memory at once: the allocator returns many freed pieces to the system, to be asked for again."""
-        tiles = min(self._tiles_at_once, rows.count * self.tiling.num_tiles)
+    def _take_memory(self, rows: Rows, inputs: list[Tokens], tokens: list[Tokens]) -> Memory:
+        """Take all memory at once: the allocator returns many freed pieces to the system, to be asked for again.
+
+        `inputs` are all that goes through the scratch memory, `tokens` what gets its tiles here.
+        """
+        tiles = len(self._tile_blocks(rows)[0].tiles)
         weights = tiles * self._weights_per_tile
-        widest = max(token.x.shape[-1] for token in tokens)
+        widest = max(token.x.shape[-1] for token in inputs)
         sizes = [
             widest * max(layout.scratch_size(rows.count) for layout in (self.queries, self.keys)),
             weights,
@@ -222,17 +226,18 @@ class TiledKernel:
             widest * tiles * self.tiling.num_keys,
             sum(token.num_places(rows) for token in tokens),
         ]
-        return Memory(*torch.split(tokens[-1].x.new_empty(sum(sizes), dtype=self.dtype), sizes))
+        return Memory(*torch.split(inputs[0].x.new_empty(sum(sizes), dtype=self.dtype), sizes))
 
 
 @lru_cache(maxsize=256)
-def _tile_blocks(tiling: Tiling, num_rows: int, at_once: int) -> tuple[Block, ...]:
-    """Cut the tiles of some rows into blocks; nothing follows the last row's spare tiles."""
+def _tile_blocks(tiling: Tiling, samples: int, heads: int, at_once: int) -> tuple[Block, ...]:
+    """Cut the tiles of some rows into blocks; those of the gap between two samples are spare."""
     outer, (_, kinds) = tiling.outer, tiling.masks
+    own = heads * len(kinds)
     blocks = []
-    for tiles in _blocks(num_rows * tiling.num_tiles - (outer.num_tiles - outer.num_real), at_once):
-        tile = np.arange(tiles.start, tiles.stop)
-        spare = np.flatnonzero(tile % outer.num_tiles >= outer.num_real)
+    for tiles in _blocks(samples * (own + outer.gap) - outer.gap, at_once):
+        tile = np.arange(tiles.start, tiles.stop) % (own + outer.gap)
+        spare = np.flatnonzero((tile >= own) | (tile % outer.num_tiles >= outer.num_real))
         kind = torch.from_numpy(kinds[tile % len(kinds)])
         blocks.append(Block(tiles, kind, torch.from_numpy(spare) if len(spare) else None))
     return tuple(blocks)

@@ -66,18 +66,33 @@ def query_cut(axis: AxisTiling) -> Cut:
     )
 
 
-def key_cut(axis: AxisTiling, *, is_outer: bool) -> Cut:
-    """Keys lie in halos that overlap; the outer axis keeps one copy of each key and ends on a whole step."""
-    size = axis.num_tiles * axis.step if is_outer else axis.extent
+def key_cut(axis: AxisTiling) -> Cut:
+    """Keys lie in halos, which overlap."""
     return Cut(
-        length=axis.length, num_tiles=axis.num_tiles, start=axis.start, step=axis.step, span=axis.span, size=size
+        length=axis.length,
+        num_tiles=axis.num_tiles,
+        start=axis.start,
+        step=axis.step,
+        span=axis.span,
+        size=axis.extent,
     )
 
 
-class Layout:
-    """Moves tokens `[batch, heads, outer, *inner, dim]` into tiles and back."""
+def walked_cut(axis: AxisTiling) -> Cut:
+    """Keys lie side by side, in steps; halos reach from one into the next ones."""
+    size = axis.num_tiles * axis.step
+    return Cut(length=axis.length, num_tiles=axis.num_tiles, start=0, step=axis.step, span=axis.span, size=size)
 
-    def __init__(self, outer: Cut, inner: tuple[Cut, ...]) -> None:
+
+class Layout:
+    """Moves tokens `[batch, heads, outer, *inner, dim]` into tiles and back.
+
+    All rows of a sample lie one after the other. Halos reach into neighboring rows, whose keys are masked; they do not
+    reach other samples, of which nothing may be seen, not even a NaN: there are `gap` steps between samples, the first
+    one starting after `lead` places.
+    """
+
+    def __init__(self, outer: Cut, inner: tuple[Cut, ...], *, lead: int, gap: int) -> None:
         self.outer, self.inner = outer, inner
         self.tiles, self.spans = tuple(cut.num_tiles for cut in inner), tuple(cut.span for cut in inner)
         places = volume(self.spans)
@@ -87,43 +102,49 @@ class Layout:
         """Places from one tile to the next."""
         self.row_size = volume(self.tiles) * outer.size * places
         """Places of a row."""
+        self.lead, self.gap = lead * places, gap * self.step
         self.tail = max(outer.span - outer.step, 0) * places
-        """Places after the last row, into which its last halo may reach."""
+        """Places after the last sample, into which its last halo may reach."""
         self.is_walked = outer.span > outer.step
         self.is_padded = not all(cut.is_exact for cut in inner)
         self.is_shared = any(cut.span > cut.step for cut in inner)
-        target = outer.target
         self.outer_dim = 2 + len(inner)
-        self.held = target.start, target.stop - target.start
-        self.paddings = [part for part in ((0, target.start), (target.stop, outer.size - target.stop)) if part[1]]
-        """First place and length of what holds tokens, and of what does not, on the outer axis."""
         self.padded = tuple(cut.size for cut in inner)
         self.targets: Index = (..., *(cut.target for cut in inner), slice(None))
-        self.sources: Index = (..., outer.source, *(cut.source for cut in inner), slice(None))
-        self.holds_all = all(cut.holds_all for cut in (outer, *inner))
+        self.sources: Index = (..., *(cut.source for cut in inner), slice(None))
+        self.holds_all = all(cut.holds_all for cut in inner)
         dim = len(inner)
         self.order = (0, 1, *range(3, 3 + dim), 2, *range(4 + dim, 4 + 2 * dim), 3 + dim)
 
-    def size(self, rows: int) -> int:
-        """Return the places of so many rows with their tail."""
-        return rows * self.row_size + self.tail
+    def size(self, samples: int, heads: int) -> int:
+        """Return the places of so many samples with their tail."""
+        return samples * (heads * self.row_size + self.gap) + self.tail
 
     def scratch_size(self, rows: int) -> int:
         """Return the places of the scratch memory that `write` and `read` ask for."""
         return rows * self.outer.length * volume(self.padded)
 
     def write(self, x: Tensor, out: Tensor, scratch: Tensor) -> None:
-        """Copy tokens into the flat memory `out`, of `size(rows) * dim`; places that hold no token become zero."""
+        """Copy tokens into the flat memory `out`, of `size(...) * dim`; places that hold no token become zero."""
         rows = self._rows(out, x)
-        for part in self.paddings:
-            rows.narrow(self.outer_dim, *part).zero_()
-        if self.tail:
-            tail = self.tail * x.shape[-1]
-            out.narrow(0, len(out) - tail, tail).zero_()
+        padding = self.outer.size - self.outer.length
+        if padding:
+            rows.narrow(self.outer_dim, self.outer.length, padding).zero_()
+        self._clear_gaps(out, x)
         x = x if self.holds_all else x[self.sources]
         if self.is_padded or self.is_shared:  # one pass to the heads' order first, so that halos are long runs
             x = self._pad(x, scratch)
         self._tokens(rows).copy_(self._windows(x))
+
+    def _clear_gaps(self, out: Tensor, x: Tensor) -> None:
+        dim = x.shape[-1]
+        tail, lead, gap = self.tail * dim, self.lead * dim, self.gap * dim
+        if tail:
+            out.narrow(0, len(out) - tail, tail).zero_()
+        if gap:
+            samples = self._samples(out, x)
+            samples.narrow(1, 0, lead).zero_()
+            samples.narrow(1, samples.shape[1] - gap + lead, gap - lead).zero_()
 
     def _pad(self, x: Tensor, scratch: Tensor) -> Tensor:
         padded = self._scratch(x, scratch)
@@ -151,11 +172,18 @@ class Layout:
 
     def _rows(self, memory: Tensor, x: Tensor) -> Tensor:
         batch, heads, dim = x.shape[0], x.shape[1], x.shape[-1]
-        rows = memory.narrow(0, 0, batch * heads * self.row_size * dim) if self.tail else memory
-        return rows.view(batch, heads, *self.tiles, self.outer.size, *self.spans, dim)
+        if self.gap:
+            memory = self._samples(memory, x).narrow(1, self.lead * dim, heads * self.row_size * dim)
+        elif self.tail:
+            memory = memory.narrow(0, 0, batch * heads * self.row_size * dim)
+        return memory.view(batch, heads, *self.tiles, self.outer.size, *self.spans, dim)
+
+    def _samples(self, memory: Tensor, x: Tensor) -> Tensor:
+        sample = (x.shape[1] * self.row_size + self.gap) * x.shape[-1]
+        return memory.narrow(0, 0, x.shape[0] * sample).view(x.shape[0], sample)
 
     def _tokens(self, rows: Tensor) -> Tensor:
-        return rows.narrow(self.outer_dim, *self.held) if self.paddings else rows
+        return rows if self.outer.is_exact else rows.narrow(self.outer_dim, 0, self.outer.length)
 
     def _scratch(self, x: Tensor, scratch: Tensor) -> Tensor:
         shape = (*x.shape[:3], *self.padded, x.shape[-1])
@@ -181,6 +209,7 @@ def add_windows(windows: Tensor, values: Tensor, overlaps: list[int]) -> None:
 
 def tile_layouts(tiling: Tiling) -> tuple[Layout, Layout]:
     """Return the layouts of queries and of keys."""
-    queries = Layout(query_cut(tiling.outer), tuple(map(query_cut, tiling.inner)))
-    keys = Layout(key_cut(tiling.outer, is_outer=True), tuple(key_cut(axis, is_outer=False) for axis in tiling.inner))
+    outer = tiling.outer
+    queries = Layout(query_cut(outer), tuple(map(query_cut, tiling.inner)), lead=0, gap=outer.gap)
+    keys = Layout(walked_cut(outer), tuple(map(key_cut, tiling.inner)), lead=outer.lead, gap=outer.gap)
     return queries, keys

@@ -26,7 +26,7 @@ from eyetoy.sizes import ceil_div, volume
 class AxisTiling:
     """One axis in `num_tiles` tiles of `tile` queries; tile `t` has `span` keys from `start + step * t` on.
 
-    Tiles from `num_real` on are spare: they hold no query of the axis, and only keep rows of tiles at one distance.
+    Tiles from `num_real` on are spare: they hold no query of the axis, and are there for its last keys.
     """
 
     length: int
@@ -43,23 +43,30 @@ class AxisTiling:
         """How many places the halos cover together."""
         return (self.num_real - 1) * self.step + self.span
 
+    @property
+    def lead(self) -> int:
+        """How many places the first halo starts before the axis."""
+        return max(-self.start, 0)
+
+    @property
+    def gap(self) -> int:
+        """How many steps from the end of one axis to the start of the next keep real halos of one off the other."""
+        reach = self.start + self.extent - self.num_tiles * self.step
+        return ceil_div(max(self.lead, reach), self.step)
+
 
 @lru_cache(maxsize=1024)
 def axis_tiling(rule: AxisRule, tile: int, *, with_spare: bool = False) -> AxisTiling:
     """Cut an axis without dilation into tiles of `tile` queries.
 
-    `with_spare` adds the tiles that let several axes lie one after the other in memory at a multiple of `step` keys:
-    no halo of a real tile then reaches keys of the next axis.
+    `with_spare` adds the tiles that it takes for their steps to hold every key, one axis after the other in memory.
     """
     num_real = ceil_div(rule.length, tile)
     first, past = rule.bounds()
     edges = np.arange(num_real) * tile
     lowest, highest = np.minimum.reduceat(first, edges), np.maximum.reduceat(past, edges)
     start, step, span = _even_halos(lowest, highest, tile, rule.window)
-    num_tiles = num_real
-    if with_spare and num_real > 1:
-        extent, margin = (num_real - 1) * step + span, max(-start, 0)
-        num_tiles = ceil_div(max(extent - margin, min(start + extent, rule.length) - start), step)
+    num_tiles = max(num_real, ceil_div(rule.length, step)) if with_spare else num_real
     return AxisTiling(
         length=rule.length,
         tile=tile,

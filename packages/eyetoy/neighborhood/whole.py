@@ -49,7 +49,7 @@ def _plan(rules: tuple[tuple[int, int, int, bool], ...], head_dim: int) -> tuple
     tiling = choose_tiling(axes, head_dim, walk=False)
     masks, kinds = tiling.masks
     seen = None if masks.all() else torch.from_numpy(masks[kinds])
-    return [query_cut(axis) for axis in tiling.inner], [key_cut(axis, is_outer=False) for axis in tiling.inner], seen
+    return [query_cut(axis) for axis in tiling.inner], [key_cut(axis) for axis in tiling.inner], seen
 
 
 def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:

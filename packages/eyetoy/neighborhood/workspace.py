@@ -39,7 +39,7 @@ class Tokens:
 
     def num_places(self, rows: Rows) -> int:
         """Return the numbers that the tiles of some rows hold."""
-        return self.layout.size(rows.count) * self.x.shape[-1]
+        return self.layout.size(len(rows.samples), len(rows.heads)) * self.x.shape[-1]
 
 
 @dataclass(frozen=True)
