@@ -19,7 +19,7 @@ from eyetoy.neighborhood.tiling import Tiling
 from eyetoy.neighborhood.workspace import Rows, Shelf, Tiles, Tokens, product
 from eyetoy.sizes import ceil_div
 
-LOGITS_AT_ONCE = 1 << 19
+LOGITS_AT_ONCE = 1 << 20
 """Logits of a block of tiles: fewer cost more calls, more leave the second-level caches of two cores."""
 KEYS_AT_ONCE = 1 << 20
 """Numbers of the keys of a block of rows, halos included."""

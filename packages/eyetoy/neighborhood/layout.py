@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
 from types import EllipsisType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,6 +87,34 @@ def walked_cut(axis: AxisTiling) -> Cut:
     return Cut(length=axis.length, num_tiles=axis.num_tiles, start=0, step=axis.step, span=axis.span, size=size)
 
 
+class View(NamedTuple):
+    """A strided view of flat memory, planned once."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+    def of(self, memory: Tensor) -> Tensor:
+        """View the memory."""
+        return memory.as_strided(self.shape, self.strides, memory.storage_offset() + self.offset)
+
+
+class Views(NamedTuple):
+    """Where the tokens of some samples lie in the memory of their tiles and in the scratch memory."""
+
+    tokens: View
+    padding: tuple[View, ...]
+    """What holds no token."""
+    padded: View
+    held: View
+    """The tokens within `padded`."""
+    windows: View
+    """The halos within `padded`, as they lie in `tokens`."""
+    apart: tuple[tuple[View, View], ...]
+    """Parts of `windows` that share no memory, each with its part of `tokens`: one after the other, they may be
+    added to."""
+
+
 class Layout:
     """Moves tokens `[batch, heads, outer, *inner, dim]` into tiles and back.
 
@@ -108,13 +139,10 @@ class Layout:
         self.is_walked = outer.span > outer.step
         self.is_padded = not all(cut.is_exact for cut in inner)
         self.is_shared = any(cut.span > cut.step for cut in inner)
-        self.outer_dim = 2 + len(inner)
         self.padded = tuple(cut.size for cut in inner)
         self.targets: Index = (..., *(cut.target for cut in inner), slice(None))
         self.sources: Index = (..., *(cut.source for cut in inner), slice(None))
         self.holds_all = all(cut.holds_all for cut in inner)
-        dim = len(inner)
-        self.order = (0, 1, *range(3, 3 + dim), 2, *range(4 + dim, 4 + 2 * dim), 3 + dim)
 
     def size(self, samples: int, heads: int) -> int:
         """Return the places of so many samples with their tail."""
@@ -126,85 +154,74 @@ class Layout:
 
     def write(self, x: Tensor, out: Tensor, scratch: Tensor) -> None:
         """Copy tokens into the flat memory `out`, of `size(...) * dim`; places that hold no token become zero."""
-        rows = self._rows(out, x)
-        padding = self.outer.size - self.outer.length
-        if padding:
-            rows.narrow(self.outer_dim, self.outer.length, padding).zero_()
-        self._clear_gaps(out, x)
+        views = _views(self, x.shape[0], x.shape[1], x.shape[-1])
+        for padding in views.padding:
+            padding.of(out).zero_()
         x = x if self.holds_all else x[self.sources]
-        if self.is_padded or self.is_shared:  # one pass to the heads' order first, so that halos are long runs
-            x = self._pad(x, scratch)
-        self._tokens(rows).copy_(self._windows(x))
-
-    def _clear_gaps(self, out: Tensor, x: Tensor) -> None:
-        dim = x.shape[-1]
-        tail, lead, gap = self.tail * dim, self.lead * dim, self.gap * dim
-        if tail:
-            out.narrow(0, len(out) - tail, tail).zero_()
-        if gap:
-            samples = self._samples(out, x)
-            samples.narrow(1, 0, lead).zero_()
-            samples.narrow(1, samples.shape[1] - gap + lead, gap - lead).zero_()
-
-    def _pad(self, x: Tensor, scratch: Tensor) -> Tensor:
-        padded = self._scratch(x, scratch)
-        if not self.is_padded:
-            return padded.copy_(x)
-        padded.zero_()
-        padded[self.targets].copy_(x)
-        return padded
+        if not self.is_padded and not self.is_shared:
+            views.tokens.of(out).copy_(self.windows(x))
+            return
+        if self.is_padded:
+            views.padded.of(scratch).zero_()
+        views.held.of(scratch).copy_(x)  # to the heads' order first, so that halos are long runs
+        views.tokens.of(out).copy_(views.windows.of(scratch))
 
     def read(self, memory: Tensor, x: Tensor, scratch: Tensor) -> None:
         """Copy tiles back to tokens; a token that lies in several halos gets their sum, one in none zero."""
-        tokens = self._tokens(self._rows(memory, x))
+        views = _views(self, x.shape[0], x.shape[1], x.shape[-1])
         if not self.holds_all:
             x.zero_()
             x = x[self.sources]
         if not self.is_padded and not self.is_shared:
-            self._windows(x).copy_(tokens)
+            self.windows(x).copy_(views.tokens.of(memory))
             return
-        padded = self._scratch(x, scratch)
         if self.is_shared:
-            add_windows(self._windows(padded.zero_()), tokens, [ceil_div(cut.span, cut.step) for cut in self.inner])
+            views.padded.of(scratch).zero_()
+            for windows, tokens in views.apart:
+                windows.of(scratch).add_(tokens.of(memory))
         else:
-            self._windows(padded).copy_(tokens)
-        x.copy_(padded[self.targets] if self.is_padded else padded)
+            views.windows.of(scratch).copy_(views.tokens.of(memory))
+        x.copy_(views.held.of(scratch))
 
-    def _rows(self, memory: Tensor, x: Tensor) -> Tensor:
-        batch, heads, dim = x.shape[0], x.shape[1], x.shape[-1]
-        if self.gap:
-            memory = self._samples(memory, x).narrow(1, self.lead * dim, heads * self.row_size * dim)
-        elif self.tail:
-            memory = memory.narrow(0, 0, batch * heads * self.row_size * dim)
-        return memory.view(batch, heads, *self.tiles, self.outer.size, *self.spans, dim)
-
-    def _samples(self, memory: Tensor, x: Tensor) -> Tensor:
-        sample = (x.shape[1] * self.row_size + self.gap) * x.shape[-1]
-        return memory.narrow(0, 0, x.shape[0] * sample).view(x.shape[0], sample)
-
-    def _tokens(self, rows: Tensor) -> Tensor:
-        return rows if self.outer.is_exact else rows.narrow(self.outer_dim, 0, self.outer.length)
-
-    def _scratch(self, x: Tensor, scratch: Tensor) -> Tensor:
-        shape = (*x.shape[:3], *self.padded, x.shape[-1])
-        return scratch.narrow(0, 0, volume(shape)).view(shape)
-
-    def _windows(self, x: Tensor) -> Tensor:
+    def windows(self, x: Tensor) -> Tensor:
         """View `[batch, heads, outer, *inner, dim]` as `[batch, heads, *inner tiles, outer, *inner places, dim]`."""
         for axis, cut in enumerate(self.inner, start=3):
             x = x.unfold(axis, cut.span, cut.step)
-        return x.permute(self.order) if self.inner else x
+        dim = len(self.inner)
+        return x.permute(0, 1, *range(3, 3 + dim), 2, *range(4 + dim, 4 + 2 * dim), 3 + dim) if dim else x
 
 
-def add_windows(windows: Tensor, values: Tensor, overlaps: list[int]) -> None:
-    """Add to windows that share memory; those `overlap` tiles apart on every axis do not, so they are added at once.
+@lru_cache(maxsize=512)
+def _views(layout: Layout, samples: int, heads: int, dim: int) -> Views:
+    outer = layout.outer
+    memory = torch.empty(layout.size(samples, heads) * dim, device="meta")
+    each = torch.split(memory, [len(memory) - layout.tail * dim, layout.tail * dim])
+    used = heads * layout.row_size * dim
+    parts = [layout.lead * dim, used, (layout.gap - layout.lead) * dim if layout.gap else 0]
+    lead, rows, rest = torch.split(each[0].view(samples, sum(parts)), parts, dim=1)
+    rows = rows.view(samples, heads, *layout.tiles, outer.size, *layout.spans, dim)
+    tokens, unused = torch.split(rows, [outer.length, outer.size - outer.length], dim=2 + len(layout.inner))
+    padded = torch.empty(samples, heads, outer.length, *layout.padded, dim, device="meta")
+    windows = layout.windows(padded)
+    return Views(
+        tokens=_view(tokens),
+        padding=tuple(_view(x) for x in (unused, lead, rest, each[1]) if x.numel()),
+        padded=_view(padded),
+        held=_view(padded[layout.targets]),
+        windows=_view(windows),
+        apart=tuple((_view(windows[index]), _view(tokens[index])) for index in _apart(layout.inner)),
+    )
 
-    Both are `[batch, heads, *tiles, ...]`.
-    """
-    for offsets in itertools.product(*map(range, overlaps)):
-        steps = (slice(offset, None, overlap) for offset, overlap in zip(offsets, overlaps, strict=True))
-        apart = (slice(None), slice(None), *steps)
-        windows[apart].add_(values[apart])
+
+def _apart(cuts: tuple[Cut, ...]) -> list[Index]:
+    """Return indices of `[batch, heads, *tiles]` that take every tile once, and none together with one it overlaps."""
+    overlaps = [min(ceil_div(cut.span, cut.step), cut.num_tiles) for cut in cuts]
+    offsets = itertools.product(*map(range, overlaps))
+    return [(slice(None), slice(None), *map(slice, first, repeat(None), overlaps)) for first in offsets]
+
+
+def _view(x: Tensor) -> View:
+    return View(tuple(x.shape), x.stride(), int(x.storage_offset()))
 
 
 def tile_layouts(tiling: Tiling) -> tuple[Layout, Layout]:

@@ -48,13 +48,12 @@ def check_problem(
     """
     _check_tensors(query, key, value)
     sizes = (tuple(size) if isinstance(size, list) else size for size in (window, dilation, stride, is_causal))
-    rules = _axis_rules(tuple(query.shape[1:-2]), *sizes)
+    rules = (_axis_rules if torch.compiler.is_compiling() else _cached_axis_rules)(tuple(query.shape[1:-2]), *sizes)
     if key_mask is not None:
         _check_key_mask(key_mask, query)
     return Problem(rules=rules, scale=query.shape[-1] ** -0.5 if scale is None else scale, key_mask=key_mask)
 
 
-@lru_cache(maxsize=512, typed=True)
 def _axis_rules(
     grid: tuple[int, ...], window: Size, dilation: Size, stride: Size, is_causal: bool | tuple[bool, ...]
 ) -> tuple[AxisRule, ...]:
@@ -67,6 +66,9 @@ def _axis_rules(
         raise ValueError(f"stride must not exceed the window; got stride={stride!r}, window={window!r}")
     axes = zip(grid, windows, per_axis(dilation, dim, "dilation"), strides, causal, strict=True)
     return tuple(AxisRule(length=n, window=w, dilation=d, stride=s, is_causal=c) for n, w, d, s, c in axes)
+
+
+_cached_axis_rules = lru_cache(maxsize=512, typed=True)(_axis_rules)  # compilers follow the plain function, no cache
 
 
 def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:

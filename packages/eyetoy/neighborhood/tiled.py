@@ -31,15 +31,10 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
 
 
 def _attend_kernel(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
-    rules = problem.rules
-    windows, strides = [rule.window for rule in rules], [rule.stride for rule in rules]
-    causal = [rule.is_causal for rule in rules]
-    options = windows, strides, causal, problem.scale
     if torch.is_grad_enabled() and any(x.requires_grad for x in tokens):
-        trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, *options)
+        trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
         return trained
-    out: Tensor = _pick(_forward, tokens[0])(*tokens, problem.key_mask, *options, False)[0]
-    return out
+    return _run_forward(tokens, problem.key_mask, problem.rules, problem.scale, keep=False)[0]
 
 
 class _TiledAttention(torch.autograd.Function):
@@ -47,34 +42,67 @@ class _TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *options: Any
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_mask: Tensor | None,
+        rules: tuple[AxisRule, ...],
+        scale: float,
     ) -> Tensor:
         keep = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
-        out, *kept = _pick(_forward, query)(query, key, value, key_mask, *options, keep)
-        ctx.options = options
+        out, *kept = _run_forward((query, key, value), key_mask, rules, scale, keep=keep)
+        ctx.rules, ctx.scale = rules, scale
         ctx.save_for_backward(query, key, value, key_mask, *kept)
-        result: Tensor = out
-        return result
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, key_mask, *kept = ctx.saved_tensors
+        tokens = query, key, value
         if torch.is_grad_enabled():
-            grads = _differentiable_gradients(grad, (query, key, value), key_mask, ctx.options)
+            problem = Problem(rules=ctx.rules, scale=ctx.scale, key_mask=key_mask)
+            grads = _differentiable_gradients(grad, tokens, problem)
         else:
-            grads = _pick(_backward, grad)(grad, query, key, value, key_mask, *kept, *ctx.options)
-        return *grads, None, None, None, None, None
+            grads = _run_backward(grad, tokens, key_mask, kept, ctx.rules, ctx.scale)
+        return *grads, None, None, None
 
 
-def _differentiable_gradients(
-    grad: Tensor, tokens: Sequence[Tensor], key_mask: Tensor | None, options: Sequence[Any]
-) -> tuple[Tensor, ...]:
+def _differentiable_gradients(grad: Tensor, tokens: Sequence[Tensor], problem: Problem) -> tuple[Tensor, ...]:
     """Return gradients that can be differentiated again: those of the same attention in plain operations."""
-    windows, strides, causal, scale = options
-    problem = Problem(rules=_rules(tokens[0], windows, strides, causal), scale=scale, key_mask=key_mask)
     leaves = [x if x.requires_grad else x.detach().requires_grad_() for x in tokens]
-    out = attend_whole(leaves, problem, plain=True)
-    return torch.autograd.grad(out, leaves, grad, create_graph=True)
+    return torch.autograd.grad(attend_whole(leaves, problem, plain=True), leaves, grad, create_graph=True)
+
+
+def _run_forward(
+    tokens: Sequence[Tensor], key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what attention gives, and what it keeps for the backward pass."""
+    if _needs_operator(tokens[0]):
+        result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, keep)
+        return result
+    kernel = _kernel(rules, tokens[0].shape[-1], scale, tokens[0].dtype)
+    return kernel.forward(*tokens, key_mask, keep=keep)
+
+
+def _run_backward(
+    grad: Tensor,
+    tokens: Sequence[Tensor],
+    key_mask: Tensor | None,
+    kept: Sequence[Tensor],
+    rules: tuple[AxisRule, ...],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if _needs_operator(grad):
+        result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *kept, *_options(rules), scale)
+        return result
+    kernel = _kernel(rules, tokens[0].shape[-1], scale, grad.dtype)
+    return kernel.backward(grad, *tokens, key_mask, *kept)
+
+
+def _needs_operator(x: Tensor) -> bool:
+    """Whether what calls is a compiler, or the tensors are not plain ones; the kernel itself is called for less."""
+    return torch.compiler.is_compiling() or type(x) is not Tensor
 
 
 @torch.library.custom_op("eyetoy::tiled_attention", mutates_args=(), device_types="cpu")
@@ -89,7 +117,7 @@ def _forward(
     scale: float,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernel = _kernel(query, windows, strides, causal, scale)
+    kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
     return kernel.forward(query, key, value, key_mask, keep=keep)
 
 
@@ -107,7 +135,7 @@ def _backward(
     causal: Sequence[bool],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernel = _kernel(query, windows, strides, causal, scale)
+    kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
     return kernel.backward(grad, query, key, value, key_mask, tiles, weights)
 
 
@@ -121,25 +149,20 @@ def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _pick(operator: Any, x: Tensor) -> Any:
-    """Return the operator for compilers and other tensors than plain ones, else its function, which costs less."""
-    return operator if torch.compiler.is_compiling() or type(x) is not Tensor else operator._init_fn
-
-
-def _kernel(
-    query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool], scale: float
-) -> TiledKernel:
-    return _cached_kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
-
-
 @lru_cache(maxsize=128)
-def _cached_kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
+def _kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
     return TiledKernel(choose_tiling(rules, head_dim), scale, dtype)
+
+
+def _options(rules: tuple[AxisRule, ...]) -> tuple[list[int], list[int], list[bool]]:
+    """Return rules as an operator takes them: windows, strides, and whether they are causal."""
+    return [rule.window for rule in rules], [rule.stride for rule in rules], [rule.is_causal for rule in rules]
 
 
 def _rules(
     query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool]
 ) -> tuple[AxisRule, ...]:
+    """Undo `_options`."""
     return tuple(
         AxisRule(length=length, window=window, stride=stride, is_causal=is_causal)
         for length, window, stride, is_causal in zip(query.shape[1:-2], windows, strides, causal, strict=True)
