@@ -59,14 +59,15 @@ def measure(
     ranked = sorted(choice.tilings(rules, walk=True), key=lambda tiling: choice.expected_cost(tiling, shape[-1]))
     fair = [t for t in ranked if choice.expected_cost(t, shape[-1]) < 4 * choice.expected_cost(ranked[0], shape[-1])]
     tilings = fair[: count // 2] + random.sample(fair[count // 2 :], min(count // 2, max(len(fair) - count // 2, 0)))
-    *tokens, grad = (torch.randn(shape) for _ in range(4))
+    query, key, value, grad = (torch.randn(shape) for _ in range(4))
+    tokens = query, key, value
     kernels = [TiledKernel(tiling, shape[-1] ** -0.5, torch.float32) for tiling in tilings]
     times: list[list[float]] = [[] for _ in kernels]
     for _ in range(rounds + 1):
         for kernel, measured in zip(kernels, times, strict=True):
             started = time.perf_counter()
-            _, *kept = kernel.forward(*tokens, None, keep=True)
-            kernel.backward(grad, *tokens, None, *kept)
+            _, kept_tiles, kept_weights = kernel.forward(tokens, None, keep=True)
+            kernel.backward(grad, tokens, None, (kept_tiles, kept_weights))
             measured.append(1e3 * (time.perf_counter() - started))
     return tilings, [statistics.quantiles(measured[1:], n=4)[0] for measured in times]  # neighbors only ever add time
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,10 +115,34 @@ def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int
     reference = output_and_gradients(qkv, key_mask=key_mask, backend="reference", **problem.options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiled, "choose_tiling", choose)
-        patch.setattr(kernel, "LOGITS_AT_ONCE", data.draw(st.sampled_from([1, 100, 10**6])))
-        patch.setattr(kernel, "KEYS_AT_ONCE", data.draw(st.sampled_from([1, 1000, 10**6])))
+        patch.setattr(kernel, "LOGITS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 10**6])))
+        patch.setattr(kernel, "KEYS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 1000, 10**6])))
+        patch.setattr(kernel, "NUMBERS_TO_KEEP", data.draw(st.sampled_from([0, 1000, 10**6])))
+        tiled._kernel.cache_clear()
         forced = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
+        tiled._kernel.cache_clear()
     assert_all_close(forced, reference, **TOLERANCES[torch.float64])
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_no_tiling_lets_a_sample_reach_another(data: st.DataObject, dimension: int, problems: Any) -> None:
+    """The samples of a batch lie one after the other in memory; one full of NaN shows what reads beyond its own."""
+    from eyetoy.neighborhood import tiled
+    from eyetoy.neighborhood.choice import make_tiling
+
+    problem = replace(data.draw(problems.attention_problems(dimension, with_mask=False)), batch=3)
+    tiles = tuple(data.draw(st.integers(1, 4)) for _ in problem.grid)
+    outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))
+    query, key, value, _ = problem.tensors(torch.float64, "cpu")
+    for x in (query, key, value):
+        x[1] = torch.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiled, "choose_tiling", lambda rules, _: make_tiling(rules, tiles, outer_axis))
+        tiled._kernel.cache_clear()
+        results = output_and_gradients([query, key, value], key_mask=None, backend="tiled", **problem.options)
+        tiled._kernel.cache_clear()
+    assert all(x[0::2].isfinite().all() for x in results)
 
 
 @pytest.mark.parametrize("window", [1, 7, 13, 64])

@@ -12,12 +12,9 @@ from eyetoy.sizes import ceil_div, volume
 
 _UNIT = AxisRule(length=1, window=1)
 
-COSTS = (1.5, 0.094, 1.45, 2.1, 0.0, 300.0)
-"""Nanoseconds of each of `cost_features` on two cores of an AMD EPYC (Zen 4): `benchmarks/tiles.py` fitted all but the
-last, which it left undetermined, and which keeps tiles from being tiny; choices then were at most 14 % slower than the
-best tiling tried on 13 shapes."""
-
-
+COSTS = (0.95, 0.097, 1.06, 1.73, 46.0, 305.0)
+"""Nanoseconds of each of `cost_features`, fitted by `benchmarks/tiles.py` on two cores of an AMD EPYC (Zen 4). There 9
+of 13 choices were at most 6 % slower than the best of 24 tilings tried, and the worst one 39 %."""
 VECTOR = 16
 """Numbers that a processor takes at once: a last vector of keys costs as much as a full one."""
 
@@ -57,7 +54,7 @@ def _tile_sizes(rule: AxisRule) -> list[int]:
 
 
 def cost_features(tiling: Tiling, head_dim: int) -> tuple[float, ...]:
-    """Return what the time of a row grows with: weights, their products, operands of products, copied keys, tiles."""
+    """Return what the time of a row grows with: weights, their products, operands, copied keys, queries, tiles."""
     tiles, queries, keys = tiling.num_tiles, tiling.num_queries, tiling.num_keys
     weights = tiles * queries * ceil_div(keys, VECTOR) * VECTOR
     columns = volume([axis.num_tiles * axis.span for axis in tiling.inner])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from eyetoy.neighborhood.problem import Problem
+from eyetoy.neighborhood.problem import Problem, Three
 
-Attend = Callable[[Sequence[Tensor], Problem], Tensor]
+Attend = Callable[[Three, Problem], Tensor]
 
 
-def attend_groups(attend: Attend, tokens: Sequence[Tensor], problem: Problem, axis: int = 0) -> Tensor:
+def attend_groups(attend: Attend, tokens: Three, problem: Problem, axis: int = 0) -> Tensor:
     """Call `attend` on every dilation group as samples of a larger batch, and put the results back in place.
 
     The groups of an axis have at most two lengths, so there are at most two calls per dilated axis. `tokens` are
@@ -26,14 +26,14 @@ def attend_groups(attend: Attend, tokens: Sequence[Tensor], problem: Problem, ax
         return attend_groups(attend, tokens, problem, axis + 1)
     members, longer = rule.length // rule.dilation, rule.length % rule.dilation
     lengths = [members + 1] * (longer > 0) + [members] * (members > 0)
-    split = [_split(x, axis + 1, rule.dilation) for x in tokens]
+    query, key, value = (_split(x, axis + 1, rule.dilation) for x in tokens)
     masks = [None] * 2 if problem.key_mask is None else _split(problem.key_mask, axis + 1, rule.dilation)
     parts = []
     for index, length in enumerate(lengths):
         rules = list(problem.rules)
         rules[axis] = replace(rule, length=length, dilation=1)
         part = replace(problem, rules=tuple(rules), key_mask=masks[index])
-        parts.append(attend_groups(attend, [x[index] for x in split], part, axis + 1))
+        parts.append(attend_groups(attend, (query[index], key[index], value[index]), part, axis + 1))
     return _join(parts, axis + 1, rule.dilation, longer)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from eyetoy.neighborhood.layout import tile_layouts
+from eyetoy.neighborhood.problem import Three
 from eyetoy.neighborhood.tiling import Tiling
 from eyetoy.neighborhood.workspace import Rows, Shelf, Tiles, Tokens, product
 from eyetoy.sizes import ceil_div
@@ -26,8 +27,6 @@ KEYS_AT_ONCE = 1 << 20
 NUMBERS_TO_KEEP = (1 << 23) - 1024
 """Numbers of tiles, and of weights, that a call may keep for its backward pass: just below the 32 MB in float32 from
 which on allocators tend to ask the system for new pages at every call, which costs more than to compute again."""
-
-Grads = tuple[Tensor, Tensor, Tensor]
 
 
 class Block(NamedTuple):
@@ -61,21 +60,20 @@ class TiledKernel:
             hidden = torch.from_numpy(~masks)
             self.bias = torch.zeros(hidden.shape, dtype=self.dtype, device="cpu").masked_fill_(hidden, -torch.inf)
 
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, *, keep: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Three, key_mask: Tensor | None, *, keep: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return `[batch, *grid, heads, value_dim]`, and tiles and weights for `backward`, `[0]` where not kept."""
+        query, _, value = tokens
         out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        inputs, o = self._inputs(query, key, value), Tokens(self._outer_first(out), self.queries)
+        inputs, o = self._inputs(tokens), Tokens(self._outer_first(out), self.queries)
         blocks = self._row_blocks(inputs[1])
         kept_tiles, kept_weights = self._take_kept(inputs, blocks, keep)
         memory = self._take_memory(blocks[0], inputs, [*([] if kept_tiles else inputs), o])
         for rows in blocks:
-            tokens = Shelf(memory.tokens)
-            tiled = [(kept_tiles or tokens).next_tiles(x, rows) for x in inputs]
+            fresh = Shelf(memory.tokens)
+            tiled = [(kept_tiles or fresh).next_tiles(x, rows) for x in inputs]
             for tiles in tiled:
                 tiles.write(memory.scratch)
-            o_tiles, valid = tokens.next_tiles(o, rows), self._valid_keys(key_mask, rows, heads=query.shape[-2])
+            o_tiles, valid = fresh.next_tiles(o, rows), self._valid_keys(key_mask, rows, heads=query.shape[-2])
             for block in self._tile_blocks(rows):
                 weights = self._next_weights(kept_weights, memory, block)
                 self._fill_weights(weights, tiled, valid, block)
@@ -83,26 +81,18 @@ class TiledKernel:
             o_tiles.read(memory.scratch)
         return out, kept_tiles.memory, kept_weights.memory
 
-    def backward(
-        self,
-        grad: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_mask: Tensor | None,
-        tiles: Tensor,
-        weights: Tensor,
-    ) -> Grads:
-        """Return the gradients of query, key and value; `tiles` and `weights` are what `forward` returned."""
+    def backward(self, grad: Tensor, tokens: Three, key_mask: Tensor | None, kept: tuple[Tensor, Tensor]) -> Three:
+        """Return the gradients of query, key and value; `kept` are the tiles and weights that `forward` returned."""
+        query, key, value = tokens
         grads = query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
-        inputs, d_inputs = self._inputs(query, key, value), self._inputs(*grads)
+        inputs, d_inputs = self._inputs(tokens), self._inputs(grads)
         do = Tokens(self._outer_first(grad), self.queries)
-        kept_tiles, kept_weights, blocks = Shelf(tiles), Shelf(weights), self._row_blocks(inputs[1])
+        kept_tiles, kept_weights, blocks = Shelf(kept[0]), Shelf(kept[1]), self._row_blocks(inputs[1])
         memory = self._take_memory(blocks[0], inputs, [*([] if kept_tiles else inputs), do, *d_inputs])
         for rows in blocks:
-            tokens = Shelf(memory.tokens)
-            tiled = [(kept_tiles or tokens).next_tiles(x, rows) for x in inputs]
-            do_tiles, *d_tiled = (tokens.next_tiles(x, rows) for x in (do, *d_inputs))
+            fresh = Shelf(memory.tokens)
+            tiled = [(kept_tiles or fresh).next_tiles(x, rows) for x in inputs]
+            do_tiles, *d_tiled = (fresh.next_tiles(x, rows) for x in (do, *d_inputs))
             for written in (do_tiles, *([] if kept_tiles else tiled)):
                 written.write(memory.scratch)
             for cleared in d_tiled:
@@ -152,9 +142,9 @@ class TiledKernel:
         if block.spare is not None:  # the halos of spare tiles may hold keys of another sample: nothing comes of them
             weights.index_fill_(0, block.spare, 0)
 
-    def _inputs(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tokens]:
+    def _inputs(self, tokens: Three) -> list[Tokens]:
         layouts = self.queries, self.keys, self.keys
-        return [Tokens(self._outer_first(x), layout) for x, layout in zip((query, key, value), layouts, strict=True)]
+        return [Tokens(self._outer_first(x), layout) for x, layout in zip(tokens, layouts, strict=True)]
 
     def _valid_keys(self, key_mask: Tensor | None, rows: Rows, *, heads: int) -> Tiles | None:
         """Lay out 0 for valid keys and -inf for others."""
@@ -180,9 +170,7 @@ class TiledKernel:
         if at_once >= heads:
             samples = _blocks(batch, at_once // heads)
             return [Rows(block, range(heads), are_all=len(samples) == 1) for block in samples]
-        return [
-            Rows(range(b, b + 1), block, are_all=False) for b in range(batch) for block in _blocks(heads, at_once)
-        ]
+        return [Rows(range(b, b + 1), block, are_all=False) for b in range(batch) for block in _blocks(heads, at_once)]
 
     def _tile_blocks(self, rows: Rows) -> tuple[Block, ...]:
         return _tile_blocks(self.tiling, len(rows.samples), len(rows.heads), self._tiles_at_once)
@@ -216,7 +204,7 @@ class TiledKernel:
 
         `inputs` are all that goes through the scratch memory, `tokens` what gets its tiles here.
         """
-        tiles = len(self._tile_blocks(rows)[0].tiles)
+        tiles = min(self._tiles_at_once, sum(len(block.tiles) for block in self._tile_blocks(rows)))
         weights = tiles * self._weights_per_tile
         widest = max(token.x.shape[-1] for token in inputs)
         sizes = [

@@ -11,6 +11,9 @@ from torch import Tensor
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import Size, per_axis
 
+Three = tuple[Tensor, Tensor, Tensor]
+"""Query, key and value, `[batch, *grid, heads, dim]`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -47,11 +50,15 @@ def check_problem(
         ValueError: an argument does not fit; the message names it, what it was and what it may be.
     """
     _check_tensors(query, key, value)
-    sizes = (tuple(size) if isinstance(size, list) else size for size in (window, dilation, stride, is_causal))
-    rules = (_axis_rules if torch.compiler.is_compiling() else _cached_axis_rules)(tuple(query.shape[1:-2]), *sizes)
+    plan = _axis_rules if torch.compiler.is_compiling() else _cached_axis_rules
+    rules = plan(tuple(query.shape[1:-2]), _hashable(window), _hashable(dilation), _hashable(stride), is_causal)
     if key_mask is not None:
         _check_key_mask(key_mask, query)
     return Problem(rules=rules, scale=query.shape[-1] ** -0.5 if scale is None else scale, key_mask=key_mask)
+
+
+def _hashable(size: Size) -> Size:
+    return tuple(size) if isinstance(size, list) else size
 
 
 def _axis_rules(

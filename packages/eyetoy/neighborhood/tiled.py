@@ -18,7 +18,7 @@ from torch import Tensor
 from eyetoy.neighborhood.choice import choose_tiling
 from eyetoy.neighborhood.dilation import attend_groups
 from eyetoy.neighborhood.kernel import TiledKernel
-from eyetoy.neighborhood.problem import Problem
+from eyetoy.neighborhood.problem import Problem, Three
 from eyetoy.neighborhood.whole import attend_whole
 from eyetoy.neighborhood.window import AxisRule
 
@@ -30,7 +30,7 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
     return attend_groups(_attend_kernel if use_kernel else attend_whole, (query, key, value), problem)
 
 
-def _attend_kernel(tokens: Sequence[Tensor], problem: Problem) -> Tensor:
+def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:
     if torch.is_grad_enabled() and any(x.requires_grad for x in tokens):
         trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
         return trained
@@ -41,7 +41,7 @@ class _TiledAttention(torch.autograd.Function):
     """The kernel's two passes, and plain operations where gradients are differentiated again."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         query: Tensor,
         key: Tensor,
@@ -57,39 +57,40 @@ class _TiledAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        query, key, value, key_mask, *kept = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, key_mask, tiles, weights = ctx.saved_tensors
         tokens = query, key, value
         if torch.is_grad_enabled():
             problem = Problem(rules=ctx.rules, scale=ctx.scale, key_mask=key_mask)
             grads = _differentiable_gradients(grad, tokens, problem)
         else:
-            grads = _run_backward(grad, tokens, key_mask, kept, ctx.rules, ctx.scale)
+            grads = _run_backward(grad, tokens, key_mask, (tiles, weights), ctx.rules, ctx.scale)
         return *grads, None, None, None
 
 
-def _differentiable_gradients(grad: Tensor, tokens: Sequence[Tensor], problem: Problem) -> tuple[Tensor, ...]:
+def _differentiable_gradients(grad: Tensor, tokens: Three, problem: Problem) -> tuple[Tensor, ...]:
     """Return gradients that can be differentiated again: those of the same attention in plain operations."""
-    leaves = [x if x.requires_grad else x.detach().requires_grad_() for x in tokens]
+    query, key, value = (x if x.requires_grad else x.detach().requires_grad_() for x in tokens)
+    leaves = query, key, value
     return torch.autograd.grad(attend_whole(leaves, problem, plain=True), leaves, grad, create_graph=True)
 
 
 def _run_forward(
-    tokens: Sequence[Tensor], key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, keep: bool
+    tokens: Three, key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what attention gives, and what it keeps for the backward pass."""
     if _needs_operator(tokens[0]):
         result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, keep)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, tokens[0].dtype)
-    return kernel.forward(*tokens, key_mask, keep=keep)
+    return kernel.forward(tokens, key_mask, keep=keep)
 
 
 def _run_backward(
     grad: Tensor,
-    tokens: Sequence[Tensor],
+    tokens: Three,
     key_mask: Tensor | None,
-    kept: Sequence[Tensor],
+    kept: tuple[Tensor, Tensor],
     rules: tuple[AxisRule, ...],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +98,7 @@ def _run_backward(
         result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *kept, *_options(rules), scale)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, grad.dtype)
-    return kernel.backward(grad, *tokens, key_mask, *kept)
+    return kernel.backward(grad, tokens, key_mask, kept)
 
 
 def _needs_operator(x: Tensor) -> bool:
@@ -118,7 +119,7 @@ def _forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
-    return kernel.forward(query, key, value, key_mask, keep=keep)
+    return kernel.forward((query, key, value), key_mask, keep=keep)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention_backward", mutates_args=(), device_types="cpu")
@@ -136,7 +137,7 @@ def _backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
-    return kernel.backward(grad, query, key, value, key_mask, tiles, weights)
+    return kernel.backward(grad, (query, key, value), key_mask, (tiles, weights))
 
 
 @_forward.register_fake

@@ -12,12 +12,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eyetoy.neighborhood.choice import choose_tiling
 from eyetoy.neighborhood.layout import Cut, Index, key_cut, query_cut
-from eyetoy.neighborhood.problem import Problem
+from eyetoy.neighborhood.problem import Problem, Three
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
 
 
-def attend_whole(tokens: Sequence[Tensor], problem: Problem, *, plain: bool = False) -> Tensor:
+def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Tensor:
     """Attend among tokens `[batch, *grid, heads, dim]` without dilation; `tokens` are query, key and value.
 
     `plain` avoids fused kernels, which have no second derivative.
