@@ -363,3 +363,16 @@ def test_refuses_a_key_mask_that_does_not_fit(dimension: int, wrong: str) -> Non
     mask = torch.ones(2, *grid[:-1], grid[-1] + 1).bool() if wrong == "shape" else torch.ones(2, *grid)
     with pytest.raises(ValueError, match=r"key_mask must be bool.*got torch\.(bool|float32) of shape"):
         neighborhood_attention(*random_qkv(grid), window=3, key_mask=mask)
+
+
+def test_function_transforms(dimension: int, device: str) -> None:
+    """Gradients per sample, as `torch.func` takes them, equal those of one sample after the other."""
+    x = torch.randn(3, *SPREAD[dimension], 2, 4, device=device, generator=torch.Generator(device).manual_seed(0))
+
+    def loss(sample: Tensor) -> Tensor:
+        y = sample[None]
+        return neighborhood_attention(y, 2 * y, y + 1, window=3, dilation=2).square().sum()
+
+    one_by_one = [torch.autograd.grad(loss(y), y)[0] for y in x.clone().requires_grad_().unbind()]
+    per_sample = torch.func.vmap(torch.func.grad(loss))(x)
+    torch.testing.assert_close(per_sample, torch.stack(one_by_one), rtol=1e-4, atol=1e-4)

@@ -111,6 +111,8 @@ def _why_not_natten_shape(call: Call) -> str | None:
             return f"NATTEN's kernels need a head_dim divisible by 8; got {head_dim}"
     elif head_dim not in (8, 16, 32, 64, 128, 256, 512):
         return f"NATTEN without libnatten needs a head_dim that is a power of two from 8 to 512; got {head_dim}"
+    elif call.rules is not None and len(call.rules) == 1 and _is_causal_over_all(call.rules[0]):
+        return "NATTEN without libnatten has no causal window over the whole of one axis"
     for rule in call.rules or ():
         if rule.window < 2:
             return "NATTEN needs windows of at least 2"
@@ -120,6 +122,10 @@ def _why_not_natten_shape(call: Call) -> str | None:
                 f"on an axis of {rule.length}"
             )
     return None
+
+
+def _is_causal_over_all(rule: AxisRule) -> bool:
+    return rule.is_causal and rule.window == rule.length
 
 
 def choose_backend(requested: str, call: Call) -> str:

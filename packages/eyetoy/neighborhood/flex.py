@@ -81,8 +81,8 @@ def _from_tiles(x: Tensor, grid: tuple[int, ...], tile: tuple[int, ...]) -> Tens
 def _block_mask(
     rules: tuple[AxisRule, ...], tile: tuple[int, ...], valid: Tensor | None, *, batch: int, device: torch.device
 ) -> BlockMask:
-    counts, indices = (torch.from_numpy(array).to(device) for array in _blocks(rules, tile))
-    bounds = [tuple(torch.from_numpy(x).to(device) for x in axis) for axis in _bounds(rules, tile)]
+    plan = _plan if torch.compiler.is_compiling() else _cached_plan
+    counts, indices, bounds = plan(rules, tile, device)
 
     def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         seen = q >= 0 if valid is None else valid[b, k]
@@ -100,7 +100,20 @@ def _block_mask(
     )
 
 
-@lru_cache(maxsize=64)
+def _plan(
+    rules: tuple[AxisRule, ...], tile: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, ...]]]:
+    """Return `_blocks` and `_bounds` on a device."""
+    counts, indices = (torch.from_numpy(x).to(device) for x in _blocks(rules, tile))
+    bounds = [
+        tuple(torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in axis) for axis in _bounds(rules, tile)
+    ]
+    return counts, indices, bounds
+
+
+_cached_plan = lru_cache(maxsize=64)(torch.inference_mode(False)(_plan))
+
+
 def _bounds(
     rules: tuple[AxisRule, ...], tile: tuple[int, ...]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
@@ -121,7 +134,6 @@ def _bounds(
     return bounds
 
 
-@lru_cache(maxsize=64)
 def _blocks(rules: tuple[AxisRule, ...], tile: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return how many blocks of keys each block of queries needs, and which: `[blocks]` and `[blocks, most]`."""
     ranges = [_tile_range(rule, size) for rule, size in zip(rules, tile, strict=True)]

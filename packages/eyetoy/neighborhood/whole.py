@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,12 @@ def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Ten
     `plain` avoids fused kernels, which have no second derivative.
     """
     query, key, value = tokens
-    rules = [(rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules]
-    query_cuts, key_cuts, seen = _plan(tuple(rules), query.shape[-1])
-    seen = None if seen is None else seen.to(query.device)
+    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # where tensors are not to be kept
+    query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
+        tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
+        query.shape[-1],
+        str(query.device),
+    )
     q = _tiles(query, query_cuts)  # [batch, heads, tiles, queries, dim]
     k, v = _tiles(key, key_cuts), _tiles(value, key_cuts)
     if problem.key_mask is None:
@@ -40,7 +44,9 @@ def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Ten
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _plan(rules: tuple[tuple[int, int, int, bool], ...], head_dim: int) -> tuple[list[Cut], list[Cut], Tensor | None]:
+def _plan(
+    rules: tuple[tuple[int, int, int, bool], ...], head_dim: int, device: str
+) -> tuple[list[Cut], list[Cut], Tensor | None]:
     """Return how queries and keys are cut, and the mask `[tiles, queries, keys]` unless every query sees every key.
 
     Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
@@ -48,8 +54,17 @@ def _plan(rules: tuple[tuple[int, int, int, bool], ...], head_dim: int) -> tuple
     axes = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in rules)
     tiling = choose_tiling(axes, head_dim, walk=False)
     masks, kinds = tiling.masks
-    seen = None if masks.all() else torch.from_numpy(masks[kinds])
+    seen = None if masks.all() else torch.from_numpy(masks[kinds]).to(device)
     return [query_cut(axis) for axis in tiling.inner], [key_cut(axis) for axis in tiling.inner], seen
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is made here may be saved for a backward pass later
+def _cached_plan(
+    rules: tuple[tuple[int, int, int, bool], ...], head_dim: int, device: str
+) -> tuple[list[Cut], list[Cut], Tensor | None]:
+    plan: tuple[list[Cut], list[Cut], Tensor | None] = _plan(rules, head_dim, device)
+    return plan
 
 
 def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
