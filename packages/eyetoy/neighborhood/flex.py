@@ -105,9 +105,7 @@ def _plan(
 ) -> tuple[Tensor, Tensor, list[tuple[Tensor, ...]]]:
     """Return `_blocks` and `_bounds` on a device."""
     counts, indices = (torch.from_numpy(x).to(device) for x in _blocks(rules, tile))
-    bounds = [
-        tuple(torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in axis) for axis in _bounds(rules, tile)
-    ]
+    bounds = [tuple(torch.from_numpy(x).to(device) for x in axis) for axis in _bounds(rules, tile)]
     return counts, indices, bounds
 
 
@@ -129,7 +127,7 @@ def _bounds(
         shape[axis], shape[len(rules) + axis] = tiles[axis], size
         full = (*tiles, *tile)
         place = np.arange(tiles[axis] * size)
-        place, first, past = (np.broadcast_to(x.reshape(shape), full).reshape(-1) for x in (place, first, past))
+        place, first, past = (np.broadcast_to(x.reshape(shape), full).flatten() for x in (place, first, past))
         bounds.append((place, first, past))
     return bounds
 

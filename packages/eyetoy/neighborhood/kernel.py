@@ -20,7 +20,7 @@ from eyetoy.neighborhood.tiling import Tiling
 from eyetoy.neighborhood.workspace import Rows, Shelf, Tiles, Tokens, product
 from eyetoy.sizes import ceil_div
 
-LOGITS_AT_ONCE = 1 << 20
+LOGITS_AT_ONCE = 1 << 19
 """Logits of a block of tiles: fewer cost more calls, more leave the second-level caches of two cores."""
 KEYS_AT_ONCE = 1 << 20
 """Numbers of the keys of a block of rows, halos included."""
@@ -67,7 +67,7 @@ class TiledKernel:
         inputs, o = self._inputs(tokens), Tokens(self._outer_first(out), self.queries)
         blocks = self._row_blocks(inputs[1])
         kept_tiles, kept_weights = self._take_kept(inputs, blocks, keep)
-        memory = self._take_memory(blocks[0], inputs, [*([] if kept_tiles else inputs), o])
+        memory = self._take_memory(blocks[0], inputs, [*([] if kept_tiles else inputs), o], weights=not kept_weights)
         for rows in blocks:
             fresh = Shelf(memory.tokens)
             tiled = [(kept_tiles or fresh).next_tiles(x, rows) for x in inputs]
@@ -88,7 +88,8 @@ class TiledKernel:
         inputs, d_inputs = self._inputs(tokens), self._inputs(grads)
         do = Tokens(self._outer_first(grad), self.queries)
         kept_tiles, kept_weights, blocks = Shelf(kept[0]), Shelf(kept[1]), self._row_blocks(inputs[1])
-        memory = self._take_memory(blocks[0], inputs, [*([] if kept_tiles else inputs), do, *d_inputs])
+        taken = [*([] if kept_tiles else inputs), do, *d_inputs]
+        memory = self._take_memory(blocks[0], inputs, taken, weights=not kept_weights, gradients=True)
         for rows in blocks:
             fresh = Shelf(memory.tokens)
             tiled = [(kept_tiles or fresh).next_tiles(x, rows) for x in inputs]
@@ -199,19 +200,20 @@ class TiledKernel:
         kept_tiles, kept_weights = (Shelf(inputs[0].x.new_empty(size, dtype=self.dtype)) for size in (tiles, weights))
         return kept_tiles, kept_weights
 
-    def _take_memory(self, rows: Rows, inputs: list[Tokens], tokens: list[Tokens]) -> Memory:
+    def _take_memory(
+        self, rows: Rows, inputs: list[Tokens], tokens: list[Tokens], *, weights: bool, gradients: bool = False
+    ) -> Memory:
         """Take all memory at once: the allocator returns many freed pieces to the system, to be asked for again.
 
         `inputs` are all that goes through the scratch memory, `tokens` what gets its tiles here.
         """
         tiles = min(self._tiles_at_once, sum(len(block.tiles) for block in self._tile_blocks(rows)))
-        weights = tiles * self._weights_per_tile
         widest = max(token.x.shape[-1] for token in inputs)
         sizes = [
             widest * max(layout.scratch_size(rows.count) for layout in (self.queries, self.keys)),
-            weights,
-            weights,
-            widest * tiles * self.tiling.num_keys,
+            tiles * self._weights_per_tile * weights,
+            tiles * self._weights_per_tile * gradients,
+            widest * tiles * self.tiling.num_keys * (gradients and self.keys.is_walked),
             sum(token.num_places(rows) for token in tokens),
         ]
         return Memory(*torch.split(inputs[0].x.new_empty(sum(sizes), dtype=self.dtype), sizes))
