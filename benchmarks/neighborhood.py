@@ -1,89 +1,106 @@
 """Time neighborhood attention by its backends and rivals, interleaved in one run: `python benchmarks/neighborhood.py`.
 
 For each shape: milliseconds of a forward pass, and of forward and backward together, and how many times faster `tiled`
-is than a gather; how much of the machine's matrix-product rate the useful arithmetic reaches; and, with `--scaling`,
-how time and memory grow with the number of tokens. `--output DIR` keeps it all, with a plot.
+is than a gather; how much of the machine's matrix-product rate the useful arithmetic reaches; the memory that a
+forward and backward pass adds; and, with `--scaling`, how time and memory grow with the number of tokens. `--output`
+keeps it all, with a plot. Rivals that are not installed are left out: `pip install natten natten-mps`.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import math
-import os
-import platform
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import added_bytes, conditions, interleaved
 from torch import Tensor
 
 from eyetoy.neighborhood import available_backends, neighborhood_attention
 from eyetoy.neighborhood.window import AxisRule
 
-PROBLEMS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [  # [batch, *grid, heads, head_dim] and window
+Shape = tuple[int, ...]
+PROBLEMS: list[tuple[Shape, Shape]] = [  # [batch, *grid, heads, head_dim] and window
     ((1, 4096, 4, 32), (13,)),
     ((1, 56, 56, 2, 32), (7, 7)),
     ((8, 16, 16, 4, 32), (7, 7)),
     ((1, 8, 28, 28, 2, 32), (3, 7, 7)),
 ]
-GRIDS: dict[int, tuple[tuple[int, ...], ...]] = {  # about 10^3 to 10^6 tokens
+GRIDS: dict[int, tuple[Shape, ...]] = {  # about 10^3 to 10^6 tokens
     1: ((1000,), (10_000,), (100_000,), (1_000_000,)),
     2: ((32, 32), (100, 100), (316, 316), (1000, 1000)),
     3: ((10, 10, 10), (22, 22, 22), (46, 46, 46), (100, 100, 100)),
 }
 WINDOWS = {1: (13,), 2: (7, 7), 3: (3, 5, 5)}
+BACKENDS = {"tiled": "tiled", "gather": "reference", "flex": "flex", "natten": "natten"}
+FORWARD_ONLY = ("flex", "natten")
+"""What cannot train on a CPU."""
+MOST_DENSE = 10_000
+"""Tokens up to which a mask among all of them is affordable."""
 Attend = Callable[..., Tensor]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="timed calls of each backend (default: 15)")
+    parser.add_argument("--rounds", type=int, default=15, help="timed calls of tiled, a third of others (default: 15)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scaling", action="store_true", help="also time 10^3 to 10^6 tokens")
     parser.add_argument("--output", type=Path, help="folder for results as JSON and a plot")
-    parser.add_argument("--point", type=int, nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point:
-        print(json.dumps(measure_point(tuple(options.point), options.device)))
+        print(json.dumps(measure_point(**options.point, device=options.device)))
         return
-    report: dict[str, Any] = {"command": " ".join(sys.argv), "date": datetime.date.today().isoformat()}
-    report |= hardware(options.device) | {"matrix_product_gflops": matrix_product_rate(options.device)}
-    report["rows"] = []
+    report: dict[str, Any] = {"conditions": conditions(options.device), "rows": [], "scaling": {}}
+
+    def keep() -> None:
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            path = options.output / f"neighborhood-{options.device}.json"
+            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
     for shape, window in PROBLEMS:
         for dtype in (torch.float32, torch.bfloat16):
             report["rows"].append(measure(shape, window, dtype, options.rounds, options.device))
-            print_row(report["rows"][-1], report["matrix_product_gflops"])
-    if options.scaling:
-        report["scaling"] = {dim: scaling(dim, options.device) for dim in GRIDS}
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "neighborhood.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        if options.scaling:
-            plot(report["scaling"], options.output / "neighborhood.png")
+            print_row(report["rows"][-1], report["conditions"]["matrix_product_gflops"])
+            keep()
+    for dim in GRIDS if options.scaling else ():
+        report["scaling"][dim] = scaling(dim, options.device)
+        keep()
+    if options.scaling and options.output:
+        plot(report["scaling"], options.output / f"neighborhood-{options.device}.png")
 
 
-def rivals(shape: tuple[int, ...], window: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str, Attend]:
+def rivals(shape: Shape, window: Shape, dtype: torch.dtype, device: str) -> dict[str, Attend]:
     """Return what can be timed on this device, "gather" being the reference backend; only some of it trains."""
     reasons = available_backends(device, dtype, head_dim=shape[-1])
 
     def by(backend: str) -> Attend:
         return lambda q, k, v: neighborhood_attention(q, k, v, window=window, backend=backend)
 
-    names = {"tiled": "tiled", "gather": "reference", "flex": "flex", "natten": "natten"}
-    found = {name: by(backend) for name, backend in names.items() if reasons[backend] is None}
-    return found | {"dense": dense(shape[1:-2], window, device)}
+    found = {name: by(backend) for name, backend in BACKENDS.items() if reasons[backend] is None}
+    if math.prod(shape[1:-2]) <= MOST_DENSE:
+        found["dense"] = dense(shape[1:-2], window, device)
+    if find_spec("natten_mps") and device != "cuda":
+        operator = getattr(import_module("natten_mps"), f"na{len(window)}d")
+        found["natten-mps"] = lambda q, k, v: operator(q, k, v, kernel_size=window)
+    return found
 
 
-def dense(grid: tuple[int, ...], window: tuple[int, ...], device: str) -> Attend:
+def trainable(found: dict[str, Attend], device: str) -> dict[str, Attend]:
+    return {name: attend for name, attend in found.items() if device != "cpu" or name not in FORWARD_ONLY}
+
+
+def dense(grid: Shape, window: Shape, device: str) -> Attend:
     """Attention among all tokens under a mask."""
     mask = torch.ones(1, 1, dtype=torch.bool)
     for length, width in zip(grid, window, strict=True):
@@ -99,48 +116,33 @@ def dense(grid: tuple[int, ...], window: tuple[int, ...], device: str) -> Attend
     return attend
 
 
-def measure(
-    shape: tuple[int, ...], window: tuple[int, ...], dtype: torch.dtype, rounds: int, device: str
-) -> dict[str, Any]:
+def measure(shape: Shape, window: Shape, dtype: torch.dtype, rounds: int, device: str) -> dict[str, Any]:
     tokens = [torch.randn(shape, device=device, dtype=dtype) for _ in range(3)]
     leaves = [x.clone().requires_grad_() for x in tokens]
     gradient = torch.randn(shape, device=device, dtype=dtype)
     found = rivals(shape, window, dtype, device)
-    trains = {name: attend for name, attend in found.items() if device != "cpu" or name not in ("flex", "natten")}
-    flops = 4 * math.prod(shape[:-1]) * shape[-1] * math.prod(window)
+    forward = {name: lambda a=attend: a(*tokens) for name, attend in found.items()}
+    both = {
+        name: lambda a=attend: torch.autograd.grad(a(*leaves), leaves, gradient)
+        for name, attend in trainable(found, device).items()
+    }
+    if dtype == torch.float32:  # beside it, so that a busy machine slows both
+        halves, half = [x.detach().bfloat16().requires_grad_() for x in leaves], gradient.bfloat16()
+        both["tiled bfloat16"] = lambda: torch.autograd.grad(found["tiled"](*halves), halves, half)
+    flops = 4 * math.prod(shape) * math.prod(window)
+    name = str(dtype).removeprefix("torch.")
     return {
         "shape": shape,
         "window": window,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": name,
         "useful_gflop": {"forward": flops / 1e9, "forward_backward": 3 * flops / 1e9},
-        "forward_ms": interleaved({k: lambda a=a: a(*tokens) for k, a in found.items()}, rounds, device),
-        "forward_backward_ms": interleaved(
-            {k: lambda a=a: torch.autograd.grad(a(*leaves), leaves, gradient) for k, a in trains.items()},
-            rounds,
-            device,
-        ),
+        "forward_ms": interleaved(forward, rounds, device, often="tiled"),
+        "forward_backward_ms": interleaved(both, rounds, device, often="tiled"),
+        "forward_backward_added_mib": {
+            backend: round(in_own_process(shape, window, device, dtype=name, backend=backend)["bytes"] / 2**20, 1)
+            for backend in trainable(found, device)
+        },
     }
-
-
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Return the median time of each call; they take turns, so that a busy machine slows all alike."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            if name == "tiled" or turn < max(rounds // 3, 2):  # the slow ones less often
-                started = time.perf_counter()
-                call()
-                if device != "cpu":
-                    torch.accelerator.synchronize()
-                if turn:  # the first one warms up
-                    times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: round(statistics.median(measured), 3) for name, measured in times.items()}
-
-
-def matrix_product_rate(device: str) -> float:
-    """Return GFLOP/s of a large float32 matrix product."""
-    a = torch.randn(1024, 1024, device=device)
-    return round(2 * 1024**3 / interleaved({"tiled": lambda: a @ a}, 20, device)["tiled"] / 1e6, 1)
 
 
 def print_row(row: dict[str, Any], rate: float) -> None:
@@ -150,19 +152,14 @@ def print_row(row: dict[str, Any], rate: float) -> None:
         reached = row["useful_gflop"][name] / times["tiled"] * 1e3
         line = "  ".join(f"{backend} {milliseconds:.2f}" for backend, milliseconds in times.items())
         ratio = times["gather"] / times["tiled"]
-        print(
-            f"  {name:17} {line}   gather/tiled {ratio:.1f}, {reached / rate:.0%} of the matrix-product rate",
-            flush=True,
-        )
+        print(f"  {name:17} {line}   gather/tiled {ratio:.1f}, {reached / rate:.0%} of the matrix-product rate")
+    memory = "  ".join(f"{backend} {mib:.1f}" for backend, mib in row["forward_backward_added_mib"].items())
+    print(f"  added MiB         {memory}", flush=True)
 
 
 def scaling(dim: int, device: str) -> dict[str, Any]:
-    """Time each grid in a process of its own, whose peak memory is that of the call, and fit exponents."""
-    points = []
-    for grid in GRIDS[dim]:
-        command = [sys.executable, __file__, "--device", device, "--point", *map(str, grid)]
-        ended = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this very script
-        points.append(json.loads(ended.stdout))
+    """Time each grid in a process of its own, and fit exponents."""
+    points = [in_own_process((1, *grid, 2, 32), WINDOWS[dim], device, rounds=5) for grid in GRIDS[dim]]
     exponents = {}
     for name in ("seconds", "bytes"):
         logs = np.log([[point["tokens"], point[name]] for point in points]).T
@@ -173,36 +170,31 @@ def scaling(dim: int, device: str) -> dict[str, Any]:
     return {"window": WINDOWS[dim], "points": points, "exponents": exponents}
 
 
-def measure_point(grid: tuple[int, ...], device: str) -> dict[str, Any]:
-    """Time forward and backward of `tiled` on one grid, 2 heads of 32, and how much memory they add."""
-    leaves = [torch.randn(1, *grid, 2, 32, device=device, requires_grad=True) for _ in range(3)]
+def in_own_process(shape: Shape, window: Shape, device: str, **options: Any) -> dict[str, Any]:
+    """Call `measure_point` where the peak memory is that of one call."""
+    point = json.dumps({"shape": shape, "window": window, **options})
+    command = [sys.executable, __file__, "--device", device, "--point", point]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this very script
+    result: dict[str, Any] = json.loads(ended.stdout)
+    return result
+
+
+def measure_point(
+    shape: list[int], window: list[int], device: str, dtype: str = "float32", backend: str = "tiled", rounds: int = 0
+) -> dict[str, Any]:
+    """Measure forward and backward once for memory, then `rounds` times for time."""
+    leaves = [torch.randn(shape, device=device, dtype=getattr(torch, dtype), requires_grad=True) for _ in range(3)]
     gradient = torch.randn_like(leaves[0])
+    attend = rivals(tuple(shape), tuple(window), leaves[0].dtype, device)[backend]
 
     def call() -> None:
-        out = neighborhood_attention(*leaves, window=WINDOWS[len(grid)], backend="tiled")
-        torch.autograd.grad(out, leaves, gradient)
+        torch.autograd.grad(attend(*leaves), leaves, gradient)
 
+    warm = [torch.randn(1, *window, *shape[-2:], device=device, dtype=gradient.dtype) for _ in range(3)]
+    rivals((1, *window, *shape[-2:]), tuple(window), gradient.dtype, device)[backend](*warm)  # loads libraries
     added = added_bytes(call, device)
-    seconds = interleaved({"tiled": call}, 5, device)["tiled"] / 1e3
-    return {"tokens": math.prod(grid), "seconds": seconds, "bytes": max(added, 1)}
-
-
-def added_bytes(call: Callable[[], None], device: str) -> int:
-    """Return by how much a call raises the peak memory of this process above what it held before; Linux or CUDA."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
-    before = _status_bytes("VmRSS")
-    call()
-    return _status_bytes("VmHWM") - before
-
-
-def _status_bytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+    seconds = interleaved({backend: call}, rounds, device)[backend] / 1e3 if rounds else None
+    return {"tokens": math.prod(shape[1:-2]), "seconds": seconds, "bytes": added}
 
 
 def plot(scales: dict[int, Any], path: Path) -> None:
@@ -221,21 +213,6 @@ def plot(scales: dict[int, Any], path: Path) -> None:
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
-
-
-def hardware(device: str) -> dict[str, object]:
-    model = next((line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")), "unknown")
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{model}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 if __name__ == "__main__":

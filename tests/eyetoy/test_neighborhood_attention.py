@@ -49,6 +49,13 @@ def output_and_gradients(qkv: list[Tensor], **options: Any) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out, leaves, cotangent)]
 
 
+def clear_plans() -> None:
+    from eyetoy.neighborhood import tiled
+
+    tiled._kernel.cache_clear()
+    tiled._tiled_kernel.cache_clear()
+
+
 def assert_all_close(actual: list[Tensor], expected: list[Tensor], **tolerance: float) -> None:
     names = ("output", "gradient of query", "gradient of key", "gradient of value")
     for name, a, b in zip(names, actual, expected, strict=True):
@@ -118,10 +125,26 @@ def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int
         patch.setattr(kernel, "LOGITS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 10**6])))
         patch.setattr(kernel, "KEYS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 1000, 10**6])))
         patch.setattr(kernel, "NUMBERS_TO_KEEP", data.draw(st.sampled_from([0, 1000, 10**6])))
-        tiled._kernel.cache_clear()
+        clear_plans()
         forced = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
-        tiled._kernel.cache_clear()
+        clear_plans()
     assert_all_close(forced, reference, **TOLERANCES[torch.float64])
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_large_grids_are_cut_into_slabs(data: st.DataObject, dimension: int, problems: Any) -> None:
+    from eyetoy.neighborhood import slabs
+
+    problem = data.draw(problems.attention_problems(dimension, large=True))
+    *qkv, key_mask = problem.tensors(torch.float64, "cpu")
+    reference = output_and_gradients(qkv, key_mask=key_mask, backend="reference", **problem.options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slabs, "TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 4, 15])))
+        clear_plans()
+        cut = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
+        clear_plans()
+    assert_all_close(cut, reference, **TOLERANCES[torch.float64])
 
 
 @given(data=st.data())
@@ -139,9 +162,9 @@ def test_no_tiling_lets_a_sample_reach_another(data: st.DataObject, dimension: i
         x[1] = torch.nan
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiled, "choose_tiling", lambda rules, _: make_tiling(rules, tiles, outer_axis))
-        tiled._kernel.cache_clear()
+        clear_plans()
         results = output_and_gradients([query, key, value], key_mask=None, backend="tiled", **problem.options)
-        tiled._kernel.cache_clear()
+        clear_plans()
     assert all(x[0::2].isfinite().all() for x in results)
 
 

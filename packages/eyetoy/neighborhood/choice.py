@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from eyetoy.neighborhood.tiling import Tiling, axis_tiling
-from eyetoy.neighborhood.window import AxisRule
+from eyetoy.neighborhood.window import Axis, AxisRule
 from eyetoy.sizes import ceil_div, volume
 
 _UNIT = AxisRule(length=1, window=1)
@@ -20,12 +20,12 @@ VECTOR = 16
 
 
 @lru_cache(maxsize=512)
-def choose_tiling(rules: tuple[AxisRule, ...], head_dim: int, *, walk: bool = True) -> Tiling:
+def choose_tiling(rules: tuple[Axis, ...], head_dim: int, *, walk: bool = True) -> Tiling:
     """Return the tiling that `expected_cost` puts first; without `walk`, every axis is an inner one."""
     return min(tilings(rules, walk=walk), key=lambda tiling: expected_cost(tiling, head_dim))
 
 
-def tilings(rules: tuple[AxisRule, ...], *, walk: bool) -> Iterator[Tiling]:
+def tilings(rules: tuple[Axis, ...], *, walk: bool) -> Iterator[Tiling]:
     """Return the tilings worth a thought: no axis or any axis walked, tiles of many sizes."""
     sizes = [_tile_sizes(rule) for rule in rules]
     for outer_axis in (None, *range(len(rules))) if walk else (None,):
@@ -33,7 +33,7 @@ def tilings(rules: tuple[AxisRule, ...], *, walk: bool) -> Iterator[Tiling]:
             yield make_tiling(rules, tiles, outer_axis)
 
 
-def make_tiling(rules: tuple[AxisRule, ...], tiles: tuple[int, ...], outer_axis: int | None) -> Tiling:
+def make_tiling(rules: tuple[Axis, ...], tiles: tuple[int, ...], outer_axis: int | None) -> Tiling:
     """Cut every axis into tiles of the given sizes."""
     outer, inner = axis_tiling(_UNIT, 1), []
     for axis, (rule, tile) in enumerate(zip(rules, tiles, strict=True)):
@@ -44,13 +44,13 @@ def make_tiling(rules: tuple[AxisRule, ...], tiles: tuple[int, ...], outer_axis:
     return Tiling(outer_axis=outer_axis, outer=outer, inner=tuple(inner))
 
 
-def _tile_sizes(rule: AxisRule) -> list[int]:
+def _tile_sizes(rule: Axis) -> list[int]:
     """Even cuts: whole, tiles of about 1 to 64 queries, and those that need whole vectors of keys."""
     sizes = {1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64}
-    near = {ceil_div(rule.length, ceil_div(rule.length, tile)) for tile in sizes}
+    near = {ceil_div(rule.num_queries, ceil_div(rule.num_queries, tile)) for tile in sizes}
     full = {keys + 1 - rule.window for keys in range(VECTOR, 9 * VECTOR, VECTOR)}
-    whole = {rule.length} if rule.length <= 128 else set()
-    return sorted(near | whole | {tile for tile in full if 1 <= tile <= min(rule.length, 64)})
+    whole = {rule.num_queries} if rule.num_queries <= 128 else set()
+    return sorted(near | whole | {tile for tile in full if 1 <= tile <= min(rule.num_queries, 64)})
 
 
 def cost_features(tiling: Tiling, head_dim: int) -> tuple[float, ...]:

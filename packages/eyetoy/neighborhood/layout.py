@@ -60,7 +60,7 @@ class Cut:
 def query_cut(axis: AxisTiling) -> Cut:
     """Queries lie side by side."""
     return Cut(
-        length=axis.length,
+        length=axis.num_queries,
         num_tiles=axis.num_tiles,
         start=0,
         step=axis.tile,
@@ -72,7 +72,7 @@ def query_cut(axis: AxisTiling) -> Cut:
 def key_cut(axis: AxisTiling) -> Cut:
     """Keys lie in halos, which overlap."""
     return Cut(
-        length=axis.length,
+        length=axis.num_keys,
         num_tiles=axis.num_tiles,
         start=axis.start,
         step=axis.step,
@@ -84,7 +84,7 @@ def key_cut(axis: AxisTiling) -> Cut:
 def walked_cut(axis: AxisTiling) -> Cut:
     """Keys lie side by side, in steps; halos reach from one into the next ones."""
     size = axis.num_tiles * axis.step
-    return Cut(length=axis.length, num_tiles=axis.num_tiles, start=0, step=axis.step, span=axis.span, size=size)
+    return Cut(length=axis.num_keys, num_tiles=axis.num_tiles, start=0, step=axis.step, span=axis.span, size=size)
 
 
 class View(NamedTuple):

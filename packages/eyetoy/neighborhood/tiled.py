@@ -19,8 +19,9 @@ from eyetoy.neighborhood.choice import choose_tiling
 from eyetoy.neighborhood.dilation import attend_groups
 from eyetoy.neighborhood.kernel import TiledKernel
 from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.slabs import SlabKernel, is_large
 from eyetoy.neighborhood.whole import attend_whole
-from eyetoy.neighborhood.window import AxisRule
+from eyetoy.neighborhood.window import Axis, AxisRule
 
 
 def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
@@ -151,7 +152,14 @@ def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple
 
 
 @lru_cache(maxsize=128)
-def _kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
+def _kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel | SlabKernel:
+    if is_large(rules):
+        return SlabKernel(rules, lambda part: _tiled_kernel(part, head_dim, scale, dtype))
+    return _tiled_kernel(rules, head_dim, scale, dtype)
+
+
+@lru_cache(maxsize=256)
+def _tiled_kernel(rules: tuple[Axis, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
     return TiledKernel(choose_tiling(rules, head_dim), scale, dtype)
 
 

@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from eyetoy.neighborhood.window import AxisRule
+from eyetoy.neighborhood.window import Axis
 from eyetoy.sizes import ceil_div, volume
 
 
@@ -29,7 +29,8 @@ class AxisTiling:
     Tiles from `num_real` on are spare: they hold no query of the axis, and are there for its last keys.
     """
 
-    length: int
+    num_queries: int
+    num_keys: int
     tile: int
     num_tiles: int
     num_real: int
@@ -56,19 +57,20 @@ class AxisTiling:
 
 
 @lru_cache(maxsize=1024)
-def axis_tiling(rule: AxisRule, tile: int, *, with_spare: bool = False) -> AxisTiling:
+def axis_tiling(rule: Axis, tile: int, *, with_spare: bool = False) -> AxisTiling:
     """Cut an axis without dilation into tiles of `tile` queries.
 
     `with_spare` adds the tiles that it takes for their steps to hold every key, one axis after the other in memory.
     """
-    num_real = ceil_div(rule.length, tile)
+    num_real = ceil_div(rule.num_queries, tile)
     first, past = rule.bounds()
     edges = np.arange(num_real) * tile
     lowest, highest = np.minimum.reduceat(first, edges), np.maximum.reduceat(past, edges)
     start, step, span = _even_halos(lowest, highest, tile, rule.window)
-    num_tiles = max(num_real, ceil_div(rule.length, step)) if with_spare else num_real
+    num_tiles = max(num_real, ceil_div(rule.num_keys, step)) if with_spare else num_real
     return AxisTiling(
-        length=rule.length,
+        num_queries=rule.num_queries,
+        num_keys=rule.num_keys,
         tile=tile,
         num_tiles=num_tiles,
         num_real=num_real,

@@ -8,6 +8,7 @@ is the product of the neighborhoods along its axes, so one axis is all there is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,16 @@ class AxisRule:
     dilation: int = 1
     stride: int = 1
     is_causal: bool = False
+
+    @property
+    def num_queries(self) -> int:
+        """The tokens that ask."""
+        return self.length
+
+    @property
+    def num_keys(self) -> int:
+        """The tokens that are asked."""
+        return self.length
 
     def bounds(self) -> tuple[Places, Places]:
         """Return for every query the first key and one past the last, counted in members of its dilation group.
@@ -59,3 +70,40 @@ class AxisRule:
         valid = places < past[:, None]
         tokens = np.arange(self.length)[:, None] % self.dilation + self.dilation * places
         return np.where(valid, tokens, 0), valid
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisPart:
+    """The queries `start` to `stop` of an axis without dilation, and the keys that they see, from `first_key` on."""
+
+    rule: AxisRule
+    start: int
+    stop: int
+
+    @property
+    def num_queries(self) -> int:
+        """The tokens that ask."""
+        return self.stop - self.start
+
+    @property
+    def num_keys(self) -> int:
+        """The tokens that are asked."""
+        return int(self.bounds()[1].max())
+
+    @property
+    def window(self) -> int:
+        """The most keys of a query."""
+        return self.rule.window
+
+    @cached_property
+    def first_key(self) -> int:
+        """The first key that a query sees."""
+        return int(self.rule.bounds()[0][self.start : self.stop].min())
+
+    def bounds(self) -> tuple[Places, Places]:
+        """Return for every query the first key and one past the last, counted from `first_key`."""
+        first, past = (bound[self.start : self.stop] - self.first_key for bound in self.rule.bounds())
+        return first, past
+
+
+Axis = AxisRule | AxisPart
