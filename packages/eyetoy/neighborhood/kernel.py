@@ -17,7 +17,7 @@ from torch import Tensor
 from eyetoy.neighborhood.layout import tile_layouts
 from eyetoy.neighborhood.problem import Three
 from eyetoy.neighborhood.tiling import Tiling
-from eyetoy.neighborhood.workspace import Rows, Shelf, Tiles, Tokens, product
+from eyetoy.neighborhood.workspace import Rows, Shelf, Tiles, Tokens, borrow, product
 from eyetoy.sizes import ceil_div
 
 LOGITS_AT_ONCE = 1 << 19
@@ -203,7 +203,7 @@ class TiledKernel:
     def _take_memory(
         self, rows: Rows, inputs: list[Tokens], tokens: list[Tokens], *, weights: bool, gradients: bool = False
     ) -> Memory:
-        """Take all memory at once: the allocator returns many freed pieces to the system, to be asked for again.
+        """Take all working memory at once.
 
         `inputs` are all that goes through the scratch memory, `tokens` what gets its tiles here.
         """
@@ -216,7 +216,7 @@ class TiledKernel:
             widest * tiles * self.tiling.num_keys * (gradients and self.keys.is_walked),
             sum(token.num_places(rows) for token in tokens),
         ]
-        return Memory(*torch.split(inputs[0].x.new_empty(sum(sizes), dtype=self.dtype), sizes))
+        return Memory(*torch.split(borrow(sum(sizes), self.dtype), sizes))
 
 
 @lru_cache(maxsize=256)

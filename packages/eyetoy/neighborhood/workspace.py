@@ -1,7 +1,8 @@
-"""Flat memory in which tiles of tokens lie: taken once per call, handed out piece by piece."""
+"""Flat memory in which tiles of tokens lie: taken at once for a call, handed out piece by piece."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -101,6 +102,27 @@ class Shelf:
     def next_tiles(self, tokens: Tokens, rows: Rows) -> Tiles:
         """Return tiles for some rows of tokens, not yet written."""
         return Tiles(rows.of(tokens.x), tokens.layout, self.next((tokens.num_places(rows),)))
+
+
+BYTES_TO_HOLD = 1 << 26
+"""Bytes of working memory that a thread holds on to; a call that needs more gets its own."""
+
+_thread = threading.local()
+
+
+def borrow(numbers: int, dtype: torch.dtype) -> Tensor:
+    """Return flat memory of any content, this thread's until its next call.
+
+    It is held on to: freed, it would go back to the system, and come back page by page in the next call.
+    """
+    size = numbers * dtype.itemsize
+    if size > BYTES_TO_HOLD:
+        return torch.empty(numbers, dtype=dtype, device="cpu")
+    held: Tensor | None = getattr(_thread, "held", None)
+    if held is None or len(held) < size:
+        with torch.inference_mode(False):  # it may be written to outside of that mode later
+            held = _thread.held = torch.empty(size, dtype=torch.uint8, device="cpu")
+    return held[:size].view(dtype)
 
 
 def product(a: Tensor, b: Tensor, out: Tensor, factor: float) -> None:
