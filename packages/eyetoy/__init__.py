@@ -27,7 +27,9 @@ from eyetoy.params import (
     TransformerParams,
 )
 from eyetoy.positional import PositionalEmbedding1D, PositionalEmbedding2D, PositionalEmbedding3D
-from eyetoy.zoo import create_encoder, create_model, encoder_params, list_models
+from eyetoy.pyramid import FeatureInfo, FeaturePyramid
+from eyetoy.with_timm import register_timm_models
+from eyetoy.zoo import create_encoder, create_model, create_pyramid, encoder_params, list_models
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,8 @@ __all__ = [
     "Encoder3D",
     "EncoderOutput",
     "EncoderParams",
+    "FeatureInfo",
+    "FeaturePyramid",
     "GlobalAttentionParams",
     "GlobalAttentionStack",
     "GlobalAttentionTransformer",
@@ -60,6 +64,7 @@ __all__ = [
     "create_attention_mask",
     "create_encoder",
     "create_model",
+    "create_pyramid",
     "encoder_params",
     "global_attention",
     "list_models",
@@ -67,4 +72,5 @@ __all__ = [
     "na2d",
     "na3d",
     "neighborhood_attention",
+    "register_timm_models",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eyetoy.encoder import ENCODERS
+from eyetoy.encoder import ENCODERS, EncoderOutput
 from eyetoy.hub import HubModel
 from eyetoy.params import EncoderParams, as_encoder_params
 from eyetoy.sizes import check_count, check_rates
@@ -34,8 +34,39 @@ class Classifier(HubModel):
         self.encoder = ENCODERS[params.num_spatial_dims](params)
         self.head = nn.Linear(params.out_channels, num_classes)
 
+    @property
+    def num_features(self) -> int:
+        """Channels of what the head takes."""
+        return self.encoder.params.out_channels
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of `x`."""
-        context = self.encoder(x).context
-        logits: Tensor = self.head(F.dropout(context, self.dropout, training=self.training))
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> EncoderOutput:
+        """Return what the encoder gives: spatial features and context."""
+        output: EncoderOutput = self.encoder(x)
+        return output
+
+    def forward_head(self, features: EncoderOutput, *, pre_logits: bool = False) -> Tensor:
+        """Return the logits of what `forward_features` gave, or, with `pre_logits`, what the last layer would take."""
+        context = F.dropout(features.context, self.dropout, training=self.training)
+        logits: Tensor = context if pre_logits else self.head(context)
         return logits
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new last layer in place, for other classes; `save_pretrained` knows of it."""
+        check_count(num_classes, "num_classes")
+        weight = self.head.weight
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
+        if isinstance(self._hub_mixin_config, dict):
+            self._hub_mixin_config["num_classes"] = num_classes
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the inside of every block again in the backward pass: less memory for more time."""
+        self.encoder.set_grad_checkpointing(enable)

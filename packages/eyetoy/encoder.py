@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from eyetoy.conv import StridedConv
 from eyetoy.global_attention import GlobalAttentionStack
@@ -64,6 +66,7 @@ class Encoder(HubModel):
     def __init__(self, params: EncoderParams | dict[str, Any]) -> None:
         super().__init__()
         self.params = params = as_encoder_params(params)
+        self.grad_checkpointing = False
         dim, width = params.num_spatial_dims, params.out_channels
         self.positional_embedding = (
             PositionalEmbedding(dim, params.stem_channels) if params.positional_embedding else nn.Identity()
@@ -81,14 +84,54 @@ class Encoder(HubModel):
         Raises:
             ValueError: `x` has the wrong dtype, number of axes or channels, or an axis of length 0.
         """
+        return self.finish(self.forward_stages(x)[-1])
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Return what every stage gives, fine to coarse, `[batch, *grid, channels]` each; arguments as in `forward`."""
         self._check(x)
-        x = self.initial_proj(x.movedim(1, -1))
-        x = self.norm(self.transformer(self.positional_embedding(x)))
+        x = self.positional_embedding(self.initial_proj(x.movedim(1, -1)))
+        outputs = []
+        for stage in self.params.stages:
+            for index in stage:
+                x = self._apply_block(self.transformer[index], x)
+            outputs.append(x)
+        return outputs
+
+    def _apply_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            out: Tensor = checkpoint(block, x, use_reentrant=False)
+        else:
+            out = block(x)
+        return out
+
+    def finish(self, x: Tensor) -> EncoderOutput:
+        """Turn what the last stage gave into features and context."""
+        x = self.norm(x)
         if self.global_attention is None:
             context = x.flatten(1, -2).mean(1)
         else:
             x, context = self.global_attention(x)
         return EncoderOutput(x.movedim(-1, 1), context)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the inside of every block again in the backward pass: less memory for more time."""
+        self.grad_checkpointing = enable
+
+    def freeze(self, num_stages: int | None = None) -> None:
+        """Stop training of the stem and the first `num_stages` stages, or of everything.
+
+        Raises:
+            ValueError: there are not so many stages.
+        """
+        stages = self.params.stages
+        if num_stages is None:
+            self.requires_grad_(False)
+            return
+        if not 0 <= num_stages <= len(stages):
+            raise ValueError(f"num_stages must be from 0 to {len(stages)}; got {num_stages}")
+        self.initial_proj.requires_grad_(False)
+        for index in itertools.chain(*stages[:num_stages]):
+            self.transformer[index].requires_grad_(False)
 
     def _check(self, x: Tensor) -> None:
         params = self.params

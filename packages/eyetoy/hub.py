@@ -2,36 +2,93 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from pathlib import Path
 from typing import Any, Self
 
-from huggingface_hub import PyTorchModelHubMixin
-from safetensors.torch import load_model
-from torch import nn
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from eyetoy.params import as_encoder_params
 
 WEIGHTS = "model.safetensors"
+STEM = "initial_proj.convs.0.weight"
+"""The only weight that knows the input's channels; they are its last axis."""
+
+_logger = logging.getLogger(__name__)
 
 
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0"):
-    """A model with `save_pretrained(folder)`, `from_pretrained(folder or hub name)` and `push_to_hub(name)`."""
+    """A model with `save_pretrained(folder)`, `from_pretrained(folder or hub name)` and `push_to_hub(name)`.
+
+    `from_pretrained` takes other values for what the config holds, such as `num_classes=5`, and `in_channels=1`: the
+    head is then initialised anew, the stem adapted; which weights is logged.
+    """
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **options: Any) -> Self:
-        """Load a folder without a word on standard output, which belongs to whoever calls; leave the rest to the mixin.
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        map_location: str = "cpu",
+        strict: bool = True,
+        in_channels: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """Build the model of the config and load its weights.
 
         Raises:
             FileNotFoundError: the folder holds no weights.
             RuntimeError: the weights are not those of the model that the config describes.
         """
-        folder = Path(model_id)
-        if not folder.is_dir():
-            model: Self = super()._from_pretrained(
-                model_id=model_id, map_location=map_location, strict=strict, **options
+        path = Path(model_id) / WEIGHTS
+        if not Path(model_id).is_dir():
+            path = Path(
+                hf_hub_download(
+                    model_id,
+                    WEIGHTS,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    token=token,
+                )
             )
-            return model
-        if not (folder / WEIGHTS).is_file():
-            raise FileNotFoundError(f"{folder} holds no {WEIGHTS}")
-        of_the_hub = {"revision", "cache_dir", "force_download", "local_files_only", "token"}
-        model = cls(**{name: value for name, value in options.items() if name not in of_the_hub})
-        load_model(model, folder / WEIGHTS, strict=strict, device=map_location)
-        return model.eval()
+        if not path.is_file():
+            raise FileNotFoundError(f"{model_id} holds no {WEIGHTS}")
+        if in_channels is not None:
+            options["params"] = dataclasses.replace(as_encoder_params(options["params"]), in_channels=in_channels)
+        model = cls(**options)
+        _load(model, load_file(path, device=map_location), strict=strict)
+        return model.to(map_location).eval()
+
+
+def _load(model: nn.Module, weights: dict[str, Tensor], *, strict: bool) -> None:
+    """Load weights; those that do not fit for another number of classes or input channels are said and replaced."""
+    own = model.state_dict()
+    changed = [name for name, weight in weights.items() if name in own and own[name].shape != weight.shape]
+    for name in changed:
+        if name.endswith(STEM) and own[name].shape[:-1] == weights[name].shape[:-1]:
+            _logger.warning("%s adapted, %s", name, _shapes(weights[name], own[name]))
+            weights[name] = _with_channels(weights[name], own[name].shape[-1])
+        elif name in ("head.weight", "head.bias"):
+            _logger.warning("%s initialised anew, %s", name, _shapes(weights[name], own[name]))
+            weights[name] = own[name]
+    model.load_state_dict(weights, strict=strict)
+
+
+def _with_channels(weight: Tensor, channels: int) -> Tensor:
+    """Repeat a stem's input channels, or drop some, so that a constant input gives what it gave before."""
+    repeats = -(-channels // weight.shape[-1])
+    return weight.repeat(*[1] * (weight.ndim - 1), repeats)[..., :channels] * (weight.shape[-1] / channels)
+
+
+def _shapes(before: Tensor, after: Tensor) -> str:
+    return f"{list(before.shape)} to {list(after.shape)}"

@@ -6,6 +6,7 @@ Names follow the proposal (section 4). A size is one integer for every axis or a
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -156,11 +157,33 @@ class EncoderParams:
         """Channels of the features and of the context token."""
         return self.transformer[-1].out_channels
 
+    @property
+    def stages(self) -> tuple[range, ...]:
+        """The blocks of every stage: a block that changes the grid begins one, and so does the first."""
+        starts = [i for i, stride in enumerate(self._block_strides) if i == 0 or any(s > 1 for s in stride)]
+        return tuple(map(range, starts, [*starts[1:], len(self.transformer)]))
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels that every stage gives."""
+        return tuple(self.transformer[stage[-1]].out_channels for stage in self.stages)
+
+    @property
+    def stage_reductions(self) -> tuple[tuple[int, ...], ...]:
+        """By how much the grid of every stage is smaller than the input's, per axis."""
+        stem = [per_axis(conv.stride, self.num_spatial_dims, "stride") for conv in self.initial_proj]
+        ends = [stage[-1] + 1 for stage in self.stages]
+        return tuple(tuple(map(math.prod, zip(*stem, *self._block_strides[:end], strict=True))) for end in ends)
+
+    @property
+    def _block_strides(self) -> list[tuple[int, ...]]:
+        return [downsampling(block.scale_factor, self.num_spatial_dims) for block in self.transformer]
+
     def out_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         """Return the grid of the features of an input with this grid."""
         dim = self.num_spatial_dims
         strides = [per_axis(conv.stride, dim, "stride") for conv in self.initial_proj]
-        strides += [downsampling(block.scale_factor, dim) for block in self.transformer]
+        strides += self._block_strides
         for stride in strides:
             grid = tuple(ceil_div(n, s) for n, s in zip(grid, stride, strict=True))
         return grid

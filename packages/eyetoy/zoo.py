@@ -20,6 +20,7 @@ from eyetoy.params import (
     HeadParams,
     TransformerParams,
 )
+from eyetoy.pyramid import FeaturePyramid
 from eyetoy.sizes import Size, check_rates, per_axis
 
 IN_CHANNELS = {1: 1, 2: 3, 3: 3}
@@ -121,6 +122,19 @@ def create_model(
     """Build a named classifier; arguments and errors as in `encoder_params` and `Classifier`."""
     params = encoder_params(name, in_channels=in_channels, stem_strides=stem_strides, drop_path=drop_path)
     return Classifier(params, num_classes, dropout)
+
+
+def create_pyramid(
+    name: str,
+    *,
+    out_indices: Sequence[int] | None = None,
+    in_channels: int | None = None,
+    stem_strides: Sequence[Size] | None = None,
+    drop_path: float = 0.0,
+) -> FeaturePyramid:
+    """Build a named encoder as a backbone; arguments and errors as in `encoder_params` and `FeaturePyramid`."""
+    params = encoder_params(name, in_channels=in_channels, stem_strides=stem_strides, drop_path=drop_path)
+    return FeaturePyramid(params, out_indices)
 
 
 def _pyramid(num_spatial_dims: int, size: _Size) -> EncoderParams:

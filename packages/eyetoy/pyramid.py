@@ -1,0 +1,69 @@
+"""An encoder as a backbone: features at every stage, fine to coarse, for detection and segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from eyetoy.encoder import ENCODERS
+from eyetoy.hub import HubModel
+from eyetoy.params import EncoderParams, as_encoder_params
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureInfo:
+    """One level of a pyramid."""
+
+    index: int
+    """The stage, counted from the finest."""
+    num_chs: int
+    """Its channels."""
+    reduction: tuple[int, ...]
+    """By how much its grid is smaller than the input's, per axis."""
+
+
+class FeaturePyramid(HubModel):
+    """Map inputs `[batch, in_channels, *grid]` to one `[batch, channels, *grid / reduction]` per chosen stage.
+
+    The last stage gives the encoder's features, after the global stack; every other one is normalised by a layer norm
+    of its own, as backbones of dense predictors do (Liu et al., Swin Transformer, 2021, section 4.2). `feature_info`
+    says what each level is.
+
+    Args:
+        params: the encoder, or a dict as its JSON config holds it.
+        out_indices: stages to return, counted from the finest; negative ones from the end; all by default.
+
+    Raises:
+        ValueError: there is no such stage, or one is named twice.
+    """
+
+    def __init__(self, params: EncoderParams | dict[str, Any], out_indices: Sequence[int] | None = None) -> None:
+        super().__init__()
+        params = as_encoder_params(params)
+        self.out_indices = _checked(out_indices, len(params.stages))
+        self.encoder = ENCODERS[params.num_spatial_dims](params)
+        self.last = len(params.stages) - 1
+        widths, reductions = params.stage_channels, params.stage_reductions
+        self.feature_info = tuple(
+            FeatureInfo(index=i, num_chs=widths[i], reduction=reductions[i]) for i in self.out_indices
+        )
+        self.norms = nn.ModuleDict({str(i): nn.LayerNorm(widths[i]) for i in self.out_indices if i != self.last})
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the features of the chosen stages."""
+        stages = self.encoder.forward_stages(x)
+        return [
+            self.encoder.finish(stages[i]).features if i == self.last else self.norms[str(i)](stages[i]).movedim(-1, 1)
+            for i in self.out_indices
+        ]
+
+
+def _checked(out_indices: Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
+    wanted = range(num_stages) if out_indices is None else out_indices
+    found = tuple(index + num_stages if index < 0 else index for index in wanted)
+    if not found or len(set(found)) < len(found) or any(not 0 <= index < num_stages for index in found):
+        raise ValueError(f"out_indices must name stages from 0 to {num_stages - 1}, each once; got {tuple(wanted)!r}")
+    return found

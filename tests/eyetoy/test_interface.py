@@ -1,0 +1,125 @@
+"""What the field expects of a backbone: features, heads, pyramids, checkpointing, freezing, other classes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from eyetoy import Classifier, FeaturePyramid, create_encoder, create_model, create_pyramid, register_timm_models
+
+GRIDS = {1: (500,), 2: (45, 67), 3: (5, 20, 24)}
+
+
+def inputs(dimension: int, channels: int = 3) -> torch.Tensor:
+    return torch.randn(2, channels, *GRIDS[dimension], generator=torch.Generator().manual_seed(0))
+
+
+def test_features_and_head_make_up_the_logits(dimension: int, encoders: Any) -> None:
+    model, x = Classifier(encoders.encoder_params(dimension), num_classes=7).eval(), inputs(dimension)
+    features = model.forward_features(x)
+    assert torch.equal(model.forward_head(features), model(x))
+    assert model.forward_head(features, pre_logits=True).shape == (2, model.num_features)
+    assert model.get_classifier().out_features == 7
+
+
+def test_new_head_is_saved_with_the_model(dimension: int, encoders: Any, tmp_path: Path) -> None:
+    model = Classifier(encoders.encoder_params(dimension), num_classes=7).eval()
+    model.reset_classifier(4)
+    model.save_pretrained(tmp_path)
+    loaded = Classifier.from_pretrained(tmp_path)
+    assert torch.equal(loaded(inputs(dimension)), model(inputs(dimension)))
+    assert loaded(inputs(dimension)).shape == (2, 4)
+
+
+def test_pyramid_has_the_grids_and_channels_that_it_states(dimension: int) -> None:
+    model, x = create_pyramid(f"eyetoy{dimension}d_nano", in_channels=3), inputs(dimension)
+    levels = model(x)
+    assert len(levels) == len(model.feature_info) == 4
+    for level, info in zip(levels, model.feature_info, strict=True):
+        assert level.shape[1] == info.num_chs
+        grid = tuple(-(-n // reduction) for n, reduction in zip(x.shape[2:], info.reduction, strict=True))
+        assert tuple(level.shape[2:]) == grid
+    sum(level.square().mean() for level in levels).backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    assert idle == []
+
+
+def test_image_pyramid_has_the_usual_strides() -> None:
+    assert [info.reduction for info in create_pyramid("eyetoy2d_nano").feature_info] == [(s, s) for s in (4, 8, 16, 32)]
+
+
+def test_last_level_is_what_the_encoder_gives(dimension: int, encoders: Any) -> None:
+    model, x = FeaturePyramid(encoders.encoder_params(dimension), out_indices=(-1,)).eval(), inputs(dimension)
+    (level,) = model(x)
+    assert torch.equal(level, model.encoder(x).features)
+
+
+@pytest.mark.parametrize("out_indices", [(), (0, 0), (0, -4), (4,), (-5,)])
+def test_stages_that_are_not_there_are_refused(out_indices: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="out_indices must name stages from 0 to 3, each once"):
+        create_pyramid("eyetoy2d_nano", out_indices=out_indices)
+
+
+def test_checkpointing_changes_no_gradient(dimension: int, encoders: Any) -> None:
+    model, x = Classifier(encoders.encoder_params(dimension), num_classes=3), inputs(dimension)
+
+    def gradients() -> list[torch.Tensor]:
+        return list(torch.autograd.grad(model(x).square().sum(), list(model.parameters())))
+
+    plain = gradients()
+    model.set_grad_checkpointing()
+    torch.testing.assert_close(gradients(), plain)
+
+
+def test_frozen_stages_do_not_train(dimension: int) -> None:
+    encoder = create_encoder(f"eyetoy{dimension}d_nano", in_channels=3)
+    encoder.freeze(2)
+    encoder(inputs(dimension)).context.sum().backward()
+    trained = {name for name, p in encoder.named_parameters() if p.grad is not None}
+    stages = encoder.params.stages
+    assert not any(name.startswith("initial_proj") for name in trained)
+    blocks = {int(name.split(".")[1]) for name in trained if name.startswith("transformer.")}
+    assert blocks == set(range(stages[1].stop, stages[-1].stop))
+    with pytest.raises(ValueError, match="num_stages must be from 0 to 4; got 5"):
+        encoder.freeze(5)
+    encoder.freeze()
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+def test_loads_for_other_classes_and_channels_and_says_so(
+    dimension: int, encoders: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Classifier(encoders.encoder_params(dimension), num_classes=7).eval()
+    model.save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        loaded = Classifier.from_pretrained(tmp_path, num_classes=4, in_channels=6)
+    x = inputs(dimension)
+    said = [record.getMessage() for record in caplog.records]
+    assert any(text.startswith("head.weight initialised anew, [7, 16] to [4, 16]") for text in said)
+    assert any(text.startswith("encoder.initial_proj.convs.0.weight adapted") for text in said)
+    twice = loaded.forward_features(torch.cat([x, x], dim=1))
+    torch.testing.assert_close(twice.context, model.forward_features(x).context, rtol=1e-4, atol=1e-5)
+    assert loaded(torch.cat([x, x], dim=1)).shape == (2, 4)
+
+
+def test_weights_of_another_model_are_refused(encoders: Any, tmp_path: Path) -> None:
+    Classifier(encoders.encoder_params(2), num_classes=7).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Classifier.from_pretrained(tmp_path, params=encoders.encoder_params(2, stem_channels=16))
+
+
+def test_timm_builds_the_models_by_name() -> None:
+    timm = pytest.importorskip("timm")
+    assert "eyetoy_nano" in register_timm_models()
+    model = timm.create_model("eyetoy_nano", num_classes=5, in_chans=1)
+    assert model(torch.randn(1, 1, 64, 64)).shape == (1, 5)
+    levels = timm.create_model("eyetoy_nano", features_only=True, out_indices=(1, 3))(torch.randn(1, 3, 64, 64))
+    assert [tuple(level.shape[1:]) for level in levels] == [(64, 8, 8), (256, 2, 2)]
+    with pytest.raises(ValueError, match="no pretrained weights of eyetoy_nano"):
+        timm.create_model("eyetoy_nano", pretrained=True)
+    assert isinstance(create_model("eyetoy2d_nano", num_classes=5).get_classifier(), nn.Linear)
