@@ -48,10 +48,9 @@ def top(module: str) -> str:
 def test_core_imports_torch_and_little_else() -> None:
     found = list(imports(CORE))
     assert any(top(module) == "torch" for module, _ in found)
-    others = [place for module, place in found if top(module) not in CORE_MAY_IMPORT]
-    # The optional backend imports NATTEN, by name and when it is called.
-    assert [place for place in others if not place.startswith("natten.py:")] == []
-    assert {top(module) for module, place in found if place in others} == {"natten"}
+    others = {(place.partition(":")[0], top(module)) for module, place in found if top(module) not in CORE_MAY_IMPORT}
+    # Two modules import something optional, by name and when they are called.
+    assert others == {("natten.py", "natten"), ("with_timm.py", "timm")}
 
 
 def test_engine_imports_no_app_and_no_modality() -> None:
@@ -84,7 +83,7 @@ def test_an_import_is_found_wherever_it_hides(code: str, tmp_path: Path) -> None
 
 
 def test_importing_the_core_loads_no_modality_and_no_engine() -> None:
-    heavy = ["torchvision", "torchaudio", "accelerate", "matplotlib", "natten", "eyetoy_train"]
+    heavy = ["torchvision", "torchaudio", "accelerate", "matplotlib", "natten", "timm", "eyetoy_train"]
     code = f"import eyetoy, json, sys; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert json.loads(result.stdout) == []
