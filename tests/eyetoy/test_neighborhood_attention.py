@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -399,3 +400,17 @@ def test_function_transforms(dimension: int, device: str) -> None:
     one_by_one = [torch.autograd.grad(loss(y), y)[0] for y in x.clone().requires_grad_().unbind()]
     per_sample = torch.func.vmap(torch.func.grad(loss))(x)
     torch.testing.assert_close(per_sample, torch.stack(one_by_one), rtol=1e-4, atol=1e-4)
+
+
+def test_threads_do_not_disturb_each_other(dimension: int, device: str) -> None:
+    """Working memory is held from call to call: every thread must have its own."""
+    calls = [random_qkv(SPREAD[dimension], dtype=torch.float32, device=device, seed=seed) for seed in range(24)]
+
+    def run(qkv: list[Tensor]) -> list[Tensor]:
+        return output_and_gradients(qkv, window=3)
+
+    alone = [run(qkv) for qkv in calls]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run, calls))
+    for ours, expected in zip(together, alone, strict=True):
+        assert_all_close(ours, expected, rtol=0, atol=0)

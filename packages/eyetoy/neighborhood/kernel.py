@@ -25,8 +25,8 @@ LOGITS_AT_ONCE = 1 << 19
 KEYS_AT_ONCE = 1 << 20
 """Numbers of the keys of a block of rows, halos included."""
 NUMBERS_TO_KEEP = (1 << 23) - 1024
-"""Numbers of tiles, and of weights, that a call may keep for its backward pass: just below the 32 MB in float32 from
-which on allocators tend to ask the system for new pages at every call, which costs more than to compute again."""
+"""Weights, with tiles if both fit, that a call may keep for its backward pass: in float32 just below 32 MiB, from which
+on allocators tend to ask the system for new pages at every call, which costs more than to compute again."""
 
 
 class Block(NamedTuple):
