@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -50,11 +51,30 @@ def output_and_gradients(qkv: list[Tensor], **options: Any) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out, leaves, cotangent)]
 
 
-def clear_plans() -> None:
+@contextmanager
+def planned_anew() -> Iterator[pytest.MonkeyPatch]:
+    """Patch how plans are made; none that was made before is used, and none is left behind."""
     from eyetoy.neighborhood import tiled
 
-    tiled._kernel.cache_clear()
-    tiled._tiled_kernel.cache_clear()
+    def clear() -> None:
+        tiled._kernel.cache_clear()
+        tiled._tiled_kernel.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        clear()
+        try:
+            yield patch
+        finally:
+            clear()
+
+
+def draw_choice(data: st.DataObject, dimension: int) -> Callable[..., Any]:
+    """Draw what replaces `choose_tiling`: any tile sizes, any axis to walk along."""
+    from eyetoy.neighborhood.choice import make_tiling
+
+    tiles = tuple(data.draw(st.integers(1, 4)) for _ in range(dimension))
+    outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))
+    return lambda rules, head_dim: make_tiling(rules, tiles, outer_axis)
 
 
 def assert_all_close(actual: list[Tensor], expected: list[Tensor], **tolerance: float) -> None:
@@ -110,25 +130,16 @@ def test_tiled_equals_reference_with_gradients_in_float32(
 def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int, problems: Any) -> None:
     """Any tile sizes, any axis to walk along, any size of the blocks that are computed at once."""
     from eyetoy.neighborhood import kernel, tiled
-    from eyetoy.neighborhood.choice import make_tiling
 
-    problem = data.draw(problems.attention_problems(dimension))
-    tiles = [data.draw(st.integers(1, 4)) for _ in problem.grid]
-    outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))
+    problem, choose = data.draw(problems.attention_problems(dimension)), draw_choice(data, dimension)
     *qkv, key_mask = problem.tensors(torch.float64, "cpu")
-
-    def choose(rules: tuple[Any, ...], head_dim: int) -> Any:
-        return make_tiling(rules, tuple(tiles), outer_axis)
-
     reference = output_and_gradients(qkv, key_mask=key_mask, backend="reference", **problem.options)
-    with pytest.MonkeyPatch.context() as patch:
+    with planned_anew() as patch:
         patch.setattr(tiled, "choose_tiling", choose)
         patch.setattr(kernel, "LOGITS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 10**6])))
         patch.setattr(kernel, "KEYS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 1000, 10**6])))
         patch.setattr(kernel, "NUMBERS_TO_KEEP", data.draw(st.sampled_from([0, 1000, 10**6])))
-        clear_plans()
         forced = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
-        clear_plans()
     assert_all_close(forced, reference, **TOLERANCES[torch.float64])
 
 
@@ -140,11 +151,9 @@ def test_large_grids_are_cut_into_slabs(data: st.DataObject, dimension: int, pro
     problem = data.draw(problems.attention_problems(dimension, large=True))
     *qkv, key_mask = problem.tensors(torch.float64, "cpu")
     reference = output_and_gradients(qkv, key_mask=key_mask, backend="reference", **problem.options)
-    with pytest.MonkeyPatch.context() as patch:
+    with planned_anew() as patch:
         patch.setattr(slabs, "TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 4, 15])))
-        clear_plans()
         cut = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
-        clear_plans()
     assert_all_close(cut, reference, **TOLERANCES[torch.float64])
 
 
@@ -153,19 +162,15 @@ def test_large_grids_are_cut_into_slabs(data: st.DataObject, dimension: int, pro
 def test_no_tiling_lets_a_sample_reach_another(data: st.DataObject, dimension: int, problems: Any) -> None:
     """The samples of a batch lie one after the other in memory; one full of NaN shows what reads beyond its own."""
     from eyetoy.neighborhood import tiled
-    from eyetoy.neighborhood.choice import make_tiling
 
     problem = replace(data.draw(problems.attention_problems(dimension, with_mask=False)), batch=3)
-    tiles = tuple(data.draw(st.integers(1, 4)) for _ in problem.grid)
-    outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))
+    choose = draw_choice(data, dimension)
     query, key, value, _ = problem.tensors(torch.float64, "cpu")
     for x in (query, key, value):
         x[1] = torch.nan
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled, "choose_tiling", lambda rules, _: make_tiling(rules, tiles, outer_axis))
-        clear_plans()
+    with planned_anew() as patch:
+        patch.setattr(tiled, "choose_tiling", choose)
         results = output_and_gradients([query, key, value], key_mask=None, backend="tiled", **problem.options)
-        clear_plans()
     assert all(x[0::2].isfinite().all() for x in results)
 
 
