@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy.params import as_encoder_params
+from eyetoy.sizes import ceil_div
 
 WEIGHTS = "model.safetensors"
 STEM = "initial_proj.convs.0.weight"
@@ -86,7 +87,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], *, strict: bool) -> None
 
 def _with_channels(weight: Tensor, channels: int) -> Tensor:
     """Repeat a stem's input channels, or drop some, so that a constant input gives what it gave before."""
-    repeats = -(-channels // weight.shape[-1])
+    repeats = ceil_div(channels, weight.shape[-1])
     return weight.repeat(*[1] * (weight.ndim - 1), repeats)[..., :channels] * (weight.shape[-1] / channels)
 
 

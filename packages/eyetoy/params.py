@@ -171,9 +171,13 @@ class EncoderParams:
     @property
     def stage_reductions(self) -> tuple[tuple[int, ...], ...]:
         """By how much the grid of every stage is smaller than the input's, per axis."""
-        stem = [per_axis(conv.stride, self.num_spatial_dims, "stride") for conv in self.initial_proj]
+        stem, blocks = self._stem_strides, self._block_strides
         ends = [stage[-1] + 1 for stage in self.stages]
-        return tuple(tuple(map(math.prod, zip(*stem, *self._block_strides[:end], strict=True))) for end in ends)
+        return tuple(tuple(map(math.prod, zip(*stem, *blocks[:end], strict=True))) for end in ends)
+
+    @property
+    def _stem_strides(self) -> list[tuple[int, ...]]:
+        return [per_axis(conv.stride, self.num_spatial_dims, "stride") for conv in self.initial_proj]
 
     @property
     def _block_strides(self) -> list[tuple[int, ...]]:
@@ -181,10 +185,7 @@ class EncoderParams:
 
     def out_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         """Return the grid of the features of an input with this grid."""
-        dim = self.num_spatial_dims
-        strides = [per_axis(conv.stride, dim, "stride") for conv in self.initial_proj]
-        strides += self._block_strides
-        for stride in strides:
+        for stride in (*self._stem_strides, *self._block_strides):
             grid = tuple(ceil_div(n, s) for n, s in zip(grid, stride, strict=True))
         return grid
 

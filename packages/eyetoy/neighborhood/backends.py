@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eyetoy.neighborhood import natten
 from eyetoy.neighborhood.flex import flex_backend
-from eyetoy.neighborhood.problem import Problem
+from eyetoy.neighborhood.problem import Problem, needs_gradients
 from eyetoy.neighborhood.reference import reference_attention
 from eyetoy.neighborhood.tiled import tiled_attention
 from eyetoy.neighborhood.window import AxisRule
@@ -171,13 +171,12 @@ def _say_once(level: int, message: str) -> None:
 
 def describe_call(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Call:
     """Return what the choice of a backend depends on."""
-    requires_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     return Call(
         device=query.device.type,
         dtype=query.dtype,
         head_dim=query.shape[-1],
         value_dim=value.shape[-1],
-        requires_grad=requires_grad,
+        requires_grad=needs_gradients((query, key, value)),
         has_key_mask=problem.key_mask is not None,
         rules=problem.rules,
     )

@@ -32,6 +32,11 @@ class Problem:
         return tuple(rule.length for rule in self.rules)
 
 
+def needs_gradients(tokens: Three) -> bool:
+    """Whether a backward pass may follow."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tokens)
+
+
 def check_problem(
     query: Tensor,
     key: Tensor,

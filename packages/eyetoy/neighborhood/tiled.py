@@ -18,7 +18,7 @@ from torch import Tensor
 from eyetoy.neighborhood.choice import choose_tiling
 from eyetoy.neighborhood.dilation import attend_groups
 from eyetoy.neighborhood.kernel import TiledKernel
-from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.problem import Problem, Three, needs_gradients
 from eyetoy.neighborhood.slabs import SlabKernel, is_large
 from eyetoy.neighborhood.whole import attend_whole
 from eyetoy.neighborhood.window import Axis, AxisRule
@@ -32,7 +32,7 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
 
 
 def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tokens):
+    if needs_gradients(tokens):
         trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
         return trained
     return _run_forward(tokens, problem.key_mask, problem.rules, problem.scale, keep=False)[0]
