@@ -155,6 +155,8 @@ def _automatic(call: Call) -> str:
     """Prefer NATTEN's compiled kernels, then FlexAttention, on CUDA; tiles everywhere else."""
     if call.device != "cuda":
         return "tiled"
+    if call.rules and not call.has_key_mask and all(rule.sees_all for rule in call.rules):
+        return "tiled"  # plain attention, which it leaves to PyTorch's fused kernels
     reasons = {name: why_not(name, call) for name in ("natten", "flex")}
     if reasons["natten"] is None and not natten.has_kernels():
         reasons["natten"] = "NATTEN is installed without its compiled kernels, libnatten"

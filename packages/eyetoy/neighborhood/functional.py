@@ -26,7 +26,8 @@ def neighborhood_attention(
 
     The window is shifted at the borders so that every query has `window` keys per axis; an axis that is shorter than
     the window is seen whole. Cost is linear in the number of tokens, and gradients flow on every device that PyTorch
-    runs on; in float64 of any order.
+    runs on; in float64 of any order. (In float32 second derivatives of windows that span the whole grid need
+    `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` around the call: PyTorch's fused attention has none.)
 
     Args:
         query: `[batch, *grid, heads, head_dim]` with 1 to 3 grid axes and any `head_dim`.

@@ -31,6 +31,11 @@ class Problem:
         """The spatial sizes."""
         return tuple(rule.length for rule in self.rules)
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether every token attends every other, so that this is plain attention."""
+        return self.key_mask is None and all(rule.sees_all for rule in self.rules)
+
 
 def needs_gradients(tokens: Three) -> bool:
     """Whether a backward pass may follow."""

@@ -3,7 +3,8 @@
 Every tile is one small dense attention under a mask. It runs and trains wherever PyTorch does, in time and memory
 linear in tokens. On a CPU it is a kernel (see `kernel.py`), which compiled programs hold as the operators
 `eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`; elsewhere, in an exported program, under `torch.func`
-and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`).
+and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`). So it is where windows span
+the whole grid: that is plain attention, for which PyTorch's fused kernels are the fastest.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eyetoy.neighborhood.dilation import attend_groups
 from eyetoy.neighborhood.kernel import TiledKernel
 from eyetoy.neighborhood.problem import Problem, Three, needs_gradients
 from eyetoy.neighborhood.slabs import SlabKernel, is_large
-from eyetoy.neighborhood.whole import attend_whole
+from eyetoy.neighborhood.whole import attend_all, attend_whole
 from eyetoy.neighborhood.window import Axis, AxisRule
 
 
@@ -28,10 +29,16 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
     """Neighborhood attention by tiles; shapes as in `neighborhood_attention`."""
     is_traced = torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
     use_kernel = query.device.type == "cpu" and not is_traced
-    return attend_groups(_attend_kernel if use_kernel else attend_whole, (query, key, value), problem)
+    return attend_groups(_attend_kernel if use_kernel else _attend_plain, (query, key, value), problem)
+
+
+def _attend_plain(tokens: Three, problem: Problem) -> Tensor:
+    return attend_all(tokens, problem.scale) if problem.is_dense else attend_whole(tokens, problem)
 
 
 def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:
+    if problem.is_dense:
+        return attend_all(tokens, problem.scale)
     if needs_gradients(tokens):
         trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
         return trained

@@ -18,6 +18,14 @@ from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
 
 
+def attend_all(tokens: Three, scale: float) -> Tensor:
+    """Attend from every token to every token of `[batch, *grid, heads, dim]`; in float64 with second derivatives."""
+    query, key, value = (x.flatten(1, -3).transpose(1, 2) for x in tokens)  # [batch, heads, tokens, dim]
+    with sdpa_kernel(SDPBackend.MATH) if query.dtype == torch.float64 else nullcontext():
+        out = F.scaled_dot_product_attention(query, key, value, scale=scale).transpose(1, 2)
+    return torch.unflatten(out, 1, tokens[2].shape[1:-2])
+
+
 def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Tensor:
     """Attend among tokens `[batch, *grid, heads, dim]` without dilation; `tokens` are query, key and value.
 

@@ -42,6 +42,11 @@ class AxisRule:
         """The tokens that are asked."""
         return self.length
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether every query attends every key."""
+        return self.window >= self.length and self.dilation == 1 and not self.is_causal
+
     def bounds(self) -> tuple[Places, Places]:
         """Return for every query the first key and one past the last, counted in members of its dilation group.
 
