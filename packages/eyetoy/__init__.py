@@ -2,6 +2,7 @@
 
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import Encoder, Encoder1D, Encoder2D, Encoder3D, EncoderOutput
+from eyetoy.flops import count_flops
 from eyetoy.global_attention import (
     GlobalAttentionStack,
     GlobalAttentionTransformer,
@@ -18,6 +19,7 @@ from eyetoy.msnat import (
     TransformerStack,
 )
 from eyetoy.neighborhood import available_backends, na1d, na2d, na3d, neighborhood_attention
+from eyetoy.param_groups import param_groups
 from eyetoy.params import (
     AttentionParams,
     ConvParams,
@@ -61,6 +63,7 @@ __all__ = [
     "TransformerParams",
     "TransformerStack",
     "available_backends",
+    "count_flops",
     "create_attention_mask",
     "create_encoder",
     "create_model",
@@ -72,5 +75,6 @@ __all__ = [
     "na2d",
     "na3d",
     "neighborhood_attention",
+    "param_groups",
     "register_timm_models",
 ]

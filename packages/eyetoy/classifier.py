@@ -70,3 +70,12 @@ class Classifier(HubModel):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the inside of every block again in the backward pass: less memory for more time."""
         self.encoder.set_grad_checkpointing(enable)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same."""
+        blocks = [(r"^encoder\.transformer\.(\d+)", None), (r"^encoder\.(norm|global_attention)", (99999,))]
+        return {"stem": r"^encoder\.initial_proj", "blocks": r"^encoder\.transformer" if coarse else blocks}
+
+    def no_weight_decay(self) -> set[str]:
+        """Tell timm which parameters with two axes must not decay."""
+        return {name for name, _ in self.named_parameters() if name.endswith("global_tokens")}

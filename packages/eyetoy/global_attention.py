@@ -131,7 +131,7 @@ class GlobalAttentionStack(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return refined features and context."""
-        tokens = torch.cat([self.global_tokens.expand(len(x), -1, -1), x.flatten(1, -2)], dim=1)
+        tokens = torch.cat([self.global_tokens.expand(x.shape[0], -1, -1), x.flatten(1, -2)], dim=1)
         tokens = self.norm(self.layers(tokens))
         spatial = tokens[:, self.num_global_tokens :]
         context = tokens[:, 0] if self.has_context_token else spatial.mean(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eyetoy.conv import StridedConv, upsample
@@ -27,14 +28,18 @@ class SharedScaleNA(nn.Module):
         self.window = per_axis(attention.attention_window, num_spatial_dims, "attention_window")
         self.dilation = per_axis(attention.dilation, num_spatial_dims, "dilation")
         self.is_causal = attention.is_causal
-        self.tokenizer = StridedConv(num_spatial_dims, in_channels, width, params.conv_params)
-        # Without it two linear maps would follow each other; with it, training was also more stable.
-        self.activation = nn.GELU()
-        self.qkv_proj = nn.Linear(width, 3 * width)
+        self.tokenizer = None
+        if params.conv_params is not None:
+            self.tokenizer = StridedConv(num_spatial_dims, in_channels, width, params.conv_params)
+        self.stride = (1,) * num_spatial_dims if self.tokenizer is None else self.tokenizer.stride
+        self.qkv_proj = nn.Linear(in_channels if self.tokenizer is None else width, 3 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within `[batch, *grid, in_channels]`."""
-        qkv = self.qkv_proj(self.activation(self.tokenizer(x)))
+        if self.tokenizer is not None:
+            # Without the GELU two linear maps would follow each other; with it, training was also more stable.
+            x = F.gelu(self.tokenizer(x))
+        qkv = self.qkv_proj(x)
         query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
         out = neighborhood_attention(
             query, key, value, window=self.window, dilation=self.dilation, is_causal=self.is_causal
@@ -51,13 +56,12 @@ class MultiScaleMultiHeadNA(nn.Module):
     def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, heads: Sequence[HeadParams]) -> None:
         super().__init__()
         self.groups = nn.ModuleList(SharedScaleNA(num_spatial_dims, in_channels, group) for group in heads)
-        self.strides = [per_axis(group.conv_params.stride, num_spatial_dims, "stride") for group in heads]
         self.out_proj = nn.Linear(sum(group.intermediate_channels for group in heads), out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend at every scale."""
         grid = tuple(x.shape[1:-1])
-        scales = [upsample(group(x), stride, grid) for group, stride in zip(self.groups, self.strides, strict=True)]
+        scales = [upsample(group(x), group.stride, grid) for group in self.groups]
         out: Tensor = self.out_proj(torch.cat(scales, dim=-1))
         return out
 

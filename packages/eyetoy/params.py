@@ -47,10 +47,11 @@ class AttentionParams:
 class HeadParams:
     """One head group of `MultiScaleMultiHeadNA`: its tokenizer, its window, its width.
 
-    `intermediate_channels` is the group's width over all its heads.
+    `intermediate_channels` is the group's width over all its heads. Without `conv_params` there is no tokenizer:
+    queries, keys and values are projected from the block's channels, as in NAT (Hassani et al., CVPR 2023).
     """
 
-    conv_params: ConvParams
+    conv_params: ConvParams | None
     attn_params: AttentionParams
     num_heads: int
     intermediate_channels: int

@@ -7,15 +7,17 @@ from itertools import pairwise
 import pytest
 import torch
 
-from eyetoy import create_model
+from eyetoy import create_model, param_groups
 from eyetoy_train import Recipe
-from eyetoy_train.optim import build_optimizer, learning_rate, parameter_groups
+from eyetoy_train.optim import build_optimizer, learning_rate, set_learning_rate
 
 
 def test_only_matrices_and_kernels_decay():
     model = create_model("eyetoy2d_pico", num_classes=3)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    decayed, spared = ([names[parameter] for parameter in group["params"]] for group in parameter_groups(model, 0.1))
+    groups = param_groups(model, weight_decay=0.1)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0]
+    decayed, spared = ([names[parameter] for parameter in group["params"]] for group in groups)
     learned_tokens = ["encoder.global_attention.global_tokens"]
     vectors = [name for parameter, name in names.items() if parameter.ndim == 1]
     assert sorted(spared) == sorted(vectors + learned_tokens)
@@ -25,7 +27,27 @@ def test_only_matrices_and_kernels_decay():
 def test_frozen_parameters_are_left_out():
     model = create_model("eyetoy2d_pico", num_classes=3)
     model.encoder.requires_grad_(False)
-    assert sum(len(group["params"]) for group in parameter_groups(model, 0.1)) == 2
+    assert sum(len(group["params"]) for group in param_groups(model, weight_decay=0.1)) == 2
+
+
+def test_layers_far_from_the_head_learn_more_slowly():
+    model = create_model("eyetoy2d_pico", num_classes=3)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = param_groups(model, weight_decay=0.1, layer_decay=0.5)
+    set_learning_rate(groups, 1.0)
+    rates = {names[parameter]: group["lr"] for group in groups for parameter in group["params"]}
+    assert rates.keys() == set(names.values())
+    assert {name.split(".")[0] for name, rate in rates.items() if rate == 1} == {"encoder", "head"}
+    assert rates["encoder.global_attention.global_tokens"] == rates["head.weight"] == 1
+    assert rates["encoder.transformer.2.norm1.weight"] == 0.5
+    assert rates["encoder.transformer.0.ffn.expand.weight"] == 0.125
+    assert {rate for name, rate in rates.items() if "initial_proj" in name} == {0.0625}
+
+
+@pytest.mark.parametrize("layer_decay", [0, -1, 1.5])
+def test_layer_decay_out_of_range_is_refused(layer_decay):
+    with pytest.raises(ValueError, match="layer_decay must be above 0 and at most 1"):
+        param_groups(torch.nn.Linear(1, 1), weight_decay=0.1, layer_decay=layer_decay)
 
 
 def test_decay_shrinks_what_has_no_gradient_and_spares_the_rest():

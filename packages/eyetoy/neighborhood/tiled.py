@@ -3,8 +3,8 @@
 Every tile is one small dense attention under a mask. It runs and trains wherever PyTorch does, in time and memory
 linear in tokens. On a CPU it is a kernel (see `kernel.py`), which compiled programs hold as the operators
 `eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`; elsewhere, in an exported program, under `torch.func`
-and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`). So it is where windows span
-the whole grid: that is plain attention, for which PyTorch's fused kernels are the fastest.
+and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`). Windows that span the
+whole grid are plain attention, and one such call everywhere: PyTorch's fused kernels are the fastest for it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,247 @@
+"""What every named model is made of.
+
+A name says the number of dimensions and the size. The families share one shape, four stages that halve the grid and
+double the width, and one rule for the heads of a block: half of them at the finest scale, the rest shared by the
+coarser ones. Their docstrings state parameters without a head, and floating-point operations of one forward pass, two
+for each multiply-add, attention included (`eyetoy.flops.count_flops`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from eyetoy.params import (
+    AttentionParams,
+    ConvParams,
+    EncoderParams,
+    GlobalAttentionParams,
+    HeadParams,
+    TransformerParams,
+)
+from eyetoy.sizes import Size, per_axis
+
+Tokenizers = tuple[ConvParams, ...]
+"""One for each head group of a block, the finest first."""
+
+IN_CHANNELS = {1: 1, 2: 3, 3: 3}
+HEAD_DIM = 32
+PATCHES = tuple(ConvParams(kernel_size=stride, stride=stride) for stride in (1, 2, 4))
+# What moves in a clip shows in neighboring frames: tokens that overlap let a block see it before it attends. Deep in a
+# pyramid, where a kernel in three dimensions would hold most of the parameters, they overlap in time alone.
+OVERLAPPING = (ConvParams(kernel_size=3), ConvParams(kernel_size=3, stride=2))
+FRAMES = (ConvParams(kernel_size=(3, 1, 1)), ConvParams(kernel_size=(3, 2, 2), stride=2))
+
+
+def eyetoy1d_pico() -> EncoderParams:
+    """For a first look on a laptop: 0.4 M parameters, 0.10 GFLOPs at 1 × 16,000 samples."""
+    return _sound((64, 96), (1, 2), head_dim=16)
+
+
+def eyetoy1d_nano() -> EncoderParams:
+    """3.2 M parameters, 0.28 GFLOPs at 1 × 16,000 samples."""
+    return _sound((32, 64, 128, 256), (2, 2, 6, 2), head_dim=16)
+
+
+def eyetoy1d_tiny() -> EncoderParams:
+    """29.0 M parameters, 2.49 GFLOPs at 1 × 16,000 samples."""
+    return _sound((96, 192, 384, 768), (2, 2, 6, 2))
+
+
+def eyetoy1d_small() -> EncoderParams:
+    """50.3 M parameters, 4.25 GFLOPs at 1 × 16,000 samples."""
+    return _sound((96, 192, 384, 768), (2, 3, 12, 4))
+
+
+def eyetoy1d_base() -> EncoderParams:
+    """89.4 M parameters, 7.54 GFLOPs at 1 × 16,000 samples."""
+    return _sound((128, 256, 512, 1024), (2, 3, 12, 4))
+
+
+def eyetoy2d_pico() -> EncoderParams:
+    """For a first look on a laptop: 0.5 M parameters, 0.89 GFLOPs at 3 × 224 × 224."""
+    return _images((64, 96), (1, 2), head_dim=16)
+
+
+def eyetoy2d_nano() -> EncoderParams:
+    """3.0 M parameters, 0.75 GFLOPs at 3 × 224 × 224."""
+    return _images((32, 64, 128, 256), (1, 2, 5, 1), head_dim=16)
+
+
+def eyetoy2d_tiny() -> EncoderParams:
+    """27.2 M parameters, 4.79 GFLOPs at 3 × 224 × 224."""
+    return _images((64, 128, 256, 512), (1, 2, 9, 5))
+
+
+def eyetoy2d_small() -> EncoderParams:
+    """49.5 M parameters, 9.26 GFLOPs at 3 × 224 × 224."""
+    return _images((80, 160, 320, 640), (1, 2, 14, 5))
+
+
+def eyetoy2d_base() -> EncoderParams:
+    """90.5 M parameters, 18.0 GFLOPs at 3 × 224 × 224."""
+    return _images((96, 192, 384, 768), (2, 3, 20, 6))
+
+
+def eyetoy2d_preliminary() -> EncoderParams:
+    """Of the proposal (section 5.1), MSNAT alone: 2.9 M parameters, 0.71 GFLOPs at 3 × 32 × 32."""
+    return _preliminary(width=192, depth=4, stem_strides=(2,))
+
+
+def eyetoy2d_preliminary_35m() -> EncoderParams:
+    """Of the proposal (section 5.1) for ImageNet, in our shape: 35.1 M parameters, 28.0 GFLOPs at 3 × 224 × 224."""
+    return _preliminary(width=384, depth=12, stem_strides=(2, 2, 2))
+
+
+def eyetoy3d_pico() -> EncoderParams:
+    """For a first look on a laptop: 1.0 M parameters, 3.93 GFLOPs at 3 × 16 × 112 × 112."""
+    return _video((64, 96), (1, 2), head_dim=16)
+
+
+def eyetoy3d_nano() -> EncoderParams:
+    """3.2 M parameters, 8.20 GFLOPs at 3 × 16 × 224 × 224."""
+    return _video((32, 64, 128, 256), (1, 2, 3, 1), head_dim=16)
+
+
+def eyetoy3d_tiny() -> EncoderParams:
+    """29.7 M parameters, 46.5 GFLOPs at 3 × 16 × 224 × 224."""
+    return _video((64, 128, 256, 512), (1, 2, 7, 4))
+
+
+def eyetoy3d_small() -> EncoderParams:
+    """53.0 M parameters, 85.5 GFLOPs at 3 × 16 × 224 × 224."""
+    return _video((80, 160, 320, 640), (1, 2, 11, 4))
+
+
+def eyetoy3d_base() -> EncoderParams:
+    """94.5 M parameters, 163.6 GFLOPs at 3 × 16 × 224 × 224."""
+    return _video((96, 192, 384, 768), (2, 3, 14, 5))
+
+
+def nat_tiny() -> EncoderParams:
+    """NAT-T (Hassani et al., CVPR 2023) without its position bias: 27.3 M parameters, 8.59 GFLOPs at 3 × 224 × 224."""
+    blocks = []
+    for stage, (width, depth) in enumerate(zip((64, 128, 256, 512), (3, 4, 18, 5), strict=True)):
+        heads = _group(None, 7, channels=width, head_dim=HEAD_DIM)
+        blocks += _stage((heads,), width, depth, scale_factor=0.5 if stage else 1.0)
+    return EncoderParams(
+        num_spatial_dims=2,
+        in_channels=3,
+        stem_channels=64,
+        initial_proj=stem((2, 2), 2),
+        transformer=tuple(blocks),
+        positional_embedding=False,
+    )
+
+
+MODELS: dict[str, Callable[[], EncoderParams]] = {
+    model.__name__: model
+    for model in (
+        eyetoy1d_pico,
+        eyetoy1d_nano,
+        eyetoy1d_tiny,
+        eyetoy1d_small,
+        eyetoy1d_base,
+        eyetoy2d_pico,
+        eyetoy2d_nano,
+        eyetoy2d_tiny,
+        eyetoy2d_small,
+        eyetoy2d_base,
+        eyetoy2d_preliminary,
+        eyetoy2d_preliminary_35m,
+        eyetoy3d_pico,
+        eyetoy3d_nano,
+        eyetoy3d_tiny,
+        eyetoy3d_small,
+        eyetoy3d_base,
+        nat_tiny,
+    )
+}
+
+
+def _sound(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
+    stages = [_heads(PATCHES, 15, width, head_dim) for width in widths]
+    return _pyramid(1, stages, widths, depths, stem_strides=(4, 4, 4), scale_factor=0.5)
+
+
+def _images(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
+    # On the last of four grids, 7 × 7 for a picture of 224 × 224, a scale of 4 would be left with 2 × 2 tokens.
+    scales = [PATCHES if stage < 3 else PATCHES[:2] for stage in range(len(widths))]
+    stages = [_heads(tokenizers, 7, width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
+    return _pyramid(2, stages, widths, depths, stem_strides=(2, 2), scale_factor=0.5)
+
+
+def _video(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
+    scales = [OVERLAPPING if stage < 2 else FRAMES for stage in range(len(widths))]
+    stages = [_heads(tokenizers, (3, 5, 5), width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
+    strides: tuple[Size, ...] = (2, (1, 2, 2))
+    return _pyramid(3, stages, widths, depths, stem_strides=strides, scale_factor=(1.0, 0.5, 0.5))
+
+
+def _pyramid(
+    num_spatial_dims: int,
+    stages: Sequence[tuple[HeadParams, ...]],
+    widths: Sequence[int],
+    depths: Sequence[int],
+    *,
+    stem_strides: Sequence[Size],
+    scale_factor: float | tuple[float, ...],
+) -> EncoderParams:
+    """Stack stages of blocks with the given heads and one global layer; every stage but the first shrinks the grid."""
+    blocks: list[TransformerParams] = []
+    for stage, (heads, width, depth) in enumerate(zip(stages, widths, depths, strict=True)):
+        blocks += _stage(heads, width, depth, scale_factor=scale_factor if stage else 1.0)
+    return EncoderParams(
+        num_spatial_dims=num_spatial_dims,
+        in_channels=IN_CHANNELS[num_spatial_dims],
+        stem_channels=widths[0],
+        initial_proj=stem(stem_strides, num_spatial_dims),
+        transformer=tuple(blocks),
+        global_attention=GlobalAttentionParams(depth=1, num_heads=widths[-1] // HEAD_DIM),
+    )
+
+
+def _stage(
+    heads: tuple[HeadParams, ...], width: int, depth: int, *, scale_factor: float | tuple[float, ...]
+) -> list[TransformerParams]:
+    first = TransformerParams(heads=heads, out_channels=width, scale_factor=scale_factor)
+    return [first, *[TransformerParams(heads=heads, out_channels=width)] * (depth - 1)]
+
+
+def _heads(tokenizers: Tokenizers, window: Size, width: int, head_dim: int) -> tuple[HeadParams, ...]:
+    """Give half of the width to the finest scale and share the rest among the coarser ones."""
+    fine, coarse = width // 2, width // (2 * (len(tokenizers) - 1))
+    widths = (fine, *[coarse] * (len(tokenizers) - 1))
+    return tuple(
+        _group(tokenizer, window, channels=channels, head_dim=head_dim)
+        for tokenizer, channels in zip(tokenizers, widths, strict=True)
+    )
+
+
+def _group(tokenizer: ConvParams | None, window: Size, *, channels: int, head_dim: int) -> HeadParams:
+    return HeadParams(
+        conv_params=tokenizer,
+        attn_params=AttentionParams(attention_window=window),
+        num_heads=max(channels // head_dim, 1),
+        intermediate_channels=channels,
+    )
+
+
+def stem(strides: Sequence[Size], num_spatial_dims: int) -> tuple[ConvParams, ...]:
+    """Return overlapping convolutions: a kernel of 3 for strides of 1 and 2, of 7 for a stride of 4."""
+    spread = [per_axis(stride, num_spatial_dims, "stem_strides") for stride in strides]
+    return tuple(ConvParams(kernel_size=tuple(max(2 * s - 1, 3) for s in stride), stride=stride) for stride in spread)
+
+
+def _preliminary(*, width: int, depth: int, stem_strides: Sequence[Size]) -> EncoderParams:
+    """Stack blocks of 4 groups of 2 heads, without a global stack."""
+    heads = tuple(
+        _group(ConvParams(kernel_size=stride, stride=stride), window, channels=width // 8, head_dim=width // 16)
+        for stride, window in ((1, 17), (2, 13), (4, 11), (8, 7))
+    )
+    return EncoderParams(
+        num_spatial_dims=2,
+        in_channels=3,
+        stem_channels=width,
+        initial_proj=stem(stem_strides, 2),
+        transformer=(TransformerParams(heads=heads, out_channels=width, mlp_ratio=4.0),) * depth,
+    )
