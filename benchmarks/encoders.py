@@ -1,0 +1,138 @@
+"""Time encoders against their peers, interleaved in one run: `python benchmarks/encoders.py images`.
+
+For each input size and batch: parameters, floating-point operations of one input (two for each multiply-add,
+attention counted), inputs a second of a forward pass and of a training step (forward and backward), and the memory
+that each adds at its peak, measured in a process of its own. A step without an optimizer, because all models would pay
+for theirs alike. `--output` keeps it all. Needs timm and, for videos, pytorchvideo: `pip install -e ".[baselines]"`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import added_bytes, conditions, interleaved
+from peers import build
+from torch import nn
+
+from eyetoy import count_flops
+from eyetoy.models import IN_CHANNELS
+
+Case = tuple[tuple[int, ...], int]
+CASES: dict[str, tuple[Case, ...]] = {  # grid and batch
+    "sounds": (((16_000,), 1), ((16_000,), 8), ((160_000,), 1), ((160_000,), 8), ((960_000,), 1)),
+    "images": (((224, 224), 1), ((224, 224), 8), ((512, 512), 1), ((512, 512), 8), ((1024, 1024), 1)),
+    "videos": (((16, 224, 224), 1), ((32, 224, 224), 1)),
+}
+MODELS = {
+    "sounds": ("eyetoy1d_tiny", "vit_1d", "convnext_1d"),
+    "images": ("eyetoy2d_tiny", "vit_small", "swin_tiny", "convnext_tiny", "hiera_tiny", "nat_tiny"),
+    "videos": ("eyetoy3d_tiny", "swin3d_t", "mvit_b", "x3d_m"),
+}
+PLAIN = "vit_small, plain attention"
+"""Measured for memory only."""
+PASSES = ("forward", "step")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=CASES)
+    parser.add_argument("--seconds", type=float, default=60, help="for the timed calls of a case (default: 60)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--memory", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        name, grid, batch, passed = options.memory
+        call = one_pass(build(name, tuple(grid)), tuple(grid), batch, passed, options.device)
+        print(added_bytes(call, options.device))
+        return
+    report: dict[str, Any] = {"conditions": conditions(options.device), "cases": []}
+    for grid, batch in CASES[options.kind]:
+        case = measure(MODELS[options.kind], grid, batch, options.seconds, options.device)
+        report["cases"].append(case)
+        print_case(case)
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            path = options.output / f"encoders-{options.kind}-{options.device}.json"
+            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(names: tuple[str, ...], grid: tuple[int, ...], batch: int, seconds: float, device: str) -> dict[str, Any]:
+    """Measure one case of all models; the first one is ours."""
+    models = {name: build(name, grid) for name in names}
+    rows: dict[str, dict[str, Any]] = {name: describe(model, grid) for name, model in models.items()}
+    for passed in PASSES:
+        calls = {name: one_pass(model, grid, batch, passed, device) for name, model in models.items()}
+        once = sum(interleaved(calls, 1, device).values()) / 1e3
+        times = interleaved(calls, min(max(int(seconds / once), 3), 15), device)
+        for name, milliseconds in times.items():
+            rows[name][f"{passed}_per_s"] = round(1e3 * batch / milliseconds, 2)
+    del models
+    if batch == 1:
+        for name in (*names, *([PLAIN] if "vit_small" in names else [])):
+            for passed in PASSES:
+                rows.setdefault(name, {})[f"{passed}_bytes"] = memory(name, grid, batch, passed, device)
+    return {"grid": grid, "batch": batch, "models": rows}
+
+
+def describe(model: nn.Module, grid: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops": count_flops(model, (1, IN_CHANNELS[len(grid)], *grid)),
+    }
+
+
+def one_pass(model: nn.Module, grid: tuple[int, ...], batch: int, passed: str, device: str) -> Callable[[], None]:
+    """Return a call that goes through the model once, with or without its backward pass."""
+    model = model.to(device)
+    x = torch.randn(batch, IN_CHANNELS[len(grid)], *grid, device=device)
+
+    def forward() -> None:
+        model.eval()
+        with torch.no_grad():
+            model(x)
+
+    def step() -> None:
+        model.train()
+        model(x).square().mean().backward()
+        model.zero_grad()
+
+    return {"forward": forward, "step": step}[passed]
+
+
+def memory(name: str, grid: tuple[int, ...], batch: int, passed: str, device: str) -> int | None:
+    """Return the bytes that a pass adds, from a process of its own; None if it ran out of memory."""
+    point = json.dumps([name, grid, batch, passed])
+    kind = next(kind for kind, cases in CASES.items() if (grid, batch) in cases)
+    command = [sys.executable, __file__, kind, "--device", device, "--memory", point]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return int(found.stdout) if found.returncode == 0 else None
+
+
+def print_case(case: dict[str, Any]) -> None:
+    rows = case["models"]
+    ours = next(iter(rows))
+    rivals = [name for name in rows if not name.startswith(("eyetoy", "nat_tiny")) and "forward_per_s" in rows[name]]
+    print(f"\n{' x '.join(map(str, case['grid']))}, batch {case['batch']}")
+    for name, row in rows.items():
+        cells = [f"{name:28s}"]
+        if "parameters" in row:
+            cells.append(f"{row['parameters'] / 1e6:6.1f} M  {row['flops'] / 1e9:7.1f} GFLOPs")
+            cells += [f"{passed} {row[f'{passed}_per_s']:7.2f}/s" for passed in PASSES]
+        cells += [f"{passed} {row[key] / 1e9:5.2f} GB" for passed in PASSES if row.get(key := f"{passed}_bytes")]
+        print("  ".join(cells))
+    for passed in PASSES:
+        best = max(rivals, key=lambda name: rows[name][f"{passed}_per_s"])
+        ratio = rows[ours][f"{passed}_per_s"] / rows[best][f"{passed}_per_s"]
+        print(f"{passed}: {ours} is {ratio:.2f} times as fast as the fastest peer, {best}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
