@@ -63,23 +63,23 @@ def eyetoy2d_pico() -> EncoderParams:
 
 
 def eyetoy2d_nano() -> EncoderParams:
-    """3.0 M parameters, 0.75 GFLOPs at 3 × 224 × 224."""
-    return _images((32, 64, 128, 256), (1, 2, 5, 1), head_dim=16)
+    """3.0 M parameters, 0.81 GFLOPs at 3 × 224 × 224."""
+    return _images((32, 64, 128, 256), (1, 2, 6, 1), head_dim=16)
 
 
 def eyetoy2d_tiny() -> EncoderParams:
-    """27.2 M parameters, 4.79 GFLOPs at 3 × 224 × 224."""
-    return _images((64, 128, 256, 512), (1, 2, 9, 5))
+    """27.1 M parameters, 4.57 GFLOPs at 3 × 224 × 224."""
+    return _images((64, 128, 256, 512), (1, 2, 7, 6))
 
 
 def eyetoy2d_small() -> EncoderParams:
-    """49.5 M parameters, 9.26 GFLOPs at 3 × 224 × 224."""
-    return _images((80, 160, 320, 640), (1, 2, 14, 5))
+    """50.3 M parameters, 9.66 GFLOPs at 3 × 224 × 224."""
+    return _images((80, 160, 320, 640), (1, 2, 14, 6))
 
 
 def eyetoy2d_base() -> EncoderParams:
-    """90.5 M parameters, 18.0 GFLOPs at 3 × 224 × 224."""
-    return _images((96, 192, 384, 768), (2, 3, 20, 6))
+    """89.2 M parameters, 17.1 GFLOPs at 3 × 224 × 224."""
+    return _images((96, 192, 384, 768), (2, 3, 16, 8))
 
 
 def eyetoy2d_preliminary() -> EncoderParams:
@@ -164,8 +164,8 @@ def _sound(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DI
 
 
 def _images(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
-    # On the last of four grids, 7 × 7 for a picture of 224 × 224, a scale of 4 would be left with 2 × 2 tokens.
-    scales = [PATCHES if stage < 3 else PATCHES[:2] for stage in range(len(widths))]
+    # From the third grid on, 14 × 14 for a picture of 224 × 224, a window of 7 at a scale of 2 spans it already.
+    scales = [PATCHES if stage < 2 else PATCHES[:2] for stage in range(len(widths))]
     stages = [_heads(tokenizers, 7, width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
     return _pyramid(2, stages, widths, depths, stem_strides=(2, 2), scale_factor=0.5)
 

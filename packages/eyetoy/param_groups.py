@@ -10,6 +10,7 @@ from torch import nn
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
 _STEM = re.compile(r"(^|\.)initial_proj\.")
 _BLOCK = re.compile(r"(^|\.)transformer\.(\d+)\.")
+_GLOBAL = re.compile(r"^(encoder\.)?(norm|global_attention)\.")
 
 
 def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
@@ -18,7 +19,7 @@ def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 
     A parameter decays if it is called `weight`, has two axes or more, and its module is no norm or embedding: biases,
     norms, scales and learned tokens do not. With a `layer_decay` below 1 every layer has a group of its own, whose
     `lr_scale` is to be multiplied with the learning rate: `layer_decay` to the power of the layers above it (Clark et
-    al., ELECTRA, 2020). The stem is the first layer, then come the blocks, and all that follows them is the last.
+    al., ELECTRA, 2020). The stem is the first layer, then come the blocks, the global stack, and a head.
 
     Args:
         model: an encoder, or any module that holds one.
@@ -43,12 +44,16 @@ def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 
 
 def parameter_layers(model: nn.Module) -> dict[str, int]:
     """Return the layer of every parameter by name: 0 in the stem, 1 in the first block, and so on."""
-    blocks = {name: int(match[2]) for name, _ in model.named_parameters() if (match := _BLOCK.search(name))}
-    last = max(blocks.values(), default=-1) + 2
-    return {
-        name: 0 if _STEM.search(name) else blocks[name] + 1 if name in blocks else last
-        for name, _ in model.named_parameters()
-    }
+    names = [name for name, _ in model.named_parameters()]
+    blocks = {name: int(match[2]) for name in names if (match := _BLOCK.search(name))}
+    above = max(blocks.values(), default=-1) + 2
+
+    def layer(name: str) -> int:
+        if name in blocks:
+            return blocks[name] + 1
+        return 0 if _STEM.search(name) else above if _GLOBAL.search(name) else above + 1
+
+    return {name: layer(name) for name in names}
 
 
 def _decayed(model: nn.Module) -> set[nn.Parameter]:

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from eyetoy import Classifier, FeaturePyramid, create_encoder, create_model, create_pyramid, register_timm_models
+from eyetoy import (
+    Classifier,
+    FeaturePyramid,
+    create_encoder,
+    create_model,
+    create_pyramid,
+    param_groups,
+    register_timm_models,
+)
 
 GRIDS = {1: (500,), 2: (45, 67), 3: (5, 20, 24)}
 
@@ -123,3 +131,28 @@ def test_timm_builds_the_models_by_name() -> None:
     with pytest.raises(ValueError, match="no pretrained weights of eyetoy_nano"):
         timm.create_model("eyetoy_nano", pretrained=True)
     assert isinstance(create_model("eyetoy2d_nano", num_classes=5).get_classifier(), nn.Linear)
+
+
+@pytest.mark.parametrize("layer_decay", [0.5, 0.8])
+def test_timm_and_we_agree_on_the_layers(layer_decay: float) -> None:
+    timm_optim = pytest.importorskip("timm.optim")
+    model = create_model("eyetoy2d_nano", num_classes=5)
+
+    def settings_by_parameter(groups: list[dict[str, Any]]) -> dict[nn.Parameter, tuple[float, float]]:
+        return {p: (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+    ours = settings_by_parameter(param_groups(model, weight_decay=0.1, layer_decay=layer_decay))
+    theirs = settings_by_parameter(
+        timm_optim.param_groups_layer_decay(
+            model, weight_decay=0.1, layer_decay=layer_decay, no_weight_decay_list=model.no_weight_decay()
+        )
+    )
+    assert ours.keys() == theirs.keys() == set(model.parameters())
+    assert {p: ours[p] for p in ours} == {p: pytest.approx(theirs[p]) for p in ours}
+
+
+def test_layer_scale_is_in_every_branch(dimension: int) -> None:
+    model = create_encoder(f"eyetoy{dimension}d_pico", layer_scale=0.25)
+    gammas = [p for name, p in model.named_parameters() if name.endswith("gamma")]
+    assert len(gammas) == 2 * (len(model.params.transformer) + 1)
+    assert all(torch.equal(gamma, torch.full_like(gamma, 0.25)) for gamma in gammas)

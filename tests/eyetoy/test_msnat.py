@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from eyetoy import (
     MSNATTransformer1D,
     MSNATTransformer2D,
     MSNATTransformer3D,
+    SharedScaleNA,
     TransformerStack,
+    neighborhood_attention,
 )
 
 BLOCKS: dict[int, Any] = {1: MSNATTransformer1D, 2: MSNATTransformer2D, 3: MSNATTransformer3D}
@@ -104,3 +107,11 @@ def test_sizes_for_another_number_of_axes_are_refused(dimension: int, encoders: 
         BLOCKS[dimension](12, encoders.block(heads=(encoders.head_group(stride=sizes),)))
     with pytest.raises(ValueError, match=rf"scale_factor .*{dimension} of them, one per axis; got \(0\.5, "):
         BLOCKS[dimension](12, encoders.block(scale_factor=(0.5,) * (dimension + 1)))
+
+
+def test_without_a_tokenizer_attention_reads_the_channels(dimension: int, device: str, encoders: Any) -> None:
+    params = dataclasses.replace(encoders.head_group(window=3), conv_params=None)
+    group = SharedScaleNA(dimension, 12, params).to(device)
+    x = torch.randn(2, *GRIDS[dimension], 12, device=device)
+    query, key, value = group.qkv_proj(x).unflatten(-1, (3, 2, 3)).unbind(-3)
+    torch.testing.assert_close(group(x), neighborhood_attention(query, key, value, window=3).flatten(-2))

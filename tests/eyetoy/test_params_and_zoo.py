@@ -30,13 +30,10 @@ from eyetoy import (
 from eyetoy.params import from_dict
 
 NAMES = (
-    "eyetoy1d_pico",
-    "eyetoy1d_nano",
-    "eyetoy2d_pico",
-    "eyetoy2d_nano",
+    *(f"eyetoy{dim}d_{size}" for dim in (1, 2, 3) for size in ("pico", "nano", "tiny", "small", "base")),
     "eyetoy2d_preliminary",
-    "eyetoy3d_pico",
-    "eyetoy3d_nano",
+    "eyetoy2d_preliminary_35m",
+    "nat_tiny",
 )
 HEAD = HeadParams(
     conv_params=ConvParams(), attn_params=AttentionParams(attention_window=3), num_heads=2, intermediate_channels=6
@@ -245,7 +242,7 @@ def test_out_grid_rounds_up_at_every_step(encoders: Any) -> None:
 
 
 def test_models_are_listed_by_pattern() -> None:
-    assert set(list_models()) >= set(NAMES)
+    assert list_models() == sorted(NAMES)
     assert len(list_models()) == len(set(list_models()))
     assert set(list_models("eyetoy2d_*")) == {name for name in list_models() if name.startswith("eyetoy2d_")}
     assert set(list_models("*_pico")) >= {"eyetoy1d_pico", "eyetoy2d_pico", "eyetoy3d_pico"}
@@ -275,7 +272,7 @@ def test_preliminary_model_is_the_proposals() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_name_says_the_dimensions_and_defaults_the_channels(name: str) -> None:
     params = encoder_params(name)
-    assert params.num_spatial_dims == int(name[len("eyetoy")])
+    assert params.num_spatial_dims == (2 if name == "nat_tiny" else int(name[len("eyetoy")]))
     assert params.in_channels == (1 if params.num_spatial_dims == 1 else 3)
     assert encoder_params(name, in_channels=5).in_channels == 5
 

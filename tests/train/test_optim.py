@@ -37,11 +37,11 @@ def test_layers_far_from_the_head_learn_more_slowly():
     set_learning_rate(groups, 1.0)
     rates = {names[parameter]: group["lr"] for group in groups for parameter in group["params"]}
     assert rates.keys() == set(names.values())
-    assert {name.split(".")[0] for name, rate in rates.items() if rate == 1} == {"encoder", "head"}
-    assert rates["encoder.global_attention.global_tokens"] == rates["head.weight"] == 1
-    assert rates["encoder.transformer.2.norm1.weight"] == 0.5
-    assert rates["encoder.transformer.0.ffn.expand.weight"] == 0.125
-    assert {rate for name, rate in rates.items() if "initial_proj" in name} == {0.0625}
+    assert {name for name, rate in rates.items() if rate == 1} == {"head.weight", "head.bias"}
+    assert rates["encoder.global_attention.global_tokens"] == rates["encoder.norm.bias"] == 0.5
+    assert rates["encoder.transformer.2.norm1.weight"] == 0.25
+    assert rates["encoder.transformer.0.ffn.expand.weight"] == 0.0625
+    assert {rate for name, rate in rates.items() if "initial_proj" in name} == {0.03125}
 
 
 @pytest.mark.parametrize("layer_decay", [0, -1, 1.5])

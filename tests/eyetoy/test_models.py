@@ -1,0 +1,122 @@
+"""Named models are what their docstrings say, and can all be trained, saved and exported."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from eyetoy import Classifier, Encoder2D, count_flops, create_encoder, create_model
+from eyetoy.models import MODELS
+from eyetoy.neighborhood.backends import VARIABLE
+
+GRIDS = {1: (2048,), 2: (128, 128), 3: (4, 64, 64)}
+"""Large enough that every scale of every stage has tokens that no padding hides."""
+SIZES = {"nano": (2.5e6, 3.5e6), "tiny": (26e6, 30e6), "small": (47e6, 53e6), "base": (85e6, 95e6)}
+FIGURES = re.compile(r"([\d.]+) M parameters, ([\d.]+) GFLOPs at ([\d,]+(?: \S [\d,]+)+)")
+
+
+def batch(model: Classifier, size: int = 2) -> torch.Tensor:
+    params = model.encoder.params
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(size, params.in_channels, *GRIDS[params.num_spatial_dims], generator=generator)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_docstring_states_parameters_and_flops(name: str) -> None:
+    stated = FIGURES.search(MODELS[name].__doc__ or "")
+    assert stated, "a docstring states parameters, GFLOPs and the input they are of"
+    shape = [int(size.replace(",", "")) for size in re.findall(r"[\d,]+", stated[3])]
+    with torch.device("meta"):
+        encoder = create_encoder(name)
+    parameters = sum(p.numel() for p in encoder.parameters())
+    assert parameters / 1e6 == pytest.approx(float(stated[1]), abs=0.051)
+    assert count_flops(encoder, (1, *shape)) / 1e9 == pytest.approx(float(stated[2]), rel=0.01, abs=0.0051)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_are_alike_in_every_dimension(dimension: int, size: str) -> None:
+    with torch.device("meta"):
+        encoder = create_encoder(f"eyetoy{dimension}d_{size}")
+    least, most = SIZES[size]
+    assert least <= sum(p.numel() for p in encoder.parameters()) <= most
+
+
+def test_nat_tiny_costs_what_its_paper_says() -> None:
+    """28 M parameters and 4.3 G multiply-adds (Hassani et al., CVPR 2023, table 3)."""
+    with torch.device("meta"):
+        model = create_model("nat_tiny", num_classes=1000)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(28, abs=0.5)
+    assert count_flops(model, (1, 3, 224, 224)) / 2e9 == pytest.approx(4.3, abs=0.05)
+
+
+def test_flops_are_those_of_the_gathered_computation(
+    dimension: int, encoders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference backend multiplies every query with the keys of its window and no others."""
+    monkeypatch.setenv(VARIABLE, "reference")
+    model = Classifier(encoders.encoder_params(dimension), num_classes=3).eval()
+    shape = (2, 3, *{1: (45,), 2: (13, 18), 3: (5, 9, 11)}[dimension])
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(torch.randn(shape))
+    assert count_flops(model, shape) == counter.get_total_flops()
+
+
+def test_counting_leaves_the_model_as_it_was(encoders: Any) -> None:
+    model = Encoder2D(encoders.encoder_params(2))
+    before = model(torch.ones(1, 3, 9, 9)).features
+    count_flops(model, (1, 3, 64, 64))
+    assert model.training
+    assert torch.equal(model(torch.ones(1, 3, 9, 9)).features, before)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_loads_bit_equal_and_every_parameter_learns(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=5)
+    model(batch(model)).square().sum().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    model.zero_grad()
+    model.eval().save_pretrained(tmp_path)
+    x = batch(model, size=1)
+    with torch.no_grad():
+        assert torch.equal(Classifier.from_pretrained(tmp_path)(x), model(x))
+    for path in tmp_path.iterdir():  # gigabytes, in all
+        path.unlink()
+
+
+@torch.no_grad()
+def test_exports_with_any_batch(dimension: int, tmp_path: Path) -> None:
+    """`benchmarks/exports.py` tries every size; this is the smallest of each dimension."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    model = create_model(f"eyetoy{dimension}d_pico", num_classes=5).eval()
+    dynamic = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}
+    x = batch(model, size=5)
+    program = torch.export.export(model, (x[:2],), dynamic_shapes=dynamic)
+    torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own code
+        exported = torch.onnx.export(model, (x[:2],), dynamo=True, dynamic_shapes=dynamic, verbose=False)
+    assert exported is not None
+    exported.save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_compiles_to_one_graph(dimension: int) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = create_model(f"eyetoy{dimension}d_pico", num_classes=5)
+    x = batch(model)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), model(x))
