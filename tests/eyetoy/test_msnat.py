@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from eyetoy import (
     MSNATTransformer,
@@ -19,6 +20,7 @@ from eyetoy import (
     TransformerStack,
     neighborhood_attention,
 )
+from eyetoy.layers import NUMBERS_AT_ONCE, FeedForward
 
 BLOCKS: dict[int, Any] = {1: MSNATTransformer1D, 2: MSNATTransformer2D, 3: MSNATTransformer3D}
 GRIDS = {1: (11,), 2: (7, 5), 3: (3, 4, 5)}
@@ -115,3 +117,11 @@ def test_without_a_tokenizer_attention_reads_the_channels(dimension: int, device
     x = torch.randn(2, *GRIDS[dimension], 12, device=device)
     query, key, value = group.qkv_proj(x).unflatten(-1, (3, 2, 3)).unbind(-3)
     torch.testing.assert_close(group(x), neighborhood_attention(query, key, value, window=3).flatten(-2))
+
+
+def test_feed_forward_of_many_tokens_is_that_of_few(device: str) -> None:
+    """Without gradients a CPU takes many tokens in turns."""
+    ffn = FeedForward(8, 4.0).to(device)
+    x = torch.randn(3, NUMBERS_AT_ONCE // 64, 8, device=device)
+    with torch.no_grad():
+        torch.testing.assert_close(ffn(x), ffn.contract(nn.functional.gelu(ffn.expand(x))))
