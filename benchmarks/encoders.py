@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,12 +109,16 @@ def one_pass(model: nn.Module, grid: tuple[int, ...], batch: int, passed: str, d
 
 
 def memory(name: str, grid: tuple[int, ...], batch: int, passed: str, device: str) -> int | None:
-    """Return the bytes that a pass adds, from a process of its own; None if it ran out of memory."""
+    """Return the bytes that a pass adds, from a process of its own; None if the system killed it for its memory."""
     point = json.dumps([name, grid, batch, passed])
     kind = next(kind for kind, cases in CASES.items() if (grid, batch) in cases)
     command = [sys.executable, __file__, kind, "--device", device, "--memory", point]
     found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return int(found.stdout) if found.returncode == 0 else None
+    if found.returncode == -signal.SIGKILL:
+        return None
+    if found.returncode:
+        raise RuntimeError(f"{name} at {grid}: {found.stderr[-1000:]}")
+    return int(found.stdout)
 
 
 def print_case(case: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Say which model goes through which exporter: `python benchmarks/exports.py`.
 
-Each classifier is exported with a batch of 2 and a batch that may vary, run with a batch of 5, and compared with
-itself; the table holds the largest difference of a logit, or why it failed. torch.compile is asked for one whole graph;
+Each classifier is exported with a batch of 2 that may vary, run with a batch of 5, and compared with itself; the table
+holds the largest difference of a logit, or why it failed. torch.compile is asked for one whole graph, of a batch of 5.
 ONNX runs in onnxruntime.
 """
 
@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--models", default="*", help="a shell pattern (default: all)")
     parser.add_argument("--output", type=Path, help="folder for results as JSON")
     options = parser.parse_args()
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"conditions": conditions("cpu"), "differences": {}}
     for name in list_models(options.models):
         report["differences"][name] = check(name)

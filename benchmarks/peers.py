@@ -57,7 +57,10 @@ class SoundViT(nn.Module):
 
 
 class SoundConvNeXt(nn.Module):
-    """ConvNeXt-T (Liu et al., 2022) with one axis: its widths, depths and kernel, a stem of stride 64."""
+    """After ConvNeXt-T (Liu et al., 2022), with one axis: its widths, depths and kernel, no layer scale.
+
+    The stem's stride is 64, as in the encoders for sound, in place of 4.
+    """
 
     def __init__(self, widths: Sequence[int] = (96, 192, 384, 768), depths: Sequence[int] = (3, 3, 9, 3)) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ class Classifier(HubModel):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same."""
-        blocks = [(r"^encoder\.transformer\.(\d+)", None), (r"^encoder\.(?:norm|global_attention)", None)]
+        blocks = [(r"^encoder\.transformer\.(\d+)", None), (r"^encoder\.(?:norm|global_attention)", (99998,))]
         return {"stem": r"^encoder\.initial_proj", "blocks": r"^encoder\.transformer" if coarse else blocks}
 
     def no_weight_decay(self) -> set[str]:

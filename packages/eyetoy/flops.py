@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -18,26 +19,27 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> int:
     """Return the floating-point operations of a forward pass: two for each multiply-add of products and convolutions.
 
     Neighborhood attention counts what the rule asks for, `window` keys for each query, whatever a backend computes
-    besides. Norms, activations and interpolation do not count, as is usual. Nothing is computed, so that any size is
-    counted at once.
+    besides; causal windows count in full. Norms, activations and interpolation do not count, as is usual. The model
+    runs on the meta device, so that any size is counted at once.
 
     Args:
         model: any module that takes one tensor.
         shape: the input's, `[batch, channels, *grid]`.
     """
-    model = copy.deepcopy(model).to("meta").eval()
-    attended: dict[str, int] = {}
-    for name, module in model.named_modules():
+    counted = copy.deepcopy(model).to("meta").eval()
+    useful: Counter[str] = Counter()
+    for name, module in counted.named_modules():
         if isinstance(module, SharedScaleNA):
-            module.register_forward_hook(lambda group, _, out, name=name: attended.update({name: _useful(group, out)}))
+            module.register_forward_hook(lambda group, _, out, name=name: useful.update({name: _useful(group, out)}))
+    dtype = next((parameter.dtype for parameter in counted.parameters() if parameter.is_floating_point()), None)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(torch.empty(*shape, device="meta"))
+        counted(torch.empty(*shape, device="meta", dtype=dtype))
     counts = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
     total = counts["Global"]
-    for name, useful in attended.items():
-        own = f"{type(model).__name__}.{name}"
-        total += useful - (counts[own] - sum(counts.get(f"{own}.{part}", 0) for part in ("tokenizer", "qkv_proj")))
+    for name, amount in useful.items():
+        own = f"{type(model).__name__}.{name}".removesuffix(".")
+        total += amount - (counts[own] - sum(counts.get(f"{own}.{part}", 0) for part in ("tokenizer", "qkv_proj")))
     return int(total)
 
 

@@ -25,8 +25,8 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., channels]` to the same shape."""
         at_once = NUMBERS_AT_ONCE // self.expand.out_features
-        is_kept = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.compiler.is_exporting()
-        if is_kept or x.device.type != "cpu" or x.shape[:-1].numel() <= at_once:
+        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor
+        if torch.is_grad_enabled() or is_traced or x.device.type != "cpu" or x.shape[:-1].numel() <= at_once:
             return self._map(x)
         return torch.cat([self._map(rows) for rows in x.flatten(0, -2).split(max(at_once, 1))]).view(x.shape)
 

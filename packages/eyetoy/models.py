@@ -1,9 +1,10 @@
 """What every named model is made of.
 
-A name says the number of dimensions and the size. The families share one shape, four stages that halve the grid and
-double the width, and one rule for the heads of a block: half of them at the finest scale, the rest shared by the
-coarser ones. Their docstrings state parameters without a head, and floating-point operations of one forward pass, two
-for each multiply-add, attention included (`eyetoy.flops.count_flops`).
+A name says the number of dimensions and the size. From nano to base the families share one shape, four stages that
+shrink the grid and widen the channels, and all share one rule for the heads of a block: half of its width goes to the
+finest scale, the rest is shared by the coarser ones. Their docstrings state parameters without a head, and
+floating-point operations of one forward pass, two for each multiply-add, attention included
+(`eyetoy.flops.count_flops`).
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def eyetoy2d_tiny() -> EncoderParams:
 
 def eyetoy2d_small() -> EncoderParams:
     """50.3 M parameters, 9.66 GFLOPs at 3 × 224 × 224."""
-    return _images((80, 160, 320, 640), (1, 2, 14, 6))
+    return _images((64, 160, 320, 640), (1, 2, 14, 6))
 
 
 def eyetoy2d_base() -> EncoderParams:
@@ -164,7 +165,8 @@ def _sound(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DI
 
 
 def _images(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
-    # From the third grid on, 14 × 14 for a picture of 224 × 224, a window of 7 at a scale of 2 spans it already.
+    # From the third grid on, 14 × 14 for a picture of 224 × 224, a window of 7 at a scale of 2 spans it already. On
+    # larger pictures a coarser scale would see further there; the global stack does that too.
     scales = [PATCHES if stage < 2 else PATCHES[:2] for stage in range(len(widths))]
     stages = [_heads(tokenizers, 7, width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
     return _pyramid(2, stages, widths, depths, stem_strides=(2, 2), scale_factor=0.5)

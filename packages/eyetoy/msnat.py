@@ -18,7 +18,8 @@ from eyetoy.sizes import per_axis
 class SharedScaleNA(nn.Module):
     """The heads of one scale: tokenize (strided convolution, GELU), then attend within the group's own window.
 
-    Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid / stride), intermediate_channels]`.
+    Without `conv_params` there is no tokenizer, and the stride is 1. Maps `[batch, *grid, in_channels]` to
+    `[batch, *ceil(grid / stride), intermediate_channels]`.
     """
 
     def __init__(self, num_spatial_dims: int, in_channels: int, params: HeadParams) -> None:

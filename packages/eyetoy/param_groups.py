@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from torch import nn
 
+from eyetoy.encoder import Encoder
+
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
-_STEM = re.compile(r"(^|\.)initial_proj\.")
-_BLOCK = re.compile(r"(^|\.)transformer\.(\d+)\.")
-_GLOBAL = re.compile(r"^(encoder\.)?(norm|global_attention)\.")
 
 
 def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
@@ -22,38 +20,46 @@ def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 
     al., ELECTRA, 2020). The stem is the first layer, then come the blocks, the global stack, and a head.
 
     Args:
-        model: an encoder, or any module that holds one.
+        model: an encoder, or any module that holds one, wrapped or not.
         weight_decay: of the parameters that decay; 0 for the others.
         layer_decay: 1 for one learning rate; fine-tuning often takes 0.65 to 0.9.
 
     Raises:
-        ValueError: `layer_decay` is not above 0 and at most 1.
+        ValueError: `layer_decay` is not above 0 and at most 1, or below 1 for a model that holds no encoder.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay must be above 0 and at most 1; got {layer_decay}")
-    layers, decayed = parameter_layers(model), _decayed(model)
-    last = max(layers.values(), default=0)
+    layers = parameter_layers(model) if layer_decay < 1 else {}
+    last, decayed = max(layers.values(), default=0), _decayed(model)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            layer, decays = layers[name] if layer_decay < 1 else last, parameter in decayed
+            layer, decays = layers.get(name, last), parameter in decayed
             group = {"weight_decay": weight_decay * decays, "lr_scale": layer_decay ** (last - layer), "params": []}
             groups.setdefault((layer, decays), group)["params"].append(parameter)
     return list(groups.values())
 
 
 def parameter_layers(model: nn.Module) -> dict[str, int]:
-    """Return the layer of every parameter by name: 0 in the stem, 1 in the first block, and so on."""
-    names = [name for name, _ in model.named_parameters()]
-    blocks = {name: int(match[2]) for name in names if (match := _BLOCK.search(name))}
-    above = max(blocks.values(), default=-1) + 2
+    """Return the layer of every parameter by name: 0 in the stem, 1 in the first block, and so on.
+
+    Raises:
+        ValueError: the model holds no encoder.
+    """
+    found = next(((name, module) for name, module in model.named_modules() if isinstance(module, Encoder)), None)
+    if found is None:
+        raise ValueError(f"layers are counted in an encoder, and {type(model).__name__} holds none")
+    prefix, above = f"{found[0]}." if found[0] else "", len(found[1].transformer) + 1
 
     def layer(name: str) -> int:
-        if name in blocks:
-            return blocks[name] + 1
-        return 0 if _STEM.search(name) else above if _GLOBAL.search(name) else above + 1
+        if not name.startswith(prefix):
+            return above + 1
+        part, index = name.removeprefix(prefix).split(".")[:2]
+        if part == "transformer":
+            return int(index) + 1
+        return 0 if part == "initial_proj" else above
 
-    return {name: layer(name) for name in names}
+    return {name: layer(name) for name, _ in model.named_parameters()}
 
 
 def _decayed(model: nn.Module) -> set[nn.Parameter]:

@@ -105,6 +105,5 @@ def _with_branches(params: EncoderParams, drop_path: float, layer_scale: float |
         replace(block, drop_path=drop_path * i / last, layer_scale=layer_scale)
         for i, block in enumerate(params.transformer)
     )
-    stack = params.global_attention
-    refined = stack and replace(stack, drop_path=drop_path, layer_scale=layer_scale)
-    return replace(params, transformer=blocks, global_attention=refined)
+    stack = params.global_attention and replace(params.global_attention, drop_path=drop_path, layer_scale=layer_scale)
+    return replace(params, transformer=blocks, global_attention=stack)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 import warnings
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from eyetoy import Classifier, Encoder2D, count_flops, create_encoder, create_model
+from eyetoy import Classifier, Encoder2D, SharedScaleNA, count_flops, create_encoder, create_model
 from eyetoy.models import MODELS
 from eyetoy.neighborhood.backends import VARIABLE
 
@@ -56,17 +58,33 @@ def test_nat_tiny_costs_what_its_paper_says() -> None:
     assert count_flops(model, (1, 3, 224, 224)) / 2e9 == pytest.approx(4.3, abs=0.05)
 
 
-def test_flops_are_those_of_the_gathered_computation(
-    dimension: int, encoders: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reference backend multiplies every query with the keys of its window and no others."""
+def test_flops_are_those_of_the_rule(dimension: int, encoders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference backend attends element by element, which PyTorch's counter leaves to us to add."""
+    dilated = encoders.block(
+        heads=(encoders.head_group(window=3, dilation=2), encoders.head_group(stride=2, window=99))
+    )
+    untokenized = encoders.block(heads=(dataclasses.replace(encoders.head_group(window=3), conv_params=None),))
+    params = encoders.encoder_params(dimension, transformer=(dilated, untokenized))
+    model = Classifier(params, num_classes=3).eval()
+    grid = {1: (46,), 2: (14, 18), 3: (6, 10, 12)}[dimension]
+    counted = count_flops(model, (2, 3, *grid))
     monkeypatch.setenv(VARIABLE, "reference")
-    model = Classifier(encoders.encoder_params(dimension), num_classes=3).eval()
-    shape = (2, 3, *{1: (45,), 2: (13, 18), 3: (5, 9, 11)}[dimension])
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(torch.randn(shape))
-    assert count_flops(model, shape) == counter.get_total_flops()
+        model(torch.randn(2, 3, *grid))
+    tokens = [-(-n // 2) for n in grid]  # after the stem
+    coarse = math.prod(-(-n // 2) for n in tokens)
+    windows = math.prod(min(3, -(-n // 2)) for n in tokens), coarse, math.prod(min(3, n) for n in tokens)
+    queries = math.prod(tokens), coarse, math.prod(tokens)
+    attention = sum(4 * 2 * 6 * n * keys for n, keys in zip(queries, windows, strict=True))  # batch 2, 6 channels
+    assert counted == counter.get_total_flops() + attention
+
+
+def test_flops_of_any_dtype_and_of_a_group_alone(encoders: Any) -> None:
+    model = Encoder2D(encoders.encoder_params(2))
+    assert count_flops(model.to(torch.bfloat16), (1, 3, 32, 32)) == count_flops(model.float(), (1, 3, 32, 32))
+    group = SharedScaleNA(1, 6, encoders.head_group(window=3))
+    assert count_flops(group, (1, 10, 6)) == 2 * 10 * (6 * 6 + 6 * 18 + 2 * 3 * 6)
 
 
 def test_counting_leaves_the_model_as_it_was(encoders: Any) -> None:

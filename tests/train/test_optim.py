@@ -50,6 +50,15 @@ def test_layer_decay_out_of_range_is_refused(layer_decay):
         param_groups(torch.nn.Linear(1, 1), weight_decay=0.1, layer_decay=layer_decay)
 
 
+def test_layers_are_found_in_whatever_holds_the_encoder():
+    model = create_model("eyetoy2d_pico", num_classes=3)
+    scales = [group["lr_scale"] for group in param_groups(model, weight_decay=0.1, layer_decay=0.5)]
+    wrapped = torch.nn.ModuleDict({"module": model})
+    assert [group["lr_scale"] for group in param_groups(wrapped, weight_decay=0.1, layer_decay=0.5)] == scales
+    with pytest.raises(ValueError, match="Linear holds none"):
+        param_groups(torch.nn.Linear(1, 1), weight_decay=0.1, layer_decay=0.5)
+
+
 def test_decay_shrinks_what_has_no_gradient_and_spares_the_rest():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
     before = {name: value.detach().clone() for name, value in model.named_parameters()}

@@ -156,7 +156,8 @@ def _automatic(call: Call) -> str:
     if call.device != "cuda":
         return "tiled"
     if call.rules and not call.has_key_mask and all(rule.sees_all for rule in call.rules):
-        return "tiled"  # plain attention, which it leaves to PyTorch's fused kernels
+        _say_once(logging.INFO, "neighborhood attention by 'tiled' where windows span the grid: plain attention")
+        return "tiled"
     reasons = {name: why_not(name, call) for name in ("natten", "flex")}
     if reasons["natten"] is None and not natten.has_kernels():
         reasons["natten"] = "NATTEN is installed without its compiled kernels, libnatten"

@@ -41,7 +41,8 @@ def neighborhood_attention(
         scale: factor of the logits; `head_dim ** -0.5` by default.
         backend: "tiled", "flex", "natten", "reference", or "auto": what the environment variable
             EYETOY_NEIGHBORHOOD_BACKEND names, else "tiled", except on CUDA, where it is the first of "natten" with
-            its compiled kernels, "flex" and "tiled" that can do the call. `available_backends` gives reasons.
+            its compiled kernels, "flex" and "tiled" that can do the call, or "tiled" at once where windows span
+            the grid. `available_backends` gives reasons.
 
     Returns:
         `[batch, *grid, heads, head_dim of value]`.
