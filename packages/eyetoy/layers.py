@@ -25,10 +25,10 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., channels]` to the same shape."""
         at_once = NUMBERS_AT_ONCE // self.expand.out_features
-        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor
+        is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or type(x) is not Tensor
         if torch.is_grad_enabled() or is_traced or x.device.type != "cpu" or x.shape[:-1].numel() <= at_once:
             return self._map(x)
-        return torch.cat([self._map(rows) for rows in x.flatten(0, -2).split(max(at_once, 1))]).view(x.shape)
+        return torch.cat([self._map(rows) for rows in torch.split(x.flatten(0, -2), max(at_once, 1))]).view(x.shape)
 
     def _map(self, x: Tensor) -> Tensor:
         out: Tensor = self.contract(F.gelu(self.expand(x)))

@@ -56,13 +56,14 @@ class MultiScaleMultiHeadNA(nn.Module):
 
     def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, heads: Sequence[HeadParams]) -> None:
         super().__init__()
-        self.groups = nn.ModuleList(SharedScaleNA(num_spatial_dims, in_channels, group) for group in heads)
+        groups = [SharedScaleNA(num_spatial_dims, in_channels, group) for group in heads]
+        self.groups, self.strides = nn.ModuleList(groups), [group.stride for group in groups]
         self.out_proj = nn.Linear(sum(group.intermediate_channels for group in heads), out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend at every scale."""
         grid = tuple(x.shape[1:-1])
-        scales = [upsample(group(x), group.stride, grid) for group in self.groups]
+        scales = [upsample(group(x), stride, grid) for group, stride in zip(self.groups, self.strides, strict=True)]
         out: Tensor = self.out_proj(torch.cat(scales, dim=-1))
         return out
 
