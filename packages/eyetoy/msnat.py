@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eyetoy.conv import StridedConv, upsample
@@ -32,14 +31,15 @@ class SharedScaleNA(nn.Module):
         self.tokenizer = None
         if params.conv_params is not None:
             self.tokenizer = StridedConv(num_spatial_dims, in_channels, width, params.conv_params)
+        # Without it two linear maps would follow each other; with it, training was also more stable.
+        self.activation = nn.GELU()
         self.stride = (1,) * num_spatial_dims if self.tokenizer is None else self.tokenizer.stride
         self.qkv_proj = nn.Linear(in_channels if self.tokenizer is None else width, 3 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within `[batch, *grid, in_channels]`."""
         if self.tokenizer is not None:
-            # Without the GELU two linear maps would follow each other; with it, training was also more stable.
-            x = F.gelu(self.tokenizer(x))
+            x = self.activation(self.tokenizer(x))
         qkv = self.qkv_proj(x)
         query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
         out = neighborhood_attention(
