@@ -3,7 +3,8 @@
 For each input size and batch: parameters, floating-point operations of one input (two for each multiply-add,
 attention counted), inputs a second of a forward pass and of a training step (forward and backward), and the memory
 that each adds at its peak, measured in a process of its own. A step without an optimizer, because all models would pay
-for theirs alike. `--output` keeps it all. Needs timm and, for videos, pytorchvideo: `pip install -e ".[baselines]"`.
+for theirs alike. A step that would not fit into this machine's memory is left out, judged by what one input takes.
+`--output` keeps it all. Needs timm and, for videos, pytorchvideo: `pip install -e ".[baselines]"`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import added_bytes, conditions, interleaved
+from measuring import added_bytes, conditions, interleaved, memory_bytes
 from peers import build
 from torch import nn
 
@@ -28,7 +29,14 @@ from eyetoy.models import IN_CHANNELS
 Case = tuple[tuple[int, ...], int]
 CASES: dict[str, tuple[Case, ...]] = {  # grid and batch
     "sounds": (((16_000,), 1), ((16_000,), 8), ((160_000,), 1), ((160_000,), 8), ((960_000,), 1)),
-    "images": (((224, 224), 1), ((224, 224), 8), ((512, 512), 1), ((512, 512), 8), ((1024, 1024), 1)),
+    "images": (
+        ((224, 224), 1),
+        ((224, 224), 8),
+        ((512, 512), 1),
+        ((512, 512), 8),
+        ((1024, 1024), 1),
+        ((1024, 1024), 8),
+    ),
     "videos": (((16, 224, 224), 1), ((32, 224, 224), 1)),
 }
 MODELS = {
@@ -39,6 +47,8 @@ MODELS = {
 PLAIN = "vit_small, plain attention"
 """Measured for memory only."""
 PASSES = ("forward", "step")
+SHARE_OF_MEMORY = 0.8
+"""How much of the machine's memory a pass may be expected to take."""
 
 
 def main() -> None:
@@ -55,8 +65,11 @@ def main() -> None:
         print(added_bytes(call, options.device))
         return
     report: dict[str, Any] = {"conditions": conditions(options.device), "cases": []}
+    bytes_of_one: dict[str, dict[str, int | None]] = {}
     for grid, batch in CASES[options.kind]:
-        case = measure(MODELS[options.kind], grid, batch, options.seconds, options.device)
+        if batch == 1:
+            bytes_of_one = measure_memory(MODELS[options.kind], grid, options.device)
+        case = measure(MODELS[options.kind], grid, batch, options.seconds, options.device, bytes_of_one)
         report["cases"].append(case)
         print_case(case)
         if options.output:
@@ -65,22 +78,39 @@ def main() -> None:
             path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(names: tuple[str, ...], grid: tuple[int, ...], batch: int, seconds: float, device: str) -> dict[str, Any]:
+def measure(
+    names: tuple[str, ...],
+    grid: tuple[int, ...],
+    batch: int,
+    seconds: float,
+    device: str,
+    bytes_of_one: dict[str, dict[str, int | None]],
+) -> dict[str, Any]:
     """Measure one case of all models; the first one is ours."""
     models = {name: build(name, grid) for name in names}
     rows: dict[str, dict[str, Any]] = {name: describe(model, grid) for name, model in models.items()}
     for passed in PASSES:
-        calls = {name: one_pass(model, grid, batch, passed, device) for name, model in models.items()}
+        fitting = [name for name in names if fits(bytes_of_one[name][f"{passed}_bytes"], batch, device)]
+        calls = {name: one_pass(models[name], grid, batch, passed, device) for name in fitting}
         once = sum(interleaved(calls, 1, device).values()) / 1e3
         times = interleaved(calls, min(max(int(seconds / once), 3), 15), device)
         for name, milliseconds in times.items():
             rows[name][f"{passed}_per_s"] = round(1e3 * batch / milliseconds, 2)
-    del models
     if batch == 1:
-        for name in (*names, *([PLAIN] if "vit_small" in names else [])):
-            for passed in PASSES:
-                rows.setdefault(name, {})[f"{passed}_bytes"] = memory(name, grid, batch, passed, device)
+        for name, measured in bytes_of_one.items():
+            rows.setdefault(name, {}).update(measured)
     return {"grid": grid, "batch": batch, "models": rows}
+
+
+def measure_memory(names: tuple[str, ...], grid: tuple[int, ...], device: str) -> dict[str, dict[str, int | None]]:
+    """Return the bytes that each pass of one input adds, by model."""
+    measured = (*names, *([PLAIN] if "vit_small" in names else []))
+    return {name: {f"{passed}_bytes": memory(name, grid, 1, passed, device) for passed in PASSES} for name in measured}
+
+
+def fits(bytes_of_one: int | None, batch: int, device: str) -> bool:
+    """Whether a pass of a batch can be expected to fit into memory."""
+    return bytes_of_one is not None and batch * bytes_of_one < SHARE_OF_MEMORY * memory_bytes(device)
 
 
 def describe(model: nn.Module, grid: tuple[int, ...]) -> dict[str, Any]:
@@ -94,14 +124,13 @@ def one_pass(model: nn.Module, grid: tuple[int, ...], batch: int, passed: str, d
     """Return a call that goes through the model once, with or without its backward pass."""
     model = model.to(device)
     x = torch.randn(batch, IN_CHANNELS[len(grid)], *grid, device=device)
+    model.train(passed == "step")
 
     def forward() -> None:
-        model.eval()
         with torch.no_grad():
             model(x)
 
     def step() -> None:
-        model.train()
         model(x).square().mean().backward()
         model.zero_grad()
 
@@ -124,19 +153,21 @@ def memory(name: str, grid: tuple[int, ...], batch: int, passed: str, device: st
 def print_case(case: dict[str, Any]) -> None:
     rows = case["models"]
     ours = next(iter(rows))
-    rivals = [name for name in rows if not name.startswith(("eyetoy", "nat_tiny")) and "forward_per_s" in rows[name]]
+    peers = [name for name in rows if not name.startswith(("eyetoy", "nat_tiny"))]
     print(f"\n{' x '.join(map(str, case['grid']))}, batch {case['batch']}")
     for name, row in rows.items():
         cells = [f"{name:28s}"]
         if "parameters" in row:
             cells.append(f"{row['parameters'] / 1e6:6.1f} M  {row['flops'] / 1e9:7.1f} GFLOPs")
-            cells += [f"{passed} {row[f'{passed}_per_s']:7.2f}/s" for passed in PASSES]
+            cells += [f"{passed} {row.get(f'{passed}_per_s', float('nan')):7.2f}/s" for passed in PASSES]
         cells += [f"{passed} {row[key] / 1e9:5.2f} GB" for passed in PASSES if row.get(key := f"{passed}_bytes")]
         print("  ".join(cells))
     for passed in PASSES:
-        best = max(rivals, key=lambda name: rows[name][f"{passed}_per_s"])
-        ratio = rows[ours][f"{passed}_per_s"] / rows[best][f"{passed}_per_s"]
-        print(f"{passed}: {ours} is {ratio:.2f} times as fast as the fastest peer, {best}", flush=True)
+        rates = {name: rows[name][key] for name in peers if (key := f"{passed}_per_s") in rows[name]}
+        if rates:
+            best = max(rates, key=rates.__getitem__)
+            ratio = rows[ours][f"{passed}_per_s"] / rates[best]
+            print(f"{passed}: {ours} is {ratio:.2f} times as fast as the fastest peer, {best}", flush=True)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,13 @@ def _status_bytes(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
+def memory_bytes(device: str) -> int:
+    """Return the memory of the device."""
+    if device == "cuda":
+        return torch.cuda.get_device_properties().total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def matrix_product_rate(device: str) -> float:
     """Return GFLOP/s of a large float32 matrix product."""
     a = torch.randn(1024, 1024, device=device)

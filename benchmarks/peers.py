@@ -97,6 +97,9 @@ class SoundConvNeXtBlock(nn.Module):
 
 def _swin3d(grid: Grid) -> nn.Module:
     model: nn.Module = import_module("torchvision.models.video").swin3d_t(num_classes=400)
+    for module in model.modules():
+        if isinstance(module, import_module("torchvision.ops").StochasticDepth):
+            module.p = 0.0  # as timm's models have it by default
     return model
 
 

@@ -1,30 +1,46 @@
 """The engine: from a recipe and a task to a trained model, on Hugging Face Accelerate. Knows no modality."""
 
+from eyetoy_train.checkpoint import CheckpointError
 from eyetoy_train.class_folder import ClassFolder, read_class_folder
-from eyetoy_train.classification import ClassificationMetrics, ClassificationTask
+from eyetoy_train.classification import ClassificationTask
+from eyetoy_train.classification_metrics import ClassificationMetrics
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.commands import ClassificationApp
 from eyetoy_train.evaluate import evaluate
 from eyetoy_train.folder_task import FolderClassification
 from eyetoy_train.loop import Trainer, train
-from eyetoy_train.recipe import ClassificationRecipe, ModelRecipe, Recipe
-from eyetoy_train.task import Batch, Metrics, Split, Task
+from eyetoy_train.models import build_classifier, load_classifier
+from eyetoy_train.recipe import CheckpointRecipe, ClassificationRecipe, EmaRecipe, ModelRecipe, Recipe
+from eyetoy_train.signals import Preempted
+from eyetoy_train.stream import HubStream, SampleStream, TarStream
+from eyetoy_train.task import Batch, Details, Metrics, Split, Table, Task
 
 __all__ = [
     "Batch",
+    "CheckpointError",
+    "CheckpointRecipe",
     "ClassFolder",
     "ClassificationApp",
     "ClassificationMetrics",
     "ClassificationRecipe",
     "ClassificationTask",
+    "Details",
+    "EmaRecipe",
     "FolderClassification",
+    "HubStream",
     "Metrics",
     "ModelRecipe",
+    "Preempted",
     "Recipe",
+    "SampleStream",
     "Split",
+    "Table",
+    "TarStream",
     "Task",
     "Trainer",
+    "build_classifier",
     "evaluate",
+    "load_classifier",
     "parse_recipe",
     "read_class_folder",
     "train",

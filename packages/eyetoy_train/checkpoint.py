@@ -1,83 +1,130 @@
-"""Checkpoints: safetensors and JSON, written aside and renamed, so that there is always a complete one."""
+"""Folders that are whole or not there: written aside, checked, renamed."""
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
-
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    epoch: int = 0
-    """Completed epochs."""
-    step: int = 0
-    """Optimizer steps taken."""
-    best_score: float = float("-inf")
-    best_epoch: int = 0
-    seconds: float = 0.0
-    """Time spent in training and validation."""
+MANIFEST = "manifest.json"
+"""Names the other files of a folder with size and digest; written last."""
 
 
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder beside `folder`, then put it in its place.
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; the message says which, why, and what is left."""
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder beside `folder`, then give it its name, whatever may have had it.
 
     Whenever this is interrupted, `folder` or its backup (see `recover_folder`) is complete.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written for another reason.
     """
-    partial, backup = (folder.with_name(folder.name + suffix) for suffix in (".partial", ".backup"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write(partial)
-    shutil.rmtree(backup, ignore_errors=True)
-    if folder.exists():
-        folder.rename(backup)
-    partial.rename(folder)
-    shutil.rmtree(backup, ignore_errors=True)
+    partial, backup = _beside(folder, "partial"), _beside(folder, "backup")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write(partial)
+        _write_manifest(partial)
+        shutil.rmtree(backup, ignore_errors=True)
+        if folder.exists():
+            folder.rename(backup)
+        partial.rename(folder)
+        _sync(folder.parent)
+        shutil.rmtree(backup, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        recover_folder(folder)
+        free = shutil.disk_usage(_existing(folder)).free / 1e6
+        raise CheckpointError(f"could not write {folder}: {error} ({free:,.0f} MB are free there)") from error
 
 
 def recover_folder(folder: Path) -> None:
-    """Bring back the backup that an interrupted `replace_folder` may have left in place of `folder`."""
-    backup = folder.with_name(folder.name + ".backup")
+    """Bring back the backup that an interrupted `write_folder` may have left in place of `folder`."""
+    backup = _beside(folder, "backup")
     if not folder.exists() and backup.exists():
         backup.rename(folder)
 
 
-def save_training_state(
-    folder: Path, optimizer: torch.optim.Optimizer, accelerator: Accelerator, progress: Progress
-) -> None:
-    """Write to `folder` what a resumed run needs beside the model."""
-    state = optimizer.state_dict()["state"]
-    tensors = {
-        f"{index}.{name}": value.detach().cpu().contiguous()
-        for index, values in state.items()
-        for name, value in values.items()
-        if isinstance(value, Tensor)
-    }
-    save_file(tensors, folder / "optimizer.safetensors")
-    scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
-    trainer = {"progress": dataclasses.asdict(progress), "grad_scaler": scaler}
-    (folder / "trainer.json").write_text(json.dumps(trainer, indent=2), encoding="utf-8")
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; if this is interrupted, what is left does not pass for a whole one."""
+    partial = _beside(folder, "partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    folder.rename(partial)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_training_state(folder: Path, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> Progress:
-    """Restore what `save_training_state` wrote, and return the progress."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in load_file(folder / "optimizer.safetensors").items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    trainer = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
-    if accelerator.scaler and trainer["grad_scaler"]:
-        accelerator.scaler.load_state_dict(trainer["grad_scaler"])
-    return Progress(**trainer["progress"])
+def is_complete(folder: Path) -> bool:
+    """Whether a folder was written to its end."""
+    return (folder / MANIFEST).is_file()
+
+
+def check_folder(folder: Path) -> None:
+    """Compare the files of a folder with its manifest, if it has one.
+
+    Raises:
+        CheckpointError: a file is missing, cut short or changed; the message names it.
+    """
+    if not is_complete(folder):
+        return
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, (size, digest) in files.items():
+            path = folder / name
+            if not path.is_file():
+                raise CheckpointError(f"{folder} is damaged: {name} is missing")
+            if path.stat().st_size != size:
+                raise CheckpointError(f"{folder} is damaged: {name} has {path.stat().st_size:,} bytes of {size:,}")
+            if _digest(path) != digest:
+                raise CheckpointError(f"{folder} is damaged: the content of {name} has changed since it was written")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder} is damaged: {MANIFEST} cannot be read: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside and rename it, so that it is never half written."""
+    partial = _beside(path, "partial")
+    partial.write_text(text, encoding="utf-8")
+    _sync(partial)
+    partial.replace(path)
+
+
+def _write_manifest(folder: Path) -> None:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        _sync(path)
+    files = {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in paths}
+    (folder / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
+    _sync(folder / MANIFEST)
+    _sync(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _sync(path: Path) -> None:
+    """Have the system put a file or the entries of a folder on disk, so that a rename cannot overtake them."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())

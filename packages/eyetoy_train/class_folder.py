@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyetoy_train.data import derive_seed
+from eyetoy_train.seeds import derive_seed
 from eyetoy_train.task import Split
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
-from eyetoy import Classifier, create_model
+from eyetoy_train.classification_metrics import ClassificationMetrics
 from eyetoy_train.cli import recipe_text
+from eyetoy_train.models import SavedModel, build_classifier, load_classifier
 from eyetoy_train.pictures import LabelledSample, draw_samples
 from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.task import Batch, Split
@@ -69,16 +70,15 @@ class ClassificationTask(ABC):
         samples = self.samples(split)
         return None if samples is None else SampleDataset(self, samples, training=split == "train")
 
-    def build_model(self) -> Classifier:
+    @property
+    def grid(self) -> Sequence[int] | None:
+        """Spatial size of the model's input, where it has one; for models that are built for one size."""
+        return None
+
+    def build_model(self) -> nn.Module:
         """Return the recipe's model."""
-        model = self.recipe.model
-        return create_model(
-            model.name,
-            num_classes=len(self.classes),
-            in_channels=self.in_channels,
-            stem_strides=None if model.stem_strides is None else [_stride(s) for s in model.stem_strides],
-            drop_path=model.drop_path,
-            dropout=model.dropout,
+        return build_classifier(
+            self.recipe.model, num_classes=len(self.classes), in_channels=self.in_channels, grid=self.grid
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -92,18 +92,18 @@ class ClassificationTask(ABC):
 
     def metrics(self) -> ClassificationMetrics:
         """Return new metrics."""
-        return ClassificationMetrics(len(self.classes))
+        return ClassificationMetrics(len(self.classes), self.classes)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the labels and the recipe."""
-        assert isinstance(model, Classifier)
+        assert isinstance(model, SavedModel)
         model.save_pretrained(folder)
         (folder / "labels.json").write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
 
-    def load(self, folder: Path) -> Classifier:
+    def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
-        return Classifier.from_pretrained(folder)
+        return load_classifier(folder)
 
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 24) -> None:
         """Draw `count` samples of a split, spread over its classes, with the model's predictions."""
@@ -125,10 +125,6 @@ class ClassificationTask(ABC):
             for x, truth, guess, sure in zip(batch["input"], batch["label"], prediction, confidence, strict=True)
         ]
         draw_samples(drawn, path)
-
-
-def _stride(stride: int | list[int]) -> int | tuple[int, ...]:
-    return stride if isinstance(stride, int) else tuple(stride)
 
 
 class SampleDataset(Dataset[Batch]):
@@ -156,36 +152,3 @@ class SampleDataset(Dataset[Batch]):
         if self.task.cache:
             self.kept[index] = raw
         return raw
-
-
-class ClassificationMetrics:
-    """Accuracy (top-1), top-5, mean accuracy over classes, and cross-entropy."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.sums = {
-            "confusion": torch.zeros(num_classes, num_classes, dtype=torch.long),  # [truth, prediction]
-            "top5": torch.zeros((), dtype=torch.long),
-            "loss": torch.zeros((), dtype=torch.float32),
-        }
-
-    def update(self, outputs: Tensor, batch: Batch) -> None:
-        """Add logits `[batch, classes]` and labels `[batch]`."""
-        logits, labels = outputs.float().cpu(), batch["label"].cpu()
-        ranked = logits.topk(min(5, logits.shape[-1])).indices
-        ones = torch.ones_like(labels)
-        self.sums["confusion"].index_put_((labels, ranked[:, 0]), ones, accumulate=True)
-        self.sums["top5"] += (ranked == labels[:, None]).sum()
-        self.sums["loss"] += F.cross_entropy(logits, labels, reduction="sum")
-
-    def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Return the scores."""
-        confusion = sums["confusion"].double().cpu()
-        count, correct, truths = confusion.sum(), confusion.diagonal(), confusion.sum(1)
-        seen = truths > 0
-        return {
-            "accuracy": float(correct.sum() / count),
-            "top5": float(sums["top5"] / count),
-            "mean_class_accuracy": float((correct[seen] / truths[seen]).mean()),
-            "loss": float(sums["loss"] / count),
-            "count": float(count),
-        }

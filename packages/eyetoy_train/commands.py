@@ -14,12 +14,13 @@ from typing import Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
-from eyetoy import Classifier
 from eyetoy_train.classification import ClassificationTask
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.evaluate import evaluate
 from eyetoy_train.loop import train
+from eyetoy_train.models import load_classifier
 from eyetoy_train.recipe import ClassificationRecipe
 
 R = TypeVar("R", bound=ClassificationRecipe)
@@ -58,7 +59,7 @@ class ClassificationApp(Generic[R]):
             dataset = task.dataset(options.split)
             if dataset is None:
                 raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
-            model = Classifier.from_pretrained(folder).to(accelerator.device)
+            model = load_classifier(folder).to(accelerator.device)
             scores = evaluate(task, model, dataset, accelerator, batch_size=task.recipe.eval_batch_size)
         if accelerator.is_main_process:
             print(json.dumps({"checkpoint": str(folder), "split": options.split, **scores}, indent=2))  # noqa: T201
@@ -76,7 +77,7 @@ class ClassificationApp(Generic[R]):
         with _exit_on_error(parser):
             folder = find_checkpoint(options.checkpoint)
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", []))
-            classifier = LoadedClassifier(task, Classifier.from_pretrained(folder), read_labels(folder))
+            classifier = LoadedClassifier(task, load_classifier(folder), read_labels(folder))
             files = list(_expand(options.inputs, self.extensions))
             predictions = [classifier.predict(file, options.top_k) for file in files]
             write_predictions(predictions, options.output)
@@ -94,7 +95,7 @@ class Prediction:
 class LoadedClassifier:
     """A trained model with the preprocessing and the labels that it was trained with."""
 
-    def __init__(self, task: ClassificationTask, model: Classifier, labels: Sequence[str]) -> None:
+    def __init__(self, task: ClassificationTask, model: nn.Module, labels: Sequence[str]) -> None:
         self.task = task
         self.model = model.to(_best_device()).eval()
         self.labels = labels

@@ -1,21 +1,18 @@
-"""Which samples come when, and on which process: the same for any number of processes."""
+"""Which samples come when, and on which process: the same for any number of processes, from any step on."""
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Iterator, Sized
-from typing import cast
+from functools import lru_cache
+from typing import Protocol, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from eyetoy_train.seeds import derive_seed
+from eyetoy_train.stream import EpochStream, SampleStream
 from eyetoy_train.task import Batch
-
-
-def derive_seed(*parts: int | str) -> int:
-    """Return a seed that depends on every part, and that is unrelated for parts that differ by little."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big")
 
 
 class SeededDataset(Dataset[Batch]):
@@ -40,38 +37,54 @@ class SeededDataset(Dataset[Batch]):
 
 
 class ShuffledSampler(Sampler[tuple[int, int]]):
-    """Every sample once, in an order that seed and epoch decide; this process takes its slice of each batch.
+    """Passes over a set in an order that seed and epoch decide; this process takes its slice of each pass.
 
-    `batch_size` samples make up one pass over all processes. An incomplete last pass is dropped, except where it is
-    the only one.
+    `batch_size` samples make up one optimizer step over all processes, in `passes_per_step` passes. An incomplete last
+    step of an epoch is dropped, except where it is the only one: a set smaller than a step is repeated to fill it.
+    Passes are counted from the start of the run; `start` and `stop` say which ones are given.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, *, process: int, num_processes: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        *,
+        process: int = 0,
+        num_processes: int = 1,
+        passes_per_step: int = 1,
+    ) -> None:
         if size < 1:
             raise ValueError("the training set is empty; it must hold at least one sample")
         self.size = size
-        self.batch_size = batch_size
         self.seed = seed
         self.process = process
-        self.num_processes = num_processes
-        self.epoch = 0
-
-    @property
-    def num_batches(self) -> int:
-        """Passes per epoch."""
-        return max(self.size // self.batch_size, 1)
+        self.pass_size = batch_size // passes_per_step
+        self.share = self.pass_size // num_processes
+        self.steps_per_epoch = max(size // batch_size, 1)
+        self.passes_per_epoch = self.steps_per_epoch * passes_per_step
+        self.start, self.stop = 0, self.passes_per_epoch
 
     def __len__(self) -> int:
-        return self.num_batches * self.batch_size // self.num_processes
+        return (self.stop - self.start) * self.share
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-        order = torch.randperm(self.size, generator=generator).tolist()
-        share = self.batch_size // self.num_processes
-        for batch in range(self.num_batches):
-            first = batch * self.batch_size + self.process * share
-            # A set smaller than one pass is repeated to fill it.
-            yield from ((self.epoch, order[i % self.size]) for i in range(first, first + share))
+        for number in range(self.start, self.stop):
+            keys = self.keys(number)
+            yield from keys[self.process * self.share : (self.process + 1) * self.share]
+
+    def keys(self, number: int) -> list[tuple[int, int]]:
+        """Return epoch and index of the samples that all processes together see in a pass."""
+        epoch, place = divmod(number, self.passes_per_epoch)
+        order = _order(self.size, derive_seed(self.seed, "order", epoch))
+        first = place * self.pass_size
+        return [(epoch, order[i % self.size]) for i in range(first, first + self.pass_size)]
+
+
+@lru_cache(maxsize=2)
+def _order(size: int, seed: int) -> list[int]:
+    order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
 
 
 class EvaluationSampler(Sampler[int]):
@@ -98,24 +111,156 @@ class EvaluationSampler(Sampler[int]):
         return iter(min(self.process + i * self.num_processes, self.size - 1) for i in range(len(self)))
 
 
-def training_loader(
-    dataset: Dataset[Batch],
+class TrainingData(Protocol):
+    """The passes of a training set; what each holds depends on the seed and its number in the run alone."""
+
+    @property
+    def num_samples(self) -> int | None:
+        """Samples of the set; None for a stream of unknown size."""
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Optimizer steps of one pass over the set; None for a stream of unknown size."""
+
+    def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
+        """Give this process's part of `count` passes of an epoch, without its first `skip`.
+
+        `epoch_start` is the number, in the run, of the epoch's first pass.
+        """
+
+    def describe(self, number: int) -> str:
+        """Say which samples a pass holds, for a message."""
+
+
+class MapData:
+    """A map-style set in passes; arguments as in `training_data`."""
+
+    def __init__(
+        self,
+        dataset: Dataset[Batch],
+        *,
+        batch_size: int,
+        passes_per_step: int = 1,
+        seed: int,
+        num_workers: int = 0,
+        process: int = 0,
+        num_processes: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.num_samples: int | None = size_of(dataset)
+        self.sampler = ShuffledSampler(
+            size_of(dataset),
+            batch_size,
+            seed,
+            process=process,
+            num_processes=num_processes,
+            passes_per_step=passes_per_step,
+        )
+        self.steps_per_epoch: int | None = self.sampler.steps_per_epoch
+        self.loader = DataLoader(
+            SeededDataset(dataset, seed),
+            batch_size=self.sampler.share,
+            sampler=cast("Sampler[int]", self.sampler),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,  # they keep what the dataset caches
+            pin_memory=pin_memory,
+        )
+
+    def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
+        """Give passes; an epoch that the recipe makes shorter or longer than the set goes on where the last ended."""
+        self.sampler.start = epoch_start + skip
+        self.sampler.stop = self.sampler.start + count
+        return iter(self.loader)
+
+    def describe(self, number: int) -> str:
+        """Name the first samples of a pass."""
+        indices = [index for _, index in self.sampler.keys(number)]
+        return f"samples {_some(indices)} of the training set"
+
+
+class StreamData:
+    """A stream in passes; arguments as in `training_data`. Every epoch starts at a new order of the shards."""
+
+    num_samples: int | None = None
+    steps_per_epoch: int | None = None
+
+    def __init__(
+        self,
+        stream: SampleStream,
+        *,
+        batch_size: int,
+        passes_per_step: int = 1,
+        seed: int,
+        num_workers: int = 0,
+        process: int = 0,
+        num_processes: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset = EpochStream(
+            stream,
+            derive_seed(seed, "stream"),
+            batch_size // passes_per_step // num_processes,
+            process=process,
+            num_processes=num_processes,
+        )
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+
+    def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
+        """Give passes; those to skip are read and dropped without being decoded."""
+        self.dataset.start(epoch_start, skip=skip)
+        # A new loader, whose workers take over the state of the dataset.
+        loader = DataLoader(
+            self.dataset, batch_size=self.dataset.share, num_workers=self.num_workers, pin_memory=self.pin_memory
+        )
+        return itertools.islice(loader, count)
+
+    def describe(self, number: int) -> str:
+        """Say that a stream does not number its samples."""
+        return f"pass {number + 1} over the stream"
+
+
+def training_data(
+    dataset: Dataset[Batch] | SampleStream,
     *,
     batch_size: int,
+    passes_per_step: int = 1,
     seed: int,
-    num_workers: int,
+    num_workers: int = 0,
     process: int = 0,
     num_processes: int = 1,
-) -> tuple[DataLoader[Batch], ShuffledSampler]:
-    """Return a loader of this process's passes, `batch_size` samples over all processes each, and its sampler."""
-    sampler = ShuffledSampler(size_of(dataset), batch_size, seed, process=process, num_processes=num_processes)
-    share = batch_size // num_processes
-    loader = DataLoader(
-        SeededDataset(dataset, seed), batch_size=share, sampler=cast("Sampler[int]", sampler), num_workers=num_workers
+    pin_memory: bool = False,
+) -> TrainingData:
+    """Return a training set in passes.
+
+    Args:
+        dataset: a map-style dataset or a stream.
+        batch_size: samples per optimizer step, over all processes.
+        passes_per_step: forward and backward passes per optimizer step.
+        seed: decides the order, and what is random in a sample.
+        num_workers: loading processes of each training process.
+        process: number of this process.
+        num_processes: how many there are.
+        pin_memory: put batches into page-locked memory, from which a GPU copies faster.
+    """
+    kind = StreamData if isinstance(dataset, SampleStream) else MapData
+    data: TrainingData = kind(
+        dataset,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        passes_per_step=passes_per_step,
+        seed=seed,
+        num_workers=num_workers,
+        process=process,
+        num_processes=num_processes,
+        pin_memory=pin_memory,
     )
-    return loader, sampler
+    return data
 
 
 def size_of(dataset: Dataset[Batch]) -> int:
     """Return the number of samples of a map-style dataset."""
     return len(cast("Sized", dataset))
+
+
+def _some(indices: list[int], shown: int = 8) -> str:
+    return ", ".join(map(str, indices[:shown])) + (f" and {len(indices) - shown} more" if len(indices) > shown else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -12,18 +13,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eyetoy_train.data import EvaluationSampler, size_of
+from eyetoy_train.stream import EvaluationStream, SampleStream
 from eyetoy_train.task import Batch, Task
 
 
-@torch.inference_mode()
 def evaluate(
     task: Task,
     model: nn.Module,
-    dataset: Dataset[Batch],
+    dataset: Dataset[Batch] | SampleStream,
     accelerator: Accelerator,
     *,
     batch_size: int,
     num_workers: int = 0,
+    before_batch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Return the scores of `model` on `dataset`, the same on every process.
 
@@ -31,29 +33,97 @@ def evaluate(
         ValueError: `dataset` is empty.
         RuntimeError: not every sample was counted once.
     """
-    size = size_of(dataset)
-    if not size:
-        raise ValueError("cannot evaluate on an empty set; it must hold at least one sample")
-    sampler = EvaluationSampler(size, process=accelerator.process_index, num_processes=accelerator.num_processes)
-    loader = DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+    sums = evaluation_sums(
+        task,
+        model,
+        dataset,
+        accelerator,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        before_batch=before_batch,
+    )
+    return task.metrics().compute(sums)
+
+
+@torch.no_grad()
+def evaluation_sums(
+    task: Task,
+    model: nn.Module,
+    dataset: Dataset[Batch] | SampleStream,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    before_batch: Callable[[], None] | None = None,
+) -> dict[str, Tensor]:
+    """Return what `Metrics.compute` takes; arguments and errors as in `evaluate`."""
     metrics = task.metrics()
     # Without the wrapper of distributed training, whose forward pass would wait for the other processes.
     model = accelerator.unwrap_model(model)
     was_training = model.training
     model.eval()
-    left = sampler.num_real
-    for batch in loader:
+    counted = 0
+    for batch, num_own in _batches(dataset, accelerator, batch_size, num_workers):
+        if before_batch:
+            before_batch()
         batch = send_to_device(batch, accelerator.device)
         with accelerator.autocast():
             outputs = task.outputs(model, batch)
-        own = slice(min(left, batch_size))
+        own = slice(num_own)
         metrics.update(slice_tensors(outputs, own), slice_tensors(batch, own))
-        left = max(left - batch_size, 0)
+        counted += num_own
     model.train(was_training)
-    scores = metrics.compute(_add_up(metrics.sums, accelerator))
-    if round(scores["count"]) != size:
-        raise RuntimeError(f"the evaluation counted {scores['count']:.0f} samples of {size}")
-    return scores
+    sums = _add_up(metrics.sums | {"samples": torch.tensor(counted)}, accelerator)
+    seen = int(sums.pop("samples"))
+    size = seen if isinstance(dataset, SampleStream) else size_of(dataset)
+    if not seen:
+        raise ValueError("cannot evaluate on an empty set; it must hold at least one sample")
+    found = round(metrics.compute(sums)["count"])
+    if not found == seen == size:
+        raise RuntimeError(f"the evaluation saw {seen} samples of {size}, and counted {found}")
+    return sums
+
+
+def _batches(
+    dataset: Dataset[Batch] | SampleStream, accelerator: Accelerator, batch_size: int, num_workers: int
+) -> Iterator[tuple[Batch, int]]:
+    """Give batches, as many on every process, and how many samples of each are this process's own."""
+    place = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
+    if isinstance(dataset, SampleStream):
+        stream = EvaluationStream(dataset, **place)
+        loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers)
+        yield from _in_step(loader, accelerator)
+        return
+    size = size_of(dataset)
+    if not size:
+        return
+    sampler = EvaluationSampler(size, **place)
+    left = sampler.num_real
+    for batch in DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers):
+        yield batch, min(left, batch_size)
+        left = max(left - batch_size, 0)
+
+
+def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tuple[Batch, int]]:
+    """Go on while any process has samples; one that has none left repeats its last batch, which it must not count."""
+    batches, last = iter(loader), None
+    while True:
+        batch = next(batches, None)
+        if not _any(batch is not None, accelerator):
+            return
+        last = last if batch is None else batch
+        if last is not None:
+            yield last, 0 if batch is None else _length(batch)
+
+
+def _length(batch: Batch) -> int:
+    return next(len(value) for value in batch.values() if isinstance(value, Tensor))
+
+
+def _any(own: bool, accelerator: Accelerator) -> bool:
+    if accelerator.num_processes == 1:
+        return own
+    return bool(accelerator.reduce(torch.tensor(int(own), device=accelerator.device), reduction="sum"))
 
 
 def _add_up(sums: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:

@@ -3,274 +3,291 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import ProjectConfiguration, broadcast_object_list, parse_flag_from_env, send_to_device, set_seed
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from eyetoy_train.checkpoint import Progress, load_training_state, replace_folder, save_training_state
-from eyetoy_train.data import ShuffledSampler, derive_seed, size_of, training_loader
-from eyetoy_train.environment import describe_environment
-from eyetoy_train.evaluate import evaluate
-from eyetoy_train.monitor import EpochBar, say
-from eyetoy_train.optim import build_optimizer, learning_rate, set_learning_rate
-from eyetoy_train.pictures import draw_curves
+from eyetoy_train.checkpoint import write_text
+from eyetoy_train.cli import recipe_text
+from eyetoy_train.data import TrainingData
+from eyetoy_train.environment import describe_environment, deterministic
+from eyetoy_train.evaluate import evaluation_sums
+from eyetoy_train.monitor import EpochBar, Timed, duration, peak_memory_bytes, say
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.run_folder import RunFolder, choose_run_folder
+from eyetoy_train.record import NotFiniteError, StepRecorder, StepSummary
+from eyetoy_train.report import write_report
+from eyetoy_train.run_folder import RunFolder, append_line, read_lines
+from eyetoy_train.saver import Progress, Saver
+from eyetoy_train.schedule import learning_rate
+from eyetoy_train.signals import Preempted, StopRequested, StopSignal
+from eyetoy_train.start import Parts, open_run, prepare_data, start_parts
+from eyetoy_train.stepper import Stepper
+from eyetoy_train.stream import SampleStream
 from eyetoy_train.task import Batch, Split, Task
+from eyetoy_train.tracking import check_trackers, start_trackers
 
 
 def train(task: Task, recipe: Recipe) -> dict[str, Any]:
     """Train `task` by `recipe` and return what results.json holds: the scores of its best epoch, and where it ran.
 
     Run it under `accelerate launch` to use several devices. The run's folder ends with recipe.yaml, metrics.jsonl,
-    the best and the last checkpoint, TensorBoard events, pictures, and results.json. A run that was interrupted goes
-    on after its last complete epoch.
+    steps.jsonl, the best and the latest checkpoints, TensorBoard events, pictures, report.html and results.json. A run
+    that was interrupted goes on after its latest checkpoint, at the next batch, and ends as if it had not been.
 
     Raises:
         ValueError: the recipe does not fit the data or the number of processes.
         FileExistsError: the recipe's `output_dir` is taken.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss or a gradient is not finite; the message names the step and the batch.
+        CheckpointError: a checkpoint cannot be written, or the latest one cannot be read.
+        Preempted: SIGTERM was received; the run was saved. Ends a program with code 143.
     """
-    run = _open_run(recipe)
+    check_trackers(recipe.trackers)
+    run = open_run(recipe)
     accelerator = Accelerator(
         mixed_precision=recipe.mixed_precision,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        log_with="tensorboard",
-        project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.path)),
+        log_with=list(recipe.trackers),
+        project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.path / "tensorboard")),
     )
-    with accelerator.local_main_process_first():
-        task.prepare()
+    prepare_data(task, accelerator)
     set_seed(recipe.seed)  # after what may have drawn random numbers in the first run only
-    trainer = Trainer.start(task, recipe, run, accelerator)
-    accelerator.init_trackers("tensorboard")  # after what may refuse the recipe: a run that cannot start leaves nothing
-    for epoch in range(trainer.progress.epoch, trainer.num_epochs):
-        started = time.perf_counter()
-        train_loss = trainer.train_one_epoch(epoch)
-        scores = trainer.evaluate(trainer.val_set)
-        trainer.finish_epoch(train_loss, scores, seconds=time.perf_counter() - started)
-    results = trainer.finish()
+    with deterministic(recipe.deterministic), StopSignal(accelerator) as stop:
+        trainer = Trainer(start_parts(task, recipe, run, accelerator), stop)
+        # After what may refuse the recipe: a run that cannot start leaves nothing.
+        start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.progress.step)
+        results = trainer.run_to_the_end()
     accelerator.end_training()
     return results
 
 
-def _open_run(recipe: Recipe) -> RunFolder:
-    """Let the main process choose the folder, so that all agree on it."""
-    chosen: list[RunFolder | OSError] = [RunFolder(Path())]
-    # Accelerator honours this flag of `accelerate launch`; a bare PartialState would not, and would see one process.
-    if PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process:
-        try:
-            chosen = [choose_run_folder(recipe)]
-        except OSError as error:
-            chosen = [error]
-    broadcast_object_list(chosen)
-    if isinstance(chosen[0], OSError):
-        raise chosen[0]
-    return chosen[0]
-
-
-def _begin(run: RunFolder, recipe: Recipe, accelerator: Accelerator) -> bool:
-    """Let one process prepare the folder; return whether it holds a checkpoint to go on from."""
-    if accelerator.is_main_process:
-        run.start(recipe)
-    accelerator.wait_for_everyone()
-    return run.last.exists()
-
-
-@dataclass(kw_only=True)
+@dataclass
 class Trainer:
     """One process's part in a run."""
 
-    task: Task
-    recipe: Recipe
-    run: RunFolder
-    accelerator: Accelerator
-    loader: DataLoader[Batch]
-    sampler: ShuffledSampler
-    val_set: Dataset[Batch]
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    progress: Progress
+    parts: Parts
+    stop: StopSignal
 
-    @classmethod
-    def start(cls, task: Task, recipe: Recipe, run: RunFolder, accelerator: Accelerator) -> Trainer:
-        """Build model, data and optimizer, and go on from the last checkpoint if there is one."""
-        train_set, val_set = task.dataset("train"), task.dataset("val")
-        if train_set is None or val_set is None:
-            raise ValueError("the data need a training and a validation split")
-        loader, sampler = training_loader(
-            train_set,
-            batch_size=recipe.samples_per_pass(accelerator.num_processes) * accelerator.num_processes,
-            seed=recipe.seed,
-            num_workers=recipe.num_workers,
-            process=accelerator.process_index,
-            num_processes=accelerator.num_processes,
-        )
-        resumed = _begin(run, recipe, accelerator)
-        model = task.load(run.last) if resumed else task.build_model()
-        model, optimizer = accelerator.prepare(model, build_optimizer(model, recipe))
-        progress = load_training_state(run.last, optimizer, accelerator) if resumed else Progress()
-        trainer = cls(
-            task=task,
-            recipe=recipe,
-            run=run,
-            accelerator=accelerator,
-            loader=loader,
-            sampler=sampler,
-            val_set=val_set,
-            model=model,
-            optimizer=optimizer,
-            progress=progress,
-        )
-        trainer._introduce(size_of(train_set), resumed=resumed)
-        return trainer
+    def __post_init__(self) -> None:
+        """Name what is used often."""
+        self.task: Task = self.parts.task
+        self.recipe: Recipe = self.parts.recipe
+        self.run: RunFolder = self.parts.run
+        self.accelerator: Accelerator = self.parts.accelerator
+        self.data: TrainingData = self.parts.data
+        self.val_set: Dataset[Batch] | SampleStream = self.parts.val_set
+        self.stepper: Stepper = self.parts.stepper
+        self.saver: Saver = self.parts.saver
+        self.progress: Progress = self.parts.progress
+        self.recorder = StepRecorder(self.accelerator, self.progress.record)
+        self._started = time.perf_counter()
+
+    def run_to_the_end(self) -> dict[str, Any]:
+        """Train what is left of the run, then score its best model."""
+        try:
+            while not self.is_done:
+                self.train_one_epoch()
+                scores = self.evaluate_epoch()
+                self.finish_epoch(scores)
+            return self.finish()
+        except StopRequested:
+            self.checkpoint()
+            message = f"SIGTERM: saved after step {self.progress.step}; the same command goes on from there"
+            self._say(message)
+            raise Preempted(message) from None
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps per epoch."""
-        return max(self.sampler.num_batches // self.recipe.gradient_accumulation_steps, 1)
+    def is_done(self) -> bool:
+        """Whether the run has its length, or has stopped early."""
+        patience, progress = self.recipe.early_stop_epochs, self.progress
+        stalled = patience is not None and progress.best_epoch and progress.epoch - progress.best_epoch >= patience
+        return bool(stalled) or progress.epoch >= self.stepper.lengths.num_epochs
 
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        steps = self.recipe.epochs * self.steps_per_epoch
-        return steps if self.recipe.max_steps is None else min(steps, self.recipe.max_steps)
+    def train_one_epoch(self) -> None:
+        """Take the optimizer steps that are left of the epoch."""
+        lengths, progress, passes = self.stepper.lengths, self.progress, self.recipe.gradient_accumulation_steps
+        first = progress.epoch * lengths.steps_per_epoch
+        skip, count = progress.step - first, min(lengths.steps_per_epoch, lengths.num_steps - first)
+        batches = Timed(self.data.passes(first * passes, skip=skip * passes, count=(count - skip) * passes))
+        self.stepper.model.train()
+        with self._bar(skip, count) as bar:
+            for _ in range(skip, count):
+                self._step(batches)
+                bar.update(self.recipe.batch_size, lambda: self._state_of_things(batches))
+        self._read_steps()
 
-    @property
-    def num_epochs(self) -> int:
-        """Epochs of the whole run; the last may be cut short by `max_steps`."""
-        return math.ceil(self.num_steps / self.steps_per_epoch)
+    def _step(self, batches: Timed[Batch]) -> None:
+        started, waited = time.perf_counter(), batches.seconds
+        loss, norm = self.stepper.step(self.progress.step, batches)
+        self.recorder.add(self.progress.step, loss, norm)
+        self.progress.step += 1
+        if len(self.recorder) >= self.recipe.log_steps:
+            self._read_steps()
+        self.progress.record.seconds += time.perf_counter() - started
+        self.progress.record.seconds_waited += batches.seconds - waited
+        self.stop.check()
+        every = self.recipe.checkpoints.every_steps
+        if every and self.progress.step % every == 0:
+            self.checkpoint()
 
-    def _introduce(self, num_samples: int, *, resumed: bool) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        if resumed:
-            self.run.forget_metrics_after(self.progress.epoch)
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        say(
-            f"{self.recipe.model.name}, {parameters / 1e6:.2f} M parameters, {num_samples} training samples, "
-            f"{self.accelerator.num_processes} process(es) on {self.accelerator.device}, run folder {self.run.path}"
-            + (f"; going on after epoch {self.progress.epoch}" if resumed else "")
+    def _bar(self, skip: int, count: int) -> EpochBar:
+        size = self.recipe.batch_size
+        return EpochBar(
+            self.progress.epoch + 1,
+            self.stepper.lengths.num_epochs,
+            count * size,
+            initial=skip * size,
+            visible=self.accelerator.is_main_process,
         )
 
-    def train_one_epoch(self, epoch: int) -> float:
-        """Train on every sample once and return the mean loss over all processes."""
-        torch.manual_seed(derive_seed(self.recipe.seed, "epoch", epoch, self.accelerator.process_index))
-        self.sampler.epoch = epoch
-        self.model.train()
-        passes = min(self.steps_per_epoch, self.num_steps - self.progress.step)
-        passes *= self.recipe.gradient_accumulation_steps
-        total = torch.zeros((), device=self.accelerator.device)
-        samples = passes * self.recipe.batch_size // self.recipe.gradient_accumulation_steps
-        with EpochBar(epoch + 1, self.num_epochs, samples, visible=self.accelerator.is_main_process) as bar:
-            for _, batch in zip(range(passes), self.loader, strict=False):
-                loss = self._train_on(send_to_device(batch, self.accelerator.device))
-                total += loss
-                bar.update(samples // passes, loss.item)
-        mean = float(self.accelerator.reduce(total / passes, reduction="mean"))
-        if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the loss is {mean} in epoch {epoch + 1}; the last good checkpoint is {self.run.last}. "
-                "A lower lr, a longer warm-up or clip_grad_norm may help"
-            )
-        return mean
+    def _state_of_things(self, batches: Timed[Batch]) -> dict[str, str]:
+        record = self.progress.record
+        shown = {"loss": f"{record.window[-1]:.4f}"} if record.window else {}
+        return shown | {"data": f"{record.seconds_waited / max(record.seconds, 1e-9):.0%}"}
 
-    def _train_on(self, batch: Batch) -> Tensor:
-        with self.accelerator.accumulate(self.model):
-            with self.accelerator.autocast():
-                loss = self.task.loss(self.model, batch)
-            self.accelerator.backward(loss)
-            if self.accelerator.sync_gradients:
-                self._set_learning_rate()
-                if self.recipe.clip_grad_norm is not None:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad_norm)
-                self.progress.step += 1
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        return loss.detach()
+    def _read_steps(self) -> None:
+        """Look at the losses of the last steps, and log them."""
+        try:
+            summary = self.recorder.flush()
+        except NotFiniteError as error:
+            raise FloatingPointError(self._explain(error)) from error
+        if summary:
+            self._log_steps(summary)
 
-    def _set_learning_rate(self) -> None:
-        lr = learning_rate(
-            self.progress.step, self.recipe, steps_per_epoch=self.steps_per_epoch, num_steps=self.num_steps
-        )
-        set_learning_rate(self.optimizer.param_groups, lr)
-
-    def finish_epoch(self, train_loss: float, scores: dict[str, float], *, seconds: float) -> None:
-        """Record the epoch and write its checkpoints."""
-        progress, score = self.progress, scores[self.task.score]
-        progress.epoch += 1
-        progress.seconds += seconds
-        is_best = score >= progress.best_score  # of equals the later one, which has seen more
-        if is_best:
-            progress.best_score, progress.best_epoch = score, progress.epoch
-        self.accelerator.log(
-            {"train/loss": train_loss, "train/lr": self.optimizer.param_groups[0]["lr"]}
-            | {f"val/{name}": value for name, value in scores.items()},
-            step=progress.step,
-        )
+    def _log_steps(self, summary: StepSummary) -> None:
+        lr = learning_rate(summary.step, self.recipe, self.stepper.lengths)
+        line = {"step": summary.step + 1, "loss": summary.loss, "lr": lr, "grad_norm": summary.grad_norm}
         if self.accelerator.is_main_process:
-            self._record(train_loss, scores, seconds)
-            self._checkpoint(is_best=is_best)
-        self.accelerator.wait_for_everyone()
-
-    def _record(self, train_loss: float, scores: dict[str, float], seconds: float) -> None:
-        progress = self.progress
-        lr = self.optimizer.param_groups[0]["lr"]
-        line = {"epoch": progress.epoch, "step": progress.step, "lr": lr, "train_loss": train_loss}
-        self.run.append_metrics({**line, "val": scores, "seconds": round(seconds, 3)})
-        say(
-            f"epoch {progress.epoch:>3}/{self.num_epochs}  loss {train_loss:.4f}  "
-            f"validation {self.task.score} {scores[self.task.score]:.2%}  {seconds:.1f} s"
+            append_line(self.run.steps, line)
+        self.accelerator.log(
+            {f"train/{key}": value for key, value in line.items() if key != "step"}, step=summary.step + 1
         )
 
-    def _checkpoint(self, *, is_best: bool) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        replace_folder(self.run.last, lambda folder: self._write_checkpoint(model, folder))
-        if is_best:
-            replace_folder(self.run.best, lambda folder: self.task.save(model, folder))
+    def _explain(self, error: NotFiniteError) -> str:
+        lengths, passes = self.stepper.lengths, self.recipe.gradient_accumulation_steps
+        epoch, place = divmod(error.step, lengths.steps_per_epoch)
+        latest = self.saver.kept.latest()
+        return (
+            f"{error.what} at step {error.step + 1} (epoch {epoch + 1}, batch {place + 1} of "
+            f"{lengths.steps_per_epoch}: {self.data.describe(error.step * passes)}). The last good checkpoint is "
+            f"{latest or 'none yet'}. A lower lr, a longer warm-up or clip_grad_norm may help"
+        )
 
-    def _write_checkpoint(self, model: nn.Module, folder: Path) -> None:
-        self.task.save(model, folder)
-        save_training_state(folder, self.optimizer, self.accelerator, self.progress)
+    def evaluate_epoch(self) -> dict[str, float] | None:
+        """Return the scores on the validation set, if this epoch is one to evaluate after."""
+        epoch = self.progress.epoch + 1
+        if epoch % self.recipe.eval_epochs and epoch < self.stepper.lengths.num_epochs:
+            return None
+        with self.saver.averaged():
+            return self.task.metrics().compute(self.evaluate(self.val_set, self.stepper.model))
 
-    def evaluate(self, dataset: Dataset[Batch], model: nn.Module | None = None) -> dict[str, float]:
-        """Return the scores on a set, of the model in training if no other is given."""
-        return evaluate(
+    def evaluate(self, dataset: Dataset[Batch] | SampleStream, model: nn.Module) -> dict[str, Tensor]:
+        """Return what the metrics add up over a set with a model."""
+        return evaluation_sums(
             self.task,
-            model or self.model,
+            model,
             dataset,
             self.accelerator,
             batch_size=self.recipe.eval_batch_size,
             num_workers=self.recipe.num_workers,
+            before_batch=self.stop.check,
+        )
+
+    def finish_epoch(self, scores: dict[str, float] | None) -> None:
+        """Record the epoch and write its checkpoints."""
+        progress = self.progress
+        progress.epoch += 1
+        self._record(scores)
+        progress.record = progress.record.next_epoch()
+        self.recorder.epoch = progress.record
+        # The best first: were it the other way round, a kill between the two would leave an older best for good.
+        if scores and progress.rank(scores[self.task.score], self.recipe.checkpoints.keep_best):
+            self.saver.save_best(progress)
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint to go on from."""
+        self._read_steps()
+        now = time.perf_counter()
+        self.progress.seconds += now - self._started
+        self._started = now
+        self.saver.save_step(self.progress)
+
+    def _record(self, scores: dict[str, float] | None) -> None:
+        progress, record = self.progress, self.progress.record
+        lr = learning_rate(progress.step - 1, self.recipe, self.stepper.lengths)
+        line: dict[str, Any] = {"epoch": progress.epoch, "step": progress.step, "lr": lr, **record.scores()}
+        speed = self._speed()
+        self.accelerator.log(
+            {f"epoch/{key}": value for key, value in {**record.scores(), **speed}.items()}
+            | {f"val/{name}": value for name, value in (scores or {}).items()},
+            step=progress.step,
+        )
+        if self.accelerator.is_main_process:
+            append_line(self.run.metrics, line | ({"val": scores} if scores else {}) | {"speed": speed})
+            self._say_epoch(scores, speed)
+
+    def _speed(self) -> dict[str, float]:
+        record, memory = self.progress.record, peak_memory_bytes(self.accelerator.device)
+        samples = record.losses * self.recipe.batch_size
+        speed = {
+            "seconds": record.seconds,
+            "samples_per_second": samples / max(record.seconds, 1e-9),
+            "data_wait": record.seconds_waited / max(record.seconds, 1e-9),
+        }
+        speed |= {} if memory is None else {"peak_memory_gb": memory / 1e9}
+        return {key: round(value, 4) for key, value in speed.items()}
+
+    def _say_epoch(self, scores: dict[str, float] | None, speed: dict[str, float]) -> None:
+        progress, num_epochs = self.progress, self.stepper.lengths.num_epochs
+        spent = progress.seconds + time.perf_counter() - self._started
+        score = f"validation {self.task.score} {scores[self.task.score]:.2%}  " if scores else ""
+        left = spent / progress.epoch * (num_epochs - progress.epoch)
+        say(
+            f"epoch {progress.epoch:>3}/{num_epochs}  loss {progress.record.scores()['train_loss']:.4f}  {score}"
+            f"{speed['samples_per_second']:.0f} samples/s  data {speed['data_wait']:.0%}  "
+            + (f"{duration(left)} left" if left else f"{duration(spent)} in all")
         )
 
     def finish(self) -> dict[str, Any]:
-        """Score the best checkpoint on the test split, draw the pictures, and write results.json."""
-        best = self.task.load(self.run.best).to(self.accelerator.device)
+        """Score the best model on the test split, draw the pictures, write the report and results.json."""
+        best = self.task.load(self.saver.kept.best).to(self.accelerator.device)
         test_set = self.task.dataset("test")
+        sums = {"val": self.evaluate(self.val_set, best), "test": self.evaluate(test_set, best) if test_set else None}
+        scores = {split: found and self.task.metrics().compute(found) for split, found in sums.items()}
         results: dict[str, Any] = {
             "best_epoch": self.progress.best_epoch,
-            "val": self.evaluate(self.val_set, best),
-            "test": self.evaluate(test_set, best) if test_set else None,
+            **scores,
+            "parameters": sum(parameter.numel() for parameter in best.parameters()),
             "training_seconds": round(self.progress.seconds, 1),
+            "stability": self._stability(),
             "environment": describe_environment(self.accelerator),
         }
+        split: Split = "test" if test_set else "val"
         if self.accelerator.is_main_process:
-            draw_curves(self.run.read_metrics(), self.task.score, self.run.path / "curves.png")
-            split: Split = "test" if results["test"] else "val"
-            self.task.write_samples(best, split, self.run.path / "samples.png")
-            self.run.results.write_text(json.dumps(results, indent=2), encoding="utf-8")
+            write_report(self.run, self.task, self.recipe, best, results, sums[split] or {}, split)
+            write_text(self.run.results, json.dumps(results, indent=2))
             held_out = results[split]
             say(
                 f"best epoch {self.progress.best_epoch}: {split} {self.task.score} {held_out[self.task.score]:.2%} on "
-                f"{held_out['count']:.0f} samples; all of it is in {self.run.path}"
+                f"{held_out['count']:.0f} samples; all of it is in {self.run.path}, report.html first"
             )
         self.accelerator.wait_for_everyone()
         return results
+
+    def _stability(self) -> dict[str, float]:
+        """Return what the record of gradient norms and losses says of the whole run."""
+        lines = read_lines(self.run.metrics)
+        return {
+            "grad_norm_max": max((line["grad_norm_max"] for line in lines), default=0.0),
+            "loss_spikes": sum(line["loss_spikes"] for line in lines),
+            "steps": self.progress.step,
+        }
+
+    def _say(self, line: str) -> None:
+        if self.accelerator.is_main_process:
+            say(line)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
+import torch
 from tqdm import tqdm
+
+T = TypeVar("T")
 
 
 class EpochBar:
-    """A bar with loss, samples per second and time left; shown on one process, and only on a terminal."""
+    """A bar with loss, samples per second, time left and the share of time that data took; shown on one process.
 
-    def __init__(self, epoch: int, num_epochs: int, num_samples: int, *, visible: bool) -> None:
+    Shown on a terminal only: in a log, the line after each epoch says it all.
+    """
+
+    def __init__(self, epoch: int, num_epochs: int, num_samples: int, *, initial: int, visible: bool) -> None:
         self.bar = tqdm(
             total=num_samples,
+            initial=initial,
             desc=f"epoch {epoch}/{num_epochs}",
             unit=" samples",
             unit_scale=True,
@@ -23,10 +31,10 @@ class EpochBar:
             disable=not (visible and sys.stderr.isatty()),
         )
 
-    def update(self, num_samples: int, loss: Callable[[], float]) -> None:
-        """Advance by `num_samples`; `loss` is asked for only where the bar is drawn."""
+    def update(self, num_samples: int, values: Callable[[], dict[str, str]]) -> None:
+        """Advance by `num_samples`; `values` are asked for only where the bar is drawn."""
         if self.bar.update(num_samples):
-            self.bar.set_postfix(loss=f"{loss():.4f}", refresh=False)
+            self.bar.set_postfix(values(), refresh=False)
 
     def __enter__(self) -> Self:
         return self
@@ -35,6 +43,42 @@ class EpochBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.close()
+
+
+class Timed(Generic[T], Iterator[T]):
+    """An iterator that adds up how long it was waited for."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self.items = items
+        self.seconds = 0.0
+
+    def __next__(self) -> T:
+        started = time.perf_counter()
+        try:
+            return next(self.items)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the most memory that this process has held: on its GPU, or on a CPU in all; None where it is not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has none
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def say(line: str) -> None:

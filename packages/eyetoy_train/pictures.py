@@ -11,24 +11,50 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+MOST_CLASSES_NUMBERED = 40
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 
 
 def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None:
-    """Draw loss and validation score over epochs, from the lines of metrics.jsonl, to a PNG file."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    loss_axes, score_axes = figure.subplots(1, 2)
+    """Draw loss, validation score and gradient norm over epochs, from the lines of metrics.jsonl, to a PNG file."""
+    figure = Figure(figsize=(13, 3.4), layout="constrained")
+    loss_axes, score_axes, norm_axes = figure.subplots(1, 3)
     epochs = [line["epoch"] for line in lines]
+    scored = [line for line in lines if "val" in line]
+    scored_epochs = [line["epoch"] for line in scored]
     marker = "o" if len(epochs) == 1 else None
     loss_axes.plot(epochs, [line["train_loss"] for line in lines], label="training", marker=marker)
-    loss_axes.plot(epochs, [line["val"]["loss"] for line in lines], label="validation", marker=marker)
+    if all("loss" in line["val"] for line in scored):
+        loss_axes.plot(scored_epochs, [line["val"]["loss"] for line in scored], label="validation", marker=marker)
     loss_axes.set(xlabel="epoch", ylabel="loss")
     loss_axes.legend(frameon=False)
-    score_axes.plot(epochs, [line["val"][score] for line in lines], color="tab:green", marker=marker)
+    score_axes.plot(scored_epochs, [line["val"][score] for line in scored], color="tab:green", marker=marker)
     score_axes.set(xlabel="epoch", ylabel=f"validation {score}")
-    for axes in (loss_axes, score_axes):
+    norm_axes.plot(epochs, [line["grad_norm"] for line in lines], label="mean", color="tab:purple", marker=marker)
+    norm_axes.plot(epochs, [line["grad_norm_max"] for line in lines], label="largest", color="tab:pink", marker=marker)
+    norm_axes.set(xlabel="epoch", ylabel="gradient norm", yscale="log")
+    norm_axes.legend(frameon=False)
+    for axes in (loss_axes, score_axes, norm_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
+    _write(figure, path)
+
+
+def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix, rows of truths and columns of predictions, to a PNG file; a row's shares are shaded."""
+    size = min(max(3.5, 0.42 * len(classes) + 1.5), 14)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set(xlabel="prediction", ylabel="truth")
+    for i, row in enumerate(confusion):
+        for j, count in enumerate(row):
+            if count and len(classes) <= MOST_CLASSES_NUMBERED:
+                color = "white" if shares[i][j] > 0.5 else "black"
+                axes.text(j, i, str(count), ha="center", va="center", fontsize=7, color=color)
     _write(figure, path)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+Schedule = Literal["cosine", "one_cycle", "constant"]
 
 
 @dataclass(kw_only=True)
@@ -11,13 +14,52 @@ class ModelRecipe:
     """The model to train, by name."""
 
     name: str = "eyetoy2d_pico"
-    """A name from `eyetoy.list_models()`."""
+    """A name from `eyetoy.list_models()`, or `timm/NAME` for any image model of timm."""
     stem_strides: list[int | list[int]] | None = None
     """Strides of the stem's convolutions, each one number or one per axis; the model's own if not given."""
     drop_path: float = 0.0
     """Stochastic depth of the last block, growing linearly from 0 at the first."""
     dropout: float = 0.0
     """Share of the context's channels that are dropped before the head."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the model, such as `layer_scale: 1e-5`, or `embed_dim: 192` for timm's."""
+    grad_checkpointing: bool = False
+    """Compute the inside of every block again in the backward pass: less memory for more time."""
+    compile: bool = False
+    """Compile the model with torch.compile: a slow start, then faster steps on most GPUs."""
+    channels_last: bool = False
+    """Give the model its input with the channels innermost; faster for convolutional models on GPUs."""
+
+
+@dataclass(kw_only=True)
+class EmaRecipe:
+    """A moving average of the weights, which is then what is evaluated and kept as the best checkpoint."""
+
+    decay: float | None = None
+    """Weight of the past in every step, such as 0.999; no average if not given."""
+    warmup: bool = True
+    """Let the decay rise as (1 + step) / (10 + step) up to `decay`, so that the first weights are soon forgotten."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no average."""
+        _require(self, "at least 0", "decay")
+        _require(self, "below 1", "decay")
+
+
+@dataclass(kw_only=True)
+class CheckpointRecipe:
+    """When checkpoints are written and which are kept. One is always written after an epoch."""
+
+    every_steps: int | None = None
+    """Write one after this many optimizer steps too, for long epochs."""
+    keep_last: int = 2
+    """How many of the latest to keep; a run goes on from the latest."""
+    keep_best: int = 1
+    """How many of the best, by validation score, to keep as models; the first is checkpoints/best."""
+
+    def __post_init__(self) -> None:
+        """Refuse to keep nothing."""
+        _require(self, "at least 1", "every_steps", "keep_last", "keep_best")
 
 
 @dataclass(kw_only=True)
@@ -30,6 +72,9 @@ class Recipe:
     """Folder of the run, in place of runs/NAME. It must be new, empty, or hold an unfinished run of this recipe."""
     epochs: int = 30
     """Passes over the training set."""
+    steps_per_epoch: int | None = None
+    """Optimizer steps that count as an epoch; as many as one pass over the training set takes if not given, which
+    sets of unknown size need."""
     max_steps: int | None = None
     """Stop after this many optimizer steps, whatever `epochs` says; for trying a recipe out."""
     batch_size: int = 64
@@ -38,35 +83,60 @@ class Recipe:
     """Forward and backward passes per optimizer step; each takes its share of `batch_size`."""
     eval_batch_size: int = 128
     """Samples per forward pass of an evaluation, on each process."""
+    eval_epochs: int = 1
+    """Evaluate after this many epochs, and after the last one."""
+    early_stop_epochs: int | None = None
+    """Stop when the validation score has not risen for this many epochs; never if not given."""
+    optimizer: Literal["adamw"] = "adamw"
+    """AdamW (Loshchilov and Hutter, 2019), fused where PyTorch can."""
     lr: float = 1e-3
-    """Highest learning rate, reached after the warm-up."""
+    """Highest learning rate, reached after the warm-up; for this `batch_size`, on any number of devices."""
     min_lr: float = 1e-6
-    """Learning rate at the end of the cosine schedule."""
+    """Learning rate at the end of the cosine and one-cycle schedules."""
+    schedule: Schedule = "cosine"
+    """After the warm-up: half a cosine down to `min_lr`; constant; or one cycle (Smith and Topin, 2018), which also
+    warms up along a cosine, from `lr` / 25."""
     warmup_epochs: float = 2.0
-    """Epochs over which the learning rate rises linearly from nearly 0."""
+    """Epochs over which the learning rate rises, linearly from nearly 0 (one cycle: see `schedule`)."""
     weight_decay: float = 0.05
     """AdamW's decoupled weight decay, on matrices and kernels only: not on biases, norms, scales and learned tokens."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate for every layer further from the head; 0.65 to 0.9 is usual in fine-tuning."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's first and second moment."""
     clip_grad_norm: float | None = None
     """Clip the gradient to this norm; no clipping if not given."""
+    drop_path_warmup_epochs: float = 0.0
+    """Epochs over which stochastic depth rises linearly from 0 to what the model was given."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass."""
+    deterministic: bool = False
+    """Use deterministic algorithms alone, on GPUs too, where that costs speed; on a CPU runs repeat without it."""
     num_workers: int = 0
     """Processes that load data, for each training process; 0 loads in the training process itself."""
+    log_steps: int = 10
+    """Optimizer steps between lines of steps.jsonl, in trackers, and checks that the loss is finite."""
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Where curves go beside the run's folder: tensorboard, wandb, mlflow and others that Accelerate knows."""
     seed: int = 0
     """Seed of everything random: initial weights, order of samples, augmentation, dropout."""
     model: ModelRecipe = field(default_factory=ModelRecipe)
     """The model."""
+    ema: EmaRecipe = field(default_factory=EmaRecipe)
+    """A moving average of the weights."""
+    checkpoints: CheckpointRecipe = field(default_factory=CheckpointRecipe)
+    """When checkpoints are written and which are kept."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
-        for key in ("epochs", "batch_size", "gradient_accumulation_steps", "eval_batch_size"):
-            _require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        for key in ("min_lr", "warmup_epochs", "weight_decay", "num_workers"):
-            _require(getattr(self, key) >= 0, key, getattr(self, key), "at least 0")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
-        _require(self.max_steps is None or self.max_steps >= 1, "max_steps", self.max_steps, "at least 1, or null")
+        _require(self, "at least 1", "epochs", "batch_size", "gradient_accumulation_steps", "eval_batch_size")
+        _require(self, "at least 1", "eval_epochs", "log_steps", "max_steps", "steps_per_epoch", "early_stop_epochs")
+        _require(self, "at least 0", "min_lr", "warmup_epochs", "weight_decay", "num_workers")
+        _require(self, "at least 0", "drop_path_warmup_epochs")
+        _require(self, "above 0", "lr", "layer_decay", "clip_grad_norm")
+        _require(self, "at most 1", "layer_decay")
+        if self.drop_path_warmup_epochs and self.model.compile:
+            raise ValueError("drop_path_warmup_epochs would have model.compile compile anew at every step; give up one")
 
     def samples_per_pass(self, num_processes: int) -> int:
         """Return how many samples one process takes in one forward and backward pass.
@@ -92,6 +162,17 @@ class ClassificationRecipe(Recipe):
     """Share of the target probability that is spread over all classes."""
 
 
-def _require(holds: bool, key: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{key} must be {allowed}; got {value}")
+_CHECKS: dict[str, Callable[[float], bool]] = {
+    "at least 0": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "above 0": lambda value: value > 0,
+    "below 1": lambda value: value < 1,
+    "at most 1": lambda value: value <= 1,
+}
+
+
+def _require(recipe: object, allowed: str, *keys: str) -> None:
+    for key in keys:
+        value = getattr(recipe, key)
+        if value is not None and not _CHECKS[allowed](value):
+            raise ValueError(f"{key} must be {allowed}; got {value}")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eyetoy_train.checkpoint import recover_folder
+from eyetoy_train.checkpoint import write_text
 from eyetoy_train.cli import recipe_text
+from eyetoy_train.kept import Kept
 from eyetoy_train.recipe import Recipe
 
 
@@ -18,49 +19,56 @@ from eyetoy_train.recipe import Recipe
 class RunFolder:
     """Paths and small files of one run.
 
-    recipe.yaml, metrics.jsonl (a line per epoch), checkpoints/best and checkpoints/last, tensorboard/, curves.png,
-    samples.png, and results.json once the run is finished.
+    recipe.yaml, metrics.jsonl (a line per epoch), steps.jsonl (a line every `log_steps`), checkpoints/best and
+    checkpoints/step-NNN, tensorboard/, curves.png, samples.png and report.html, and results.json once the run is
+    finished.
     """
 
     path: Path
 
     @property
-    def best(self) -> Path:
-        """Checkpoint of the epoch with the best validation score."""
-        return self.path / "checkpoints" / "best"
-
-    @property
-    def last(self) -> Path:
-        """Checkpoint of the last complete epoch, with all that a resume needs."""
-        return self.path / "checkpoints" / "last"
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / "checkpoints"
 
     @property
     def results(self) -> Path:
         """Scores of the finished run."""
         return self.path / "results.json"
 
+    @property
+    def metrics(self) -> Path:
+        """Scores of every epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def steps(self) -> Path:
+        """Loss, learning rate and gradient norm while it runs."""
+        return self.path / "steps.jsonl"
+
     def start(self, recipe: Recipe) -> None:
-        """Create the folder, write the recipe, and bring back what an interrupted write left."""
+        """Create the folder, write the recipe, and clear up what an interrupted write left."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "recipe.yaml").write_text(recipe_text(recipe), encoding="utf-8")
-        recover_folder(self.last)
-        recover_folder(self.best)
+        write_text(self.path / "recipe.yaml", recipe_text(recipe))
+        Kept(self.checkpoints, recipe.checkpoints).recover()
 
-    def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+    def forget_after(self, epoch: int, step: int) -> None:
+        """Drop lines of what a resumed run is going to repeat."""
+        for path, key, last in ((self.metrics, "epoch", epoch), (self.steps, "step", step)):
+            kept = [json.dumps(line) + "\n" for line in read_lines(path) if line[key] <= last]
+            write_text(path, "".join(kept))
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl; none if there is no such file."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
 
-    def forget_metrics_after(self, epoch: int) -> None:
-        """Drop lines of epochs that a resumed run is going to repeat."""
-        kept = [json.dumps(line) + "\n" for line in self.read_metrics() if line["epoch"] <= epoch]
-        (self.path / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
+def append_line(path: Path, values: dict[str, Any]) -> None:
+    """Add a line to a file of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the complete lines of a file of JSON lines; none if there is no such file."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def choose_run_folder(recipe: Recipe) -> RunFolder:

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+if TYPE_CHECKING:
+    from eyetoy_train.stream import SampleStream
+
 Split = Literal["train", "val", "test"]
 Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | int | float]]
+    """Shares between 0 and 1 are floats."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """What stands behind the scores, for a report."""
+
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Path] = ()
 
 
 class Metrics(Protocol):
@@ -26,21 +49,28 @@ class Metrics(Protocol):
     def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
         """Return the scores by name; `count` is the number of samples."""
 
+    def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
+        """Return what stands behind the scores, with its pictures written to a folder."""
+
 
 class Task(Protocol):
     """A modality and a goal: data, model, loss, metrics, and how a sample looks.
 
-    Datasets give dicts of tensors that the default collate function can stack. Whatever is random in a training
-    sample must be drawn from torch's global generator, which the engine seeds for each sample.
+    Datasets, map-style or streams, give dicts of tensors that the default collate function can stack. Whatever is
+    random in a training sample, or in the loss, must be drawn from torch's global generator, which the engine seeds
+    for each sample and each pass.
     """
 
     score: str
     """The metric that says which epoch was best; higher is better."""
 
     def prepare(self) -> None:
-        """Write or fetch the data if they are not there. Called on one process of each machine before the others."""
+        """Write or fetch the data if they are not there.
 
-    def dataset(self, split: Split) -> Dataset[Batch] | None:
+        Called on the main process, then on one of every other machine, then on the others.
+        """
+
+    def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split, or None if the data have no such split."""
 
     def build_model(self) -> nn.Module:

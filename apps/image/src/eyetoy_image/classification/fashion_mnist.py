@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST
 
 from eyetoy_train import Split
-from eyetoy_train.data import derive_seed
+from eyetoy_train.seeds import derive_seed
 from eyetoy_train.monitor import say
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")

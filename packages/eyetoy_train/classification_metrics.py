@@ -1,0 +1,75 @@
+"""Scores of a classifier, as sums that processes can add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eyetoy_train.pictures import draw_confusion
+from eyetoy_train.task import Batch, Details, Table
+
+MOST_CLASSES_DRAWN = 60
+
+
+class ClassificationMetrics:
+    """Accuracy (top-1), top-5, mean accuracy over classes, and cross-entropy.
+
+    Args:
+        num_classes: how many there are.
+        classes: their names, for tables; numbers if not given.
+    """
+
+    def __init__(self, num_classes: int, classes: Sequence[str] | None = None) -> None:
+        self.classes = [str(label) for label in range(num_classes)] if classes is None else list(classes)
+        self.sums = {
+            "confusion": torch.zeros(num_classes, num_classes, dtype=torch.long),  # [truth, prediction]
+            "top5": torch.zeros((), dtype=torch.long),
+            "loss": torch.zeros((), dtype=torch.float32),
+        }
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        """Add logits `[batch, classes]` and labels `[batch]`."""
+        logits, labels = outputs.float().cpu(), batch["label"].cpu()
+        ranked = logits.topk(min(5, logits.shape[-1])).indices
+        ones = torch.ones_like(labels)
+        self.sums["confusion"].index_put_((labels, ranked[:, 0]), ones, accumulate=True)
+        self.sums["top5"] += (ranked == labels[:, None]).sum()
+        self.sums["loss"] += F.cross_entropy(logits, labels, reduction="sum")
+
+    def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the scores."""
+        confusion = sums["confusion"].double().cpu()
+        count, correct, truths = confusion.sum(), confusion.diagonal(), confusion.sum(1)
+        seen = truths > 0
+        return {
+            "accuracy": float(correct.sum() / count),
+            "top5": float(sums["top5"] / count),
+            "mean_class_accuracy": float((correct[seen] / truths[seen]).mean()),
+            "loss": float(sums["loss"] / count),
+            "count": float(count),
+        }
+
+    def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
+        """Return a table of the classes, and the confusion matrix as a picture where it is small enough to see."""
+        confusion = sums["confusion"].long().cpu()
+        rows = [self._row(confusion, label) for label in range(len(self.classes)) if confusion[label].any()]
+        header = ("class", "samples", "recall", "precision", "most often taken for")
+        table = Table("Classes", header, sorted(rows, key=lambda row: row[2]))
+        if len(self.classes) > MOST_CLASSES_DRAWN:
+            return Details(tables=[table])
+        picture = folder / "confusion.png"
+        draw_confusion(confusion.tolist(), self.classes, picture)
+        return Details(tables=[table], pictures=[picture])
+
+    def _row(self, confusion: Tensor, label: int) -> tuple[str, int, float, float, str]:
+        count, right = int(confusion[label].sum()), int(confusion[label, label])
+        predicted = max(int(confusion[:, label].sum()), 1)
+        others = confusion[label].clone()
+        others[label] = 0
+        worst = int(others.argmax())
+        taken_for = f"{self.classes[worst]} ({int(others[worst])})" if others[worst] else ""
+        return self.classes[label], count, right / count, right / predicted, taken_for

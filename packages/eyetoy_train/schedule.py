@@ -1,0 +1,91 @@
+"""What changes from step to step: the learning rate, and stochastic depth while it warms up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from eyetoy_train.recipe import Recipe
+
+ONE_CYCLE_START = 25.0
+"""One cycle starts at the highest learning rate divided by this, as PyTorch's does."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long a run is, in optimizer steps."""
+
+    steps_per_epoch: int
+    num_steps: int
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the whole run; the last may be cut short."""
+        return math.ceil(self.num_steps / self.steps_per_epoch)
+
+
+def run_lengths(recipe: Recipe, steps_per_pass_over_the_set: int | None) -> Lengths:
+    """Return the lengths of a run.
+
+    Raises:
+        ValueError: the set is of unknown size and the recipe does not say what counts as an epoch.
+    """
+    steps_per_epoch = recipe.steps_per_epoch or steps_per_pass_over_the_set
+    if steps_per_epoch is None:
+        raise ValueError("the training set is a stream of unknown size: say how long an epoch is by steps_per_epoch")
+    steps = recipe.epochs * steps_per_epoch
+    return Lengths(steps_per_epoch, steps if recipe.max_steps is None else min(steps, recipe.max_steps))
+
+
+def learning_rate(step: int, recipe: Recipe, lengths: Lengths) -> float:
+    """Return the learning rate of optimizer step `step`, counted from 0."""
+    warmup = min(round(recipe.warmup_epochs * lengths.steps_per_epoch), lengths.num_steps - 1)
+    if recipe.schedule == "one_cycle":
+        return _one_cycle(step, recipe, warmup, lengths.num_steps)
+    if step < warmup:
+        return recipe.lr * (step + 1) / (warmup + 1)
+    if recipe.schedule == "constant":
+        return recipe.lr
+    return _cosine(recipe.lr, recipe.min_lr, (step - warmup) / max(lengths.num_steps - warmup, 1))
+
+
+def _one_cycle(step: int, recipe: Recipe, warmup: int, num_steps: int) -> float:
+    """Two half cosines that meet at the end of the warm-up; the last step has `min_lr`."""
+    if step < warmup:
+        return _cosine(recipe.lr / ONE_CYCLE_START, recipe.lr, step / warmup)
+    return _cosine(recipe.lr, recipe.min_lr, (step - warmup) / max(num_steps - 1 - warmup, 1))
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(groups: Iterable[dict[str, Any]], lr: float) -> None:
+    """Set the learning rate of all parameter groups, times their `lr_scale`."""
+    for group in groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+class DropPathWarmup:
+    """Raises the stochastic depth of a model's blocks from 0 to what each was built with, over the first `steps`.
+
+    It knows the two names of the field: `drop_path` of this project's branches and `drop_prob` of timm's `DropPath`.
+    """
+
+    def __init__(self, model: nn.Module, steps: float) -> None:
+        self.steps = steps
+        self.rates = [
+            (module, name, getattr(module, name))
+            for module in model.modules()
+            for name in ("drop_path", "drop_prob")
+            if steps and isinstance(getattr(module, name, None), float)
+        ]
+
+    def set(self, step: int) -> None:
+        """Set the rates of optimizer step `step`, counted from 0."""
+        for module, name, rate in self.rates:
+            setattr(module, name, rate * min(step / self.steps, 1.0))

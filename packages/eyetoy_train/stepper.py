@@ -1,0 +1,67 @@
+"""One optimizer step: forward and backward passes, then the update of the weights and of their average."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
+
+from eyetoy_train.ema import Ema
+from eyetoy_train.recipe import Recipe
+from eyetoy_train.schedule import DropPathWarmup, Lengths, learning_rate, set_learning_rate
+from eyetoy_train.seeds import derive_seed
+from eyetoy_train.task import Batch, Task
+
+
+@dataclass(kw_only=True)
+class Stepper:
+    """What changes the weights. A step depends on its number, its batches and the state before it, on nothing else."""
+
+    task: Task
+    recipe: Recipe
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    drop_path: DropPathWarmup
+    lengths: Lengths
+
+    def step(self, number: int, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+        """Take optimizer step `number`, counted from 0, on the next batches; return their mean loss and the norm."""
+        passes = self.recipe.gradient_accumulation_steps
+        set_learning_rate(self.optimizer.param_groups, learning_rate(number, self.recipe, self.lengths))
+        self.drop_path.set(number)
+        losses = []
+        for index in range(passes):
+            batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
+            torch.manual_seed(
+                derive_seed(self.recipe.seed, "pass", number * passes + index, self.accelerator.process_index)
+            )
+            with self.accelerator.accumulate(self.model):
+                with self.accelerator.autocast():
+                    loss = self.task.loss(self.model, batch)
+                self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        norm = self._gradient_norm()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(number)
+        return torch.stack(losses).mean(), norm
+
+    def _gradient_norm(self) -> Tensor:
+        """Return the norm over all parameters, before clipping if the recipe asks for that."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm: Tensor
+        if self.recipe.clip_grad_norm is not None:
+            norm = self.accelerator.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
+        else:
+            self.accelerator.unscale_gradients()
+            norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
