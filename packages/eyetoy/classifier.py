@@ -71,6 +71,11 @@ class Classifier(HubModel):
         """Compute the inside of every block again in the backward pass: less memory for more time."""
         self.encoder.set_grad_checkpointing(enable)
 
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Tell Accelerate's FSDP what to keep in one piece: a block."""
+        return sorted({type(block).__name__ for block in self.encoder.transformer})
+
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same."""
         blocks = [(r"^encoder\.transformer\.(\d+)", None), (r"^encoder\.(?:norm|global_attention)", (99998,))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ from torch.utils.data import Dataset, default_collate
 
 from eyetoy_train.classification_metrics import ClassificationMetrics
 from eyetoy_train.cli import recipe_text
+from eyetoy_train.data import size_of
 from eyetoy_train.models import SavedModel, build_classifier, load_classifier
 from eyetoy_train.pictures import LabelledSample, draw_samples
 from eyetoy_train.recipe import ClassificationRecipe
+from eyetoy_train.stream import EvaluationStream, SampleStream
 from eyetoy_train.task import Batch, Split
 
 
@@ -65,7 +68,7 @@ class ClassificationTask(ABC):
         """Channels of the model's input; None for the usual number of the modality."""
         return None
 
-    def dataset(self, split: Split) -> Dataset[Batch] | None:
+    def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split as dicts with `input` and `label`."""
         samples = self.samples(split)
         return None if samples is None else SampleDataset(self, samples, training=split == "train")
@@ -107,10 +110,7 @@ class ClassificationTask(ABC):
 
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 24) -> None:
         """Draw `count` samples of a split, spread over its classes, with the model's predictions."""
-        dataset = self.dataset(split)
-        assert isinstance(dataset, SampleDataset)
-        step = max(len(dataset) // count, 1)
-        batch = default_collate([dataset[i] for i in range(0, len(dataset), step)][:count])
+        batch = default_collate(self._shown(split, count))
         device = next(model.parameters()).device
         model.eval()
         with torch.inference_mode():
@@ -125,6 +125,14 @@ class ClassificationTask(ABC):
             for x, truth, guess, sure in zip(batch["input"], batch["label"], prediction, confidence, strict=True)
         ]
         draw_samples(drawn, path)
+
+    def _shown(self, split: Split, count: int) -> list[Batch]:
+        dataset = self.dataset(split)
+        assert dataset is not None
+        if isinstance(dataset, SampleStream):
+            return list(itertools.islice(EvaluationStream(dataset), count))
+        size = size_of(dataset)
+        return [dataset[i] for i in range(0, size, max(size // count, 1))][:count]
 
 
 class SampleDataset(Dataset[Batch]):

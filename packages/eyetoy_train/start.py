@@ -78,6 +78,8 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
         CheckpointError: the latest checkpoint is damaged, or of another model.
     """
     recipe.samples_per_pass(accelerator.num_processes)  # refuses what cannot be shared
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise ValueError("DeepSpeed's checkpoints are pickles, which are neither written nor read here; use FSDP2")
     train_set, val_set = task.dataset("train"), task.dataset("val")
     if train_set is None or val_set is None:
         raise ValueError("the data need a training and a validation split")

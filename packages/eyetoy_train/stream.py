@@ -7,11 +7,12 @@ seen already is read again and dropped without being decoded.
 
 from __future__ import annotations
 
+import importlib
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -114,6 +115,12 @@ class HubStream(SampleStream):
     def __init__(self, dataset: Any, decode: Callable[[dict[str, Any]], Batch]) -> None:
         self.dataset = dataset
         self._decode = decode
+
+    @classmethod
+    def load(cls, name: str, split: str, decode: Callable[[dict[str, Any]], Batch], **options: Any) -> Self:
+        """Open a split of a set by its name on the hub, or by a folder; `options` are those of `load_dataset`."""
+        datasets = importlib.import_module("datasets")  # slow to import, and only needed here
+        return cls(datasets.load_dataset(name, split=split, streaming=True, **options), decode)
 
     @property
     def num_shards(self) -> int:

@@ -1,87 +1,110 @@
-"""A toy modality for the engine: telling rising from falling sequences."""
+"""The toy modality, and what a run leaves behind."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
-from eyetoy_train import ClassificationRecipe, ClassificationTask, ModelRecipe
-
-
-class Slopes(ClassificationTask):
-    classes = ("falling", "rising", "flat")
-    sizes = {"train": 40, "val": 11, "test": 13}
-
-    def prepare(self):
-        pass
-
-    def samples(self, split):
-        size = self.sizes[split]
-        return [((split, i), i % 3) for i in range(size)]
-
-    def load_sample(self, source, *, training):
-        split, index = source
-        generator = torch.Generator().manual_seed(index + 1000 * len(split))
-        slope = (index % 3 + 1) % 3 - 1
-        return slope * torch.linspace(-1, 1, 64)[None] + 0.3 * torch.randn(1, 64, generator=generator)
-
-    def transform(self, raw, *, training):
-        return raw + 0.1 * torch.randn_like(raw) if training else raw
-
-    def draw(self, axes, x):
-        axes.plot(x[0])
+TOY = Path(__file__).with_name("toy.py")
 
 
-class Interrupted(BaseException):
-    """What a kill looks like from inside."""
+def _load(path: Path) -> ModuleType:
+    """Import a module that lies beside this file; importlib mode puts no folder on the path."""
+    spec = importlib.util.spec_from_file_location(f"eyetoy_tests_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-class Killed(Slopes):
-    """The toy task in a process that dies in the middle of an epoch."""
-
-    passes_left = 7
-
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        if not self.passes_left:
-            raise Interrupted
-        self.passes_left -= 1
-        return super().loss(model, batch)
+@pytest.fixture(scope="session")
+def toy() -> ModuleType:
+    return _load(TOY)
 
 
 @pytest.fixture
-def slopes():
-    return Slopes
+def slopes(toy):
+    return toy.Slopes
 
 
 @pytest.fixture
-def killed():
-    return Killed
-
-
-@pytest.fixture
-def interrupted():
-    return Interrupted
-
-
-@pytest.fixture
-def toy_recipe(tmp_path: Path):
+def toy_recipe(toy, tmp_path: Path):
     def build(**changes):
-        values = {
-            "name": "toy",
-            "output_dir": str(tmp_path / "run"),
-            "epochs": 4,
-            "batch_size": 8,
-            "warmup_epochs": 1,
-            "lr": 3e-3,
-            "model": ModelRecipe(name="eyetoy1d_pico", stem_strides=[8], drop_path=0.1, dropout=0.1),
-        }
-        return ClassificationRecipe(**(values | changes))
+        return toy.build_recipe(**{"output_dir": str(tmp_path / "run"), **changes})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def start_toy():
+    """Start the toy script, alone or under `accelerate launch`, with a recipe and options of its own."""
+
+    def start(recipe: dict, *options: str, launch: tuple[str, ...] | None = None, **environment: str):
+        launcher = [] if launch is None else ["-m", "accelerate.commands.launch", *launch]
+        command = [sys.executable, *launcher, str(TOY), json.dumps(recipe), *options]
+        variables = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | environment
+        return subprocess.Popen(
+            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_toy(start_toy):
+    """Run the toy script to its end and return what it printed."""
+
+    def run(*arguments, **options) -> str:
+        process = start_toy(*arguments, **options)
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+        return printed
+
+    return run
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def _latest(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step-*"))
+
+
+def _lines(path: Path) -> list[dict]:
+    """Lines without what depends on the clock."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "speed"} for line in lines]
+
+
+def _assert_equal_runs(first: Path, second: Path) -> None:
+    for checkpoint in (lambda run: run / "checkpoints" / "best", _latest):
+        expected, actual = _weights(checkpoint(first)), _weights(checkpoint(second))
+        assert expected.keys() == actual.keys()
+        assert [name for name, value in expected.items() if not torch.equal(value, actual[name])] == []
+    for name in ("metrics.jsonl", "steps.jsonl"):
+        assert _lines(first / name) == _lines(second / name)
+    results = [json.loads((run / "results.json").read_text()) for run in (first, second)]
+    for key in ("best_epoch", "val", "test", "stability"):
+        assert results[0][key] == results[1][key]
+
+
+@pytest.fixture(scope="session")
+def runs():
+    """Functions that look into the folder of a run."""
+    return SimpleNamespace(weights=_weights, latest=_latest, lines=_lines, assert_equal=_assert_equal_runs)
 
 
 @pytest.fixture(autouse=True)

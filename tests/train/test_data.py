@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from eyetoy_train.data import EvaluationSampler, SeededDataset, ShuffledSampler, derive_seed, training_loader
+from eyetoy_train.data import EvaluationSampler, SeededDataset, ShuffledSampler, training_data
+from eyetoy_train.seeds import derive_seed
 
 
 class Noise(Dataset):
@@ -26,7 +27,7 @@ def test_processes_share_the_batches_of_a_single_one(size, share, processes, see
     together = list(single)
     parts = [list(sampler) for sampler in several]
     assert all(len(part) == len(sampler) for part, sampler in zip(parts, several, strict=True))
-    for batch in range(single.num_batches):
+    for batch in range(single.passes_per_epoch):
         pieces = [key for part in parts for key in part[batch * share : (batch + 1) * share]]
         assert pieces == together[batch * batch_size : (batch + 1) * batch_size]
 
@@ -44,10 +45,22 @@ def test_an_epoch_sees_no_sample_twice_unless_the_set_is_smaller_than_a_batch(si
 def test_every_epoch_has_an_order_of_its_own():
     sampler = ShuffledSampler(50, 10, 0, process=0, num_processes=1)
     first = [index for _, index in sampler]
-    sampler.epoch = 1
-    assert [index for _, index in sampler] != first
-    sampler.epoch = 0
+    sampler.start, sampler.stop = 5, 10
+    second = list(sampler)
+    assert {epoch for epoch, _ in second} == {1}
+    assert [index for _, index in second] != first
+    sampler.start, sampler.stop = 0, 5
     assert [index for _, index in sampler] == first
+
+
+@given(size=st.integers(1, 60), share=st.integers(1, 5), passes=st.integers(1, 3), start=st.integers(0, 20))
+def test_a_run_can_begin_at_any_pass(size, share, passes, start):
+    sampler = ShuffledSampler(size, share * passes, 0, passes_per_step=passes)
+    sampler.stop = start + 4
+    whole = list(sampler)
+    sampler.start = start
+    assert list(sampler) == whole[start * share :]
+    assert len(sampler) == 4 * share
 
 
 @given(size=st.integers(1, 60), processes=st.integers(1, 7))
@@ -79,12 +92,20 @@ def test_drawing_a_sample_leaves_the_global_generator_alone():
 def test_workers_change_nothing():
     batches = []
     for workers in (0, 2):
-        loader, _ = training_loader(Noise(), batch_size=5, seed=1, num_workers=workers)
-        assert isinstance(loader, DataLoader)
-        batches.append(torch.cat([batch["noise"] for batch in loader]))
+        data = training_data(Noise(), batch_size=5, seed=1, num_workers=workers)
+        passes = [*data.passes(0, skip=0, count=2), *data.passes(2, skip=1, count=1)]
+        batches.append(torch.cat([batch["noise"] for batch in passes]))
+        assert len(batches[-1]) == 15
     assert torch.equal(*batches)
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=2, max_size=30, unique=True))
 def test_derived_seeds_differ(parts):
     assert len({derive_seed(*part) for part in parts}) == len(parts)
+
+
+def test_a_message_can_name_the_samples_of_a_pass():
+    data = training_data(Noise(), batch_size=10, seed=1)
+    said = data.describe(3)
+    (batch,) = data.passes(3, skip=0, count=1)
+    assert ", ".join(map(str, batch["index"][:8].tolist())) + " and 2 more of the training set" in said

@@ -1,15 +1,14 @@
-"""Weight decay where it belongs, and the learning rate at every step."""
+"""Weight decay where it belongs, for any model, and the layers' own learning rates."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import pytest
 import torch
 
 from eyetoy import create_model, param_groups
-from eyetoy_train import Recipe
-from eyetoy_train.optim import build_optimizer, learning_rate, set_learning_rate
+from eyetoy_train import Recipe, build_classifier
+from eyetoy_train.optim import build_optimizer
+from eyetoy_train.schedule import set_learning_rate
 
 
 def test_only_matrices_and_kernels_decay():
@@ -72,19 +71,12 @@ def test_decay_shrinks_what_has_no_gradient_and_spares_the_rest():
         assert torch.equal(after[name], before[name])
 
 
-def test_the_schedule_warms_up_linearly_and_ends_at_the_minimum():
-    recipe = Recipe(lr=1.0, min_lr=0.01, warmup_epochs=2)
-    rates = [learning_rate(step, recipe, steps_per_epoch=5, num_steps=50) for step in range(50)]
-    rises = [b - a for a, b in pairwise(rates[:11])]
-    assert rises == pytest.approx([rises[0]] * 10)
-    assert rates[10] == max(rates) == 1.0
-    assert all(a > b for a, b in pairwise(rates[10:]))
-    assert rates[-1] == pytest.approx(0.01, abs=5e-3)
-    assert rates[30] == pytest.approx((1 + 0.01) / 2, rel=1e-6)
-
-
-@pytest.mark.parametrize("num_steps", [1, 2, 3])
-def test_a_run_shorter_than_its_warm_up_still_has_rates(num_steps):
-    recipe = Recipe(lr=1.0, warmup_epochs=10)
-    rates = [learning_rate(step, recipe, steps_per_epoch=5, num_steps=num_steps) for step in range(num_steps)]
-    assert all(0 < rate <= 1 for rate in rates)
+def test_layers_of_a_timm_model_are_timms():
+    recipe = Recipe(layer_decay=0.5)
+    recipe.model.name = "timm/vit_tiny_patch16_224"
+    model = build_classifier(recipe.model, num_classes=3, grid=(32, 32))
+    optimizer = build_optimizer(model, recipe)
+    scales = sorted({group["lr_scale"] for group in optimizer.param_groups})
+    assert len(scales) == 14
+    assert (scales[0], scales[-1]) == (0.5**13, 1.0)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST
 
 from eyetoy_train import Split
-from eyetoy_train.seeds import derive_seed
 from eyetoy_train.monitor import say
+from eyetoy_train.seeds import derive_seed
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 NUM_VAL = 5_000

@@ -40,6 +40,11 @@ class ImageClassification(FolderClassification):
         """One for grayscale pictures, or three."""
         return 1 if self.data.grayscale else 3
 
+    @property
+    def grid(self) -> Sequence[int]:
+        """Height and width of the model's input."""
+        return (self.data.image_size, self.data.image_size)
+
     def prepare(self) -> None:
         """Write digits or fetch Fashion-MNIST if need be."""
         if self.data.source == "fashion_mnist":

@@ -1,0 +1,115 @@
+"""What the engine costs: the share of a training step outside forward, backward and optimizer.
+
+`python benchmarks/engine.py` trains the nano image model on scikit-learn's digits by their recipe, at a batch size of
+64, and takes the time of every part of every step. `loading` is the wait for data: reading, augmenting and stacking
+samples, or, with `--num_workers`, for the processes that do. `engine` is all the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from measuring import conditions
+
+from eyetoy_image.classification import APP
+from eyetoy_train import parse_recipe
+from eyetoy_train.loop import Trainer
+from eyetoy_train.run_folder import RunFolder
+from eyetoy_train.signals import StopSignal
+from eyetoy_train.start import start_parts
+
+RECIPE = Path(__file__).parents[1] / "apps" / "image" / "configs" / "digits.yaml"
+WARMUP = 5
+PARTS = ("forward", "backward", "optimizer", "loading")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="eyetoy2d_nano")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--num_workers", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    options = parser.parse_args()
+    about = conditions("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        times = measure(Path(folder), options)
+    steps = times.pop("step")
+    medians = {name: statistics.median(values[WARMUP:]) for name, values in times.items()}
+    whole = statistics.median(steps[WARMUP:])
+    shares = {name: round(value / whole, 4) for name, value in medians.items()}
+    print(f"{options.model}: a step takes {1e3 * whole:.1f} ms in the median of {len(steps) - WARMUP}")
+    for name, value in medians.items():
+        print(f"{name:10s} {1e3 * value:8.3f} ms  {shares[name]:7.2%}")
+    if options.output:
+        report = {"conditions": about, "model": options.model, "step_ms": round(1e3 * whole, 3), "shares": shares}
+        path = options.output / f"engine-{options.num_workers}-workers.json"
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Return the seconds of every step, and of its parts."""
+    arguments = ["--data.root", str(folder / "digits"), "--model.name", options.model, "--batch_size", "64"]
+    arguments += ["--max_steps", str(options.steps), "--num_workers", str(options.num_workers), "--epochs", "1000"]
+    recipe = parse_recipe(APP.recipe, RECIPE, arguments)
+    task = APP.task(recipe)
+    task.prepare()
+    accelerator = Accelerator(log_with="tensorboard", project_dir=folder)
+    times: dict[str, list[float]] = {
+        name: [] for name in ("step", "forward", "backward", "optimizer", "loading", "engine")
+    }
+    with StopSignal(accelerator) as stop:
+        trainer = Trainer(start_parts(task, recipe, RunFolder(folder / "run"), accelerator), stop)
+        accelerator.init_trackers("engine")
+        stepper = trainer.stepper
+        task.loss = timed(task.loss, times["forward"])
+        accelerator.backward = timed(accelerator.backward, times["backward"])
+        stepper.optimizer.step = timed(stepper.optimizer.step, times["optimizer"])
+        trainer._step = divided(trainer._step, times)
+        while trainer.progress.step < options.steps:
+            trainer.train_one_epoch()
+            trainer.progress.epoch += 1
+    return times
+
+
+def timed(call: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
+    """Return a call that notes how long it takes."""
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        with noting(times):
+            return call(*arguments, **options)
+
+    return wrapped
+
+
+def divided(step: Callable[..., None], times: dict[str, list[float]]) -> Callable[..., None]:
+    """Return a step that notes its whole time, and what is left of it beside its parts."""
+
+    def wrapped(batches: Any) -> None:
+        waited = batches.seconds
+        with noting(times["step"]):
+            step(batches)
+        times["loading"].append(batches.seconds - waited)
+        parts = sum(times[name][-1] for name in PARTS)
+        times["engine"].append(times["step"][-1] - parts)
+
+    return wrapped
+
+
+@contextmanager
+def noting(times: list[float]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    times.append(time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Two nodes with eight GPUs under Slurm; everything after the script's name goes to train.py:
+#   sbatch docs/launch/slurm.sh apps/image/train.py --output_dir /shared/runs/mine --mixed_precision bf16
+#SBATCH --job-name=eyetoy
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --time=24:00:00
+# Two minutes before its time is over, the run is told to save; it goes on when the job is started again.
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+set -euo pipefail
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export first
+srun bash -c 'exec accelerate launch --config_file docs/launch/2_nodes_8_gpus.yaml \
+    --machine_rank "$SLURM_PROCID" --main_process_ip "$first" --main_process_port 29500 "$@"' launch "$@"

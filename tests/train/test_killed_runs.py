@@ -1,0 +1,93 @@
+"""A run that is killed, wherever it is, goes on by the same command and ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from eyetoy_train import train
+
+RECIPE = {
+    "epochs": 24,
+    "ema": {"decay": 0.9},
+    "checkpoints": {"every_steps": 3, "keep_last": 2, "keep_best": 2},
+    "log_steps": 2,
+    "gradient_accumulation_steps": 2,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+@pytest.mark.parametrize("task", ["slopes", "streamed"])
+def test_a_run_that_is_killed_at_random_moments_ends_like_one_that_is_not(task, tmp_path, run_toy, runs):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    recipe = RECIPE | ({"steps_per_epoch": 5} if task == "streamed" else {})
+    kills = 20 if task == "slopes" else 5
+    run_toy(recipe | {"output_dir": str(whole)}, "--kill", "0", "--task", task)
+    printed = run_toy(recipe | {"output_dir": str(killed)}, "--kill", str(kills), "--task", task, "--seed", "1")
+    found = json.loads(printed.strip().splitlines()[-1])
+    assert found["kills"] == kills
+    assert found["while_writing"] >= kills // 4
+    runs.assert_equal(whole, killed)
+    names = {path.name for path in (killed / "checkpoints").iterdir()}
+    assert names == {path.name for path in (whole / "checkpoints").iterdir()}
+
+
+@pytest.mark.parametrize("every_steps", [None, 2])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_it_goes_on_at_the_next_batch(every_steps, num_workers, toy, toy_recipe, tmp_path, runs):
+    options = {"checkpoints": {"every_steps": every_steps}, "ema": {"decay": 0.9}, "log_steps": 1, "epochs": 2}
+    whole = toy_recipe(output_dir=str(tmp_path / "whole"), **options)
+    train(toy.Slopes(whole), whole)
+    recipe = toy_recipe(num_workers=num_workers, **options)
+    with pytest.raises(toy.Interrupted):
+        train(toy.Killed(recipe), recipe)
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert runs.latest(tmp_path / "run").name == f"step-{6 if every_steps else 5:08d}"
+    train(toy.Slopes(recipe), recipe)
+    runs.assert_equal(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("launch", [None, ("--multi_gpu", "--num_processes", "2")], ids=["one", "two"])
+def test_sigterm_saves_and_says_so(launch, tmp_path, start_toy, run_toy, runs):
+    run = tmp_path / "run"
+    # No dropout: its draws belong to a process, and the run goes on with another number of them.
+    recipe = {"epochs": 40, "output_dir": str(run), "model": {"name": "eyetoy1d_pico", "stem_strides": [8]}}
+    process = start_toy(recipe, "--task", "slow", launch=launch)
+    wait_for(run / "checkpoints" / "step-00000010")
+    for child in [process.pid] if launch is None else training_processes(process.pid):
+        os.kill(child, signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert "SIGTERM: saved after step" in printed
+    assert process.returncode == (143 if launch is None else 1)  # the launcher reports a child's failure as 1
+    assert "143" in printed or launch is None
+    step = int(runs.latest(run).name.removeprefix("step-"))
+    printed = run_toy(recipe | {"epochs": 40}, "--task", "slopes")
+    assert f"going on after step {step}" in printed
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"there is no {path}"
+        time.sleep(0.02)
+
+
+def training_processes(launcher: int) -> list[int]:
+    """Return the processes that a launcher started."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children")
+    if not children.exists():
+        pytest.skip("this system does not list child processes")
+    return [int(child) for child in children.read_text().split()]
+
+
+def test_sigterm_is_only_taken_while_a_run_needs_it(slopes, toy_recipe):
+    before = signal.getsignal(signal.SIGTERM)
+    recipe = toy_recipe(epochs=1)
+    train(slopes(recipe), recipe)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,80 @@
+"""Any classifier by name: this project's and timm's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from eyetoy_train import ModelRecipe, build_classifier, load_classifier, train
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224", "timm/resnet10t"])
+def test_a_model_of_timm_is_built_for_the_input_and_saved(name, tmp_path):
+    options = {"depths": [1, 1, 1, 1], "embed_dim": 32, "num_heads": [1, 1, 2, 2]} if "swin" in name else {}
+    recipe = ModelRecipe(name=name, options=options)
+    torch.manual_seed(0)
+    model = build_classifier(recipe, num_classes=5, in_channels=1, grid=(64, 64)).eval()
+    x = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        model.save_pretrained(tmp_path / "model")
+        loaded = load_classifier(tmp_path / "model")
+        assert expected.shape == (2, 5)
+        assert torch.equal(loaded(x), expected)
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_options_reach_the_model():
+    narrow = build_classifier(ModelRecipe(name="timm/vit_tiny_patch16_224", options={"depth": 2}), num_classes=2)
+    assert len(narrow.model.blocks) == 2
+    scaled = build_classifier(ModelRecipe(name="eyetoy2d_pico", options={"layer_scale": 0.5}), num_classes=2)
+    assert [value.max() for name, value in scaled.named_parameters() if name.endswith("gamma")]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"name": "timm/vit_tiny_patch16_225"}, "no model named 'vit_tiny_patch16_225'; near it are .*vit_"),
+        ({"name": "timm/resnet10t", "options": {"depht": 3}}, "model.options do not fit timm's resnet10t: .*depht"),
+        ({"name": "timm/resnet10t", "stem_strides": [2]}, "model.stem_strides is for this project's models"),
+        ({"name": "eyetoy2d_pico", "options": {"depht": 3}}, "model.options .*depht.* do not fit eyetoy2d_pico"),
+        ({"name": "eyetoy2d_picco"}, "eyetoy2d_pico"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(recipe, message):
+    with pytest.raises(ValueError, match=message):
+        build_classifier(ModelRecipe(**recipe), num_classes=2)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((1, 3, 8, 8), 1), ((1, 3, 4, 8, 8), 1)])
+def test_channels_last_gives_the_model_channels_innermost(shape, axis):
+    name = "eyetoy2d_pico" if len(shape) == 4 else "eyetoy3d_pico"
+    model = build_classifier(ModelRecipe(name=name, channels_last=True), num_classes=2)
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(torch.randn(shape).contiguous())
+    assert seen[0].stride(axis) == 1
+
+
+def test_a_model_of_timm_trains_by_the_same_recipe(toy, toy_recipe, tmp_path):
+    class Pictures(toy.Slopes):
+        in_channels = 1
+        grid = (32, 32)
+
+        def load_sample(self, source, *, training):
+            sequence = super().load_sample(source, training=training)
+            return sequence[:, None, ::2].expand(1, 32, 32)
+
+        def draw(self, axes, x):
+            axes.imshow(x[0])
+
+    model = {"name": "timm/vit_tiny_patch16_224", "options": {"depth": 1, "patch_size": 8}, "drop_path": 0.1}
+    recipe = toy_recipe(epochs=4, model=model, ema={"decay": 0.9})
+    results = train(Pictures(recipe), recipe)
+    assert results["test"]["count"] == 13
+    assert (tmp_path / "run" / "report.html").exists()

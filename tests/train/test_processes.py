@@ -1,0 +1,89 @@
+"""Several processes, on one machine and posing as several, train and count like one."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+# No dropout and no stochastic depth: their draws belong to a process.
+RECIPE = {"epochs": 10, "log_steps": 1, "model": {"name": "eyetoy1d_pico", "stem_strides": [8]}, "ema": {"decay": 0.9}}
+TWO = ("--multi_gpu", "--num_processes", "2")
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "steps.jsonl").read_text().splitlines()]
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, run_toy) -> Path:
+    run = tmp_path_factory.mktemp("alone") / "run"
+    run_toy(RECIPE | {"output_dir": str(run)})
+    return run
+
+
+def assert_like(run: Path, alone: Path, processes: int) -> None:
+    assert len(losses(alone)) == 50
+    assert losses(run) == pytest.approx(losses(alone), abs=1e-4)
+    assert results(run)["environment"]["processes"] == processes
+    for split in ("val", "test"):  # of 11 and 13 samples, which two processes cannot share equally
+        assert results(run)[split]["count"] == results(alone)[split]["count"]
+        assert results(run)[split] == pytest.approx(results(alone)[split], abs=1e-3)
+
+
+def test_two_processes_follow_the_loss_curve_of_one(alone, tmp_path, run_toy):
+    run = tmp_path / "run"
+    run_toy(RECIPE | {"output_dir": str(run)}, launch=TWO)
+    assert_like(run, alone, 2)
+
+
+def test_two_machines_train_together(alone, tmp_path, start_toy):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = tmp_path / "run"
+    two = (*TWO, "--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(port))
+    recipe = RECIPE | {"output_dir": str(run)}
+    machines = [start_toy(recipe, launch=(*two, "--machine_rank", str(rank))) for rank in range(2)]
+    for machine in machines:
+        printed, _ = machine.communicate(timeout=200)
+        assert machine.returncode == 0, printed
+    assert_like(run, alone, 2)
+
+
+SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+SHARDED |= {"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+
+
+def test_a_model_spread_over_processes_trains_like_a_whole_one_and_is_saved_whole(alone, tmp_path, run_toy, runs):
+    run = tmp_path / "run"
+    run_toy(RECIPE | {"output_dir": str(run)}, "--shard", launch=TWO, **SHARDED)
+    assert_like(run, alone, 2)
+    spread, whole = runs.weights(run / "checkpoints" / "best"), runs.weights(alone / "checkpoints" / "best")
+    assert {name: value.shape for name, value in spread.items()} == {name: value.shape for name, value in whole.items()}
+
+
+def test_a_checkpoint_of_a_spread_model_goes_on_in_one_process(alone, tmp_path, run_toy):
+    run = tmp_path / "run"
+    recipe = RECIPE | {"output_dir": str(run)}
+    run_toy(recipe, "--shard", launch=TWO, **SHARDED)
+    # As if it had been stopped after its first checkpoint but one.
+    (run / "results.json").unlink()
+    latest = max((run / "checkpoints").glob("step-*"))
+    for file in latest.iterdir():
+        file.unlink()
+    latest.rmdir()
+    assert "going on after step 45" in run_toy(recipe)
+    assert_like(run, alone, 1)
+
+
+def test_sharding_that_accelerate_leaves_out_is_said(tmp_path, run_toy):
+    recipe = RECIPE | {"output_dir": str(tmp_path / "run"), "max_steps": 1}
+    printed = run_toy(recipe, launch=TWO, **SHARDED)
+    assert "every process here holds the whole model" in printed

@@ -1,0 +1,181 @@
+"""A toy modality for the engine, telling rising from falling sequences, as a module and as a script to launch.
+
+`python toy.py '{"output_dir": "run", "epochs": 2}'` trains it; `--kill NUMBER` does so in processes that are killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import DistributedType
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from eyetoy_train import (
+    CheckpointRecipe,
+    ClassificationRecipe,
+    ClassificationTask,
+    EmaRecipe,
+    ModelRecipe,
+    SampleStream,
+    train,
+)
+
+MODEL = {"name": "eyetoy1d_pico", "stem_strides": [8], "drop_path": 0.1, "dropout": 0.1}
+
+
+class Slopes(ClassificationTask):
+    classes = ("falling", "rising", "flat")
+    sizes = {"train": 40, "val": 11, "test": 13}
+
+    def prepare(self):
+        pass
+
+    def samples(self, split):
+        size = self.sizes[split]
+        return [((split, i), i % 3) for i in range(size)]
+
+    def load_sample(self, source, *, training):
+        split, index = source
+        generator = torch.Generator().manual_seed(index + 1000 * len(split))
+        slope = (index % 3 + 1) % 3 - 1
+        return slope * torch.linspace(-1, 1, 64)[None] + 0.3 * torch.randn(1, 64, generator=generator)
+
+    def transform(self, raw, *, training):
+        return raw + 0.1 * torch.randn_like(raw) if training else raw
+
+    def draw(self, axes, x):
+        axes.plot(x[0])
+
+
+class SlopeStream(SampleStream):
+    """The training set in four shards of unequal size."""
+
+    shuffle_buffer = 7
+    num_shards = 4
+
+    def __init__(self, task: Slopes) -> None:
+        self.task = task
+
+    def read(self, shard):
+        return iter([("train", i) for i in range(40) if i % 7 % 4 == shard])
+
+    def decode(self, raw):
+        x = self.task.transform(self.task.load_sample(raw, training=True), training=True)
+        return {"input": x, "label": raw[1] % 3}
+
+
+class Streamed(Slopes):
+    """The toy task with a stream to train on."""
+
+    def dataset(self, split):
+        return SlopeStream(self) if split == "train" else super().dataset(split)
+
+
+class Interrupted(BaseException):
+    """What a kill looks like from inside."""
+
+
+class Killed(Slopes):
+    """The toy task in a process that dies after some passes."""
+
+    passes_left = 7
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        if not self.passes_left:
+            raise Interrupted
+        self.passes_left -= 1
+        return super().loss(model, batch)
+
+
+class Slow(Slopes):
+    """The toy task with steps long enough to be interrupted."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        time.sleep(0.05)
+        return super().loss(model, batch)
+
+
+TASKS = {"slopes": Slopes, "streamed": Streamed, "slow": Slow}
+
+
+def build_recipe(**changes: Any) -> ClassificationRecipe:
+    values = {"name": "toy", "epochs": 4, "batch_size": 8, "warmup_epochs": 1, "lr": 3e-3, "model": MODEL} | changes
+    groups = {"model": ModelRecipe, "ema": EmaRecipe, "checkpoints": CheckpointRecipe}
+    for key, kind in groups.items():
+        if isinstance(values.get(key), dict):
+            values[key] = kind(**values[key])
+    return ClassificationRecipe(**values)
+
+
+def shard_on_cpu() -> None:
+    """Make Accelerate shard over CPU processes as it does over GPUs; by itself it takes this for data parallelism."""
+    start = AcceleratorState.__init__
+
+    def sharding(self, *arguments: Any, **options: Any) -> None:
+        plugin = options.get("fsdp_plugin")
+        start(self, *arguments, **options)
+        if plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.FSDP
+            self.fsdp_plugin = plugin
+
+    AcceleratorState.__init__ = sharding
+
+
+def train_until_done(values: dict[str, Any], task: type[Slopes], kills: int, seed: int) -> dict[str, int]:
+    """Train in forked processes; the first `kills` are killed, every other one while it writes a checkpoint."""
+    checkpoints = Path(values["output_dir"]) / "checkpoints"
+    generator = random.Random(seed)
+    found = {"kills": 0, "while_writing": 0}
+    while True:
+        process = os.fork()
+        if not process:
+            recipe = build_recipe(**values)
+            train(task(recipe), recipe)
+            os._exit(0)
+        if found["kills"] < kills:
+            _wait(checkpoints, generator, for_a_write=bool(found["kills"] % 2))
+            found["while_writing"] += any(checkpoints.glob("*.partial"))
+            os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            return found
+        found["kills"] += 1
+
+
+def _wait(checkpoints: Path, generator: random.Random, *, for_a_write: bool) -> None:
+    time.sleep(generator.uniform(0.2, 0.9))
+    until = time.monotonic() + 2
+    while for_a_write and time.monotonic() < until and not any(checkpoints.glob("*.partial")):
+        pass
+    time.sleep(generator.uniform(0, 0.004))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("recipe", type=json.loads)
+    parser.add_argument("--task", choices=TASKS, default="slopes")
+    parser.add_argument("--kill", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shard", action="store_true")
+    options = parser.parse_args()
+    if options.shard:
+        shard_on_cpu()
+    if options.kill is not None:
+        print(json.dumps(train_until_done(options.recipe, TASKS[options.task], options.kill, options.seed)))
+        return
+    recipe = build_recipe(**options.recipe)
+    train(TASKS[options.task](recipe), recipe)
+
+
+if __name__ == "__main__":
+    main()
