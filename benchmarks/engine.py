@@ -67,7 +67,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
         name: [] for name in ("step", "forward", "backward", "optimizer", "loading", "engine")
     }
     with StopSignal(accelerator) as stop:
-        trainer = Trainer(start_parts(task, recipe, RunFolder(folder / "run"), accelerator), stop)
+        trainer = Trainer(**vars(start_parts(task, recipe, RunFolder(folder / "run"), accelerator)), stop=stop)
         accelerator.init_trackers("engine")
         stepper = trainer.stepper
         task.loss = timed(task.loss, times["forward"])

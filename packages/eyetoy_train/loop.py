@@ -14,19 +14,16 @@ from torch.utils.data import Dataset
 
 from eyetoy_train.checkpoint import write_text
 from eyetoy_train.cli import recipe_text
-from eyetoy_train.data import TrainingData
 from eyetoy_train.environment import describe_environment, deterministic
 from eyetoy_train.evaluate import evaluation_sums
 from eyetoy_train.monitor import EpochBar, Timed, duration, peak_memory_bytes, say
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.record import NotFiniteError, StepRecorder, StepSummary
 from eyetoy_train.report import write_report
-from eyetoy_train.run_folder import RunFolder, append_line, read_lines
-from eyetoy_train.saver import Progress, Saver
+from eyetoy_train.run_folder import append_line, read_lines
 from eyetoy_train.schedule import learning_rate
 from eyetoy_train.signals import Preempted, StopRequested, StopSignal
 from eyetoy_train.start import Parts, open_run, prepare_data, start_parts
-from eyetoy_train.stepper import Stepper
 from eyetoy_train.stream import SampleStream
 from eyetoy_train.task import Batch, Split, Task
 from eyetoy_train.tracking import check_trackers, start_trackers
@@ -51,13 +48,13 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
     accelerator = Accelerator(
         mixed_precision=recipe.mixed_precision,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        log_with=list(recipe.trackers),
+        log_with=list(recipe.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.path / "tensorboard")),
     )
     prepare_data(task, accelerator)
     set_seed(recipe.seed)  # after what may have drawn random numbers in the first run only
     with deterministic(recipe.deterministic), StopSignal(accelerator) as stop:
-        trainer = Trainer(start_parts(task, recipe, run, accelerator), stop)
+        trainer = Trainer(**vars(start_parts(task, recipe, run, accelerator)), stop=stop)
         # After what may refuse the recipe: a run that cannot start leaves nothing.
         start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.progress.step)
         results = trainer.run_to_the_end()
@@ -65,24 +62,14 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
     return results
 
 
-@dataclass
-class Trainer:
+@dataclass(kw_only=True)
+class Trainer(Parts):
     """One process's part in a run."""
 
-    parts: Parts
     stop: StopSignal
 
     def __post_init__(self) -> None:
-        """Name what is used often."""
-        self.task: Task = self.parts.task
-        self.recipe: Recipe = self.parts.recipe
-        self.run: RunFolder = self.parts.run
-        self.accelerator: Accelerator = self.parts.accelerator
-        self.data: TrainingData = self.parts.data
-        self.val_set: Dataset[Batch] | SampleStream = self.parts.val_set
-        self.stepper: Stepper = self.parts.stepper
-        self.saver: Saver = self.parts.saver
-        self.progress: Progress = self.parts.progress
+        """Start to record, and the clock."""
         self.recorder = StepRecorder(self.accelerator, self.progress.record)
         self._started = time.perf_counter()
 
@@ -117,7 +104,7 @@ class Trainer:
         with self._bar(skip, count) as bar:
             for _ in range(skip, count):
                 self._step(batches)
-                bar.update(self.recipe.batch_size, lambda: self._state_of_things(batches))
+                bar.update(self.recipe.batch_size, self._state_of_things)
         self._read_steps()
 
     def _step(self, batches: Timed[Batch]) -> None:
@@ -144,7 +131,7 @@ class Trainer:
             visible=self.accelerator.is_main_process,
         )
 
-    def _state_of_things(self, batches: Timed[Batch]) -> dict[str, str]:
+    def _state_of_things(self) -> dict[str, str]:
         record = self.progress.record
         shown = {"loss": f"{record.window[-1]:.4f}"} if record.window else {}
         return shown | {"data": f"{record.seconds_waited / max(record.seconds, 1e-9):.0%}"}
@@ -170,11 +157,11 @@ class Trainer:
     def _explain(self, error: NotFiniteError) -> str:
         lengths, passes = self.stepper.lengths, self.recipe.gradient_accumulation_steps
         epoch, place = divmod(error.step, lengths.steps_per_epoch)
-        latest = self.saver.kept.latest()
+        checkpoints = self.saver.kept.steps()
         return (
             f"{error.what} at step {error.step + 1} (epoch {epoch + 1}, batch {place + 1} of "
             f"{lengths.steps_per_epoch}: {self.data.describe(error.step * passes)}). The last good checkpoint is "
-            f"{latest or 'none yet'}. A lower lr, a longer warm-up or clip_grad_norm may help"
+            f"{checkpoints[-1] if checkpoints else 'none yet'}. A lower lr, a longer warm-up or clip_grad_norm may help"
         )
 
     def evaluate_epoch(self) -> dict[str, float] | None:

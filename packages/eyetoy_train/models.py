@@ -78,14 +78,16 @@ def prepare_classifier(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
             raise ValueError(f"model.grad_checkpointing is on, and {recipe.name} has no set_grad_checkpointing")
         checkpointing()
     if recipe.channels_last:
-        model.register_forward_pre_hook(_channels_last)
-        model = model.to(memory_format=torch.channels_last)
+        for parameter in model.parameters():
+            parameter.data = _channels_last(parameter.data)
+        model.register_forward_pre_hook(lambda module, inputs: tuple(_channels_last(x) for x in inputs))
     return model
 
 
-def _channels_last(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _channels_last(x: Tensor) -> Tensor:
+    """Return `[batch, channels, ...]` with the channels innermost in memory; PyTorch knows how in 2-D and 3-D."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return tuple(x.to(memory_format=formats[x.ndim]) if x.ndim in formats else x for x in inputs)
+    return x.to(memory_format=formats[x.ndim]) if x.ndim in formats else x
 
 
 def load_classifier(folder: Path) -> nn.Module:

@@ -71,15 +71,16 @@ class LabelledSample:
 def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int = 6) -> None:
     """Draw samples in a grid to a PNG file; a wrong prediction is red and names the truth."""
     rows = -(-len(samples) // columns)
-    figure = Figure(figsize=(1.9 * columns, 2.1 * rows), layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure = Figure(figsize=(1.9 * columns, 2.1 * rows))
+    places = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.25 / rows, "wspace": 0.08, "hspace": 0.25}
+    grid = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat)
     for axes in grid:
         axes.set_axis_off()
     for axes, sample in zip(grid, samples, strict=False):
         sample.draw(axes)
         right = sample.truth == sample.prediction
         title = sample.prediction if right else f"{sample.prediction} (is {sample.truth})"
-        axes.set_title(f"{title}  {sample.confidence:.0%}", fontsize=9, color=RIGHT if right else WRONG)
+        axes.set_title(f"{title}  {sample.confidence:.0%}", y=1.02, fontsize=9, color=RIGHT if right else WRONG)
     _write(figure, path)
 
 

@@ -119,8 +119,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
         lengths=lengths,
     )
     if accelerator.is_main_process:
-        if latest:
-            run.forget_after(progress.epoch, progress.step)
+        run.forget_after(progress.epoch, progress.step)  # of a run that was killed before its first checkpoint too
         say(_introduction(recipe, run, accelerator, data, parameters, progress))
     return Parts(
         task=task,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from eyetoy_train.pictures import LabelledSample, draw_curves, draw_samples
+from eyetoy_train.pictures import LabelledSample, draw_confusion, draw_curves, draw_samples
 
 
 def test_every_sample_is_drawn(tmp_path):
@@ -29,10 +29,22 @@ def test_every_sample_is_drawn(tmp_path):
 
 
 def test_curves_are_drawn_from_the_first_epoch_on(tmp_path):
-    lines = [{"epoch": e, "train_loss": 1 / e, "val": {"loss": 2 / e, "accuracy": 1 - 1 / e}} for e in (1, 2, 3)]
+    lines = [
+        {"epoch": e, "train_loss": 1 / e, "grad_norm": 1.0, "grad_norm_max": 2.0}
+        | ({"val": {"loss": 2 / e, "accuracy": 1 - 1 / e}} if e != 2 else {})
+        for e in (1, 2, 3)
+    ]
     sizes = []
     for count in (1, 3):
         draw_curves(lines[:count], "accuracy", tmp_path / f"{count}.png")
         sizes.append(np.asarray(Image.open(tmp_path / f"{count}.png").convert("RGB")))
     assert sizes[0].shape == sizes[1].shape
     assert (sizes[0] != sizes[1]).any()
+
+
+def test_a_confusion_matrix_is_drawn(tmp_path):
+    for name, matrix in (("right", [[5, 0], [0, 5]]), ("wrong", [[0, 5], [5, 0]])):
+        draw_confusion(matrix, ["a", "b"], tmp_path / f"{name}.png")
+    right, wrong = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("right", "wrong"))
+    assert right.shape == wrong.shape
+    assert (right != wrong).any()

@@ -55,6 +55,9 @@ class Slopes(ClassificationTask):
     def draw(self, axes, x):
         axes.plot(x[0])
 
+    def write_samples(self, model, split, path, *, count=6):
+        super().write_samples(model, split, path, count=count)
+
 
 class SlopeStream(SampleStream):
     """The training set in four shards of unequal size."""
