@@ -156,11 +156,21 @@ def train_until_done(values: dict[str, Any], task: type[Slopes], kills: int, see
 
 
 def _wait(checkpoints: Path, generator: random.Random, *, for_a_write: bool) -> None:
-    time.sleep(generator.uniform(0.2, 0.9))
-    until = time.monotonic() + 2
-    while for_a_write and time.monotonic() < until and not any(checkpoints.glob("*.partial")):
+    """Wait for none, one or two new checkpoints and a little longer, or for the next write to begin."""
+    before, news, until = _latest(checkpoints), generator.randrange(3), time.monotonic() + 30
+    if not news:
+        time.sleep(generator.uniform(0, 0.6))  # the start of a process, too, can be interrupted
+    for _ in range(news):
+        while _latest(checkpoints) == before and time.monotonic() < until:
+            time.sleep(0.001)
+        before = _latest(checkpoints)
+    time.sleep(generator.uniform(0, 0.06))
+    while for_a_write and not any(checkpoints.glob("*.partial")) and time.monotonic() < until:
         pass
-    time.sleep(generator.uniform(0, 0.004))
+
+
+def _latest(checkpoints: Path) -> Path | None:
+    return max((path for path in checkpoints.glob("step-*") if not path.suffix), default=None)
 
 
 def main() -> None:
