@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from eyetoy_train.seeds import derive_seed
+from eyetoy_train.seeds import derive_seed, seeded
 from eyetoy_train.stream import EpochStream, SampleStream
 from eyetoy_train.task import Batch
 
@@ -31,8 +31,7 @@ class SeededDataset(Dataset[Batch]):
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, "sample", epoch, index))
+        with seeded(derive_seed(self.seed, "sample", epoch, index)):
             return self.dataset[index]
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils import get_total_norm
 from eyetoy_train.ema import Ema
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.schedule import DropPathWarmup, Lengths, learning_rate, set_learning_rate
-from eyetoy_train.seeds import derive_seed
+from eyetoy_train.seeds import derive_seed, seed_generators
 from eyetoy_train.task import Batch, Task
 
 
@@ -32,6 +32,10 @@ class Stepper:
     drop_path: DropPathWarmup
     lengths: Lengths
 
+    def __post_init__(self) -> None:
+        """List the parameters once: to walk through a model takes longer than to take the norm of its gradients."""
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
     def step(self, number: int, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """Take optimizer step `number`, counted from 0, on the next batches; return their mean loss and the norm."""
         passes = self.recipe.gradient_accumulation_steps
@@ -40,9 +44,8 @@ class Stepper:
         losses = []
         for index in range(passes):
             batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
-            torch.manual_seed(
-                derive_seed(self.recipe.seed, "pass", number * passes + index, self.accelerator.process_index)
-            )
+            seed = derive_seed(self.recipe.seed, "pass", number * passes + index, self.accelerator.process_index)
+            seed_generators(seed, self.accelerator.device)
             with self.accelerator.accumulate(self.model):
                 with self.accelerator.autocast():
                     loss = self.task.loss(self.model, batch)
@@ -57,11 +60,10 @@ class Stepper:
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm over all parameters, before clipping if the recipe asks for that."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm: Tensor
         if self.recipe.clip_grad_norm is not None:
-            norm = self.accelerator.clip_grad_norm_(parameters, self.recipe.clip_grad_norm)
+            norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip_grad_norm)
         else:
             self.accelerator.unscale_gradients()
-            norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+            norm = get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         return norm.full_tensor() if isinstance(norm, DTensor) else norm

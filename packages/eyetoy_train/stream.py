@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from eyetoy_train.seeds import derive_seed
+from eyetoy_train.seeds import derive_seed, seeded
 from eyetoy_train.task import Batch
 
 Place = tuple[int, int]
@@ -165,8 +165,7 @@ class EpochStream(IterableDataset[Batch]):
         skipped = self.share * len(range(turn, self.skip, num_workers))
         for number, ((round_, shard, index), raw) in enumerate(self._shuffled(taker, num_takers)):
             if number >= skipped:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(derive_seed(self.seed, "sample", self.epoch_start, round_, shard, index))
+                with seeded(derive_seed(self.seed, "sample", self.epoch_start, round_, shard, index)):
                     sample = self.stream.decode(raw)
                 yield sample
 

@@ -28,7 +28,7 @@ def test_all_of_them_are_expected():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_accelerate_reads_it_as_what_its_name_says(path):
-    config = load_config_from_file(path)
+    config = load_config_from_file(str(path))
     assert (config.distributed_type.value, config.num_machines, config.num_processes) == EXPECTED[path.stem]
     assert (config.fsdp_config or {}).get("fsdp_version") == (2 if path.stem.startswith("fsdp") else None)
 
