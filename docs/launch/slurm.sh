@@ -11,6 +11,7 @@
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
 set -euo pipefail
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110 # seconds that the launcher gives its processes to save; 30 otherwise
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export first
 srun bash -c 'exec accelerate launch --config_file docs/launch/2_nodes_8_gpus.yaml \

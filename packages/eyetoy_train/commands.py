@@ -20,7 +20,7 @@ from eyetoy_train.classification import ClassificationTask
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.evaluate import evaluate
 from eyetoy_train.loop import train
-from eyetoy_train.models import load_classifier
+from eyetoy_train.models import find_checkpoint, load_classifier
 from eyetoy_train.recipe import ClassificationRecipe
 
 R = TypeVar("R", bound=ClassificationRecipe)
@@ -109,20 +109,6 @@ class LoadedClassifier:
         best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
         classes = tuple(self.labels[i] for i in best.indices.tolist())
         return Prediction(str(file), classes, tuple(round(p, 4) for p in best.values.tolist()))
-
-
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, or the best one of a run.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    for folder in (path, path / "checkpoints" / "best"):
-        if (folder / "model.safetensors").is_file():
-            return folder
-    raise FileNotFoundError(
-        f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with model.safetensors"
-    )
 
 
 def read_labels(folder: Path) -> list[str]:

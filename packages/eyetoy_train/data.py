@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eyetoy_train.seeds import derive_seed, seeded
+from eyetoy_train.signals import leave_sigterm_to_the_trainer
 from eyetoy_train.stream import EpochStream, SampleStream
 from eyetoy_train.task import Batch
 
@@ -127,8 +128,8 @@ class TrainingData(Protocol):
         `epoch_start` is the number, in the run, of the epoch's first pass.
         """
 
-    def describe(self, number: int) -> str:
-        """Say which samples a pass holds, for a message."""
+    def describe(self, start: int, count: int) -> str:
+        """Say which samples `count` passes from `start` on hold, for a message."""
 
 
 class MapData:
@@ -163,6 +164,7 @@ class MapData:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,  # they keep what the dataset caches
             pin_memory=pin_memory,
+            worker_init_fn=leave_sigterm_to_the_trainer,
         )
 
     def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
@@ -171,9 +173,9 @@ class MapData:
         self.sampler.stop = self.sampler.start + count
         return iter(self.loader)
 
-    def describe(self, number: int) -> str:
-        """Name the first samples of a pass."""
-        indices = [index for _, index in self.sampler.keys(number)]
+    def describe(self, start: int, count: int) -> str:
+        """Name the first samples of the passes."""
+        indices = [index for number in range(start, start + count) for _, index in self.sampler.keys(number)]
         return f"samples {_some(indices)} of the training set"
 
 
@@ -210,13 +212,17 @@ class StreamData:
         self.dataset.start(epoch_start, skip=skip)
         # A new loader, whose workers take over the state of the dataset.
         loader = DataLoader(
-            self.dataset, batch_size=self.dataset.share, num_workers=self.num_workers, pin_memory=self.pin_memory
+            self.dataset,
+            batch_size=self.dataset.share,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            worker_init_fn=leave_sigterm_to_the_trainer,
         )
         return itertools.islice(loader, count)
 
-    def describe(self, number: int) -> str:
-        """Say that a stream does not number its samples."""
-        return f"pass {number + 1} over the stream"
+    def describe(self, start: int, count: int) -> str:
+        """Say which pass of the run it was; a stream does not number its samples."""
+        return f"pass {start + 1} of the stream"
 
 
 def training_data(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eyetoy_train.recipe import EmaRecipe
-from eyetoy_train.state import spread_like, whole
+from eyetoy_train.state import let_go, spread_like
 
 
 class Ema:
@@ -25,7 +25,11 @@ class Ema:
         assert recipe.decay is not None
         self.decay = recipe.decay
         self.warmup = recipe.warmup
-        self.live = model.state_dict()  # the model's own tensors, which training changes in place
+        self.model = model
+        saved = model.state_dict().keys()
+        # The model's own tensors, which training changes in place; one that has two names comes once.
+        everything = [*model.named_parameters(), *model.named_buffers()]
+        self.live = {name: value.detach() for name, value in everything if name in saved}
         self.average = {name: value.clone() for name, value in self.live.items()}
 
     def decay_at(self, step: int) -> float:
@@ -53,17 +57,14 @@ class Ema:
 
     @torch.no_grad()
     def _swap(self) -> None:
+        let_go(self.model)
         for name, value in self.live.items():
             held = value.clone()
             value.copy_(self.average[name])
             self.average[name].copy_(held)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the average, whole, on the CPU."""
-        return {name: whole(value) for name, value in self.average.items()}
-
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `tensors` gave."""
+        """Restore an average that was saved."""
         for name, value in self.average.items():
             value.copy_(spread_like(tensors[name], value))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eyetoy_train.data import EvaluationSampler, size_of
+from eyetoy_train.signals import leave_sigterm_to_the_trainer as ready
 from eyetoy_train.stream import EvaluationStream, SampleStream
 from eyetoy_train.task import Batch, Task
 
@@ -91,7 +92,7 @@ def _batches(
     place = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
     if isinstance(dataset, SampleStream):
         stream = EvaluationStream(dataset, **place)
-        loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers)
+        loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers, worker_init_fn=ready)
         yield from _in_step(loader, accelerator)
         return
     size = size_of(dataset)
@@ -99,7 +100,8 @@ def _batches(
         return
     sampler = EvaluationSampler(size, **place)
     left = sampler.num_real
-    for batch in DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers):
+    loader = DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers, worker_init_fn=ready)
+    for batch in loader:
         yield batch, min(left, batch_size)
         left = max(left - batch_size, 0)
 
@@ -109,21 +111,24 @@ def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tu
     batches, last = iter(loader), None
     while True:
         batch = next(batches, None)
-        if not _any(batch is not None, accelerator):
+        num_going_on = _count(batch is not None, accelerator)
+        if not num_going_on:
             return
+        if last is None and num_going_on < accelerator.num_processes:  # the same on all of them, in the first round
+            raise ValueError("the stream leaves a process without a sample to evaluate; use fewer processes")
         last = last if batch is None else batch
-        if last is not None:
-            yield last, 0 if batch is None else _length(batch)
+        assert last is not None
+        yield last, 0 if batch is None else _length(batch)
 
 
 def _length(batch: Batch) -> int:
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
 
 
-def _any(own: bool, accelerator: Accelerator) -> bool:
+def _count(own: bool, accelerator: Accelerator) -> int:
     if accelerator.num_processes == 1:
-        return own
-    return bool(accelerator.reduce(torch.tensor(int(own), device=accelerator.device), reduction="sum"))
+        return int(own)
+    return int(accelerator.reduce(torch.tensor(int(own), device=accelerator.device), reduction="sum"))
 
 
 def _add_up(sums: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,14 @@ from eyetoy_train.checkpoint import write_text
 from eyetoy_train.cli import recipe_text
 from eyetoy_train.environment import describe_environment, deterministic
 from eyetoy_train.evaluate import evaluation_sums
-from eyetoy_train.monitor import EpochBar, Timed, duration, peak_memory_bytes, say
+from eyetoy_train.lock import held
+from eyetoy_train.monitor import EpochBar, Timed, duration, peak_memory_bytes, say, score_text
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.record import NotFiniteError, StepRecorder, StepSummary
 from eyetoy_train.report import write_report
 from eyetoy_train.run_folder import append_line, read_lines
 from eyetoy_train.schedule import learning_rate
+from eyetoy_train.seeds import derive_seed, seed_generators
 from eyetoy_train.signals import Preempted, StopRequested, StopSignal
 from eyetoy_train.start import Parts, open_run, prepare_data, start_parts
 from eyetoy_train.stream import SampleStream
@@ -38,7 +41,7 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
 
     Raises:
         ValueError: the recipe does not fit the data or the number of processes.
-        FileExistsError: the recipe's `output_dir` is taken.
+        FileExistsError: the recipe's `output_dir` is taken, or another process is training in the run's folder.
         FloatingPointError: the loss or a gradient is not finite; the message names the step and the batch.
         CheckpointError: a checkpoint cannot be written, or the latest one cannot be read.
         Preempted: SIGTERM was received; the run was saved. Ends a program with code 143.
@@ -49,11 +52,12 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
         mixed_precision=recipe.mixed_precision,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         log_with=list(recipe.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.path / "tensorboard")),
+        project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.tensorboard)),
     )
     prepare_data(task, accelerator)
     set_seed(recipe.seed)  # after what may have drawn random numbers in the first run only
-    with deterministic(recipe.deterministic), StopSignal(accelerator) as stop:
+    lock = held(run.path) if accelerator.is_main_process else nullcontext()
+    with lock, deterministic(recipe.deterministic), StopSignal(accelerator) as stop:
         trainer = Trainer(**vars(start_parts(task, recipe, run, accelerator)), stop=stop)
         # After what may refuse the recipe: a run that cannot start leaves nothing.
         start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.progress.step)
@@ -90,9 +94,7 @@ class Trainer(Parts):
     @property
     def is_done(self) -> bool:
         """Whether the run has its length, or has stopped early."""
-        patience, progress = self.recipe.early_stop_epochs, self.progress
-        stalled = patience is not None and progress.best_epoch and progress.epoch - progress.best_epoch >= patience
-        return bool(stalled) or progress.epoch >= self.stepper.lengths.num_epochs
+        return self.progress.has_stalled or self.progress.epoch >= self.stepper.lengths.num_epochs
 
     def train_one_epoch(self) -> None:
         """Take the optimizer steps that are left of the epoch."""
@@ -158,9 +160,10 @@ class Trainer(Parts):
         lengths, passes = self.stepper.lengths, self.recipe.gradient_accumulation_steps
         epoch, place = divmod(error.step, lengths.steps_per_epoch)
         checkpoints = self.saver.kept.steps()
+        batch = self.data.describe(error.step * passes, passes)
         return (
             f"{error.what} at step {error.step + 1} (epoch {epoch + 1}, batch {place + 1} of "
-            f"{lengths.steps_per_epoch}: {self.data.describe(error.step * passes)}). The last good checkpoint is "
+            f"{lengths.steps_per_epoch}: {batch}). The last good checkpoint is "
             f"{checkpoints[-1] if checkpoints else 'none yet'}. A lower lr, a longer warm-up or clip_grad_norm may help"
         )
 
@@ -169,11 +172,15 @@ class Trainer(Parts):
         epoch = self.progress.epoch + 1
         if epoch % self.recipe.eval_epochs and epoch < self.stepper.lengths.num_epochs:
             return None
+        self.saver.share_buffers()
         with self.saver.averaged():
             return self.task.metrics().compute(self.evaluate(self.val_set, self.stepper.model))
 
     def evaluate(self, dataset: Dataset[Batch] | SampleStream, model: nn.Module) -> dict[str, Tensor]:
-        """Return what the metrics add up over a set with a model."""
+        """Return what the metrics add up over a set with a model, always on the same random draws, if it has any."""
+        seed_generators(
+            derive_seed(self.recipe.seed, "evaluation", self.accelerator.process_index), self.accelerator.device
+        )
         return evaluation_sums(
             self.task,
             model,
@@ -192,8 +199,11 @@ class Trainer(Parts):
         progress.record = progress.record.next_epoch()
         self.recorder.epoch = progress.record
         # The best first: were it the other way round, a kill between the two would leave an older best for good.
-        if scores and progress.rank(scores[self.task.score], self.recipe.checkpoints.keep_best):
-            self.saver.save_best(progress)
+        if scores:
+            if progress.rank(scores[self.task.score], self.recipe.checkpoints.keep_best):
+                self.saver.save_best(progress)
+            patience = self.recipe.early_stop_epochs
+            progress.has_stalled = patience is not None and progress.epoch - progress.last_rise >= patience
         self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -232,17 +242,19 @@ class Trainer(Parts):
     def _say_epoch(self, scores: dict[str, float] | None, speed: dict[str, float]) -> None:
         progress, num_epochs = self.progress, self.stepper.lengths.num_epochs
         spent = progress.seconds + time.perf_counter() - self._started
-        score = f"validation {self.task.score} {scores[self.task.score]:.2%}  " if scores else ""
+        memory = f"{speed['peak_memory_gb']:.1f} GB  " if "peak_memory_gb" in speed else ""
+        name = self.task.score
+        score = f"validation {name} {score_text(name, scores[name])}  " if scores else ""
         left = spent / progress.epoch * (num_epochs - progress.epoch)
         say(
             f"epoch {progress.epoch:>3}/{num_epochs}  loss {progress.record.scores()['train_loss']:.4f}  {score}"
-            f"{speed['samples_per_second']:.0f} samples/s  data {speed['data_wait']:.0%}  "
+            f"{speed['samples_per_second']:.0f} samples/s  data {speed['data_wait']:.0%}  {memory}"
             + (f"{duration(left)} left" if left else f"{duration(spent)} in all")
         )
 
     def finish(self) -> dict[str, Any]:
         """Score the best model on the test split, draw the pictures, write the report and results.json."""
-        best = self.task.load(self.saver.kept.best).to(self.accelerator.device)
+        best = self.saver.load_best()
         test_set = self.task.dataset("test")
         sums = {"val": self.evaluate(self.val_set, best), "test": self.evaluate(test_set, best) if test_set else None}
         scores = {split: found and self.task.metrics().compute(found) for split, found in sums.items()}
@@ -256,12 +268,13 @@ class Trainer(Parts):
         }
         split: Split = "test" if test_set else "val"
         if self.accelerator.is_main_process:
-            write_report(self.run, self.task, self.recipe, best, results, sums[split] or {}, split)
+            shown = self.task.load(self.saver.kept.best) if self.saver.is_spread else best
+            write_report(self.run, self.task, self.recipe, shown, results, sums[split] or {}, split)
             write_text(self.run.results, json.dumps(results, indent=2))
-            held_out = results[split]
+            score = score_text(self.task.score, results[split][self.task.score])
             say(
-                f"best epoch {self.progress.best_epoch}: {split} {self.task.score} {held_out[self.task.score]:.2%} on "
-                f"{held_out['count']:.0f} samples; all of it is in {self.run.path}, report.html first"
+                f"best epoch {self.progress.best_epoch}: {split} {self.task.score} {score} on "
+                f"{results[split]['count']:.0f} samples; all of it is in {self.run.path}, report.html first"
             )
         self.accelerator.wait_for_everyone()
         return results

@@ -67,7 +67,25 @@ def build_classifier(
             )
         except TypeError as error:
             raise ValueError(f"model.options {recipe.options} do not fit {recipe.name}: {error}") from error
+    if recipe.weights is not None:
+        model = _with_weights(model, recipe.weights)
     return prepare_classifier(model, recipe)
+
+
+def _with_weights(model: nn.Module, weights: str) -> nn.Module:
+    """Return the model with trained weights, adapted to its classes and channels if it is one of this project's."""
+    folder = find_checkpoint(Path(weights)) if Path(weights).exists() else weights
+    try:
+        if isinstance(model, Classifier):
+            params = model.encoder.params
+            model = Classifier.from_pretrained(
+                folder, params=params, num_classes=model.num_classes, dropout=model.dropout
+            )
+        else:
+            model.load_state_dict(load_file(find_checkpoint(Path(weights)) / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(f"model.weights {weights} are of another model: {str(error)[:500]}") from error
+    return model.train()
 
 
 def prepare_classifier(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
@@ -106,6 +124,20 @@ def load_classifier(folder: Path) -> nn.Module:
     return model.eval()
 
 
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that `path` means: itself, or the best one of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for folder in (path, path / "checkpoints" / "best"):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with model.safetensors"
+    )
+
+
 class TimmClassifier(nn.Module):
     """A model of timm, with random weights, that saves as this project's models do.
 
@@ -138,6 +170,12 @@ class TimmClassifier(nn.Module):
         """Return the logits of `x`."""
         logits: Tensor = self.model(x)
         return logits
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Tell Accelerate's FSDP what to keep in one piece: the classes of which a list of blocks is made."""
+        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList | nn.Sequential))
+        return sorted({type(block).__name__ for blocks in lists for block in blocks if "Block" in type(block).__name__})
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the inside of blocks again in the backward pass."""

@@ -81,6 +81,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
+def score_text(name: str, value: float) -> str:
+    """Return the score of that name as a person reads it: a share in percent, a loss as it is."""
+    return f"{value:.2%}" if "loss" not in name and 0 <= value <= 1 else f"{value:.4g}"
+
+
 def say(line: str) -> None:
     """Print a line without breaking a bar."""
     tqdm.write(line, file=sys.stdout)

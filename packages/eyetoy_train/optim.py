@@ -26,6 +26,9 @@ def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     if recipe.layer_decay == 1 or not isinstance(model, TimmClassifier):
         return param_groups(model, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
     groups: list[dict[str, Any]] = importlib.import_module("timm.optim").param_groups_layer_decay(
-        model.model, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay
+        model.model,
+        weight_decay=recipe.weight_decay,
+        layer_decay=recipe.layer_decay,
+        no_weight_decay_list=getattr(model.model, "no_weight_decay", set)(),
     )
     return groups

@@ -15,6 +15,9 @@ class ModelRecipe:
 
     name: str = "eyetoy2d_pico"
     """A name from `eyetoy.list_models()`, or `timm/NAME` for any image model of timm."""
+    weights: str | None = None
+    """Start from trained weights: a run's folder, a checkpoint, or a name on Hugging Face's hub. Head and stem are
+    adapted to other classes and channels, and said."""
     stem_strides: list[int | list[int]] | None = None
     """Strides of the stem's convolutions, each one number or one per axis; the model's own if not given."""
     drop_path: float = 0.0

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eyetoy_train.cli import recipe_text
-from eyetoy_train.monitor import duration
+from eyetoy_train.monitor import duration, score_text
 from eyetoy_train.pictures import draw_curves
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.run_folder import RunFolder, read_lines
@@ -82,7 +82,7 @@ def _head(task: Task, recipe: Recipe, results: Mapping[str, Any], split: Split) 
     )
     return (
         f'<h1>{html.escape(recipe.name)}</h1><p class="lead">{html.escape(lead)}</p>'
-        f'<p class="score">{_cell(scores[task.score])} {html.escape(task.score)}</p>'
+        f'<p class="score">{score_text(task.score, scores[task.score])} {html.escape(task.score)}</p>'
         f'<p class="lead">of the best epoch, {results["best_epoch"]}, on the {scores["count"]:.0f} samples of the '
         f"{split} set</p>"
     )
@@ -91,7 +91,7 @@ def _head(task: Task, recipe: Recipe, results: Mapping[str, Any], split: Split) 
 def _scores(results: Mapping[str, Any]) -> Table:
     splits = [split for split in ("val", "test") if results[split]]
     names = list(results[splits[0]])
-    rows = [(name, *(results[split][name] for split in splits)) for name in names if name != "count"]
+    rows = [(name, *(score_text(name, results[split][name]) for split in splits)) for name in names if name != "count"]
     counts = ("samples", *(round(results[split]["count"]) for split in splits))
     return Table("Scores", ("", *splits), [*rows, counts])
 
@@ -113,7 +113,7 @@ def _epochs(lines: Sequence[Mapping[str, Any]]) -> Table:
         (
             line["epoch"],
             f"{line['train_loss']:.4f}",
-            *(line.get("val", {}).get(name, "") for name in names),
+            *(score_text(name, line["val"][name]) if "val" in line else "" for name in names),
             round(line["speed"]["samples_per_second"]),
             line["speed"]["data_wait"],
         )
@@ -137,9 +137,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(value: str | int | float) -> str:
-    if isinstance(value, float):
-        return f"{value:.2%}" if 0 <= value <= 1 else f"{value:.4g}"
-    return html.escape(str(value))
+    return f"{value:.2%}" if isinstance(value, float) else html.escape(str(value))
 
 
 def _picture(path: Path) -> str:

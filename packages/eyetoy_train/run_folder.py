@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from eyetoy_train.checkpoint import write_text
 from eyetoy_train.cli import recipe_text
 from eyetoy_train.kept import Kept
+from eyetoy_train.lock import LOCK, is_held
+from eyetoy_train.monitor import say
 from eyetoy_train.recipe import Recipe
 
 
@@ -37,6 +40,16 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def tensorboard(self) -> Path:
+        """Where TensorBoard's events lie."""
+        return self.path / "tensorboard"
+
+    @property
+    def identity(self) -> str:
+        """A name that no other run has, for trackers; the same when the run goes on."""
+        return (self.path / "id.txt").read_text(encoding="utf-8")
+
+    @property
     def metrics(self) -> Path:
         """Scores of every epoch."""
         return self.path / "metrics.jsonl"
@@ -50,6 +63,8 @@ class RunFolder:
         """Create the folder, write the recipe, and clear up what an interrupted write left."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "recipe.yaml", recipe_text(recipe))
+        if not (self.path / "id.txt").is_file():
+            write_text(self.path / "id.txt", uuid.uuid4().hex)
         Kept(self.checkpoints, recipe.checkpoints).recover()
 
     def forget_after(self, epoch: int, step: int) -> None:
@@ -82,8 +97,8 @@ def choose_run_folder(recipe: Recipe) -> RunFolder:
     path = Path(recipe.output_dir)
     if not _is_usable(path, recipe):
         raise FileExistsError(
-            f"output_dir={recipe.output_dir} holds a finished run, a run of another recipe or other files; "
-            "give a new or empty folder"
+            f"output_dir={recipe.output_dir} holds a finished run, a run of another recipe or one under way, or other "
+            "files; give a new or empty folder"
         )
     return RunFolder(path)
 
@@ -94,8 +109,20 @@ def _candidates(name: str) -> Iterator[Path]:
 
 
 def _is_usable(path: Path, recipe: Recipe) -> bool:
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return True
+    if not path.exists() or (path.is_dir() and all(_is_leftover(file) for file in path.iterdir())):
+        return not is_held(path)
     written = path / "recipe.yaml"
-    unfinished = written.is_file() and not (path / "results.json").exists()
-    return unfinished and written.read_text(encoding="utf-8") == recipe_text(recipe)
+    if not written.is_file() or (path / "results.json").exists():
+        return False
+    if is_held(path):
+        say(f"{path} holds a run that is being trained; it is left alone")
+        return False
+    if written.read_text(encoding="utf-8") != recipe_text(recipe):
+        say(f"{path} holds an unfinished run of another recipe; it is left alone")
+        return False
+    return True
+
+
+def _is_leftover(file: Path) -> bool:
+    """Whether a file is all that a run leaves which is killed as it begins."""
+    return file.name in (LOCK, "recipe.yaml.partial")

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from eyetoy_train.checkpoint import CheckpointError
 from eyetoy_train.ema import Ema
 from eyetoy_train.kept import Kept
 from eyetoy_train.models import WEIGHTS
-from eyetoy_train.record import EpochRecord
+from eyetoy_train.processes import on_main_process
+from eyetoy_train.progress import Progress
 from eyetoy_train.state import (
     is_spread,
+    let_go,
     load_optimizer,
+    load_spread,
     load_weights,
     optimizer_tensors,
     read_tensors,
@@ -31,46 +32,6 @@ from eyetoy_train.state import (
 from eyetoy_train.task import Task
 
 OPTIMIZER, EMA, TRAINER = "optimizer.safetensors", "ema.safetensors", "trainer.json"
-
-
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    epoch: int = 0
-    """Completed epochs."""
-    step: int = 0
-    """Optimizer steps taken."""
-    ranking: dict[int, float] = field(default_factory=dict)
-    """Validation scores of the best epochs, the best first."""
-    seconds: float = 0.0
-    """Time spent in training and validation."""
-    record: EpochRecord = field(default_factory=EpochRecord)
-    """Losses of the epoch that is under way."""
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the best score; 0 if none was scored."""
-        return next(iter(self.ranking), 0)
-
-    def rank(self, score: float, keep: int) -> bool:
-        """Take the score of the latest epoch into the ranking; return whether it is one of the best `keep`."""
-        scores = self.ranking | {self.epoch: score}
-        # Of equals the later one is better, which has seen more.
-        best = sorted(scores, key=lambda epoch: (scores[epoch], epoch), reverse=True)[:keep]
-        self.ranking = {epoch: scores[epoch] for epoch in best}
-        return self.epoch in self.ranking
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON knows it."""
-        ranking = [[epoch, score] for epoch, score in self.ranking.items()]
-        return vars(self) | {"ranking": ranking, "record": self.record.to_json()}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Progress:
-        """Undo `to_json`."""
-        ranking = {int(epoch): float(score) for epoch, score in values["ranking"]}
-        return cls(**values | {"ranking": ranking, "record": EpochRecord.from_json(values["record"])})
 
 
 @dataclass(kw_only=True)
@@ -90,9 +51,29 @@ class Saver:
         model: nn.Module = self.accelerator.unwrap_model(self.model)
         return model
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether processes hold parts of the model."""
+        return is_spread(self.plain_model)
+
     def averaged(self) -> AbstractContextManager[None]:
         """Give the model the average of its weights for a while, if one is kept."""
         return self.ema.in_place() if self.ema else nullcontext()
+
+    @torch.no_grad()
+    def share_buffers(self) -> None:
+        """Give all processes the mean of their running statistics, as of batch norms, and of the averages of these.
+
+        Each process gathers them over its own samples. They follow linear rules, so that it does not matter when, or
+        how often, their mean is taken.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        for name, buffer in self.plain_model.named_buffers():
+            averages = [self.ema.average[name]] if self.ema and name in self.ema.average else []
+            for tensor in (buffer, *averages):
+                if tensor.is_floating_point():
+                    tensor.copy_(self.accelerator.reduce(tensor, reduction="mean"))
 
     def save_step(self, progress: Progress) -> None:
         """Write a checkpoint to go on from.
@@ -100,12 +81,11 @@ class Saver:
         Raises:
             CheckpointError: it could not be written.
         """
+        self.share_buffers()
         model = self._portable()
-        tensors = {}
-        if model is not None or is_spread(self.plain_model):  # parts are gathered from all, copies from one
-            tensors[OPTIMIZER] = optimizer_tensors(self.plain_model, self.optimizer)
-            if self.ema:
-                tensors[EMA] = self.ema.tensors()
+        tensors = {OPTIMIZER: self._whole(optimizer_tensors(self.plain_model, self.optimizer))}
+        if self.ema:
+            tensors[EMA] = self._whole(self.ema.average)
         scaler = self.accelerator.scaler
         state = {"progress": progress.to_json(), "grad_scaler": scaler.state_dict() if scaler else None}
 
@@ -134,7 +114,7 @@ class Saver:
             on_main_process(self.accelerator, lambda: self.kept.write_best(progress.ranking, write))
 
     def load(self, folder: Path) -> Progress:
-        """Restore everything but the weights, which `load_weights` gives the model before it is spread.
+        """Restore everything but the weights, which `resume_weights` gives the model before it is spread.
 
         Raises:
             CheckpointError: a file is damaged, or of another model.
@@ -151,17 +131,29 @@ class Saver:
             self.accelerator.scaler.load_state_dict(state["grad_scaler"])
         return progress
 
+    def load_best(self) -> nn.Module:
+        """Return the best model on its device: a new one, or, where no process could hold it, the one in training."""
+        if not self.is_spread:
+            return self.task.load(self.kept.best).to(self.accelerator.device)
+        load_spread(self.plain_model, read_tensors(self.kept.best / WEIGHTS))
+        return self.plain_model
+
     def _portable(self) -> nn.Module | None:
         """Return, on the main process, a model that is whole."""
-        model = self.plain_model
-        if not is_spread(model):
-            return model if self.accelerator.is_main_process else None
-        weights = {name: whole(value) for name, value in model.state_dict().items()}
+        if not self.is_spread:
+            return self.plain_model if self.accelerator.is_main_process else None
+        let_go(self.plain_model)
+        weights = self._whole(self.plain_model.state_dict())
         if not self.accelerator.is_main_process:
             return None
         copy = self.task.build_model()
         copy.load_state_dict(weights)
         return copy
+
+    def _whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return whole tensors on the main process; parts are gathered from all of them, copies taken from one."""
+        is_main = self.accelerator.is_main_process
+        return whole(tensors, keep=is_main) if is_main or self.is_spread else {}
 
 
 def resume_weights(model: nn.Module, folder: Path) -> None:
@@ -171,20 +163,3 @@ def resume_weights(model: nn.Module, folder: Path) -> None:
         CheckpointError: they are damaged, or of another model.
     """
     load_weights(model, folder / WEIGHTS)
-
-
-def on_main_process(accelerator: Accelerator, work: Callable[[], None]) -> None:
-    """Let the main process work while the others wait; what goes wrong goes wrong everywhere.
-
-    Raises:
-        CheckpointError: `work` raised it.
-    """
-    found: list[CheckpointError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            work()
-        except CheckpointError as error:
-            found = [error]
-    broadcast_object_list(found)
-    if found[0]:
-        raise found[0]

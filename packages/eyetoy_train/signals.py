@@ -13,7 +13,11 @@ from torch import distributed
 
 EXIT_CODE = 128 + signal.SIGTERM
 """What a shell reports of a program that SIGTERM ended."""
-CHECKS_BETWEEN_AGREEMENTS = 10
+
+
+def leave_sigterm_to_the_trainer(worker: int) -> None:
+    """Let a loading worker ignore SIGTERM, which Slurm sends to every process: the run still needs its batches."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Preempted(SystemExit):
@@ -29,27 +33,36 @@ class StopRequested(BaseException):
 
 
 class StopSignal:
-    """Notes SIGTERM, while it is entered, instead of dying of it; processes agree on when to stop."""
+    """Notes SIGTERM, while it is entered, instead of dying of it; processes agree on when to stop.
+
+    Each check asks the others without waiting for them, and reads what the last one asked.
+    """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.num_processes = accelerator.num_processes
         self.received = False
-        self._checks = 0
+        self._asked: tuple[Any, torch.Tensor] | None = None
         # On CPU memory, so that to ask the others does not wait for a GPU.
         self._group: Any = distributed.new_group(backend="gloo") if self.num_processes > 1 else None
 
     def check(self) -> None:
         """Raise `StopRequested` if it is time to stop. All processes must call this equally often."""
-        self._checks += 1
-        received = self.received
-        if self._group is not None:
-            if self._checks % CHECKS_BETWEEN_AGREEMENTS:
-                return
-            flag = torch.tensor(int(received))
-            distributed.all_reduce(flag, op=distributed.ReduceOp.MAX, group=self._group)
-            received = bool(flag)
-        if received:
+        stop = self.received if self._group is None else self._answer()
+        if stop:
             raise StopRequested
+        if self._group is not None:
+            flag = torch.tensor(int(self.received))
+            work = distributed.all_reduce(flag, op=distributed.ReduceOp.MAX, group=self._group, async_op=True)
+            self._asked = work, flag
+
+    def _answer(self) -> bool:
+        """Return whether any process had received the signal when it last asked."""
+        if self._asked is None:
+            return False
+        work, flag = self._asked
+        work.wait()
+        self._asked = None
+        return bool(flag)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from torch.utils.data import Dataset
@@ -15,9 +16,11 @@ from eyetoy_train.ema import Ema
 from eyetoy_train.kept import Kept
 from eyetoy_train.monitor import say
 from eyetoy_train.optim import build_optimizer
+from eyetoy_train.processes import on_main_process
+from eyetoy_train.progress import Progress
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.run_folder import RunFolder, choose_run_folder
-from eyetoy_train.saver import Progress, Saver, resume_weights
+from eyetoy_train.saver import Saver, resume_weights
 from eyetoy_train.schedule import DropPathWarmup, run_lengths
 from eyetoy_train.stepper import Stepper
 from eyetoy_train.stream import SampleStream
@@ -78,8 +81,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
         CheckpointError: the latest checkpoint is damaged, or of another model.
     """
     recipe.samples_per_pass(accelerator.num_processes)  # refuses what cannot be shared
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise ValueError("DeepSpeed's checkpoints are pickles, which are neither written nor read here; use FSDP2")
+    _check_distribution(accelerator)
     train_set, val_set = task.dataset("train"), task.dataset("val")
     if train_set is None or val_set is None:
         raise ValueError("the data need a training and a validation split")
@@ -134,12 +136,26 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
     )
 
 
+def _check_distribution(accelerator: Accelerator) -> None:
+    kind = accelerator.distributed_type
+    if kind == DistributedType.DEEPSPEED:
+        raise ValueError("DeepSpeed's checkpoints are pickles, which are neither written nor read here; use FSDP2")
+    if kind == DistributedType.MEGATRON_LM or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
+        raise ValueError(f"models are spread by FSDP2 alone, and this is {kind.value}; set fsdp_version: 2")
+
+
 def _begin(run: RunFolder, recipe: Recipe, accelerator: Accelerator) -> Path | None:
-    """Let one process prepare the folder; return the checkpoint to go on from."""
-    if accelerator.is_main_process:
+    """Let the main process prepare the folder and choose the checkpoint to go on from, which all others must see."""
+
+    def begin() -> Path | None:
         run.start(recipe)
-    accelerator.wait_for_everyone()
-    return Kept(run.checkpoints, recipe.checkpoints).latest()
+        return Kept(run.checkpoints, recipe.checkpoints).latest()
+
+    latest = on_main_process(accelerator, begin)
+    sees = torch.tensor(int((run.path / "recipe.yaml").is_file()), device=accelerator.device)
+    if int(accelerator.reduce(sees, reduction="sum")) < accelerator.num_processes:
+        raise ValueError(f"the run folder {run.path} must lie on a disk that all machines share; choose an output_dir")
+    return latest
 
 
 def _introduction(

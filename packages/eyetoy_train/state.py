@@ -10,16 +10,24 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from eyetoy_train.checkpoint import CheckpointError
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU, gathered if processes hold parts of it; then all of them must call this."""
-    if isinstance(tensor, DTensor):
-        tensor = tensor.full_tensor()
-    return tensor.detach().cpu().contiguous()
+def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
+    """Return tensors on the CPU, gathered if processes hold parts of them; then all of them must call this.
+
+    A process that does not `keep` them takes part, and gets nothing.
+    """
+    kept = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, DTensor):
+            tensor = tensor.full_tensor()
+        if keep:
+            kept[name] = tensor.detach().cpu().contiguous()
+    return kept
 
 
 def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
@@ -31,7 +39,22 @@ def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
 
 def is_spread(model: nn.Module) -> bool:
     """Whether processes hold parts of the parameters, as in FSDP2."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return isinstance(model, FSDPModule)
+
+
+def let_go(model: nn.Module) -> None:
+    """Let every process keep its own parts of a spread model alone, whatever a forward pass has gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def load_spread(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a spread model whole weights."""
+    let_go(model)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.copy_(spread_like(weights[name], value))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -66,8 +89,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the tensors of an optimizer by the name of the parameter that each belongs to."""
+    let_go(model)
     return {
-        f"{name}/{key}": whole(value)
+        f"{name}/{key}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
@@ -80,6 +104,7 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: Pat
     Raises:
         CheckpointError: the file is damaged, or of another model.
     """
+    let_go(model)
     tensors, names = read_tensors(path), {parameter: name for name, parameter in model.named_parameters()}
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():

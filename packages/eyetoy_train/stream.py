@@ -20,6 +20,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from eyetoy_train.seeds import derive_seed, seeded
 from eyetoy_train.task import Batch
 
+ROWS_AT_ONCE = 64
+
 Place = tuple[int, int]
 """Number of a shard and of a sample in it."""
 
@@ -129,7 +131,10 @@ class HubStream(SampleStream):
 
     def read(self, shard: int) -> Iterator[dict[str, Any]]:
         """Give the rows of a shard."""
-        return iter(self.dataset.shard(num_shards=self.num_shards, index=shard))
+        # By batches, because to iterate row by row divides a set once more over the workers of a data loader.
+        for rows in self.dataset.shard(num_shards=self.num_shards, index=shard).iter(batch_size=ROWS_AT_ONCE):
+            names = list(rows)
+            yield from (dict(zip(names, values, strict=True)) for values in zip(*rows.values(), strict=True))
 
     def decode(self, raw: dict[str, Any]) -> Batch:
         """Return what the function given at construction makes of it."""

@@ -24,7 +24,7 @@ class Table:
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str | int | float]]
-    """Shares between 0 and 1 are floats."""
+    """A float is a share, shown in percent."""
 
 
 @dataclass(frozen=True)

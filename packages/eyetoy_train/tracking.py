@@ -28,11 +28,16 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def start_trackers(accelerator: Accelerator, names: Sequence[str], run: RunFolder, recipe: str, step: int) -> None:
-    """Start the trackers of a run, which a resumed one goes on with after optimizer step `step`."""
+    """Start the trackers of a run.
+
+    One that goes on after optimizer step `step` adds to the curves of TensorBoard and Weights & Biases; other trackers
+    begin new ones.
+    """
+    has_events = run.tensorboard.exists()
     options: dict[str, dict[str, Any]] = {
         # Points after the checkpoint are going to be drawn again.
-        "tensorboard": {"purge_step": step + 1 if step else None},
-        "wandb": {"name": run.path.name, "dir": str(run.path), "id": run.path.name, "resume": "allow"},
+        "tensorboard": {"purge_step": step + 1 if has_events else None},
+        "wandb": {"name": run.path.name, "dir": str(run.path), "id": run.identity, "resume": "allow"},
     }
     accelerator.init_trackers(
         PROJECT, config={"recipe": recipe}, init_kwargs={name: options[name] for name in names if name in options}

@@ -30,7 +30,8 @@ def test_the_average_equals_a_plain_one(warmup):
         for name, value in model.state_dict().items():
             moved = decay * expected[name] + (1 - decay) * value.double()
             expected[name] = moved if value.is_floating_point() else value.double()
-    for name, value in ema.tensors().items():
+    assert ema.average.keys() == expected.keys()
+    for name, value in ema.average.items():
         torch.testing.assert_close(value.double(), expected[name], atol=1e-5, rtol=1e-5)
 
 
@@ -44,7 +45,24 @@ def test_the_average_is_in_the_model_for_a_while():
     with ema.in_place():
         torch.testing.assert_close(model.weight.detach(), start + 0.5)
     torch.testing.assert_close(model.weight.detach(), start + 1)
-    torch.testing.assert_close(ema.tensors()["weight"], start + 0.5)
+    torch.testing.assert_close(ema.average["weight"], start + 0.5)
+
+
+def test_weights_with_two_names_are_averaged_and_swapped_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = self.second = nn.Linear(2, 2)
+
+    model = Tied()
+    ema = Ema(model, EmaRecipe(decay=0.5, warmup=False))
+    start = model.first.weight.detach().clone()
+    with torch.no_grad():
+        model.first.weight.add_(1)
+    ema.update(0)
+    with ema.in_place():
+        torch.testing.assert_close(model.second.weight.detach(), start + 0.5)
+    torch.testing.assert_close(model.second.weight.detach(), start + 1)
 
 
 def test_the_best_checkpoint_holds_the_average_that_was_scored(toy, toy_recipe, tmp_path, runs):

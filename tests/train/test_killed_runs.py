@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from eyetoy_train import train
+from eyetoy_train.run_folder import choose_run_folder
 
 RECIPE = {
     "epochs": 40,  # of five steps; a kill comes nine steps after the one before it at the latest
@@ -55,13 +56,15 @@ def test_it_goes_on_at_the_next_batch(every_steps, num_workers, toy, toy_recipe,
 
 @pytest.mark.parametrize("launch", [None, ("--multi_gpu", "--num_processes", "2")], ids=["one", "two"])
 def test_sigterm_saves_and_says_so(launch, tmp_path, start_toy, run_toy, runs):
+    """To a process alone with its loading workers, as Slurm sends it, or to one of two training processes."""
     run = tmp_path / "run"
-    # No dropout: its draws belong to a process, and the run goes on with another number of them.
-    recipe = {"epochs": 12, "output_dir": str(run), "model": {"name": "eyetoy1d_pico", "stem_strides": [8]}}
+    recipe = {"epochs": 12, "output_dir": str(run), "num_workers": 2 if launch is None else 0}
     process = start_toy(recipe, "--task", "slow", launch=launch)
     wait_for(run / "checkpoints" / "step-00000010")
-    for child in [process.pid] if launch is None else training_processes(process.pid):
-        os.kill(child, signal.SIGTERM)
+    if launch is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        os.kill(training_processes(process.pid)[1], signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
     assert "SIGTERM: saved after step" in printed
     assert process.returncode == (143 if launch is None else 1)  # the launcher reports a child's failure as 1
@@ -84,6 +87,39 @@ def training_processes(launcher: int) -> list[int]:
     if not children.exists():
         pytest.skip("this system does not list child processes")
     return [int(child) for child in children.read_text().split()]
+
+
+def test_a_folder_in_which_a_run_is_under_way_is_left_alone(tmp_path, start_toy, toy, monkeypatch, capsys):
+    run = tmp_path / "runs" / "toy"
+    recipe = {"epochs": 30, "output_dir": None}
+    monkeypatch.chdir(tmp_path)
+    process = start_toy(recipe, "--task", "slow")
+    try:
+        wait_for(run / "checkpoints" / "step-00000005")
+        assert choose_run_folder(toy.build_recipe(**recipe)).path == Path("runs", "toy-2")
+        assert "runs/toy holds a run that is being trained" in capsys.readouterr().out
+        with pytest.raises(FileExistsError, match="under way"):
+            choose_run_folder(toy.build_recipe(**recipe | {"output_dir": str(run)}))
+    finally:
+        process.kill()
+        process.communicate()
+    assert choose_run_folder(toy.build_recipe(**recipe)).path == Path("runs", "toy")
+
+
+def test_a_run_that_was_killed_as_it_began_is_begun_again(toy, toy_recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("run.lock", "recipe.yaml.partial"):
+        (tmp_path / "run" / name).touch()
+    assert choose_run_folder(toy_recipe()).path == tmp_path / "run"
+
+
+def test_an_unfinished_run_of_another_recipe_is_named_and_left_alone(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipe = toy.build_recipe()
+    with pytest.raises(toy.Interrupted):
+        train(toy.Killed(recipe), recipe)
+    assert choose_run_folder(toy.build_recipe(lr=1.0)).path == Path("runs", "toy-2")
+    assert "runs/toy holds an unfinished run of another recipe" in capsys.readouterr().out
 
 
 def test_sigterm_is_only_taken_while_a_run_needs_it(slopes, toy_recipe):

@@ -91,27 +91,33 @@ def test_epochs_without_an_evaluation(slopes, toy_recipe, tmp_path, runs):
     assert results["best_epoch"] in (2, 4, 5)
 
 
-def test_a_run_stops_early_when_its_score_has_not_risen_for_long(slopes, toy_recipe, tmp_path, runs):
-    class Stalled(slopes):
+@pytest.mark.parametrize(
+    ("scores", "options", "epochs", "best"),
+    [
+        ([0.1, 0.9, 0.2, 0.3, 0.4, 0.5], {"early_stop_epochs": 3}, 5, 2),
+        ([0.1, 0.9, 0.9, 0.9, 0.9, 0.9], {"early_stop_epochs": 3}, 5, 5),  # of equals the later is better, but no rise
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], {"early_stop_epochs": 1}, 6, 6),
+        ([0.9, 0.1, 0.2], {"early_stop_epochs": 1, "eval_epochs": 2}, 4, 2),  # stops only where it looked
+    ],
+)
+def test_a_run_stops_early_when_its_score_has_not_risen_for_long(
+    slopes, toy_recipe, tmp_path, runs, scores, options, epochs, best
+):
+    found = iter(scores)
+
+    class Scored(slopes):
         def metrics(self):
             metrics = super().metrics()
-            scores = metrics.compute
-
-            def falling(sums):
-                epoch = (
-                    len(runs.lines(tmp_path / "run" / "metrics.jsonl"))
-                    if (tmp_path / "run/metrics.jsonl").exists()
-                    else 0
-                )
-                return scores(sums) | {"accuracy": 0.9 if epoch == 1 else 0.1}
-
-            metrics.compute = falling
+            compute = metrics.compute
+            metrics.compute = lambda sums: (
+                compute(sums) | {"accuracy": 0.0 if metrics.sums["top5"] else next(found, 0.0)}
+            )
             return metrics
 
-    recipe = toy_recipe(epochs=9, early_stop_epochs=3)
-    results = train(Stalled(recipe), recipe)
-    assert results["best_epoch"] == 2
-    assert len(runs.lines(tmp_path / "run" / "metrics.jsonl")) == 5
+    recipe = toy_recipe(epochs=6, **options)
+    results = train(Scored(recipe), recipe)
+    assert len(runs.lines(tmp_path / "run" / "metrics.jsonl")) == epochs
+    assert results["best_epoch"] == best
 
 
 def test_a_finished_run_is_never_overwritten(slopes, toy_recipe, tmp_path):

@@ -78,3 +78,33 @@ def test_a_model_of_timm_trains_by_the_same_recipe(toy, toy_recipe, tmp_path):
     results = train(Pictures(recipe), recipe)
     assert results["test"]["count"] == 13
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_training_starts_from_weights_of_another_run(toy, toy_recipe, tmp_path, caplog):
+    recipe = toy_recipe(epochs=6)
+    train(toy.Slopes(recipe), recipe)
+    given = load_classifier(tmp_path / "run" / "checkpoints" / "best")
+    model = ModelRecipe(name="eyetoy1d_pico", stem_strides=[8], drop_path=0.2, weights=str(tmp_path / "run"))
+    started = build_classifier(model, num_classes=3)
+    assert torch.equal(started.head.weight, given.head.weight)
+    assert started.training
+    assert started.encoder.params.transformer[-1].drop_path == 0.2
+    other = build_classifier(model, num_classes=7, in_channels=2)
+    assert other.head.weight.shape == (7, 96)
+    assert "head.weight initialised anew" in caplog.text
+    block = "encoder.transformer.0.ffn.expand.weight"
+    assert torch.equal(other.get_parameter(block), given.get_parameter(block))
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        ("model", ValueError, "model.weights .* are of another model"),
+        ("empty", FileNotFoundError, "holds no checkpoint"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, weights, error, message):
+    (tmp_path / "empty").mkdir()
+    build_classifier(ModelRecipe(name="eyetoy1d_nano"), num_classes=2).save_pretrained(tmp_path / "model")
+    with pytest.raises(error, match=message):
+        build_classifier(ModelRecipe(name="eyetoy1d_pico", weights=str(tmp_path / weights)), num_classes=2)

@@ -196,6 +196,18 @@ def test_a_set_of_a_hub_is_read_by_its_shards():
     assert all(shards)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2, 4])
+def test_workers_share_a_set_of_a_hub(num_workers):
+    rows = Dataset.from_dict({"number": list(range(10))}).to_iterable_dataset(num_shards=3)
+    stream = HubStream(rows, decode=lambda row: {"number": row["number"]})
+    stream.shuffle_buffer = 2
+    loader = DataLoader(EvaluationStream(stream), batch_size=2, num_workers=num_workers)
+    assert sorted(number for batch in loader for number in batch["number"].tolist()) == list(range(10))
+    data = training_data(stream, batch_size=2, seed=0, num_workers=num_workers)
+    whole, rest = list(data.passes(0, skip=0, count=9)), list(data.passes(0, skip=5, count=4))
+    assert [batch["number"].tolist() for batch in whole[5:]] == [batch["number"].tolist() for batch in rest]
+
+
 def test_a_set_is_opened_by_the_folder_of_its_files(tmp_path):
     Dataset.from_dict({"number": [4, 5, 6]}).to_parquet(tmp_path / "train.parquet")
     stream = HubStream.load(str(tmp_path), "train", decode=lambda row: {"number": row["number"]})
