@@ -61,9 +61,13 @@ SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_P
 SHARDED |= {"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
 
 
-def test_a_model_spread_over_processes_trains_like_a_whole_one_and_is_saved_whole(alone, tmp_path, run_toy, runs):
+@pytest.mark.parametrize("policy", ["TRANSFORMER_BASED_WRAP", "NO_WRAP"])
+def test_a_model_spread_over_processes_trains_like_a_whole_one_and_is_saved_whole(
+    policy, alone, tmp_path, run_toy, runs
+):
     run = tmp_path / "run"
-    run_toy(RECIPE | {"output_dir": str(run)}, "--shard", launch=TWO, **SHARDED)
+    options = SHARDED | {"FSDP_AUTO_WRAP_POLICY": policy}
+    run_toy(RECIPE | {"output_dir": str(run)}, "--shard", launch=TWO, **options)
     assert_like(run, alone, 2)
     spread, whole = runs.weights(run / "checkpoints" / "best"), runs.weights(alone / "checkpoints" / "best")
     assert {name: value.shape for name, value in spread.items()} == {name: value.shape for name, value in whole.items()}
@@ -81,6 +85,23 @@ def test_a_checkpoint_of_a_spread_model_goes_on_in_one_process(alone, tmp_path, 
     latest.rmdir()
     assert "going on after step 45" in run_toy(recipe)
     assert_like(run, alone, 1)
+
+
+def test_fsdp_of_the_first_version_is_refused(tmp_path, start_toy):
+    recipe = RECIPE | {"output_dir": str(tmp_path / "run")}
+    process = start_toy(recipe, "--shard", launch=TWO, **SHARDED | {"FSDP_VERSION": "1"})
+    printed, _ = process.communicate(timeout=100)
+    assert process.returncode
+    assert "set fsdp_version: 2" in printed
+
+
+def test_running_statistics_are_shared_before_they_are_used(tmp_path, run_toy):
+    """Otherwise each process would score its part of the set by its own, and the model that is kept by the first's."""
+    run = tmp_path / "run"
+    run_toy(RECIPE | {"output_dir": str(run), "epochs": 3}, "--task", "normed", launch=TWO)
+    best = results(run)["best_epoch"]
+    scored = json.loads((run / "metrics.jsonl").read_text().splitlines()[best - 1])["val"]
+    assert results(run)["val"] == pytest.approx(scored, rel=1e-5)
 
 
 def test_sharding_that_accelerate_leaves_out_is_said(tmp_path, run_toy):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import DistributedType
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eyetoy_train import (
@@ -83,6 +84,23 @@ class Streamed(Slopes):
         return SlopeStream(self) if split == "train" else super().dataset(split)
 
 
+class Normed(Slopes):
+    """The toy task with a model whose batch norm gathers statistics on each process."""
+
+    def build_model(self):
+        return nn.Sequential(
+            nn.Conv1d(1, 8, 9), nn.BatchNorm1d(8), nn.ReLU(), nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(32, 3)
+        )
+
+    def save(self, model, folder):
+        save_file(model.state_dict(), folder / "model.safetensors")
+
+    def load(self, folder):
+        model = self.build_model()
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model
+
+
 class Interrupted(BaseException):
     """What a kill looks like from inside."""
 
@@ -107,7 +125,7 @@ class Slow(Slopes):
         return super().loss(model, batch)
 
 
-TASKS = {"slopes": Slopes, "streamed": Streamed, "slow": Slow}
+TASKS = {"normed": Normed, "slopes": Slopes, "streamed": Streamed, "slow": Slow}
 
 
 def build_recipe(**changes: Any) -> ClassificationRecipe:
