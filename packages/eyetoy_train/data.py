@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eyetoy_train.seeds import derive_seed, seeded
-from eyetoy_train.signals import leave_sigterm_to_the_trainer
+from eyetoy_train.signals import worker_setup
 from eyetoy_train.stream import EpochStream, SampleStream
 from eyetoy_train.task import Batch
 
@@ -164,7 +164,7 @@ class MapData:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,  # they keep what the dataset caches
             pin_memory=pin_memory,
-            worker_init_fn=leave_sigterm_to_the_trainer,
+            worker_init_fn=worker_setup(),
         )
 
     def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
@@ -216,7 +216,7 @@ class StreamData:
             batch_size=self.dataset.share,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
-            worker_init_fn=leave_sigterm_to_the_trainer,
+            worker_init_fn=worker_setup(),
         )
         return itertools.islice(loader, count)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eyetoy_train.data import EvaluationSampler, size_of
-from eyetoy_train.signals import leave_sigterm_to_the_trainer as ready
+from eyetoy_train.signals import worker_setup
 from eyetoy_train.stream import EvaluationStream, SampleStream
 from eyetoy_train.task import Batch, Task
 
@@ -92,7 +92,7 @@ def _batches(
     place = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
     if isinstance(dataset, SampleStream):
         stream = EvaluationStream(dataset, **place)
-        loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers, worker_init_fn=ready)
+        loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers, worker_init_fn=worker_setup())
         yield from _in_step(loader, accelerator)
         return
     size = size_of(dataset)
@@ -100,7 +100,9 @@ def _batches(
         return
     sampler = EvaluationSampler(size, **place)
     left = sampler.num_real
-    loader = DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers, worker_init_fn=ready)
+    loader = DataLoader(
+        dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers, worker_init_fn=worker_setup()
+    )
     for batch in loader:
         yield batch, min(left, batch_size)
         left = max(left - batch_size, 0)

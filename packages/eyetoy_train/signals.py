@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
 import signal
 import threading
+from collections.abc import Callable
+from functools import cache, partial
+from multiprocessing.synchronize import Event
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -15,9 +21,28 @@ EXIT_CODE = 128 + signal.SIGTERM
 """What a shell reports of a program that SIGTERM ended."""
 
 
-def leave_sigterm_to_the_trainer(worker: int) -> None:
-    """Let a loading worker ignore SIGTERM, which Slurm sends to every process: the run still needs its batches."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def worker_setup() -> Callable[[int], None]:
+    """Return what a data loader has its workers do first, for `worker_init_fn`.
+
+    They ignore SIGTERM, which Slurm sends to every process, because the run needs their batches until it has saved; but
+    not when the program ends, which is how Python ends what it has started.
+    """
+    return partial(_set_up_worker, _program_ends())
+
+
+@cache
+def _program_ends() -> Event:
+    event = multiprocessing.Event()
+    atexit.register(event.set)  # runs before multiprocessing's own, which was registered first
+    return event
+
+
+def _set_up_worker(program_ends: Event, worker: int) -> None:
+    def leave(number: int, frame: FrameType | None) -> None:
+        if program_ends.is_set():
+            os._exit(EXIT_CODE)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 class Preempted(SystemExit):

@@ -106,6 +106,6 @@ def test_derived_seeds_differ(parts):
 
 def test_a_message_can_name_the_samples_of_a_pass():
     data = training_data(Noise(), batch_size=10, seed=1)
-    said = data.describe(3)
+    said = data.describe(3, 1)
     (batch,) = data.passes(3, skip=0, count=1)
     assert ", ".join(map(str, batch["index"][:8].tolist())) + " and 2 more of the training set" in said
