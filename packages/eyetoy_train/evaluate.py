@@ -100,9 +100,8 @@ def _batches(
         return
     sampler = EvaluationSampler(size, **place)
     left = sampler.num_real
-    loader = DataLoader(
-        dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers, worker_init_fn=worker_setup()
-    )
+    setup = worker_setup()
+    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, worker_init_fn=setup)
     for batch in loader:
         yield batch, min(left, batch_size)
         left = max(left - batch_size, 0)

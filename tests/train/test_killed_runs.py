@@ -122,6 +122,13 @@ def test_an_unfinished_run_of_another_recipe_is_named_and_left_alone(toy, tmp_pa
     assert "runs/toy holds an unfinished run of another recipe" in capsys.readouterr().out
 
 
+def test_a_run_that_fails_with_workers_at_work_ends_at_once(tmp_path, start_toy):
+    process = start_toy({"output_dir": str(tmp_path / "run"), "num_workers": 2}, "--task", "failing")
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "cannot read val 9" in printed
+
+
 def test_sigterm_is_only_taken_while_a_run_needs_it(slopes, toy_recipe):
     before = signal.getsignal(signal.SIGTERM)
     recipe = toy_recipe(epochs=1)

@@ -125,7 +125,16 @@ class Slow(Slopes):
         return super().loss(model, batch)
 
 
-TASKS = {"normed": Normed, "slopes": Slopes, "streamed": Streamed, "slow": Slow}
+class Failing(Slopes):
+    """The toy task with a validation set that cannot be read to its end."""
+
+    def load_sample(self, source, *, training):
+        if source == ("val", 9):
+            raise ValueError("cannot read val 9")
+        return super().load_sample(source, training=training)
+
+
+TASKS = {"failing": Failing, "normed": Normed, "slopes": Slopes, "streamed": Streamed, "slow": Slow}
 
 
 def build_recipe(**changes: Any) -> ClassificationRecipe:
