@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 MOST_CLASSES_NUMBERED = 40
 RIGHT, WRONG = "#1a7f37", "#cf222e"
@@ -37,6 +38,7 @@ def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None
     for axes in (loss_axes, score_axes, norm_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _write(figure, path)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,6 +95,39 @@ def test_counting_leaves_the_model_as_it_was(encoders: Any) -> None:
     count_flops(model, (1, 3, 64, 64))
     assert model.training
     assert torch.equal(model(torch.ones(1, 3, 9, 9)).features, before)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub that is a folder: what huggingface_hub's calls upload lands there, and is downloaded from there."""
+
+    class FolderApi:
+        def __init__(self, token: object = None) -> None:
+            pass
+
+        def create_repo(self, repo_id: str, **_: object) -> SimpleNamespace:
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, repo_id: str, folder_path: Path, **_: object) -> str:
+            shutil.copytree(folder_path, tmp_path / repo_id)
+            return repo_id
+
+    def download(repo_id: str, filename: str, **_: object) -> str:
+        return str(tmp_path / repo_id / filename)
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", FolderApi)
+    for module in ("huggingface_hub.hub_mixin", "eyetoy.hub"):
+        monkeypatch.setattr(f"{module}.hf_hub_download", download)
+    return tmp_path
+
+
+def test_a_shared_model_comes_back_bit_equal(dimension: int, hub: Path) -> None:
+    model = create_model(f"eyetoy{dimension}d_pico", num_classes=5).eval()
+    model.push_to_hub("someone/something")
+    assert {path.suffix for path in (hub / "someone" / "something").iterdir()} == {".safetensors", ".json", ".md"}
+    x = batch(model, size=1)
+    with torch.no_grad():
+        assert torch.equal(Classifier.from_pretrained("someone/something")(x), model(x))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
