@@ -4,7 +4,7 @@ For each input size and batch: parameters, floating-point operations of one inpu
 attention counted), inputs a second of a forward pass and of a training step (forward and backward), and the memory
 that each adds at its peak, measured in a process of its own. A step without an optimizer, because all models would pay
 for theirs alike. A step that would not fit into this machine's memory is left out, judged by what one input takes.
-`--output` keeps it all. Needs timm and, for videos, pytorchvideo: `pip install -e ".[baselines]"`.
+`--output` keeps it all, a case at a time. Needs timm and, for videos, pytorchvideo: `pip install -e ".[baselines]"`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="for the timed calls of a case (default: 60)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--only", help="one case alone, such as 1024x1024,8; the others in the results are kept")
     parser.add_argument("--memory", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
@@ -64,18 +65,31 @@ def main() -> None:
         call = one_pass(build(name, tuple(grid)), tuple(grid), batch, passed, options.device)
         print(added_bytes(call, options.device))
         return
-    report: dict[str, Any] = {"conditions": conditions(options.device), "cases": []}
+    chosen = [case for case in CASES[options.kind] if options.only in (None, case_name(*case))]
+    if not chosen:
+        parser.error(f"--only must be one of {', '.join(case_name(*case) for case in CASES[options.kind])}")
+    about = conditions(options.device)
     bytes_of_one: dict[str, dict[str, int | None]] = {}
-    for grid, batch in CASES[options.kind]:
-        if batch == 1:
+    for number, (grid, batch) in enumerate(chosen):
+        if not number or grid != chosen[number - 1][0]:
             bytes_of_one = measure_memory(MODELS[options.kind], grid, options.device)
         case = measure(MODELS[options.kind], grid, batch, options.seconds, options.device, bytes_of_one)
-        report["cases"].append(case)
         print_case(case)
         if options.output:
-            options.output.mkdir(parents=True, exist_ok=True)
-            path = options.output / f"encoders-{options.kind}-{options.device}.json"
-            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            keep(options.output / f"encoders-{options.kind}-{options.device}.json", {**case, "conditions": about})
+
+
+def case_name(grid: tuple[int, ...], batch: int) -> str:
+    return f"{'x'.join(map(str, grid))},{batch}"
+
+
+def keep(path: Path, case: dict[str, Any]) -> None:
+    """Write a case to the results, in the place of an earlier one of the same input."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cases = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    others = [other for other in cases if (*other["grid"], other["batch"]) != (*case["grid"], case["batch"])]
+    ordered = sorted([*others, case], key=lambda case: (case["grid"], case["batch"]))
+    path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +35,13 @@ class StridedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `[batch, *grid, in]`."""
-        x = self._pad(x)
         if self.kernel_size == self.stride:
-            return F.linear(self._patches(x), self.weight.flatten(1), self.bias)
+            return F.linear(self._patches(self._pad(x)), self.weight.flatten(1), self.bias)
+        padding = _same_padding(x.shape[1:-1], self.kernel_size, self.stride)
+        if padding is None:
+            x, padding = self._pad(x), (0,) * len(self.stride)
         convolve = _CONVOLUTIONS[len(self.stride)]
-        y = convolve(x.movedim(-1, 1), self.weight.movedim(-1, 1), self.bias, stride=self.stride)
+        y = convolve(x.movedim(-1, 1), self.weight.movedim(-1, 1), self.bias, stride=self.stride, padding=padding)
         return y.movedim(1, -1).contiguous()
 
     def _patches(self, x: Tensor) -> Tensor:
@@ -62,9 +65,27 @@ class StridedConv(nn.Module):
         return f"{in_channels}, {out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
 
 
+def _same_padding(grid: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:
+    """Return zeros per axis that a convolution can add itself, as many before as after, without a copy of its input.
+
+    None if it would then give other tokens: what it adds after the end may only be what no token reaches.
+    """
+    padding = []
+    for n, k, s in zip(grid, kernel_size, stride, strict=True):
+        before, after = _padding(n, k, s)
+        if after > before or (n + 2 * before - k) // s + 1 != ceil_div(n, s):
+            return None
+        padding.append(before)
+    return tuple(padding)
+
+
 def _padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Return the zeros before and after an axis so that it yields `ceil(length / stride)` tokens."""
-    before = (kernel_size - stride) // 2
+    """Return the zeros before and after an axis so that it yields `ceil(length / stride)` tokens.
+
+    Where they cannot be shared equally, the one more is before: then, for the kernels of `2 * stride - 1` that the
+    encoders use, `_same_padding` holds.
+    """
+    before = (kernel_size - stride + 1) // 2
     return before, (ceil_div(length, stride) - 1) * stride + kernel_size - length - before
 
 

@@ -126,7 +126,7 @@ def test_convolution_equals_loops_at_any_size(
     conv = randomize(StridedConv(dimension, 2, 3, ConvParams(kernel_size=kernel, stride=stride)).to(device, double))
     x = torch.randn(2, *grid, 2, dtype=double, device=device)
     weight, bias = (value.cpu() for value in (conv.weight, conv.bias))
-    before = [(size - step) // 2 for size, step in zip(kernel, stride, strict=True)]
+    before = [(size - step + 1) // 2 for size, step in zip(kernel, stride, strict=True)]  # the one more comes first
     expected = oracle.strided_conv(x.cpu(), weight.detach(), bias.detach(), stride, before)
     torch.testing.assert_close(conv(x).detach().cpu(), expected, **EXACT)
 
