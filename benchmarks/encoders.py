@@ -106,8 +106,7 @@ def measure(
     for passed in PASSES:
         fitting = [name for name in names if fits(bytes_of_one[name][f"{passed}_bytes"], batch, device)]
         calls = {name: one_pass(models[name], grid, batch, passed, device) for name in fitting}
-        once = sum(interleaved(calls, 1, device).values()) / 1e3
-        times = interleaved(calls, min(max(int(seconds / once), 3), 15), device)
+        times = interleaved(calls, 15, device, seconds=seconds)
         for name, milliseconds in times.items():
             rows[name][f"{passed}_per_s"] = round(1e3 * batch / milliseconds, 2)
     if batch == 1:

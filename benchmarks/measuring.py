@@ -17,14 +17,23 @@ import torch
 
 
 def interleaved(
-    calls: dict[str, Callable[[], object]], rounds: int, device: str, *, often: str | None = None
+    calls: dict[str, Callable[[], object]],
+    rounds: int,
+    device: str,
+    *,
+    often: str | None = None,
+    seconds: float | None = None,
 ) -> dict[str, float]:
     """Return the median milliseconds of each call; they take turns, so that a busy machine slows all alike.
 
-    With `often`, calls whose names start so are timed in every round and the others in every third one.
+    With `often`, calls whose names start so are timed in every round and the others in every third one. With `seconds`
+    no round begins after so long, except for the first three.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
+    began = time.perf_counter()
     for turn in range(rounds + 1):
+        if seconds is not None and turn > 3 and time.perf_counter() - began > seconds:
+            break
         for name, call in calls.items():
             if often is None or name.startswith(often) or turn % 3 == 0:
                 started = time.perf_counter()

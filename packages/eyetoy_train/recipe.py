@@ -90,10 +90,8 @@ class Recipe:
     """Evaluate after this many epochs, and after the last one."""
     early_stop_epochs: int | None = None
     """Stop when the validation score has not risen for this many epochs; never if not given."""
-    optimizer: Literal["adamw"] = "adamw"
-    """AdamW (Loshchilov and Hutter, 2019), fused where PyTorch can."""
     lr: float = 1e-3
-    """Highest learning rate, reached after the warm-up; for this `batch_size`, on any number of devices."""
+    """Highest learning rate of AdamW, reached after the warm-up; for this `batch_size`, on any number of devices."""
     min_lr: float = 1e-6
     """Learning rate at the end of the cosine and one-cycle schedules."""
     schedule: Schedule = "cosine"
