@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sized
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -111,6 +112,44 @@ class EvaluationSampler(Sampler[int]):
         return iter(min(self.process + i * self.num_processes, self.size - 1) for i in range(len(self)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a training set is loaded, and this process's part in it."""
+
+    batch_size: int
+    """Samples per optimizer step, over all processes."""
+    passes_per_step: int = 1
+    """Forward and backward passes per optimizer step."""
+    seed: int
+    """Decides the order, and what is random in a sample."""
+    num_workers: int = 0
+    """Loading processes of each training process."""
+    process: int = 0
+    """Number of this process."""
+    num_processes: int = 1
+    """How many there are."""
+    pin_memory: bool = False
+    """Put batches into page-locked memory, from which a GPU copies faster."""
+
+    @property
+    def share(self) -> int:
+        """Samples that this process takes in a pass."""
+        return self.batch_size // self.passes_per_step // self.num_processes
+
+    def loader(self, dataset: Dataset[Batch], sampler: Sampler[Any] | None = None) -> DataLoader[Batch]:
+        """Return a loader of this process's passes."""
+        return DataLoader(
+            dataset,
+            batch_size=self.share,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            # They keep what the dataset caches; those of a stream are to begin anew with every epoch.
+            persistent_workers=self.num_workers > 0 and sampler is not None,
+            pin_memory=self.pin_memory,
+            worker_init_fn=worker_setup(),
+        )
+
+
 class TrainingData(Protocol):
     """The passes of a training set; what each holds depends on the seed and its number in the run alone."""
 
@@ -133,39 +172,20 @@ class TrainingData(Protocol):
 
 
 class MapData:
-    """A map-style set in passes; arguments as in `training_data`."""
+    """A map-style set in passes."""
 
-    def __init__(
-        self,
-        dataset: Dataset[Batch],
-        *,
-        batch_size: int,
-        passes_per_step: int = 1,
-        seed: int,
-        num_workers: int = 0,
-        process: int = 0,
-        num_processes: int = 1,
-        pin_memory: bool = False,
-    ) -> None:
+    def __init__(self, dataset: Dataset[Batch], loading: Loading) -> None:
         self.num_samples: int | None = size_of(dataset)
         self.sampler = ShuffledSampler(
             size_of(dataset),
-            batch_size,
-            seed,
-            process=process,
-            num_processes=num_processes,
-            passes_per_step=passes_per_step,
+            loading.batch_size,
+            loading.seed,
+            process=loading.process,
+            num_processes=loading.num_processes,
+            passes_per_step=loading.passes_per_step,
         )
         self.steps_per_epoch: int | None = self.sampler.steps_per_epoch
-        self.loader = DataLoader(
-            SeededDataset(dataset, seed),
-            batch_size=self.sampler.share,
-            sampler=cast("Sampler[int]", self.sampler),
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,  # they keep what the dataset caches
-            pin_memory=pin_memory,
-            worker_init_fn=worker_setup(),
-        )
+        self.loader = loading.loader(SeededDataset(dataset, loading.seed), self.sampler)
 
     def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
         """Give passes; an epoch that the recipe makes shorter or longer than the set goes on where the last ended."""
@@ -180,86 +200,35 @@ class MapData:
 
 
 class StreamData:
-    """A stream in passes; arguments as in `training_data`. Every epoch starts at a new order of the shards."""
+    """A stream in passes. Every epoch starts at a new order of the shards."""
 
     num_samples: int | None = None
     steps_per_epoch: int | None = None
 
-    def __init__(
-        self,
-        stream: SampleStream,
-        *,
-        batch_size: int,
-        passes_per_step: int = 1,
-        seed: int,
-        num_workers: int = 0,
-        process: int = 0,
-        num_processes: int = 1,
-        pin_memory: bool = False,
-    ) -> None:
+    def __init__(self, stream: SampleStream, loading: Loading) -> None:
+        self.loading = loading
         self.dataset = EpochStream(
             stream,
-            derive_seed(seed, "stream"),
-            batch_size // passes_per_step // num_processes,
-            process=process,
-            num_processes=num_processes,
+            derive_seed(loading.seed, "stream"),
+            loading.share,
+            process=loading.process,
+            num_processes=loading.num_processes,
         )
-        self.num_workers = num_workers
-        self.pin_memory = pin_memory
 
     def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
         """Give passes; those to skip are read and dropped without being decoded."""
         self.dataset.start(epoch_start, skip=skip)
         # A new loader, whose workers take over the state of the dataset.
-        loader = DataLoader(
-            self.dataset,
-            batch_size=self.dataset.share,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            worker_init_fn=worker_setup(),
-        )
-        return itertools.islice(loader, count)
+        return itertools.islice(self.loading.loader(self.dataset), count)
 
     def describe(self, start: int, count: int) -> str:
         """Say which pass of the run it was; a stream does not number its samples."""
         return f"pass {start + 1} of the stream"
 
 
-def training_data(
-    dataset: Dataset[Batch] | SampleStream,
-    *,
-    batch_size: int,
-    passes_per_step: int = 1,
-    seed: int,
-    num_workers: int = 0,
-    process: int = 0,
-    num_processes: int = 1,
-    pin_memory: bool = False,
-) -> TrainingData:
-    """Return a training set in passes.
-
-    Args:
-        dataset: a map-style dataset or a stream.
-        batch_size: samples per optimizer step, over all processes.
-        passes_per_step: forward and backward passes per optimizer step.
-        seed: decides the order, and what is random in a sample.
-        num_workers: loading processes of each training process.
-        process: number of this process.
-        num_processes: how many there are.
-        pin_memory: put batches into page-locked memory, from which a GPU copies faster.
-    """
-    kind = StreamData if isinstance(dataset, SampleStream) else MapData
-    data: TrainingData = kind(
-        dataset,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        passes_per_step=passes_per_step,
-        seed=seed,
-        num_workers=num_workers,
-        process=process,
-        num_processes=num_processes,
-        pin_memory=pin_memory,
-    )
-    return data
+def training_data(dataset: Dataset[Batch] | SampleStream, loading: Loading) -> TrainingData:
+    """Return a training set, map-style or a stream, in passes."""
+    return StreamData(dataset, loading) if isinstance(dataset, SampleStream) else MapData(dataset, loading)
 
 
 def size_of(dataset: Dataset[Batch]) -> int:

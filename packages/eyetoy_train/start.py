@@ -11,7 +11,7 @@ from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from torch.utils.data import Dataset
 
-from eyetoy_train.data import TrainingData, training_data
+from eyetoy_train.data import Loading, TrainingData, training_data
 from eyetoy_train.ema import Ema
 from eyetoy_train.kept import Kept
 from eyetoy_train.monitor import say
@@ -85,8 +85,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
     train_set, val_set = task.dataset("train"), task.dataset("val")
     if train_set is None or val_set is None:
         raise ValueError("the data need a training and a validation split")
-    data = training_data(
-        train_set,
+    loading = Loading(
         batch_size=recipe.batch_size,
         passes_per_step=recipe.gradient_accumulation_steps,
         seed=recipe.seed,
@@ -95,6 +94,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
         num_processes=accelerator.num_processes,
         pin_memory=accelerator.device.type == "cuda",
     )
+    data = training_data(train_set, loading)
     lengths = run_lengths(recipe, data.steps_per_epoch)
     model = task.build_model()
     drop_path = DropPathWarmup(model, recipe.drop_path_warmup_epochs * lengths.steps_per_epoch)

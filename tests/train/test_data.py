@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from eyetoy_train.data import EvaluationSampler, SeededDataset, ShuffledSampler, training_data
+from eyetoy_train.data import EvaluationSampler, Loading, SeededDataset, ShuffledSampler, training_data
 from eyetoy_train.seeds import derive_seed
 
 
@@ -92,7 +92,7 @@ def test_drawing_a_sample_leaves_the_global_generator_alone():
 def test_workers_change_nothing():
     batches = []
     for workers in (0, 2):
-        data = training_data(Noise(), batch_size=5, seed=1, num_workers=workers)
+        data = training_data(Noise(), Loading(batch_size=5, seed=1, num_workers=workers))
         passes = [*data.passes(0, skip=0, count=2), *data.passes(2, skip=1, count=1)]
         batches.append(torch.cat([batch["noise"] for batch in passes]))
         assert len(batches[-1]) == 15
@@ -105,7 +105,7 @@ def test_derived_seeds_differ(parts):
 
 
 def test_a_message_can_name_the_samples_of_a_pass():
-    data = training_data(Noise(), batch_size=10, seed=1)
+    data = training_data(Noise(), Loading(batch_size=10, seed=1))
     said = data.describe(3, 1)
     (batch,) = data.passes(3, skip=0, count=1)
     assert ", ".join(map(str, batch["index"][:8].tolist())) + " and 2 more of the training set" in said

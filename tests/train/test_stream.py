@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from eyetoy_train import HubStream, SampleStream, TarStream, evaluate, train
-from eyetoy_train.data import training_data
+from eyetoy_train.data import Loading, training_data
 from eyetoy_train.stream import EpochStream, EvaluationStream, samples_of_taker
 
 
@@ -66,7 +66,9 @@ def test_takers_share_a_stream_without_gaps_or_doubles(sizes, takers, seed):
 def test_a_stream_goes_on_at_any_pass(sizes, processes, share, skip):
     stream = Numbers(*sizes)
     for process in range(processes):
-        data = training_data(stream, batch_size=share * processes, seed=3, process=process, num_processes=processes)
+        data = training_data(
+            stream, Loading(batch_size=share * processes, seed=3, process=process, num_processes=processes)
+        )
         whole = list(data.passes(7, skip=0, count=12))
         rest = list(data.passes(7, skip=skip, count=12 - skip))
         for expected, actual in zip(whole[skip:], rest, strict=True):
@@ -79,7 +81,7 @@ def test_a_stream_goes_on_at_any_pass(sizes, processes, share, skip):
 @pytest.mark.parametrize("skip", [0, 1, 3, 4])
 @pytest.mark.parametrize("shards", [1, 6])
 def test_with_workers_too(skip, shards):
-    data = training_data(Numbers(*[8] * shards), batch_size=2, seed=3, num_workers=2)
+    data = training_data(Numbers(*[8] * shards), Loading(batch_size=2, seed=3, num_workers=2))
     whole, rest = list(data.passes(0, skip=0, count=6)), list(data.passes(0, skip=skip, count=6 - skip))
     assert [batch["number"].tolist() for batch in whole[skip:]] == [batch["number"].tolist() for batch in rest]
 
@@ -97,7 +99,7 @@ def test_one_round_of_a_stream_gives_every_sample_once_in_a_random_order():
 
 def test_what_is_skipped_is_not_decoded():
     stream = Numbers(30)
-    data = training_data(stream, batch_size=5, seed=0)
+    data = training_data(stream, Loading(batch_size=5, seed=0))
     next(data.passes(0, skip=4, count=2))
     assert stream.decoded == 5
 
@@ -114,7 +116,7 @@ def test_an_evaluation_sees_every_sample_once(sizes, num_workers):
 
 
 def test_an_empty_share_is_refused_and_not_waited_for_forever():
-    data = training_data(Numbers(1), batch_size=2, seed=0, process=1, num_processes=2)
+    data = training_data(Numbers(1), Loading(batch_size=2, seed=0, process=1, num_processes=2))
     with pytest.raises(ValueError, match="taker 2 of 2 finds no sample"):
         list(data.passes(0, skip=0, count=1))
 
@@ -203,7 +205,7 @@ def test_workers_share_a_set_of_a_hub(num_workers):
     stream.shuffle_buffer = 2
     loader = DataLoader(EvaluationStream(stream), batch_size=2, num_workers=num_workers)
     assert sorted(number for batch in loader for number in batch["number"].tolist()) == list(range(10))
-    data = training_data(stream, batch_size=2, seed=0, num_workers=num_workers)
+    data = training_data(stream, Loading(batch_size=2, seed=0, num_workers=num_workers))
     whole, rest = list(data.passes(0, skip=0, count=9)), list(data.passes(0, skip=5, count=4))
     assert [batch["number"].tolist() for batch in whole[5:]] == [batch["number"].tolist() for batch in rest]
 
