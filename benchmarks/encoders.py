@@ -112,7 +112,7 @@ def measure(
     if batch == 1:
         for name, measured in bytes_of_one.items():
             rows.setdefault(name, {}).update(measured)
-    return {"grid": grid, "batch": batch, "models": rows}
+    return {"grid": list(grid), "batch": batch, "models": rows}
 
 
 def measure_memory(names: tuple[str, ...], grid: tuple[int, ...], device: str) -> dict[str, dict[str, int | None]]:
