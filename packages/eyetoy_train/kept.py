@@ -70,18 +70,16 @@ class Kept:
     def write_best(self, ranking: dict[int, float], write: Write) -> None:
         """Write the model of the latest epoch in `ranking`, the kept epochs with their scores, best first."""
         epoch = max(ranking)
-        if epoch == next(iter(ranking)):
+        is_first = epoch == next(iter(ranking))
+        if is_first:
             write_folder(self.best, write)
         if self.recipe.keep_best == 1:
             return
-        if epoch == next(iter(ranking)):
-            write_folder(self._ranked(epoch), lambda folder: _copy(self.best, folder))
-        else:
-            write_folder(self._ranked(epoch), write)
+        write_folder(self._ranked(epoch), (lambda folder: _copy(self.best, folder)) if is_first else write)
         kept = {self._ranked(number) for number in ranking}
         for folder in self.folder.glob("best-epoch-*"):
             if folder not in kept:
-                remove_folder(folder) if folder.suffix == "" else shutil.rmtree(folder)
+                remove_folder(folder)
 
     def recover(self) -> None:
         """Bring back or clear up what an interrupted write left."""
