@@ -28,8 +28,9 @@ from eyetoy_train.task import Batch, Split
 class ClassificationTask(ABC):
     """The engine's `Task` for a classifier; a modality says what its samples are and how they look.
 
-    With `cache`, loaded samples are kept in memory. A subclass gives `classes`, `prepare`, `samples`, `load_sample`,
-    `transform` and `draw`.
+    A sample goes through `load_sample`, whose result `cache` keeps in memory, and `transform`, where it is loaded;
+    then, as part of a batch and on the model's device, through `to_input` and, in training, `augment`. A subclass gives
+    `classes`, `prepare`, `samples`, `load_sample`, `transform` and `draw`.
     """
 
     score = "accuracy"
@@ -57,11 +58,28 @@ class ClassificationTask(ABC):
 
     @abstractmethod
     def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Turn what `load_sample` gave into an input of the model, with augmentation if `training`."""
+        """Turn what `load_sample` gave into a part of a batch, with random changes if `training`."""
 
     @abstractmethod
     def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw an input of the model."""
+        """Draw what `transform` gave."""
+
+    def to_input(self, x: Tensor) -> Tensor:
+        """Turn a batch of what `transform` gave into the model's input."""
+        return x
+
+    def augment(self, x: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Change inputs of the model at random, and the target of the loss with them.
+
+        Args:
+            x: what `to_input` gave.
+            target: labels, `[batch]`.
+            seeds: what to draw from by `uniforms`, int64 `[batch]`.
+
+        Returns:
+            inputs, and labels or class probabilities `[batch, classes]`.
+        """
+        return x, target
 
     @property
     def in_channels(self) -> int | None:
@@ -86,11 +104,12 @@ class ClassificationTask(ABC):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of a batch."""
-        return F.cross_entropy(model(batch["input"]), batch["label"], label_smoothing=self.recipe.label_smoothing)
+        x, target = self.augment(self.to_input(batch["input"]), batch["label"], batch["seed"])
+        return F.cross_entropy(model(x), target, label_smoothing=self.recipe.label_smoothing)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits, `[batch, classes]`."""
-        logits: Tensor = model(batch["input"])
+        logits: Tensor = model(self.to_input(batch["input"]))
         return logits
 
     def metrics(self) -> ClassificationMetrics:

@@ -105,7 +105,7 @@ class LoadedClassifier:
         """Classify one file."""
         x = self.task.transform(self.task.load_sample(file, training=False), training=False)[None]
         device = next(self.model.parameters()).device
-        probabilities = self.model(x.to(device)).float().softmax(-1)[0].cpu()
+        probabilities = self.task.outputs(self.model, {"input": x.to(device)}).float().softmax(-1)[0].cpu()
         best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
         classes = tuple(self.labels[i] for i in best.indices.tolist())
         return Prediction(str(file), classes, tuple(round(p, 4) for p in best.values.tolist()))

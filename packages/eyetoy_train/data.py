@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
@@ -11,17 +11,20 @@ from typing import Any, Protocol, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from eyetoy_train.seeds import derive_seed, seeded
+from eyetoy_train.seeds import derive_seed, kept_generator
 from eyetoy_train.signals import worker_setup
 from eyetoy_train.stream import EpochStream, SampleStream
 from eyetoy_train.task import Batch
 
+Key = tuple[int, int, int]
+"""Epoch, index of a sample, and how many times the sample came in that epoch before."""
+
 
 class SeededDataset(Dataset[Batch]):
-    """A dataset whose random draws are a function of seed, epoch and sample alone.
+    """A dataset whose random draws are a function of its seed and the key alone.
 
     They do not depend on the number of processes or workers, nor on what was drawn before, so that a run can be
-    continued exactly. Takes `(epoch, index)` keys, as `ShuffledSampler` gives them.
+    continued exactly. Takes the keys that `ShuffledSampler` gives, and adds the seed to the sample.
     """
 
     def __init__(self, dataset: Dataset[Batch], seed: int) -> None:
@@ -31,18 +34,27 @@ class SeededDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return size_of(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        epoch, index = key
-        with seeded(derive_seed(self.seed, "sample", epoch, index)):
-            return self.dataset[index]
+    def __getitem__(self, key: Key) -> Batch:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Batch]:
+        """Return the samples of a pass; data loaders call this where there is one."""
+        with kept_generator():  # once for all of them: to keep its state takes longer than to seed it
+            return [self._sample(key) for key in keys]
+
+    def _sample(self, key: Key) -> Batch:
+        seed = derive_seed(self.seed, "sample", *key)
+        torch.default_generator.manual_seed(seed)
+        return {**self.dataset[key[1]], "seed": seed}
 
 
-class ShuffledSampler(Sampler[tuple[int, int]]):
+class ShuffledSampler(Sampler[Key]):
     """Passes over a set in an order that seed and epoch decide; this process takes its slice of each pass.
 
     `batch_size` samples make up one optimizer step over all processes, in `passes_per_step` passes. An incomplete last
     step of an epoch is dropped, except where it is the only one: a set smaller than a step is repeated to fill it.
-    Passes are counted from the start of the run; `start` and `stop` say which ones are given.
+    Passes are counted from the start of the run; `start` and `stop` say which ones are given. With `repeats`, a sample
+    comes so often in a row, and an epoch, which stays as long, sees as many fewer of them.
     """
 
     def __init__(
@@ -54,11 +66,13 @@ class ShuffledSampler(Sampler[tuple[int, int]]):
         process: int = 0,
         num_processes: int = 1,
         passes_per_step: int = 1,
+        repeats: int = 1,
     ) -> None:
         if size < 1:
             raise ValueError("the training set is empty; it must hold at least one sample")
         self.size = size
         self.seed = seed
+        self.repeats = repeats
         self.process = process
         self.pass_size = batch_size // passes_per_step
         self.share = self.pass_size // num_processes
@@ -69,17 +83,18 @@ class ShuffledSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return (self.stop - self.start) * self.share
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Key]:
         for number in range(self.start, self.stop):
             keys = self.keys(number)
             yield from keys[self.process * self.share : (self.process + 1) * self.share]
 
-    def keys(self, number: int) -> list[tuple[int, int]]:
-        """Return epoch and index of the samples that all processes together see in a pass."""
+    def keys(self, number: int) -> list[Key]:
+        """Return what all processes together see in a pass."""
         epoch, place = divmod(number, self.passes_per_epoch)
         order = _order(self.size, derive_seed(self.seed, "order", epoch))
         first = place * self.pass_size
-        return [(epoch, order[i % self.size]) for i in range(first, first + self.pass_size)]
+        places = range(first, first + self.pass_size)
+        return [(epoch, order[i // self.repeats % self.size], i % self.repeats) for i in places]
 
 
 @lru_cache(maxsize=2)
@@ -120,6 +135,8 @@ class Loading:
     """Samples per optimizer step, over all processes."""
     passes_per_step: int = 1
     """Forward and backward passes per optimizer step."""
+    repeats: int = 1
+    """How often a sample comes in a row."""
     seed: int
     """Decides the order, and what is random in a sample."""
     num_workers: int = 0
@@ -183,6 +200,7 @@ class MapData:
             process=loading.process,
             num_processes=loading.num_processes,
             passes_per_step=loading.passes_per_step,
+            repeats=loading.repeats,
         )
         self.steps_per_epoch: int | None = self.sampler.steps_per_epoch
         self.loader = loading.loader(SeededDataset(dataset, loading.seed), self.sampler)
@@ -195,7 +213,7 @@ class MapData:
 
     def describe(self, start: int, count: int) -> str:
         """Name the first samples of the passes."""
-        indices = [index for number in range(start, start + count) for _, index in self.sampler.keys(number)]
+        indices = [index for number in range(start, start + count) for _, index, _ in self.sampler.keys(number)]
         return f"samples {_some(indices)} of the training set"
 
 
@@ -206,6 +224,8 @@ class StreamData:
     steps_per_epoch: int | None = None
 
     def __init__(self, stream: SampleStream, loading: Loading) -> None:
+        if loading.repeats > 1:
+            raise ValueError(f"augmentation_repeats={loading.repeats} is for sets, not for streams; leave it at 1")
         self.loading = loading
         self.dataset = EpochStream(
             stream,

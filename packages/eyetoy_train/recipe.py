@@ -84,6 +84,9 @@ class Recipe:
     """Samples per optimizer step, over all processes and accumulated passes together."""
     gradient_accumulation_steps: int = 1
     """Forward and backward passes per optimizer step; each takes its share of `batch_size`."""
+    augmentation_repeats: int = 1
+    """Let a sample come so often in a row, changed anew each time, and as many fewer of them in an epoch (Hoffer et
+    al., 2020); for sets, not for streams."""
     eval_batch_size: int = 128
     """Samples per forward pass of an evaluation, on each process."""
     eval_epochs: int = 1
@@ -132,6 +135,7 @@ class Recipe:
         """Refuse numbers that no run can use."""
         _require(self, "at least 1", "epochs", "batch_size", "gradient_accumulation_steps", "eval_batch_size")
         _require(self, "at least 1", "eval_epochs", "log_steps", "max_steps", "steps_per_epoch", "early_stop_epochs")
+        _require(self, "at least 1", "augmentation_repeats")
         _require(self, "at least 0", "min_lr", "warmup_epochs", "weight_decay", "num_workers")
         _require(self, "at least 0", "drop_path_warmup_epochs")
         _require(self, "above 0", "lr", "layer_decay", "clip_grad_norm")

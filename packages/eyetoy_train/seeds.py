@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
+
+# Of splitmix64 (Steele, Lea and Flood, 2014), as signed integers.
+_STEP, _MIX_1, _MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -26,11 +30,33 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU's global generator for a while, and leave it as it was."""
+def kept_generator() -> Iterator[None]:
+    """Leave the CPU's global generator as it was, whatever is seeded and drawn meanwhile."""
     state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
         torch.default_generator.set_state(state)
+
+
+def uniforms(seeds: Tensor, count: int) -> Tensor:
+    """Return `count` numbers of [0, 1) for each seed, `[batch, count]`, drawn on the device of the seeds.
+
+    A row depends on its seed alone: whoever draws for a whole batch at once draws the same for a sample whatever else
+    is in the batch. By splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
+
+    Args:
+        seeds: int64 `[batch]`, unrelated to each other, such as `derive_seed` gives.
+        count: how many numbers.
+    """
+    bits = seeds[:, None] + _STEP * torch.arange(1, count + 1, device=seeds.device)
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        bits = (bits ^ _shifted(bits, shift)) * factor
+    bits = bits ^ _shifted(bits, 31)
+    return _shifted(bits, 64 - 24).float() * 2**-24  # as many bits as float32 tells apart
+
+
+def _shifted(bits: Tensor, shift: int) -> Tensor:
+    """Shift right, filling with zeros, as for an unsigned integer."""
+    shifted: Tensor = (bits >> shift) & (2 ** (64 - shift) - 1)
+    return shifted

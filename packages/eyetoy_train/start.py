@@ -88,6 +88,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
     loading = Loading(
         batch_size=recipe.batch_size,
         passes_per_step=recipe.gradient_accumulation_steps,
+        repeats=recipe.augmentation_repeats,
         seed=recipe.seed,
         num_workers=recipe.num_workers,
         process=accelerator.process_index,

@@ -58,7 +58,8 @@ class Task(Protocol):
 
     Datasets, map-style or streams, give dicts of tensors that the default collate function can stack. Whatever is
     random in a training sample, or in the loss, must be drawn from torch's global generator, which the engine seeds
-    for each sample and each pass.
+    for each sample and each pass. It adds the sample's seed to a training sample, as `seed`: what a task draws from
+    these for a whole batch at once (`eyetoy_train.seeds.uniforms`) is the same however many processes share the batch.
     """
 
     score: str

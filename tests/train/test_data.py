@@ -34,7 +34,7 @@ def test_processes_share_the_batches_of_a_single_one(size, share, processes, see
 
 @given(size=st.integers(1, 60), batch_size=st.integers(1, 20))
 def test_an_epoch_sees_no_sample_twice_unless_the_set_is_smaller_than_a_batch(size, batch_size):
-    indices = [index for _, index in ShuffledSampler(size, batch_size, 0, process=0, num_processes=1)]
+    indices = [index for _, index, _ in ShuffledSampler(size, batch_size, 0, process=0, num_processes=1)]
     assert set(indices) <= set(range(size))
     if size >= batch_size:
         assert len(set(indices)) == len(indices) == size // batch_size * batch_size
@@ -42,15 +42,24 @@ def test_an_epoch_sees_no_sample_twice_unless_the_set_is_smaller_than_a_batch(si
         assert set(indices) == set(range(size))
 
 
+@given(size=st.integers(1, 60), batch_size=st.integers(1, 20), repeats=st.integers(2, 5))
+def test_repeats_follow_each_other_and_are_told_apart(size, batch_size, repeats):
+    once = list(ShuffledSampler(size, batch_size, 0))
+    keys = list(ShuffledSampler(size, batch_size, 0, repeats=repeats))
+    assert len(keys) == len(once)
+    assert [number for _, _, number in keys] == [place % repeats for place in range(len(keys))]
+    assert [index for _, index, _ in keys] == [once[place // repeats][1] for place in range(len(keys))]
+
+
 def test_every_epoch_has_an_order_of_its_own():
     sampler = ShuffledSampler(50, 10, 0, process=0, num_processes=1)
-    first = [index for _, index in sampler]
+    first = [index for _, index, _ in sampler]
     sampler.start, sampler.stop = 5, 10
     second = list(sampler)
-    assert {epoch for epoch, _ in second} == {1}
-    assert [index for _, index in second] != first
+    assert {epoch for epoch, _, _ in second} == {1}
+    assert [index for _, index, _ in second] != first
     sampler.start, sampler.stop = 0, 5
-    assert [index for _, index in sampler] == first
+    assert [index for _, index, _ in sampler] == first
 
 
 @given(size=st.integers(1, 60), share=st.integers(1, 5), passes=st.integers(1, 3), start=st.integers(0, 20))
@@ -74,10 +83,10 @@ def test_an_evaluation_counts_every_sample_once_and_gives_all_processes_the_same
 def test_random_draws_depend_on_seed_epoch_and_sample_alone():
     dataset = SeededDataset(Noise(), seed=3)
     torch.manual_seed(1)
-    first = dataset[(2, 5)]["noise"]
+    first = dataset[(2, 5, 0)]["noise"]
     torch.manual_seed(2)
-    assert dataset[(2, 5)]["noise"] == first
-    others = [SeededDataset(Noise(), seed=4)[(2, 5)], dataset[(3, 5)], dataset[(2, 6)]]
+    assert dataset[(2, 5, 0)]["noise"] == first
+    others = [SeededDataset(Noise(), seed=4)[(2, 5, 0)], *(dataset[key] for key in ((3, 5, 0), (2, 6, 0), (2, 5, 1)))]
     assert all(other["noise"] != first for other in others)
 
 
@@ -85,7 +94,7 @@ def test_drawing_a_sample_leaves_the_global_generator_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    SeededDataset(Noise(), seed=3)[(0, 0)]
+    SeededDataset(Noise(), seed=3)[(0, 0, 0)]
     assert torch.equal(torch.rand(3), expected)
 
 
