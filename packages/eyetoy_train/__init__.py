@@ -10,6 +10,7 @@ from eyetoy_train.evaluate import evaluate
 from eyetoy_train.folder_task import FolderClassification
 from eyetoy_train.loop import Trainer, train
 from eyetoy_train.models import build_classifier, load_classifier
+from eyetoy_train.readable import UnreadableFileError
 from eyetoy_train.recipe import CheckpointRecipe, ClassificationRecipe, EmaRecipe, ModelRecipe, Recipe
 from eyetoy_train.signals import Preempted
 from eyetoy_train.stream import HubStream, SampleStream, TarStream
@@ -38,6 +39,7 @@ __all__ = [
     "TarStream",
     "Task",
     "Trainer",
+    "UnreadableFileError",
     "build_classifier",
     "evaluate",
     "load_classifier",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,21 @@ class ClassFolder:
 
     classes: tuple[str, ...]
     splits: dict[Split, tuple[Sample, ...]]
+
+    def without(self, left_out: Container[Path]) -> ClassFolder:
+        """Return the same without some files.
+
+        Raises:
+            ValueError: nothing is left of a split.
+        """
+        splits = {
+            split: tuple(sample for sample in samples if sample[0] not in left_out)
+            for split, samples in self.splits.items()
+        }
+        empty = [split for split, samples in splits.items() if not samples]
+        if empty:
+            raise ValueError(f"no file of the split {empty[0]!r} can be read")
+        return ClassFolder(self.classes, splits)
 
 
 def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
@@ -66,7 +81,7 @@ def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -
         (path, label)
         for label, name in enumerate(classes)
         for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in extensions
+        if path.suffix.lower() in extensions and not path.is_dir()
     )
     if not samples:
         raise FileNotFoundError(

@@ -17,10 +17,14 @@ from typing import Any, Self
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from eyetoy_train.seeds import derive_seed, seeded
+from eyetoy_train.monitor import say
+from eyetoy_train.readable import UnreadableFileError
+from eyetoy_train.seeds import derive_seed, kept_generator
 from eyetoy_train.task import Batch
 
 ROWS_AT_ONCE = 64
+MOST_MISSING = 1000
+"""How many samples in a row may be left out because they cannot be read."""
 
 Place = tuple[int, int]
 """Number of a shard and of a sample in it."""
@@ -31,6 +35,8 @@ class SampleStream(ABC):
 
     shuffle_buffer: int = 1000
     """How many raw samples are held, in training, to be drawn from at random."""
+    skip_unreadable: bool = False
+    """Leave out samples that cannot be decoded, and name them, in place of stopping at the first one."""
 
     @property
     @abstractmethod
@@ -168,11 +174,21 @@ class EpochStream(IterableDataset[Batch]):
         turn = (worker + self.skip) % num_workers
         taker, num_takers = self.process * num_workers + turn, self.num_processes * num_workers
         skipped = self.share * len(range(turn, self.skip, num_workers))
-        for number, ((round_, shard, index), raw) in enumerate(self._shuffled(taker, num_takers)):
+        missing = 0
+        for number, (place, raw) in enumerate(self._shuffled(taker, num_takers)):
             if number >= skipped:
-                with seeded(derive_seed(self.seed, "sample", self.epoch_start, round_, shard, index)):
-                    sample = self.stream.decode(raw)
-                yield sample
+                seed = derive_seed(self.seed, "sample", self.epoch_start, *place)
+                with kept_generator():
+                    torch.default_generator.manual_seed(seed)
+                    sample = decode_or_skip(self.stream, raw)
+                if sample is None:
+                    missing += 1
+                    if missing > MOST_MISSING:
+                        raise ValueError(f"{missing} samples of the stream in a row cannot be read")
+                    continue
+                # In the place of one that cannot be read comes the next one, so that places can be counted unread.
+                yield from [{**sample, "seed": seed}] * (1 + missing)
+                missing = 0
 
     def _shuffled(self, taker: int, num_takers: int) -> Iterator[tuple[tuple[int, int, int], Any]]:
         """Draw from a buffer that is kept full."""
@@ -213,7 +229,20 @@ class EvaluationStream(IterableDataset[Batch]):
         worker, num_workers = _worker()
         taker, num_takers = self.process * num_workers + worker, self.num_processes * num_workers
         for _, raw in samples_of_taker(self.stream, range(self.stream.num_shards), taker, num_takers):
-            yield self.stream.decode(raw)
+            sample = decode_or_skip(self.stream, raw)
+            if sample is not None:
+                yield sample
+
+
+def decode_or_skip(stream: SampleStream, raw: Any) -> Batch | None:
+    """Decode a sample; None, and a message, for one that cannot be decoded and may be left out."""
+    try:
+        return stream.decode(raw)
+    except UnreadableFileError as error:
+        if not stream.skip_unreadable:
+            raise
+        say(f"skipped: {error}")
+        return None
 
 
 def samples_of_taker(

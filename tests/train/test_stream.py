@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from eyetoy_train import HubStream, SampleStream, TarStream, evaluate, train
+from eyetoy_train import HubStream, SampleStream, TarStream, UnreadableFileError, evaluate, train
 from eyetoy_train.data import Loading, training_data
 from eyetoy_train.stream import EpochStream, EvaluationStream, samples_of_taker
 
@@ -95,6 +95,49 @@ def test_one_round_of_a_stream_gives_every_sample_once_in_a_random_order():
     assert set(counts) == set(stream.everything)
     assert max(counts.values()) - min(counts.values()) <= 5
     assert seen[:15] != stream.everything
+
+
+class Damaged(Numbers):
+    """A stream whose samples are damaged where their number is divisible by 3."""
+
+    skip_unreadable = True
+
+    def decode(self, raw):
+        if raw % 3 == 0:
+            raise UnreadableFileError(f"sample {raw} is damaged")
+        return super().decode(raw)
+
+
+@pytest.mark.parametrize("skip", range(6))
+def test_the_next_sample_takes_the_place_of_a_damaged_one(skip):
+    passes = [
+        training_data(Damaged(20, 20), Loading(batch_size=4, seed=2)).passes(0, skip=s, count=8 - s) for s in (0, skip)
+    ]
+    whole, rest = ([batch["number"].tolist() for batch in batches] for batches in passes)
+    assert whole[skip:] == rest
+    numbers = [number for batch in whole for number in batch]
+    assert len(numbers) == 32
+    assert all(number % 3 for number in numbers)
+
+
+def test_an_evaluation_leaves_damaged_samples_out_and_names_them(capsys):
+    seen = [sample["number"] for sample in EvaluationStream(Damaged(10))]
+    assert seen == [1, 2, 4, 5, 7, 8]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"skipped: sample {number} is damaged" for number in (0, 3, 6, 9)]
+
+
+def test_damaged_samples_stop_a_run_unless_asked_otherwise():
+    stream = Damaged(10)
+    stream.skip_unreadable = False
+    with pytest.raises(UnreadableFileError, match="sample 0 is damaged"):
+        list(EvaluationStream(stream))
+
+
+def test_a_stream_of_nothing_readable_ends():
+    stream = Damaged(1)
+    with pytest.raises(ValueError, match="in a row cannot be read"):
+        next(iter(EpochStream(stream, 0, 1)))
 
 
 def test_what_is_skipped_is_not_decoded():

@@ -12,6 +12,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from eyetoy_train import UnreadableFileError
+
 # The suffix decides which library reads a file: soundfile, or PyAV, which carries FFmpeg. Not .au: libsndfile takes
 # whatever has that name for sound, text too.
 SOUNDFILE_EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf", ".w64")
@@ -26,7 +28,7 @@ LENGTH_TOLERANCE = 4 * 1152
 _Samples = npt.NDArray[np.float32]
 
 
-class UnreadableSoundError(ValueError):
+class UnreadableSoundError(UnreadableFileError):
     """A file is not sound that can be used. The message says which file, what is wrong and what would be right."""
 
     def __init__(self, path: Path, wrong: str, right: str) -> None:

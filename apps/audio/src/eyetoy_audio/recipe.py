@@ -38,6 +38,8 @@ class AudioData:
     """Samples per second of the model's input; files are resampled to it."""
     seconds: float = 1.0
     """Length of the model's input: longer clips are cropped around their middle, shorter ones padded with silence."""
+    unreadable: Literal["refuse", "skip"] = "refuse"
+    """Files that cannot be read stop the run; or all are read once before it, and these are named and left out."""
     cache: bool = False
     """Keep decoded clips in memory."""
     augmentation: AudioAugmentation = field(default_factory=AudioAugmentation)

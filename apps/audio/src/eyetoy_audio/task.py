@@ -20,7 +20,13 @@ class AudioClassification(FolderClassification):
     """Classify sounds, through Encoder1D."""
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
-        super().__init__(recipe, root=Path(recipe.data.root), extensions=EXTENSIONS, cache=recipe.data.cache)
+        super().__init__(
+            recipe,
+            root=Path(recipe.data.root),
+            extensions=EXTENSIONS,
+            cache=recipe.data.cache,
+            skip_unreadable=recipe.data.unreadable == "skip",
+        )
         self.data = recipe.data
         self.evaluation_transform = Fit(recipe.data.num_samples)
         self.training_transform = Augment(recipe.data.num_samples, **dataclasses.asdict(recipe.data.augmentation))
@@ -29,6 +35,7 @@ class AudioClassification(FolderClassification):
         """Synthesise the spoken keywords if they are asked for and not there."""
         if self.data.source == "spoken_keywords" and not self.root.exists():
             write_spoken_keywords(self.root)
+        super().prepare()
 
     def load_sample(self, source: Path, *, training: bool) -> Tensor:
         """Return a waveform `[1, samples]` of any length."""

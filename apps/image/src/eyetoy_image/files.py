@@ -3,28 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
+
+from eyetoy_train import UnreadableFileError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(UnreadableFileError):
     """A file that is no picture, or a broken one."""
 
 
-def read_image(path: Path, *, grayscale: bool) -> Tensor:
+def read_image(source: Path | IO[bytes], *, grayscale: bool, name: str | None = None) -> Tensor:
     """Return a picture as uint8 `[1 or 3, height, width]`, turned the way its EXIF data say.
 
+    Of an animation the first frame is taken, of 16-bit pixels the upper 8 bits; transparency is dropped.
+
+    Args:
+        source: a path, or an open file.
+        grayscale: return one channel in place of three.
+        name: what to call the picture in messages; the path, by default.
+
     Raises:
-        UnreadableImageError: the file is no picture, or a broken one.
+        UnreadableImageError: the file is no picture, or a broken one, or its pixels have no known range.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            pixels: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
-            return pixels
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(f"cannot read {path} as a picture: {error}") from error
+        with Image.open(source) as image:
+            return to_pixels(image, grayscale=grayscale)
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        raise UnreadableImageError(f"cannot read {name or source} as a picture: {error}") from error
+
+
+def to_pixels(image: Image.Image, *, grayscale: bool) -> Tensor:
+    """Return a picture of Pillow as uint8 `[1 or 3, height, width]`; see `read_image`.
+
+    Raises:
+        ValueError: its pixels have no known range.
+    """
+    upright = _as_8_bit(ImageOps.exif_transpose(image))
+    if upright.mode in ("P", "PA"):
+        upright = upright.convert("RGBA")  # knows what a palette's transparent entries look like
+    pixels: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
+    return pixels
+
+
+def _as_8_bit(image: Image.Image) -> Image.Image:
+    """Keep the upper bits of deep pixels, which `convert` would cut off at 255."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of no known range; pixels of 8 or 16 bits are read")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() >= 2**16:
+        raise ValueError("its pixels are 32-bit numbers of no known range; pixels of 8 or 16 bits are read")
+    return Image.fromarray((values >> 8).astype(np.uint8))

@@ -21,6 +21,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from eyetoy_train import UnreadableFileError
+
 EXTENSIONS = (".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 """Suffixes of the files that `read_clip` is meant for, in lower case."""
 
@@ -32,7 +34,7 @@ _MAY_LOSE = 2  # frames that a decoder may swallow although the file is whole
 _MISSING = 0.1  # a file that ends by this fraction before its header's duration was cut
 
 
-class UnreadableVideoError(ValueError):
+class UnreadableVideoError(UnreadableFileError):
     """A file is no whole video: the message names it and says what is wrong and what would be right."""
 
     def __init__(self, path: Path, wrong: str) -> None:

@@ -21,6 +21,8 @@ class VideoData:
     """Frames of a clip, spread evenly over the file."""
     temporal_jitter: bool = True
     """Training: take each frame at a random moment of its share of the file, not in its middle."""
+    unreadable: Literal["refuse", "skip"] = "refuse"
+    """Files that cannot be read stop the run; or all are read once before it, and these are named and left out."""
     cache: bool = False
     """Keep decoded clips in memory; with temporal jitter every epoch then sees the same moments."""
     transform: ClipTransformParams = field(default_factory=ClipTransformParams)

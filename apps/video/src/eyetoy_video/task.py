@@ -21,7 +21,13 @@ class VideoClassification(FolderClassification):
     """Classify clips, through Encoder3D."""
 
     def __init__(self, recipe: VideoClassificationRecipe) -> None:
-        super().__init__(recipe, root=Path(recipe.data.root), extensions=EXTENSIONS, cache=recipe.data.cache)
+        super().__init__(
+            recipe,
+            root=Path(recipe.data.root),
+            extensions=EXTENSIONS,
+            cache=recipe.data.cache,
+            skip_unreadable=recipe.data.unreadable == "skip",
+        )
         self.data = recipe.data
         self.training_transform = TrainingTransform(recipe.data.transform)
         self.evaluation_transform = EvaluationTransform(recipe.data.transform)
@@ -30,6 +36,7 @@ class VideoClassification(FolderClassification):
         """Make the moving digits if they are asked for and not there."""
         if self.data.source == "moving_digits" and not self.root.exists():
             write_moving_digits(self.root)
+        super().prepare()
 
     def load_sample(self, source: Path, *, training: bool) -> Tensor:
         """Return a clip, uint8 `[num_frames, 3, height, width]`, scaled down to little more than the model needs."""

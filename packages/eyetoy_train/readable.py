@@ -1,0 +1,77 @@
+"""Damaged files of a set: found before the first step, named, and left out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from eyetoy_train.checkpoint import write_text
+from eyetoy_train.monitor import say
+
+RECORD = ".eyetoy-files.json"
+
+
+class UnreadableFileError(ValueError):
+    """A file that is not what its name promises, or damaged. The message names it and says what is wrong."""
+
+
+def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], object]) -> dict[Path, str]:
+    """Read every file once, and return those that cannot be read with the reason.
+
+    What was found is kept in `root`, so that only files that are new or changed are read the next time.
+
+    Args:
+        root: the folder of the files.
+        files: all of them.
+        read: reads a file, and raises UnreadableFileError if it cannot.
+    """
+    known = _read_record(root / RECORD)
+    found = {_key(root, path): _signature(path) for path in files}
+    new = [path for path in files if known.get(_key(root, path), [])[:2] != found[_key(root, path)]]
+
+    def reason(path: Path) -> str | None:
+        try:
+            read(path)
+        except UnreadableFileError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = list(tqdm(pool.map(reason, new), "checking files", len(new), leave=False, disable=None))
+    known |= {_key(root, path): [*found[_key(root, path)], why] for path, why in zip(new, reasons, strict=True)}
+    if new:
+        _write_record(root / RECORD, {key: known[key] for key in found})
+    reasons_by_path = {path: known[_key(root, path)][2] for path in files}
+    return {path: str(why) for path, why in reasons_by_path.items() if why is not None}
+
+
+def _key(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _signature(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except OSError:  # a link to nothing
+        return [0, 0]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_record(path: Path) -> dict[str, list[object]]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write_record(path: Path, record: dict[str, list[object]]) -> None:
+    try:
+        write_text(path, json.dumps(record, indent=0))
+    except OSError as error:
+        say(f"cannot keep in {path} which files are whole ({error}); they will be read again the next time")
