@@ -7,35 +7,85 @@ from typing import Literal
 
 from eyetoy_train import ClassificationRecipe
 
+Source = Literal[
+    "folder", "hub", "webdataset", "digits", "fashion_mnist", "cifar10", "cifar100", "caltech256", "imagenet"
+]
+
 
 @dataclass(kw_only=True)
 class ImageAugmentation:
-    """Random changes to training pictures; evaluation sees them as they are."""
+    """Random changes to training pictures; evaluation sees them as they are.
 
+    `crop` and `policy` are done where pictures are loaded, all else to whole batches on the model's device.
+    """
+
+    crop: float = 0.0
+    """Crop a random part that may leave out up to this share of the area, and resize it."""
+    policy: Literal["none", "rand_augment", "trivial_augment"] = "none"
+    """RandAugment (Cubuk et al., 2020) or TrivialAugment (Müller and Hutter, 2021)."""
+    rand_augment_magnitude: int = 9
+    """Strength of RandAugment's two operations, from 0 to 30."""
     rotation: float = 10.0
     """Rotate by up to this many degrees either way."""
     translation: float = 0.1
     """Shift by up to this share of the picture's width and height."""
     scaling: float = 0.1
     """Grow or shrink by up to this share."""
-    crop: float = 0.0
-    """Crop a random part that may leave out up to this share of the area, and resize it."""
     flip: float = 0.0
     """Probability of a horizontal flip."""
+    erasing: float = 0.0
+    """Probability that a rectangle is erased (Zhong et al., 2020)."""
+    erased_area: tuple[float, float] = (0.02, 0.33)
+    """Smallest and largest share of the picture that is erased."""
+    mixup: float = 0.0
+    """Mix pairs of pictures and their labels, in shares of the beta distribution with this parameter; 0 for never."""
+    cutmix: float = 0.0
+    """Paste a part of a picture into another, likewise; where mixup is given too, one of them is chosen at random."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done to a picture."""
+        for name in ("flip", "erasing", "translation"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        for name in ("crop", "scaling"):
+            _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+        for name in ("rotation", "mixup", "cutmix"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        _check(
+            0 <= self.rand_augment_magnitude <= 30,
+            "rand_augment_magnitude",
+            self.rand_augment_magnitude,
+            "from 0 to 30",
+        )
+        low, high = self.erased_area
+        _check(0 < low <= high <= 1, "erased_area", self.erased_area, "two shares above 0, the smaller one first")
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels are to be moved on the device."""
+        return bool(self.rotation or self.translation or self.scaling or self.flip)
 
 
 @dataclass(kw_only=True)
 class ImageData:
     """Which pictures, and how they go in."""
 
-    source: Literal["digits", "fashion_mnist", "folder"] = "folder"
-    """Scikit-learn's digits, Fashion-MNIST, or any folder of class folders with or without train, val, test."""
+    source: Source = "folder"
+    """Any folder of class folders with or without train, val, test; a name on Hugging Face's hub; WebDataset's tar
+    files; or a set by its name. Scikit-learn's digits are written to `root`; the others must be there, and what is
+    missing is told with the command that fetches it."""
     root: str = "data/images"
-    """Where the pictures lie; digits and Fashion-MNIST are written there if they are not there yet."""
+    """Where the pictures lie, or a set's name on the hub."""
+    streaming: bool = False
+    """Read a set of the hub as a stream, without a copy on this machine."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
     image_size: int = 224
     """Height and width of the model's input: the short side is resized to it, and the middle is cropped."""
     grayscale: bool = False
     """One channel in place of three."""
+    unreadable: Literal["refuse", "skip"] = "refuse"
+    """Files that cannot be read stop the run; or all are read once before it, and these are named and left out. In a
+    stream they are left out as they come."""
     cache: bool = False
     """Keep decoded pictures in memory."""
     augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)
@@ -48,3 +98,8 @@ class ImageClassificationRecipe(ClassificationRecipe):
 
     data: ImageData = field(default_factory=ImageData)
     """The pictures."""
+
+
+def _check(right: bool, name: str, value: object, should_be: str) -> None:
+    if not right:
+        raise ValueError(f"data.augmentation.{name} must be {should_be}; got {value}")

@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
+from eyetoy_image.classification.augmentation import BatchAugmentation, mixing
+from eyetoy_image.classification.big_sets import read_caltech256, read_imagenet
 from eyetoy_image.classification.digits import write_digits
-from eyetoy_image.classification.fashion_mnist import (
-    fashion_mnist_classes,
-    fashion_mnist_samples,
-    prepare_fashion_mnist,
-)
-from eyetoy_image.classification.recipe import ImageClassificationRecipe
+from eyetoy_image.classification.hub_set import HubPicture, HubSet, read_stored
+from eyetoy_image.classification.recipe import ImageClassificationRecipe, ImageData
+from eyetoy_image.classification.tar_set import TarSet, read_tarred
+from eyetoy_image.classification.torchvision_sets import TorchvisionSet
+from eyetoy_image.classification.transforms import BLACK, evaluation_transform, normalized, training_transform
 from eyetoy_image.files import EXTENSIONS, read_image
-from eyetoy_image.transforms import MEAN, STD, evaluation_transform, training_transform
-from eyetoy_train import FolderClassification, Split
+from eyetoy_train import Batch, ClassFolder, FolderClassification, SampleStream, Split
+
+TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+FOLDERS = {"imagenet": read_imagenet, "caltech256": read_caltech256}
+
+PictureSet = TorchvisionSet | HubSet | TarSet
+
+
+def open_set(data: ImageData, seed: int) -> PictureSet | None:
+    """Return the set that a recipe names, or None if it is a folder of files."""
+    if data.source in TORCHVISION:
+        return TorchvisionSet(TORCHVISION[data.source], Path(data.root), seed)
+    if data.source == "hub":
+        return HubSet(data.root, data.streaming, data.splits, seed)
+    return TarSet(Path(data.root)) if data.source == "webdataset" else None
 
 
 class ImageClassification(FolderClassification):
     """Classify pictures, through Encoder2D."""
 
     def __init__(self, recipe: ImageClassificationRecipe) -> None:
-        super().__init__(recipe, root=Path(recipe.data.root), extensions=EXTENSIONS, cache=recipe.data.cache)
-        self.data = recipe.data
-        self.evaluation_transform = evaluation_transform(recipe.data.image_size)
-        self.training_transform = training_transform(recipe.data.image_size, recipe.data.augmentation)
+        self.data = data = recipe.data
+        super().__init__(
+            recipe,
+            root=Path(data.root),
+            extensions=EXTENSIONS,
+            cache=data.cache,
+            skip_unreadable=data.unreadable == "skip",
+        )
+        self.set = open_set(data, recipe.seed)
+        self.evaluation_transform = evaluation_transform(data.image_size)
+        self.training_transform = training_transform(data.image_size, data.augmentation)
+        self.batch_augmentation = BatchAugmentation(data.augmentation, black=BLACK)
 
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes."""
-        return fashion_mnist_classes() if self.data.source == "fashion_mnist" else super().classes
+        return super().classes if self.set is None else self.set.classes
 
     @property
     def in_channels(self) -> int:
@@ -46,29 +71,83 @@ class ImageClassification(FolderClassification):
         return (self.data.image_size, self.data.image_size)
 
     def prepare(self) -> None:
-        """Write digits or fetch Fashion-MNIST if need be."""
-        if self.data.source == "fashion_mnist":
-            prepare_fashion_mnist(self.root)
-        elif self.data.source == "digits" and not self.root.exists():
+        """Write the digits if need be, and make sure that all is there."""
+        if self.set is not None:
+            self.set.prepare()
+            return
+        if self.data.source == "digits" and not self.root.exists():
             write_digits(self.root)
+        super().prepare()
+
+    def read_folder(self) -> ClassFolder:
+        """List the files."""
+        read = FOLDERS.get(self.data.source)
+        return super().read_folder() if read is None else read(self.root)
 
     def samples(self, split: Split) -> Sequence[tuple[Any, int]] | None:
-        """Return paths or pixels, and labels."""
-        if self.data.source == "fashion_mnist":
-            return fashion_mnist_samples(self.root, split, seed=self.recipe.seed)
-        return super().samples(split)
+        """Return pictures, as paths, pixels or rows of a set, and labels."""
+        return self.set.samples(split) if isinstance(self.set, TorchvisionSet | HubSet) else super().samples(split)
 
-    def load_sample(self, source: Path | Tensor, *, training: bool) -> Tensor:
-        """Return uint8 pixels `[channels, height, width]`."""
+    def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
+        """Return a split, or a stream of it, as dicts with `input` and `label`."""
+        if not isinstance(self.set, HubSet | TarSet) or (isinstance(self.set, HubSet) and not self.set.streaming):
+            return super().dataset(split)
+        stream = self.set.stream(split, partial(self._decode, training=split == "train"))
+        if stream is not None:
+            stream.skip_unreadable = self.skip_unreadable
+        return stream
+
+    def _decode(self, stored: dict[str, Any], label: int, *, training: bool) -> Batch:
+        raw = self.load_sample(stored, training=training)
+        return {"input": self.transform(raw, training=training), "label": label}
+
+    @cached_property
+    def mixing(self) -> nn.Module | None:
+        """What mixes the pictures of a training batch."""
+        return mixing(self.data.augmentation, len(self.classes))
+
+    def load_sample(self, source: Any, *, training: bool) -> Tensor:
+        """Return uint8 pixels `[channels, height, width]`, of the model's size if no random crop is to come."""
+        pixels = self._pixels(source)
+        if training and self.training_transform is not None:
+            return pixels
+        resized: Tensor = self.evaluation_transform(pixels)
+        return resized
+
+    def _pixels(self, source: Path | Tensor | HubPicture | dict[str, Any]) -> Tensor:
+        grayscale = self.data.grayscale
         if isinstance(source, Path):
-            return read_image(source, grayscale=self.data.grayscale)
-        return source if self.data.grayscale else source.expand(3, -1, -1)
+            return read_image(source, grayscale=grayscale)
+        if isinstance(source, HubPicture):
+            return source.read(grayscale=grayscale)
+        if isinstance(source, Tensor):
+            return _with_channels(source, grayscale=grayscale)
+        if "__key__" in source:
+            return read_tarred(source, grayscale=grayscale)
+        return read_stored(source, "a picture of the stream", grayscale)
 
     def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Return a float picture `[channels, image_size, image_size]`."""
-        x: Tensor = self.training_transform(raw) if training else self.evaluation_transform(raw)
+        """Return uint8 pixels `[channels, image_size, image_size]`."""
+        if not training or self.training_transform is None:
+            return raw
+        x: Tensor = self.training_transform(raw)
         return x
+
+    def to_input(self, x: Tensor) -> Tensor:
+        """Return float pixels of the same shape, normalised."""
+        return normalized(x)
+
+    def augment(self, x: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Move, mirror, erase and mix pictures, as the recipe says."""
+        x = self.batch_augmentation(x, seeds)
+        return (x, target) if self.mixing is None else self.mixing(x, target)
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a picture."""
-        axes.imshow((x * STD + MEAN).clamp(0, 1).movedim(0, -1).squeeze(-1), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(x.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255)
+
+
+def _with_channels(pixels: Tensor, *, grayscale: bool) -> Tensor:
+    if grayscale:
+        return rgb_to_grayscale(pixels) if len(pixels) == 3 else pixels
+    return pixels.expand(3, -1, -1)
