@@ -1,9 +1,9 @@
 """What the engine costs: the share of a training step outside forward, backward and optimizer.
 
 `python benchmarks/engine.py` trains the nano image model on scikit-learn's digits by their recipe, at a batch size of
-64, and takes the time of every part of every step. `optimizer` is its step and its `zero_grad`. `loading` is the app's
-part: reading, augmenting and stacking samples, or, with `--num_workers`, the wait for the processes that do. `engine`
-is all the rest: seeds, schedules, the gradient's norm, records, trackers, checks.
+64, and takes the time of every part of every step. `optimizer` is its step and its `zero_grad`. `loading` is reading
+and stacking samples, or, with `--num_workers`, the wait for the processes that do; `augmentation` changes the batch.
+`engine` is all the rest: seeds, schedules, the gradient's norm, records, trackers, checks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from eyetoy_train.start import start_parts
 
 RECIPE = Path(__file__).parents[1] / "apps" / "image" / "configs" / "digits.yaml"
 WARMUP = 5
-PARTS = ("forward", "backward", "optimizer", "loading")
+PARTS = ("forward", "backward", "optimizer", "loading", "augmentation")
 
 
 def main() -> None:
@@ -47,9 +47,11 @@ def main() -> None:
     medians = {name: statistics.median(values[WARMUP:]) for name, values in times.items()}
     whole = statistics.median(steps[WARMUP:])
     shares = {name: round(value / whole, 4) for name, value in medians.items()}
+    outside = sum(shares[name] for name in ("loading", "augmentation", "engine"))
     print(f"{options.model}: a step takes {1e3 * whole:.1f} ms in the median of {len(steps) - WARMUP}")
     for name, value in medians.items():
         print(f"{name:10s} {1e3 * value:8.3f} ms  {shares[name]:7.2%}")
+    print(f"all that is not forward, backward or optimizer: {outside:.2%}")
     if options.output:
         report = {"conditions": about, "model": options.model, "step_ms": round(1e3 * whole, 3), "shares": shares}
         path = options.output / f"engine-{options.num_workers}-workers.json"
@@ -64,13 +66,12 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
     task = APP.task(recipe)
     task.prepare()
     accelerator = Accelerator(log_with="tensorboard", project_dir=folder)
-    times: dict[str, list[float]] = {
-        name: [] for name in ("step", "forward", "backward", "optimizer", "loading", "engine")
-    }
+    times: dict[str, list[float]] = {name: [] for name in ("step", *PARTS, "engine")}
     with StopSignal(accelerator) as stop:
         trainer = Trainer(**vars(start_parts(task, recipe, RunFolder(folder / "run"), accelerator)), stop=stop)
         accelerator.init_trackers("engine")
         stepper = trainer.stepper
+        task.augment = timed(task.augment, times["augmentation"])
         task.loss = timed(task.loss, times["forward"])
         accelerator.backward = timed(accelerator.backward, times["backward"])
         stepper.optimizer.step = timed(stepper.optimizer.step, times["optimizer"])
@@ -103,6 +104,7 @@ def divided(step: Callable[..., None], times: dict[str, list[float]]) -> Callabl
         with noting(times["step"]):
             step(batches)
         times["loading"].append(batches.seconds - waited)
+        times["forward"][-1] -= times["augmentation"][-1]
         parts = sum(times[name][-1] for name in PARTS)
         times["engine"].append(times["step"][-1] - parts)
 
