@@ -21,7 +21,7 @@ from eyetoy.params import (
 )
 from eyetoy.sizes import Size, per_axis
 
-Tokenizers = tuple[ConvParams, ...]
+Tokenizers = tuple[ConvParams | None, ...]
 """One for each head group of a block, the finest first."""
 
 IN_CHANNELS = {1: 1, 2: 3, 3: 3}
@@ -118,20 +118,14 @@ def eyetoy3d_base() -> EncoderParams:
     return _video((96, 192, 384, 768), (2, 3, 14, 5))
 
 
+def nat_nano() -> EncoderParams:
+    """NAT (Hassani et al., CVPR 2023) at the size of nano: 2.8 M parameters, 0.99 GFLOPs at 3 × 224 × 224."""
+    return _nat((32, 64, 128, 256), (2, 2, 6, 2), head_dim=16)
+
+
 def nat_tiny() -> EncoderParams:
     """NAT-T (Hassani et al., CVPR 2023) without its position bias: 27.3 M parameters, 8.59 GFLOPs at 3 × 224 × 224."""
-    blocks = []
-    for stage, (width, depth) in enumerate(zip((64, 128, 256, 512), (3, 4, 18, 5), strict=True)):
-        heads = _group(None, 7, channels=width, head_dim=HEAD_DIM)
-        blocks += _stage((heads,), width, depth, scale_factor=0.5 if stage else 1.0)
-    return EncoderParams(
-        num_spatial_dims=2,
-        in_channels=3,
-        stem_channels=64,
-        initial_proj=stem((2, 2), 2),
-        transformer=tuple(blocks),
-        positional_embedding=False,
-    )
+    return _nat((64, 128, 256, 512), (3, 4, 18, 5), head_dim=HEAD_DIM)
 
 
 MODELS: dict[str, Callable[[], EncoderParams]] = {
@@ -154,13 +148,14 @@ MODELS: dict[str, Callable[[], EncoderParams]] = {
         eyetoy3d_tiny,
         eyetoy3d_small,
         eyetoy3d_base,
+        nat_nano,
         nat_tiny,
     )
 }
 
 
 def _sound(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
-    stages = [_heads(PATCHES, 15, width, head_dim) for width in widths]
+    stages = [head_groups(PATCHES, 15, width, head_dim) for width in widths]
     return _pyramid(1, stages, widths, depths, stem_strides=(4, 4, 4), scale_factor=0.5)
 
 
@@ -168,13 +163,15 @@ def _images(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_D
     # From the third grid on, 14 × 14 for a picture of 224 × 224, a window of 7 at a scale of 2 spans it already. On
     # larger pictures a coarser scale would see further there; the global stack does that too.
     scales = [PATCHES if stage < 2 else PATCHES[:2] for stage in range(len(widths))]
-    stages = [_heads(tokenizers, 7, width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
+    stages = [head_groups(tokenizers, 7, width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
     return _pyramid(2, stages, widths, depths, stem_strides=(2, 2), scale_factor=0.5)
 
 
 def _video(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
     scales = [OVERLAPPING if stage < 2 else FRAMES for stage in range(len(widths))]
-    stages = [_heads(tokenizers, (3, 5, 5), width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
+    stages = [
+        head_groups(tokenizers, (3, 5, 5), width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)
+    ]
     strides: tuple[Size, ...] = (2, (1, 2, 2))
     return _pyramid(3, stages, widths, depths, stem_strides=strides, scale_factor=(1.0, 0.5, 0.5))
 
@@ -202,6 +199,21 @@ def _pyramid(
     )
 
 
+def _nat(widths: Sequence[int], depths: Sequence[int], head_dim: int) -> EncoderParams:
+    blocks: list[TransformerParams] = []
+    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        heads = _group(None, 7, channels=width, head_dim=head_dim)
+        blocks += _stage((heads,), width, depth, scale_factor=0.5 if stage else 1.0)
+    return EncoderParams(
+        num_spatial_dims=2,
+        in_channels=3,
+        stem_channels=widths[0],
+        initial_proj=stem((2, 2), 2),
+        transformer=tuple(blocks),
+        positional_embedding=False,
+    )
+
+
 def _stage(
     heads: tuple[HeadParams, ...], width: int, depth: int, *, scale_factor: float | tuple[float, ...]
 ) -> list[TransformerParams]:
@@ -209,10 +221,10 @@ def _stage(
     return [first, *[TransformerParams(heads=heads, out_channels=width)] * (depth - 1)]
 
 
-def _heads(tokenizers: Tokenizers, window: Size, width: int, head_dim: int) -> tuple[HeadParams, ...]:
-    """Give half of the width to the finest scale and share the rest among the coarser ones."""
-    fine, coarse = width // 2, width // (2 * (len(tokenizers) - 1))
-    widths = (fine, *[coarse] * (len(tokenizers) - 1))
+def head_groups(tokenizers: Tokenizers, window: Size, width: int, head_dim: int) -> tuple[HeadParams, ...]:
+    """Give half of the width to the finest scale and share the rest among the coarser ones, if there are any."""
+    num_coarse = len(tokenizers) - 1
+    widths = (width // 2, *[width // (2 * num_coarse)] * num_coarse) if num_coarse else (width,)
     return tuple(
         _group(tokenizer, window, channels=channels, head_dim=head_dim)
         for tokenizer, channels in zip(tokenizers, widths, strict=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import ENCODERS, Encoder
@@ -12,6 +13,7 @@ from eyetoy.models import IN_CHANNELS, MODELS, stem
 from eyetoy.params import EncoderParams
 from eyetoy.pyramid import FeaturePyramid
 from eyetoy.sizes import Size, check_rates
+from eyetoy.variants import Changes, changed
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -26,6 +28,7 @@ def encoder_params(
     stem_strides: Sequence[Size] | None = None,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
+    changes: Changes | Mapping[str, Any] | None = None,
 ) -> EncoderParams:
     """Return the parameters of a named encoder.
 
@@ -36,6 +39,7 @@ def encoder_params(
             keeps pictures of 16 × 16 at 8 × 8 tokens.
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         layer_scale: initial value of a learned scale per channel on every residual branch (CaiT); none by default.
+        changes: what to change of the model, for ablations; a mapping has the fields of `Changes`.
 
     Raises:
         ValueError: no model has this name; the message lists those that there are.
@@ -47,6 +51,8 @@ def encoder_params(
     params = replace(params, in_channels=IN_CHANNELS[dim] if in_channels is None else in_channels)
     if stem_strides is not None:
         params = replace(params, initial_proj=stem(stem_strides, dim))
+    if changes is not None:
+        params = changed(params, changes if isinstance(changes, Changes) else Changes(**changes))
     return _with_branches(params, drop_path, layer_scale)
 
 
@@ -57,10 +63,16 @@ def create_encoder(
     stem_strides: Sequence[Size] | None = None,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
+    changes: Changes | Mapping[str, Any] | None = None,
 ) -> Encoder:
     """Build a named encoder; arguments and errors as in `encoder_params`."""
     params = encoder_params(
-        name, in_channels=in_channels, stem_strides=stem_strides, drop_path=drop_path, layer_scale=layer_scale
+        name,
+        in_channels=in_channels,
+        stem_strides=stem_strides,
+        drop_path=drop_path,
+        layer_scale=layer_scale,
+        changes=changes,
     )
     return ENCODERS[params.num_spatial_dims](params)
 
@@ -73,11 +85,17 @@ def create_model(
     stem_strides: Sequence[Size] | None = None,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
+    changes: Changes | Mapping[str, Any] | None = None,
     dropout: float = 0.0,
 ) -> Classifier:
     """Build a named classifier; arguments and errors as in `encoder_params` and `Classifier`."""
     params = encoder_params(
-        name, in_channels=in_channels, stem_strides=stem_strides, drop_path=drop_path, layer_scale=layer_scale
+        name,
+        in_channels=in_channels,
+        stem_strides=stem_strides,
+        drop_path=drop_path,
+        layer_scale=layer_scale,
+        changes=changes,
     )
     return Classifier(params, num_classes, dropout)
 
@@ -90,10 +108,16 @@ def create_pyramid(
     stem_strides: Sequence[Size] | None = None,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
+    changes: Changes | Mapping[str, Any] | None = None,
 ) -> FeaturePyramid:
     """Build a named encoder as a backbone; arguments and errors as in `encoder_params` and `FeaturePyramid`."""
     params = encoder_params(
-        name, in_channels=in_channels, stem_strides=stem_strides, drop_path=drop_path, layer_scale=layer_scale
+        name,
+        in_channels=in_channels,
+        stem_strides=stem_strides,
+        drop_path=drop_path,
+        layer_scale=layer_scale,
+        changes=changes,
     )
     return FeaturePyramid(params, out_indices)
 

@@ -33,6 +33,7 @@ NAMES = (
     *(f"eyetoy{dim}d_{size}" for dim in (1, 2, 3) for size in ("pico", "nano", "tiny", "small", "base")),
     "eyetoy2d_preliminary",
     "eyetoy2d_preliminary_35m",
+    "nat_nano",
     "nat_tiny",
 )
 HEAD = HeadParams(
@@ -272,7 +273,7 @@ def test_preliminary_model_is_the_proposals() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_name_says_the_dimensions_and_defaults_the_channels(name: str) -> None:
     params = encoder_params(name)
-    assert params.num_spatial_dims == (2 if name == "nat_tiny" else int(name[len("eyetoy")]))
+    assert params.num_spatial_dims == (2 if name.startswith("nat_") else int(name[len("eyetoy")]))
     assert params.in_channels == (1 if params.num_spatial_dims == 1 else 3)
     assert encoder_params(name, in_channels=5).in_channels == 5
 

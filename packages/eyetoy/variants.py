@@ -1,0 +1,97 @@
+"""Variants of a named model, for ablations: the same network with one thing otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from eyetoy.models import head_groups
+from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams
+from eyetoy.sizes import Size
+
+Merging = Literal["patches", "overlapping", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What to change of a model; None leaves a thing as it is."""
+
+    window: Size | None = None
+    """Window of every head group."""
+    scales: Sequence[Size] | None = None
+    """Strides of the head groups of every block, the finest first; one alone is single-scale attention. The finest has
+    half of a block's width, the others share the rest."""
+    merging: Merging | None = None
+    """How tokens are merged: a kernel that equals the stride; one of `2 * stride - 1`, at least 3, so that tokens
+    overlap; or no tokenizer, for a single scale of stride 1 (NAT)."""
+    global_depth: int | None = None
+    """Layers of the global stack; 0 for none, which leaves the mean of all tokens as context."""
+    num_register_tokens: int | None = None
+    """Registers of the global stack."""
+    residual: Literal["input", "norm"] | None = None
+    """Where the residual of the global stack's attention comes from; see `GlobalAttentionParams`."""
+    positional_embedding: bool | None = None
+    """Whether positions are added."""
+
+
+def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
+    """Return the parameters of a variant.
+
+    Raises:
+        ValueError: the model cannot be changed so.
+    """
+    blocks = tuple(
+        replace(block, heads=_heads(block.heads, block.out_channels, changes)) for block in params.transformer
+    )
+    positions = changes.positional_embedding
+    return replace(
+        params,
+        transformer=blocks,
+        global_attention=_stack(params.global_attention, changes),
+        positional_embedding=params.positional_embedding if positions is None else positions,
+    )
+
+
+def _heads(heads: tuple[HeadParams, ...], width: int, changes: Changes) -> tuple[HeadParams, ...]:
+    if changes.window is None and changes.scales is None and changes.merging is None:
+        return heads
+    first = heads[0]
+    strides = [_stride(group) for group in heads] if changes.scales is None else list(changes.scales)
+    return head_groups(
+        tuple(_tokenizer(stride, changes.merging or "patches") for stride in strides),
+        first.attn_params.attention_window if changes.window is None else changes.window,
+        width,
+        first.intermediate_channels // first.num_heads,
+    )
+
+
+def _stride(group: HeadParams) -> Size:
+    return 1 if group.conv_params is None else group.conv_params.stride
+
+
+def _tokenizer(stride: Size, merging: Merging) -> ConvParams | None:
+    if merging == "patches":
+        return ConvParams(kernel_size=stride, stride=stride)
+    if merging == "none":
+        if stride != 1:
+            raise ValueError(f"merging 'none' is for a stride of 1; got {stride}")
+        return None
+    kernel = tuple(max(2 * s - 1, 3) for s in stride) if isinstance(stride, tuple) else max(2 * stride - 1, 3)
+    return ConvParams(kernel_size=kernel, stride=stride)
+
+
+def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAttentionParams | None:
+    if changes.global_depth == 0:
+        return None
+    asked = {
+        "depth": changes.global_depth,
+        "num_register_tokens": changes.num_register_tokens,
+        "residual": changes.residual,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if not asked:
+        return stack
+    if stack is None:
+        raise ValueError(f"this model has no global stack, of which to change {', '.join(asked)}")
+    return replace(stack, **asked)  # type: ignore[arg-type]

@@ -1,0 +1,77 @@
+"""Variants of named models for ablations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from eyetoy import create_encoder, create_model
+from eyetoy.models import MODELS
+from eyetoy.variants import Changes, changed
+from eyetoy.zoo import encoder_params
+
+NANO = "eyetoy2d_nano"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"window": 3},
+        {"scales": [1]},
+        {"scales": [1], "merging": "none"},
+        {"scales": [1, 2, 4, 8]},
+        {"merging": "overlapping"},
+        {"global_depth": 0},
+        {"global_depth": 2, "num_register_tokens": 16, "residual": "norm"},
+        {"num_register_tokens": 0},
+        {"positional_embedding": False},
+    ],
+)
+def test_a_variant_computes_and_trains(device, changes):
+    torch.manual_seed(0)
+    model = create_model("eyetoy2d_pico", num_classes=5, changes=changes).to(device)
+    logits = model(torch.randn(2, 3, 33, 29, device=device))
+    assert logits.shape == (2, 5)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_change_changes_nothing(name):
+    assert changed(MODELS[name](), Changes()) == MODELS[name]()
+    groups = [block.heads for block in encoder_params(name, changes={"window": 5}).transformer]
+    assert all(group.attn_params.attention_window == 5 for heads in groups for group in heads)
+
+
+def test_single_scale_attention_has_one_group_over_the_whole_width():
+    params = encoder_params(NANO, changes={"scales": [1], "merging": "none"})
+    for block in params.transformer:
+        (group,) = block.heads
+        assert group.conv_params is None
+        assert group.intermediate_channels == block.out_channels
+        assert group.intermediate_channels // group.num_heads == 16
+
+
+def test_scales_and_merging_reach_every_block():
+    params = encoder_params(NANO, changes=Changes(scales=(1, 4), merging="overlapping"))
+    tokenizers = {tuple((g.conv_params.kernel_size, g.conv_params.stride) for g in b.heads) for b in params.transformer}
+    assert tokenizers == {((3, 1), (7, 4))}
+
+
+def test_the_global_stack_is_left_out_or_changed():
+    assert encoder_params(NANO, changes={"global_depth": 0}).global_attention is None
+    stack = encoder_params(NANO, changes={"global_depth": 3, "num_register_tokens": 1}).global_attention
+    assert (stack.depth, stack.num_register_tokens) == (3, 1)
+    assert create_encoder(NANO, changes={"positional_embedding": False}).params.positional_embedding is False
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("nat_tiny", {"num_register_tokens": 4}, "has no global stack, of which to change num_register_tokens"),
+        (NANO, {"merging": "none"}, "merging 'none' is for a stride of 1; got 2"),
+    ],
+)
+def test_what_cannot_be_changed_is_refused(name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        encoder_params(name, changes=changes)
