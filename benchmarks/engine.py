@@ -1,9 +1,10 @@
 """What the engine costs: the share of a training step outside forward, backward and optimizer.
 
 `python benchmarks/engine.py` trains the nano image model on scikit-learn's digits by their recipe, at a batch size of
-64, and takes the time of every part of every step. `optimizer` is its step and its `zero_grad`. `loading` is reading
-and stacking samples, or, with `--num_workers`, the wait for the processes that do; `augmentation` changes the batch.
-`engine` is all the rest: seeds, schedules, the gradient's norm, records, trackers, checks.
+64, and takes the time of every part of every step. `backward` includes the release of its graph, and `optimizer` is its
+step and its `zero_grad`. `loading` is reading and stacking samples, or, with `--num_workers`, the wait for processes
+that do so; `augmentation` changes the batch. `engine` is all the rest: seeds, schedules, the gradient's norm, records,
+trackers, checks.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
         stepper = trainer.stepper
         task.augment = timed(task.augment, times["augmentation"])
         task.loss = timed(task.loss, times["forward"])
-        accelerator.backward = timed(accelerator.backward, times["backward"])
+        ends: list[float] = []
+        accelerator.backward = ending(timed(accelerator.backward, times["backward"]), ends)
+        stepper._pass = releasing(stepper._pass, times["backward"], ends)
         stepper.optimizer.step = timed(stepper.optimizer.step, times["optimizer"])
         stepper.optimizer.zero_grad = timed(stepper.optimizer.zero_grad, times["optimizer"], add=True)
         trainer._step = divided(trainer._step, times)
@@ -92,6 +95,27 @@ def timed(call: Callable[..., Any], times: list[float], *, add: bool = False) ->
         if add:
             times.append(times.pop() + times.pop())
         return result
+
+    return wrapped
+
+
+def ending(call: Callable[..., Any], ends: list[float]) -> Callable[..., Any]:
+    """Return a call that notes when it ended."""
+
+    def wrapped(*arguments: Any) -> None:
+        call(*arguments)
+        ends.append(time.perf_counter())
+
+    return wrapped
+
+
+def releasing(one_pass: Callable[..., Any], backward: list[float], ends: list[float]) -> Callable[..., Any]:
+    """Return a pass that adds to its backward pass what comes between its end and the return: the graph's release."""
+
+    def wrapped(*arguments: Any) -> Any:
+        loss = one_pass(*arguments)
+        backward[-1] += time.perf_counter() - ends.pop()
+        return loss
 
     return wrapped
 

