@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +16,16 @@ from typing import Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from eyetoy_train.classification import ClassificationTask
 from eyetoy_train.cli import parse_recipe
-from eyetoy_train.evaluate import evaluate
+from eyetoy_train.evaluate import evaluation_sums
 from eyetoy_train.loop import train
 from eyetoy_train.models import find_checkpoint, load_classifier
+from eyetoy_train.readable import UnreadableFileError
 from eyetoy_train.recipe import ClassificationRecipe
+from eyetoy_train.task import Table
 
 R = TypeVar("R", bound=ClassificationRecipe)
 
@@ -48,6 +52,11 @@ class ClassificationApp(Generic[R]):
             "checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint"
         )
         parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+        parser.add_argument(
+            "--output",
+            type=Path,
+            help="folder for scores.json, and what stands behind the scores as tables and pictures",
+        )
         options, overrides = parser.parse_known_args(argv)
         with _exit_on_error(parser):
             folder = find_checkpoint(options.checkpoint)
@@ -60,9 +69,18 @@ class ClassificationApp(Generic[R]):
             if dataset is None:
                 raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
             model = load_classifier(folder).to(accelerator.device)
-            scores = evaluate(task, model, dataset, accelerator, batch_size=task.recipe.eval_batch_size)
+            started = time.perf_counter()
+            sums = evaluation_sums(task, model, dataset, accelerator, batch_size=task.recipe.eval_batch_size)
+            scores = task.metrics().compute(sums)
+            scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
         if accelerator.is_main_process:
-            print(json.dumps({"checkpoint": str(folder), "split": options.split, **scores}, indent=2))  # noqa: T201
+            report = json.dumps({"checkpoint": str(folder), "split": options.split, **scores}, indent=2)
+            print(report)  # noqa: T201
+            if options.output:
+                options.output.mkdir(parents=True, exist_ok=True)
+                (options.output / "scores.json").write_text(report, encoding="utf-8")
+                for table in task.metrics().details(sums, options.output).tables:
+                    write_table(table, options.output / f"{table.title.lower()}.csv")
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
@@ -70,17 +88,24 @@ class ClassificationApp(Generic[R]):
         parser.add_argument(
             "checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint"
         )
-        parser.add_argument("inputs", type=Path, nargs="+", help=f"files or folders ({', '.join(self.extensions)})")
+        parser.add_argument(
+            "inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(self.extensions)})"
+        )
         parser.add_argument("--top_k", type=int, default=3, help="how many classes to name for each file (default: 3)")
+        parser.add_argument("--batch_size", type=int, default=32, help="files classified at a time (default: 32)")
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
         options = parser.parse_args(argv)
         with _exit_on_error(parser):
+            if options.output and options.output.suffix not in (".json", ".csv"):
+                raise ValueError(f"--output must end in .json or .csv; got {options.output}")
             folder = find_checkpoint(options.checkpoint)
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", []))
             classifier = LoadedClassifier(task, load_classifier(folder), read_labels(folder))
             files = list(_expand(options.inputs, self.extensions))
-            predictions = [classifier.predict(file, options.top_k) for file in files]
+            predictions = list(classifier.predict(files, options.top_k, options.batch_size))
             write_predictions(predictions, options.output)
+        if len(predictions) < len(files):
+            raise SystemExit(1)  # what could not be read was named
 
 
 @dataclass(frozen=True)
@@ -100,15 +125,27 @@ class LoadedClassifier:
         self.model = model.to(_best_device()).eval()
         self.labels = labels
 
+    def predict(self, files: Sequence[Path], top_k: int, batch_size: int = 32) -> Iterator[Prediction]:
+        """Classify files; one that cannot be read is named on stderr and left out."""
+        loaded = ((file, x) for file in files if (x := self._load(file)) is not None)
+        while batch := list(itertools.islice(loaded, batch_size)):
+            for (file, _), probabilities in zip(batch, self._classify([x for _, x in batch]), strict=True):
+                best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
+                classes = tuple(self.labels[i] for i in best.indices.tolist())
+                yield Prediction(str(file), classes, tuple(round(p, 4) for p in best.values.tolist()))
+
+    def _load(self, file: Path) -> Tensor | None:
+        try:
+            return self.task.transform(self.task.load_sample(file, training=False), training=False)
+        except UnreadableFileError as error:
+            print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
+            return None
+
     @torch.inference_mode()
-    def predict(self, file: Path, top_k: int) -> Prediction:
-        """Classify one file."""
-        x = self.task.transform(self.task.load_sample(file, training=False), training=False)[None]
-        device = next(self.model.parameters()).device
-        probabilities = self.task.outputs(self.model, {"input": x.to(device)}).float().softmax(-1)[0].cpu()
-        best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
-        classes = tuple(self.labels[i] for i in best.indices.tolist())
-        return Prediction(str(file), classes, tuple(round(p, 4) for p in best.values.tolist()))
+    def _classify(self, inputs: Sequence[Tensor]) -> Tensor:
+        x = torch.stack(list(inputs)).to(next(self.model.parameters()).device)
+        outputs: Tensor = self.task.outputs(self.model, {"input": x})
+        return outputs.float().softmax(-1).cpu()
 
 
 def read_labels(folder: Path) -> list[str]:
@@ -117,27 +154,27 @@ def read_labels(folder: Path) -> list[str]:
     return labels
 
 
-def write_predictions(predictions: Sequence[Prediction], output: Path | None) -> None:
-    """Write predictions to a .json or .csv file, or print a line for each.
+def write_table(table: Table, path: Path) -> None:
+    """Write a table of a report as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([table.header, *table.rows])
 
-    Raises:
-        ValueError: `output` ends in something else.
-    """
+
+def write_predictions(predictions: Sequence[Prediction], output: Path | None) -> None:
+    """Write predictions to a .json or .csv file, or print a line for each."""
     if output is None:
         for prediction in predictions:
             ranked = zip(prediction.classes, prediction.probabilities, strict=True)
             print(f"{prediction.file}  " + "  ".join(f"{name} {p:.1%}" for name, p in ranked))  # noqa: T201
     elif output.suffix == ".json":
         output.write_text(json.dumps([vars(prediction) for prediction in predictions], indent=2), encoding="utf-8")
-    elif output.suffix == ".csv":
+    else:
         with output.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "rank", "class", "probability"])
             for prediction in predictions:
                 ranked = zip(prediction.classes, prediction.probabilities, strict=True)
                 writer.writerows([prediction.file, rank, name, p] for rank, (name, p) in enumerate(ranked, 1))
-    else:
-        raise ValueError(f"--output must end in .json or .csv; got {output}")
 
 
 def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
@@ -147,7 +184,10 @@ def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Pat
         elif path.is_file():
             yield path
         else:
-            raise FileNotFoundError(f"there is no file or folder {path}")
+            matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            if not matches:
+                raise FileNotFoundError(f"there is no file or folder {path}, and no file matches it as a pattern")
+            yield from _expand(matches, extensions)
 
 
 def _check_labels(folder: Path, task: ClassificationTask) -> None:

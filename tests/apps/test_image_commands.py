@@ -56,7 +56,20 @@ def test_validate_gives_the_score_of_the_run(workplace, run_command):
     done = run_command(workplace, "apps/image/validate.py", "one")
     printed = json.loads(done.stdout[done.stdout.index("{") :])
     expected = scores(workplace, "one")["test"]
-    assert {key: printed[key] for key in expected} == pytest.approx(expected, rel=1e-5)
+    assert {key: printed[key] for key in expected} == pytest.approx(expected, rel=1e-4)
+    assert printed["samples_per_second"] > 0
+
+
+def test_validate_writes_what_stands_behind_the_scores(workplace, run_command):
+    run_command(workplace, "apps/image/validate.py", "one", "--output", "scores")
+    written = {path.name for path in (workplace / "scores").iterdir()}
+    assert written == {"scores.json", "classes.csv", "calibration.csv", "confusion.png"}
+    with (workplace / "scores" / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["class"] for row in rows} == {"bright", "dark"}
+    assert (
+        sum(int(row["samples"]) for row in rows) == json.loads((workplace / "scores/scores.json").read_text())["count"]
+    )
 
 
 def test_validate_takes_other_data_and_refuses_other_classes(workplace, run_command):
@@ -82,6 +95,23 @@ def test_predict_writes_lines_json_and_csv(workplace, run_command):
     with (workplace / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * 27
+
+
+def test_predict_takes_patterns(workplace, run_command):
+    done = run_command(workplace, "apps/image/predict.py", "one", "pictures/*/1?.png", "--top_k", 1)
+    assert len(done.stdout.strip().splitlines()) == 20
+    done = run_command(workplace, "apps/image/predict.py", "one", "pictures/*.gif", check=False)
+    assert done.returncode == 2
+    assert "there is no file or folder pictures/*.gif, and no file matches it as a pattern" in done.stderr
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(workplace, run_command):
+    (workplace / "empty.png").write_bytes(b"")
+    arguments = ("one", "pictures/dark/3.png", "empty.png", "pictures/dark/4.png", "--top_k", 1)
+    done = run_command(workplace, "apps/image/predict.py", *arguments, check=False)
+    assert done.returncode == 1
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["pictures/dark/3.png", "pictures/dark/4.png"]
+    assert "skipped: cannot read empty.png as a picture" in done.stderr
 
 
 @pytest.mark.parametrize(

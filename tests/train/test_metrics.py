@@ -29,6 +29,20 @@ def test_scores_equal_a_plain_count(classes, samples, seed, batch):
     assert scores["top5"] == pytest.approx(sum(hits[1]) / samples)
     assert scores["mean_class_accuracy"] == pytest.approx(sum(sum(h) / len(h) for h in per_class) / len(per_class))
     assert scores["loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-4)
+    assert scores["ece"] == pytest.approx(calibration_error(logits.softmax(-1), labels), abs=1e-5)
+
+
+def calibration_error(probabilities, labels):
+    """As Guo et al. (ICML 2017) define it, bin by bin."""
+    confidence, guess = (values.tolist() for values in probabilities.max(-1))
+    error = 0.0
+    for place in range(15):
+        members = [i for i, sure in enumerate(confidence) if place / 15 < sure <= (place + 1) / 15]
+        if members:
+            accuracy = sum(guess[i] == int(labels[i]) for i in members) / len(members)
+            sureness = sum(confidence[i] for i in members) / len(members)
+            error += len(members) / len(labels) * abs(accuracy - sureness)
+    return error
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 13, 100])
