@@ -88,3 +88,8 @@ def test_training_draws_from_torchs_generator(augmentation):
         drawn.append(transform(picture))
     assert torch.equal(drawn[0], drawn[1])
     assert not all(torch.equal(drawn[0], other) for other in drawn[2:])
+
+
+def test_an_evaluation_may_look_at_the_middle_of_a_larger_picture():
+    picture = torch.arange(20, dtype=torch.uint8).expand(1, 20, 20)
+    assert evaluation_transform(16, crop_pct=0.8)(picture)[0, 0].tolist() == list(range(2, 18))

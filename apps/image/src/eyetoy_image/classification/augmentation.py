@@ -7,7 +7,7 @@ one `grid_sample` for all. A picture's changes depend on its seed alone, not on 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,9 @@ from eyetoy_image.classification.recipe import ImageAugmentation
 from eyetoy_train.seeds import uniforms
 
 ERASED_ASPECT = 3.3
-NUM_DRAWS = 10
+MOVE_DRAWS, ERASE_DRAWS = 5, 5
 
 
-@dataclass(frozen=True)
 class BatchAugmentation:
     """Rotation, translation, scaling and flips, then erasing, as the recipe says.
 
@@ -30,32 +29,37 @@ class BatchAugmentation:
         black: value of a black pixel, with which a picture is surrounded.
     """
 
-    recipe: ImageAugmentation
-    black: float
+    def __init__(self, recipe: ImageAugmentation, black: float) -> None:
+        self.recipe = recipe
+        self.black = black
+        self.limits = torch.tensor(
+            [math.radians(recipe.rotation), recipe.translation, recipe.translation, recipe.scaling]
+        )
 
     def __call__(self, x: Tensor, seeds: Tensor) -> Tensor:
         """Change square pictures, float `[batch, channels, size, size]`, by the draws of `seeds`, `[batch]`."""
-        draws = uniforms(seeds, NUM_DRAWS)
+        if not self.recipe.moves and not self.recipe.erasing:
+            return x
+        draws = uniforms(seeds, MOVE_DRAWS + (ERASE_DRAWS if self.recipe.erasing else 0))
         if self.recipe.moves:
-            x = self._move(x, draws[:, :5])
+            x = self._move(x, draws[:, :MOVE_DRAWS])
         if self.recipe.erasing:
-            x = x.masked_fill(self._erased(x.shape[-1], draws[:, 5:])[:, None], 0.0)
+            x = x.masked_fill(self._erased(x.shape[-1], draws[:, MOVE_DRAWS:])[:, None], 0.0)
         return x
 
     def _move(self, x: Tensor, draws: Tensor) -> Tensor:
-        recipe, size = self.recipe, x.shape[-1]
-        angle, right, down, grow = (2 * draws[:, :4] - 1).unbind(1)
-        angle = angle * math.radians(recipe.rotation)
+        size = x.shape[-1]
+        moves = (2 * draws[:, :4] - 1) * self.limits.to(draws.device)
         # By whole pixels: a picture that is only shifted or mirrored is not blurred.
-        right, down = ((shift * recipe.translation * size).round() * (2 / size) for shift in (right, down))
-        shrink = 1 / (1 + recipe.scaling * grow)
-        mirror = torch.where(draws[:, 4] < recipe.flip, -1.0, 1.0)
+        shift = (moves[:, 1:3] * size).round() * (2 / size)
+        angle, shrink = moves[:, 0], 1 / (1 + moves[:, 3])
         cos, sin = shrink * angle.cos(), shrink * angle.sin()
+        mirror = 1 - 2 * (draws[:, 4] < self.recipe.flip).to(draws.dtype)
+        turn = torch.stack([mirror * cos, mirror * sin, -sin, cos], 1).view(-1, 2, 2)
         # Where a pixel comes from: back by the shift, turned back, shrunk or grown back, mirrored.
-        row_x = torch.stack([mirror * cos, mirror * sin, -mirror * (cos * right + sin * down)], 1)
-        row_y = torch.stack([-sin, cos, sin * right - cos * down], 1)
-        grid = F.affine_grid(torch.stack([row_x, row_y], 1), list(x.shape), align_corners=False)
-        return F.grid_sample(x - self.black, grid.to(x.dtype), align_corners=False) + self.black
+        sources = turn @ (_places(size, draws.device) - shift[:, :, None])  # [batch, xy, pixels]
+        grid = sources.mT.reshape(-1, size, size, 2).to(x.dtype)
+        return F.grid_sample(x - self.black, grid, align_corners=False) + self.black
 
     def _erased(self, size: int, draws: Tensor) -> Tensor:
         """Choose a rectangle in some pictures, as Random Erasing (Zhong et al., AAAI 2020) does; `[batch, y, x]`."""
@@ -71,6 +75,13 @@ class BatchAugmentation:
         )
         erased: Tensor = (chosen < self.recipe.erasing)[:, None, None] & rows[:, :, None] & columns[:, None, :]
         return erased
+
+
+@lru_cache(maxsize=8)
+def _places(size: int, device: torch.device) -> Tensor:
+    """Return x and y of all pixels as `grid_sample` counts them, from -1 to 1, `[xy, pixels]`."""
+    places = (2 * torch.arange(size, device=device) + 1) / size - 1
+    return torch.stack([places.repeat(size), places.repeat_interleave(size)])
 
 
 def mixing(recipe: ImageAugmentation, num_classes: int) -> nn.Module | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +17,28 @@ def write_digits(root: Path, *, seed: int = 0) -> None:
     """Write the 1,797 real 8 × 8 digits (Alpaydin and Kaynak, 1998) to `root/{train,val,test}/{0..9}/NNNN.png`.
 
     A fifth is held out for the test and a tenth for validation, the same share of every class. The tree is written
-    aside and renamed, so that `root` is whole or not there.
+    aside and renamed, so that `root` is whole or not there; of several runs that begin at once the first one's stays.
 
     Raises:
         FileExistsError: `root` is there already; it is not touched.
     """
     if root.exists():
         raise FileExistsError(f"{root} is there already; choose another folder")
-    partial = root.with_name(root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     images, labels = load_digits(return_X_y=True)
     pixels = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    for split, indices in _split(labels, seed).items():
-        for index in indices:
-            path = partial / split / str(labels[index]) / f"{index:04d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels[index]).save(path)
-    partial.rename(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{root.name}.partial-", dir=root.parent) as folder:
+        partial = Path(folder) / root.name
+        for split, indices in _split(labels, seed).items():
+            for index in indices:
+                path = partial / split / str(labels[index]) / f"{index:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels[index]).save(path)
+        try:
+            partial.rename(root)
+        except OSError:
+            if not root.exists():
+                raise
 
 
 def _split(labels: np.ndarray, seed: int) -> dict[str, list[int]]:

@@ -81,6 +81,8 @@ class ImageData:
     """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
     image_size: int = 224
     """Height and width of the model's input: the short side is resized to it, and the middle is cropped."""
+    crop_pct: float = 1.0
+    """Evaluation: share of the resized picture's short side that the crop keeps; 0.875 is usual for ImageNet."""
     grayscale: bool = False
     """One channel in place of three."""
     unreadable: Literal["refuse", "skip"] = "refuse"
@@ -90,6 +92,13 @@ class ImageData:
     """Keep decoded pictures in memory."""
     augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)
     """Random changes to training pictures."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes of nothing."""
+        if self.image_size < 1:
+            raise ValueError(f"data.image_size must be at least 1; got {self.image_size}")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"data.crop_pct must be above 0 and at most 1; got {self.crop_pct}")
 
 
 @dataclass(kw_only=True)

@@ -51,7 +51,7 @@ class ImageClassification(FolderClassification):
             skip_unreadable=data.unreadable == "skip",
         )
         self.set = open_set(data, recipe.seed)
-        self.evaluation_transform = evaluation_transform(data.image_size)
+        self.evaluation_transform = evaluation_transform(data.image_size, data.crop_pct)
         self.training_transform = training_transform(data.image_size, data.augmentation)
         self.batch_augmentation = BatchAugmentation(data.augmentation, black=BLACK)
 

@@ -13,9 +13,9 @@ BLACK = -MEAN / STD
 RAND_AUGMENT_LEVELS = 31
 
 
-def evaluation_transform(image_size: int) -> nn.Module:
+def evaluation_transform(image_size: int, crop_pct: float = 1.0) -> nn.Module:
     """Return a transform of uint8 pixels, from `[channels, height, width]` to `[channels, image_size, image_size]`."""
-    return _compose([v2.Resize(image_size, antialias=True), v2.CenterCrop(image_size)])
+    return _compose([v2.Resize(round(image_size / crop_pct), antialias=True), v2.CenterCrop(image_size)])
 
 
 def training_transform(image_size: int, augmentation: ImageAugmentation) -> nn.Module | None:

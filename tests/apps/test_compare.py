@@ -1,0 +1,81 @@
+"""benchmarks/compare.py: every grid names options that exist, and a small one is trained, kept and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+GRIDS = sorted((REPOSITORY / "benchmarks" / "grids").glob("*.yaml"))
+SMALL = """
+title: Two widths of a small ViT
+recipe: apps/image/configs/digits.yaml
+seeds: 2
+options: {epochs: 1, max_steps: 2, model.stem_strides: null, trackers: []}
+variants:
+  narrow: {model.name: timm/test_vit, model.options: {patch_size: 4}}
+  narrow, augmented: {model.name: timm/test_vit, data.augmentation.erasing: 0.5, model.options: {patch_size: 4}}
+"""
+
+
+def compare(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "compare.py"), *arguments]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    said = compare(tmp_path, "small.yaml", "--jobs", "2")
+    assert said.count(": done") == 4
+    folder = tmp_path / "runs" / "compare"
+    report = json.loads((folder / "compare-small.json").read_text())
+    for name, row in report["variants"].items():
+        runs = [folder / "small" / name.replace(", ", "--") / f"seed-{seed}" / "results.json" for seed in (0, 1)]
+        accuracies = [100 * json.loads(path.read_text())["test"]["accuracy"] for path in runs]
+        assert row["accuracies"] == pytest.approx(accuracies, abs=1e-3)
+        assert row["accuracy"] == pytest.approx(sum(accuracies) / 2, abs=1e-3)
+        # Student's t with one degree of freedom: 12.706 standard errors.
+        half = 12.7062 * abs(accuracies[0] - accuracies[1]) / 2
+        assert row["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
+    assert (folder / "compare-small.png").stat().st_size > 10_000
+    assert "| narrow, augmented | " in (folder / "compare-small.md").read_text()
+    runs[0].unlink()
+    assert compare(tmp_path, "small.yaml").count(": done") == 1
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path, tmp_path):
+    grid = yaml.safe_load(path.read_text())
+    first_line = path.read_text().splitlines()[0]
+    assert first_line.startswith(f"# python benchmarks/compare.py benchmarks/grids/{path.name}")
+    check = (
+        "import sys; from pathlib import Path; from eyetoy_image.classification import APP;"
+        "from eyetoy_train import build_classifier, parse_recipe;"
+        "recipe = parse_recipe(APP.recipe, Path(sys.argv[1]), sys.argv[2:]); task = APP.task(recipe);"
+        "build_classifier(recipe.model, num_classes=10, in_channels=task.in_channels, grid=task.grid)"
+    )
+    for options in grid["variants"].values():
+        merged = grid.get("options", {}) | options
+        arguments = [
+            f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in merged.items()
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", check, str(REPOSITORY / grid["recipe"]), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
