@@ -1,0 +1,180 @@
+"""Train variants of a recipe with several seeds, and compare them: `python benchmarks/compare.py GRID.yaml`.
+
+A grid names a recipe, options for all runs, and variants with options of their own; `grids/` holds those of the
+proposal's ablations. Each run is the app's own `train.py` in a folder of its own. Runs that are finished are not
+repeated, and one that was interrupted goes on, so the same command can be given again at any time. It ends with a
+table of test accuracy with a 95 % confidence interval over seeds, parameters and training time, and a plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import yaml
+from matplotlib.figure import Figure
+from measuring import conditions
+from scipy import stats
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What to train."""
+
+    title: str
+    recipe: str
+    """Recipe file, from the repository's root."""
+    seeds: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options for all runs, such as `epochs: 5`."""
+    variants: dict[str, dict[str, Any]]
+    """Options of each variant, by its name in the table."""
+
+    @property
+    def script(self) -> Path:
+        """The `train.py` beside the recipe's folder."""
+        return REPOSITORY / Path(self.recipe).parents[1] / "train.py"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed."""
+
+    variant: str
+    seed: int
+    folder: Path
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """What the run ended with, if it has."""
+        path = self.folder / "results.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """A record of each epoch."""
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="folder of the runs")
+    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of table, plot and figures")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the processor's cores")
+    options = parser.parse_args()
+    grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
+    folder = options.runs / options.grid.stem
+    # By seed first: what slows this machine for a while slows all variants alike.
+    runs = [
+        Run(variant, seed, folder / _slug(variant) / f"seed-{seed}")
+        for seed in range(grid.seeds)
+        for variant in grid.variants
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        codes = list(pool.map(lambda run: train(grid, run, max((os.cpu_count() or 1) // options.jobs, 1)), runs))
+    failed = [str(run.folder) for run, code in zip(runs, codes, strict=True) if code]
+    if failed:
+        sys.exit(f"these runs did not end well; see output.log in each: {', '.join(failed)}")
+    rows = {variant: summary([run for run in runs if run.variant == variant]) for variant in grid.variants}
+    options.output.mkdir(parents=True, exist_ok=True)
+    report = {"title": grid.title, "conditions": conditions("cpu") | {"jobs": options.jobs}, "variants": rows}
+    path = options.output / f"compare-{options.grid.stem}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(table(grid, rows), encoding="utf-8")
+    plot(grid, rows, path.with_suffix(".png"))
+    print(table(grid, rows))
+
+
+def train(grid: Grid, run: Run, threads: int) -> int:
+    """Train a run, or what is left of it, and return the exit code."""
+    if run.results:
+        return 0
+    options = grid.options | grid.variants[run.variant] | {"seed": run.seed, "output_dir": str(run.folder)}
+    command = [sys.executable, str(grid.script), "--config", str(REPOSITORY / grid.recipe)]
+    command += [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    with run.folder.with_suffix(".log").open("a", encoding="utf-8") as log:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode  # noqa: S603
+    print(f"{run.variant}, seed {run.seed}: {'done' if not code else f'ended with code {code}'}", flush=True)
+    return code
+
+
+def summary(runs: list[Run]) -> dict[str, Any]:
+    """Return what a table says of a variant's runs."""
+    results = [run.results or {} for run in runs]
+    accuracies = [100 * result[_split(result)]["accuracy"] for result in results]
+    epochs = [epoch for run in runs for epoch in run.epochs]
+    half = None
+    if len(runs) > 1:
+        half = stats.t.ppf(0.975, len(runs) - 1) * statistics.stdev(accuracies) / math.sqrt(len(runs))
+    return {
+        "accuracy": round(statistics.mean(accuracies), 3),
+        "interval": None if half is None else round(float(half), 3),
+        "accuracies": [round(accuracy, 3) for accuracy in accuracies],
+        "parameters": results[0]["parameters"],
+        "epochs": len(runs[0].epochs),
+        "seconds_per_epoch": round(statistics.median(epoch["speed"]["seconds"] for epoch in epochs), 3),
+        "grad_norm_max": round(max(result["stability"]["grad_norm_max"] for result in results), 3),
+        "loss_spikes": sum(result["stability"]["loss_spikes"] for result in results),
+        "steps": sum(result["stability"]["steps"] for result in results),
+    }
+
+
+def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
+    """Return the table as Markdown, the best first."""
+    lines = [
+        f"{grid.title} ({grid.recipe}, {grid.seeds} seed(s))",
+        "",
+        "| variant | accuracy | parameters | epochs | s per epoch | training time | largest grad norm | loss spikes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["accuracy"]):
+        accuracy = f"{row['accuracy']:.2f} %" + ("" if row["interval"] is None else f" ± {row['interval']:.2f}")
+        seconds = row["seconds_per_epoch"]
+        lines.append(
+            f"| {name} | {accuracy} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | {seconds:.1f} | "
+            f"{row['epochs'] * seconds / 60:.1f} min | {row['grad_norm_max']:.1f} | {row['loss_spikes']} of "
+            f"{row['steps']} steps |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw accuracy over training time."""
+    with mpl.rc_context({"font.size": 9}):
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot(xlabel="training time, minutes", ylabel="test accuracy, %", title=grid.title)
+        for name, row in rows.items():
+            minutes = row["epochs"] * row["seconds_per_epoch"] / 60
+            axes.errorbar(minutes, row["accuracy"], yerr=row["interval"] or 0, fmt="o", capsize=3)
+            axes.annotate(name, (minutes, row["accuracy"]), xytext=(6, 4), textcoords="offset points")
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.2)
+        figure.savefig(path, dpi=150)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name).strip("-").lower()
+
+
+def _split(results: dict[str, Any]) -> str:
+    return "test" if results["test"] else "val"
+
+
+if __name__ == "__main__":
+    main()
