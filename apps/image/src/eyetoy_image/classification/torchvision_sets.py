@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -87,5 +88,8 @@ def unpack_fashion_mnist(root: Path, debian_folder: Path) -> None:
         return
     say(f"unpacking Fashion-MNIST from {debian_folder} to {raw}")
     raw.mkdir(parents=True, exist_ok=True)
-    for archive in archives:
-        (raw / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
+    with tempfile.TemporaryDirectory(dir=raw) as aside:  # several runs may begin at once
+        for archive in archives:
+            partial = Path(aside) / archive.stem
+            partial.write_bytes(gzip.decompress(archive.read_bytes()))
+            partial.replace(raw / archive.stem)
