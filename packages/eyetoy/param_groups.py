@@ -30,7 +30,7 @@ def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay must be above 0 and at most 1; got {layer_decay}")
     layers = parameter_layers(model) if layer_decay < 1 else {}
-    last, decayed = max(layers.values(), default=0), _decayed(model)
+    last, decayed = max(layers.values(), default=0), matrices(model)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -62,7 +62,8 @@ def parameter_layers(model: nn.Module) -> dict[str, int]:
     return {name: layer(name) for name, _ in model.named_parameters()}
 
 
-def _decayed(model: nn.Module) -> set[nn.Parameter]:
+def matrices(model: nn.Module) -> set[nn.Parameter]:
+    """Return what decays: the weights of linear layers and convolutions."""
     return {
         parameter
         for module in model.modules()

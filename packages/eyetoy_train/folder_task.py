@@ -7,12 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from eyetoy_train.class_folder import ClassFolder, read_class_folder
 from eyetoy_train.classification import ClassificationTask
-from eyetoy_train.monitor import say
-from eyetoy_train.readable import unreadable_files
+from eyetoy_train.readable import say_skipped, unreadable_files
 from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.task import Split
 
@@ -51,8 +48,7 @@ class FolderClassification(ClassificationTask):
         files = [path for samples in folder.splits.values() for path, _ in samples]
         found = unreadable_files(self.root, files, lambda path: self.load_sample(path, training=False))
         self.folder = folder.without(found)
-        if found and PartialState().is_main_process:
-            say("\n".join([f"skipped {len(found)} of {len(files)} files, which cannot be read:", *found.values()]))
+        say_skipped(list(found.values()), len(files))
 
     @cached_property
     def folder(self) -> ClassFolder:

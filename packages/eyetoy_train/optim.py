@@ -8,18 +8,32 @@ from typing import Any
 import torch
 from torch import nn
 
-from eyetoy.param_groups import param_groups
+from eyetoy.param_groups import matrices, param_groups
 from eyetoy_train.models import TimmClassifier
+from eyetoy_train.muon import Muon
 from eyetoy_train.recipe import Recipe
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov and Hutter, 2019), fused.
+    """Return AdamW (Loshchilov and Hutter, 2019), fused, or Muon for what decays and AdamW for the rest.
 
     Raises:
         ValueError: `layer_decay` is below 1 for a model whose layers are not known.
     """
-    return torch.optim.AdamW(_groups(model, recipe), lr=recipe.lr, betas=recipe.betas, fused=True)
+    groups = _groups(model, recipe)
+    if recipe.optimizer == "muon":
+        return Muon(_split(groups, matrices(model)), lr=recipe.lr, betas=recipe.betas)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+
+
+def _split(groups: list[dict[str, Any]], matrices: set[nn.Parameter]) -> list[dict[str, Any]]:
+    """Divide every group into matrices and others."""
+    divided = [
+        group | {"is_matrix": wanted, "params": [p for p in group["params"] if (p in matrices) == wanted]}
+        for group in groups
+        for wanted in (True, False)
+    ]
+    return [group for group in divided if group["params"]]
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

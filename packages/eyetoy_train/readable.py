@@ -7,11 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+from accelerate import PartialState
 from tqdm import tqdm
 
 from eyetoy_train.checkpoint import write_text
 from eyetoy_train.monitor import say
+
+T = TypeVar("T")
 
 RECORD = ".eyetoy-files.json"
 
@@ -34,20 +38,32 @@ def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], o
     found = {_key(root, path): _signature(path) for path in files}
     new = [path for path in files if known.get(_key(root, path), [])[:2] != found[_key(root, path)]]
 
-    def reason(path: Path) -> str | None:
-        try:
-            read(path)
-        except UnreadableFileError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(tqdm(pool.map(reason, new), "checking files", len(new), leave=False, disable=None))
+    reasons = why_unreadable(new, read)
     known |= {_key(root, path): [*found[_key(root, path)], why] for path, why in zip(new, reasons, strict=True)}
     if new:
         _write_record(root / RECORD, {key: known[key] for key in found})
     reasons_by_path = {path: known[_key(root, path)][2] for path in files}
     return {path: str(why) for path, why in reasons_by_path.items() if why is not None}
+
+
+def why_unreadable(sources: Sequence[T], read: Callable[[T], object]) -> list[str | None]:
+    """Read everything once, in several threads, and return for each why it cannot be read, or None."""
+
+    def reason(source: T) -> str | None:
+        try:
+            read(source)
+        except UnreadableFileError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(tqdm(pool.map(reason, sources), "checking files", len(sources), leave=False, disable=None))
+
+
+def say_skipped(reasons: Sequence[str], total: int) -> None:
+    """Name what is left out, on the main process."""
+    if reasons and PartialState().is_main_process:
+        say("\n".join([f"skipped {len(reasons)} of {total} files, which cannot be read:", *reasons]))
 
 
 def _key(root: Path, path: Path) -> str:

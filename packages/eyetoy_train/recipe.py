@@ -93,8 +93,11 @@ class Recipe:
     """Evaluate after this many epochs, and after the last one."""
     early_stop_epochs: int | None = None
     """Stop when the validation score has not risen for this many epochs; never if not given."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW; or Muon (Jordan et al., 2024) for matrices and kernels and AdamW for the rest, which learns more in a step
+    and takes longer for it. Both take the same learning rates and weight decay."""
     lr: float = 1e-3
-    """Highest learning rate of AdamW, reached after the warm-up; for this `batch_size`, on any number of devices."""
+    """Highest learning rate, reached after the warm-up; for this `batch_size`, on any number of devices."""
     min_lr: float = 1e-6
     """Learning rate at the end of the cosine and one-cycle schedules."""
     schedule: Schedule = "cosine"
@@ -103,7 +106,7 @@ class Recipe:
     warmup_epochs: float = 2.0
     """Epochs over which the learning rate rises, linearly from nearly 0 (one cycle: see `schedule`)."""
     weight_decay: float = 0.05
-    """AdamW's decoupled weight decay, on matrices and kernels only: not on biases, norms, scales and learned tokens."""
+    """Decoupled weight decay, on matrices and kernels only: not on biases, norms, scales and learned tokens."""
     layer_decay: float = 1.0
     """Factor on the learning rate for every layer further from the head; 0.65 to 0.9 is usual in fine-tuning."""
     betas: tuple[float, float] = (0.9, 0.999)

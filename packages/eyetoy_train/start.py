@@ -81,7 +81,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
         CheckpointError: the latest checkpoint is damaged, or of another model.
     """
     recipe.samples_per_pass(accelerator.num_processes)  # refuses what cannot be shared
-    _check_distribution(accelerator)
+    _check_distribution(accelerator, recipe)
     train_set, val_set = task.dataset("train"), task.dataset("val")
     if train_set is None or val_set is None:
         raise ValueError("the data need a training and a validation split")
@@ -137,8 +137,10 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
     )
 
 
-def _check_distribution(accelerator: Accelerator) -> None:
+def _check_distribution(accelerator: Accelerator, recipe: Recipe) -> None:
     kind = accelerator.distributed_type
+    if kind == DistributedType.FSDP and recipe.optimizer == "muon":
+        raise ValueError("optimizer: muon needs whole matrices, which FSDP spreads over processes; use adamw")
     if kind == DistributedType.DEEPSPEED:
         raise ValueError("DeepSpeed's checkpoints are pickles, which are neither written nor read here; use FSDP2")
     if kind == DistributedType.MEGATRON_LM or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):

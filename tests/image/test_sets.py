@@ -19,7 +19,7 @@ from torchvision import datasets as torchvision_datasets
 from eyetoy_image.classification import APP, torchvision_sets
 from eyetoy_image.classification.big_sets import read_caltech256
 from eyetoy_image.classification.torchvision_sets import TorchvisionSet, unpack_fashion_mnist
-from eyetoy_train import SampleStream
+from eyetoy_train import SampleStream, UnreadableFileError
 
 
 def task(source, root, **options):
@@ -205,6 +205,21 @@ def test_a_set_of_the_hub(hub):
     assert [len(found.dataset(split)) for split in ("train", "val", "test")] == [18, 2, 6]
     for split in ("train", "val", "test"):
         assert all(shade == 10 + label for shade, label in everything(found.dataset(split)))
+
+
+def test_damaged_pictures_of_a_set_of_the_hub_are_left_out(tmp_path, capsys):
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    for split in ("train", "validation"):
+        images = [{"bytes": b"damaged" if i % 3 == 0 else encoded(10 + i % 2), "path": None} for i in range(9)]
+        rows = Dataset.from_dict({"image": images, "label": [i % 2 for i in range(9)]}, features=features)
+        rows.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    found = task("hub", tmp_path, unreadable="skip")
+    assert len(found.dataset("train")) == 6
+    said = capsys.readouterr().out
+    assert "skipped 3 of 9 files, which cannot be read:" in said
+    assert [f"cannot read picture {i} of " in said for i in range(9)] == [i % 3 == 0 for i in range(9)]
+    with pytest.raises(UnreadableFileError, match="cannot read picture 0 of"):
+        everything(task("hub", tmp_path).dataset("val"))
 
 
 def test_a_set_of_the_hub_as_a_stream(hub):

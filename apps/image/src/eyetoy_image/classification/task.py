@@ -22,6 +22,7 @@ from eyetoy_image.classification.torchvision_sets import TorchvisionSet
 from eyetoy_image.classification.transforms import BLACK, evaluation_transform, normalized, training_transform
 from eyetoy_image.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, ClassFolder, FolderClassification, SampleStream, Split
+from eyetoy_train.readable import say_skipped, why_unreadable
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 FOLDERS = {"imagenet": read_imagenet, "caltech256": read_caltech256}
@@ -86,7 +87,16 @@ class ImageClassification(FolderClassification):
 
     def samples(self, split: Split) -> Sequence[tuple[Any, int]] | None:
         """Return pictures, as paths, pixels or rows of a set, and labels."""
-        return self.set.samples(split) if isinstance(self.set, TorchvisionSet | HubSet) else super().samples(split)
+        if not isinstance(self.set, TorchvisionSet | HubSet):
+            return super().samples(split)
+        samples = self.set.samples(split)
+        return self._readable(samples) if samples and self.skip_unreadable else samples
+
+    def _readable(self, samples: Sequence[tuple[Any, int]]) -> Sequence[tuple[Any, int]]:
+        """Leave out what cannot be read, and name it."""
+        reasons = why_unreadable([source for source, _ in samples], self._pixels)
+        say_skipped([reason for reason in reasons if reason], len(samples))
+        return [sample for sample, reason in zip(samples, reasons, strict=True) if reason is None]
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split, or a stream of it, as dicts with `input` and `label`."""
