@@ -43,9 +43,10 @@ class SeededDataset(Dataset[Batch]):
             return [self._sample(key) for key in keys]
 
     def _sample(self, key: Key) -> Batch:
-        seed = derive_seed(self.seed, "sample", *key)
+        epoch, index, times = key
+        seed = derive_seed(self.seed, "sample", epoch, index, *([times] if times else []))
         torch.default_generator.manual_seed(seed)
-        return {**self.dataset[key[1]], "seed": seed}
+        return {**self.dataset[index], "seed": seed}
 
 
 class ShuffledSampler(Sampler[Key]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from eyetoy_train.class_folder import ClassFolder, read_class_folder
 from eyetoy_train.classification import ClassificationTask
@@ -14,31 +14,32 @@ from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.task import Split
 
 
+class FolderData(Protocol):
+    """What a recipe says of a folder of files."""
+
+    root: str
+    """The folder."""
+    cache: bool
+    """Keep loaded samples in memory."""
+    unreadable: Literal["refuse", "skip"]
+    """Stop at the first file that cannot be read; or read all of them once when the data are prepared, and leave those
+    out, counted and named."""
+
+
 class FolderClassification(ClassificationTask):
     """A classification task whose samples are files in class folders; see `read_class_folder`.
 
     Args:
         recipe: the recipe; its seed decides what is held out where there are no split folders.
-        root: the folder.
+        data: the recipe's part about the files.
         extensions: lower-case endings of the files that count.
-        cache: whether to keep loaded samples in memory.
-        skip_unreadable: leave out files that cannot be read, in place of stopping at the first one: all are read once
-            when the data are prepared, and those left out are counted and named.
     """
 
-    def __init__(
-        self,
-        recipe: ClassificationRecipe,
-        *,
-        root: Path,
-        extensions: Collection[str],
-        cache: bool,
-        skip_unreadable: bool = False,
-    ) -> None:
-        super().__init__(recipe, cache=cache)
-        self.root = root
+    def __init__(self, recipe: ClassificationRecipe, data: FolderData, extensions: Collection[str]) -> None:
+        super().__init__(recipe, cache=data.cache)
+        self.root = Path(data.root)
         self.extensions = extensions
-        self.skip_unreadable = skip_unreadable
+        self.skip_unreadable = data.unreadable == "skip"
 
     def prepare(self) -> None:
         """Read all files, if those that cannot be read are to be left out, and name these on the main process."""

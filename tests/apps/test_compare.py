@@ -9,17 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+
+from eyetoy_image.classification import APP
+from eyetoy_train import build_classifier, parse_recipe
 
 REPOSITORY = Path(__file__).parents[2]
 GRIDS = sorted((REPOSITORY / "benchmarks" / "grids").glob("*.yaml"))
 SMALL = """
-title: Two widths of a small ViT
+title: A small ViT
 recipe: apps/image/configs/digits.yaml
 seeds: 2
 options: {epochs: 1, max_steps: 2, model.stem_strides: null, trackers: []}
 variants:
-  narrow: {model.name: timm/test_vit, model.options: {patch_size: 4}}
   narrow, augmented: {model.name: timm/test_vit, data.augmentation.erasing: 0.5, model.options: {patch_size: 4}}
 """
 
@@ -37,17 +40,17 @@ def compare(folder: Path, *arguments: str) -> str:
 def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL)
     said = compare(tmp_path, "small.yaml", "--jobs", "2")
-    assert said.count(": done") == 4
+    assert said.count(": done") == 2
     folder = tmp_path / "runs" / "compare"
     report = json.loads((folder / "compare-small.json").read_text())
-    for name, row in report["variants"].items():
-        runs = [folder / "small" / name.replace(", ", "--") / f"seed-{seed}" / "results.json" for seed in (0, 1)]
-        accuracies = [100 * json.loads(path.read_text())["test"]["accuracy"] for path in runs]
-        assert row["accuracies"] == pytest.approx(accuracies, abs=1e-3)
-        assert row["accuracy"] == pytest.approx(sum(accuracies) / 2, abs=1e-3)
-        # Student's t with one degree of freedom: 12.706 standard errors.
-        half = 12.7062 * abs(accuracies[0] - accuracies[1]) / 2
-        assert row["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
+    row = report["variants"]["narrow, augmented"]
+    runs = [folder / "small" / "narrow--augmented" / f"seed-{seed}" / "results.json" for seed in (0, 1)]
+    accuracies = [100 * json.loads(path.read_text())["test"]["accuracy"] for path in runs]
+    assert row["accuracies"] == pytest.approx(accuracies, abs=1e-3)
+    assert row["accuracy"] == pytest.approx(sum(accuracies) / 2, abs=1e-3)
+    # Student's t with one degree of freedom: 12.706 standard errors.
+    half = 12.7062 * abs(accuracies[0] - accuracies[1]) / 2
+    assert row["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
     assert (folder / "compare-small.png").stat().st_size > 10_000
     assert "| narrow, augmented | " in (folder / "compare-small.md").read_text()
     runs[0].unlink()
@@ -55,27 +58,15 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path, tmp_path):
+def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
     grid = yaml.safe_load(path.read_text())
-    first_line = path.read_text().splitlines()[0]
-    assert first_line.startswith(f"# python benchmarks/compare.py benchmarks/grids/{path.name}")
-    check = (
-        "import sys; from pathlib import Path; from eyetoy_image.classification import APP;"
-        "from eyetoy_train import build_classifier, parse_recipe;"
-        "recipe = parse_recipe(APP.recipe, Path(sys.argv[1]), sys.argv[2:]); task = APP.task(recipe);"
-        "build_classifier(recipe.model, num_classes=10, in_channels=task.in_channels, grid=task.grid)"
-    )
+    assert path.read_text().startswith(f"# python benchmarks/compare.py benchmarks/grids/{path.name}")
     for options in grid["variants"].values():
         merged = grid.get("options", {}) | options
         arguments = [
             f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in merged.items()
         ]
-        done = subprocess.run(
-            [sys.executable, "-c", check, str(REPOSITORY / grid["recipe"]), *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
+        recipe = parse_recipe(APP.recipe, REPOSITORY / grid["recipe"], arguments)
+        task = APP.task(recipe)
+        model = build_classifier(recipe.model, num_classes=10, in_channels=task.in_channels, grid=task.grid)
+        assert model(torch.zeros(2, task.in_channels, *task.grid)).shape == (2, 10)

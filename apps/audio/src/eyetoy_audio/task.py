@@ -20,13 +20,7 @@ class AudioClassification(FolderClassification):
     """Classify sounds, through Encoder1D."""
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
-        super().__init__(
-            recipe,
-            root=Path(recipe.data.root),
-            extensions=EXTENSIONS,
-            cache=recipe.data.cache,
-            skip_unreadable=recipe.data.unreadable == "skip",
-        )
+        super().__init__(recipe, recipe.data, EXTENSIONS)
         self.data = recipe.data
         self.evaluation_transform = Fit(recipe.data.num_samples)
         self.training_transform = Augment(recipe.data.num_samples, **dataclasses.asdict(recipe.data.augmentation))

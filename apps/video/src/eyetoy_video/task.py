@@ -21,13 +21,7 @@ class VideoClassification(FolderClassification):
     """Classify clips, through Encoder3D."""
 
     def __init__(self, recipe: VideoClassificationRecipe) -> None:
-        super().__init__(
-            recipe,
-            root=Path(recipe.data.root),
-            extensions=EXTENSIONS,
-            cache=recipe.data.cache,
-            skip_unreadable=recipe.data.unreadable == "skip",
-        )
+        super().__init__(recipe, recipe.data, EXTENSIONS)
         self.data = recipe.data
         self.training_transform = TrainingTransform(recipe.data.transform)
         self.evaluation_transform = EvaluationTransform(recipe.data.transform)

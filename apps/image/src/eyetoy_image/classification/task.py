@@ -44,13 +44,7 @@ class ImageClassification(FolderClassification):
 
     def __init__(self, recipe: ImageClassificationRecipe) -> None:
         self.data = data = recipe.data
-        super().__init__(
-            recipe,
-            root=Path(data.root),
-            extensions=EXTENSIONS,
-            cache=data.cache,
-            skip_unreadable=data.unreadable == "skip",
-        )
+        super().__init__(recipe, data, EXTENSIONS)
         self.set = open_set(data, recipe.seed)
         self.evaluation_transform = evaluation_transform(data.image_size, data.crop_pct)
         self.training_transform = training_transform(data.image_size, data.augmentation)
