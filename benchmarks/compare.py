@@ -57,6 +57,16 @@ class Run:
     folder: Path
 
     @property
+    def log(self) -> Path:
+        """What the run prints."""
+        return self.folder.with_suffix(".log")
+
+    @property
+    def options(self) -> Path:
+        """What the run was started with."""
+        return self.folder.with_suffix(".json")
+
+    @property
     def results(self) -> dict[str, Any] | None:
         """What the run ended with, if it has."""
         path = self.folder / "results.json"
@@ -78,6 +88,8 @@ def main() -> None:
     options = parser.parse_args()
     grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
     folder = options.runs / options.grid.stem
+    if len({_slug(variant) for variant in grid.variants}) < len(grid.variants):
+        parser.error("the names of two variants differ in signs alone; their runs would share a folder")
     # By seed first: what slows this machine for a while slows all variants alike.
     runs = [
         Run(variant, seed, folder / _slug(variant) / f"seed-{seed}")
@@ -86,9 +98,9 @@ def main() -> None:
     ]
     with ThreadPoolExecutor(options.jobs) as pool:
         codes = list(pool.map(lambda run: train(grid, run, max((os.cpu_count() or 1) // options.jobs, 1)), runs))
-    failed = [str(run.folder) for run, code in zip(runs, codes, strict=True) if code]
+    failed = [str(run.log) for run, code in zip(runs, codes, strict=True) if code]
     if failed:
-        sys.exit(f"these runs did not end well; see output.log in each: {', '.join(failed)}")
+        sys.exit(f"some runs did not end well; see {', '.join(failed)}")
     rows = {variant: summary([run for run in runs if run.variant == variant]) for variant in grid.variants}
     options.output.mkdir(parents=True, exist_ok=True)
     report = {"title": grid.title, "conditions": conditions("cpu") | {"jobs": options.jobs}, "variants": rows}
@@ -101,13 +113,18 @@ def main() -> None:
 
 def train(grid: Grid, run: Run, threads: int) -> int:
     """Train a run, or what is left of it, and return the exit code."""
+    options = grid.options | grid.variants[run.variant] | {"seed": run.seed, "output_dir": str(run.folder)}
+    asked = json.dumps({"recipe": grid.recipe, **options}, indent=1)
+    if run.options.is_file() and run.options.read_text(encoding="utf-8") != asked:
+        print(f"{run.folder} was started with other options, in {run.options}; remove it, or choose another --runs")
+        return 2
     if run.results:
         return 0
-    options = grid.options | grid.variants[run.variant] | {"seed": run.seed, "output_dir": str(run.folder)}
     command = [sys.executable, str(grid.script), "--config", str(REPOSITORY / grid.recipe)]
     command += [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    with run.folder.with_suffix(".log").open("a", encoding="utf-8") as log:
+    run.options.write_text(asked, encoding="utf-8")
+    with run.log.open("a", encoding="utf-8") as log:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode  # noqa: S603
     print(f"{run.variant}, seed {run.seed}: {'done' if not code else f'ended with code {code}'}", flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from eyetoy.models import head_groups
 from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams
@@ -17,14 +17,14 @@ Merging = Literal["patches", "overlapping", "none"]
 class Changes:
     """What to change of a model; None leaves a thing as it is."""
 
-    window: Size | None = None
+    window: Size | Sequence[int] | None = None
     """Window of every head group."""
-    scales: Sequence[Size] | None = None
+    scales: Sequence[Size | Sequence[int]] | None = None
     """Strides of the head groups of every block, the finest first; one alone is single-scale attention. The finest has
     half of a block's width, the others share the rest."""
     merging: Merging | None = None
     """How tokens are merged: a kernel that equals the stride; one of `2 * stride - 1`, at least 3, so that tokens
-    overlap; or no tokenizer, for a single scale of stride 1 (NAT)."""
+    overlap; or no tokenizer, for a single scale of stride 1 (NAT). New `scales` are patches if this is not given."""
     global_depth: int | None = None
     """Layers of the global stack; 0 for none, which leaves the mean of all tokens as context."""
     num_register_tokens: int | None = None
@@ -54,16 +54,22 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
 
 
 def _heads(heads: tuple[HeadParams, ...], width: int, changes: Changes) -> tuple[HeadParams, ...]:
-    if changes.window is None and changes.scales is None and changes.merging is None:
-        return heads
     first = heads[0]
-    strides = [_stride(group) for group in heads] if changes.scales is None else list(changes.scales)
-    return head_groups(
-        tuple(_tokenizer(stride, changes.merging or "patches") for stride in strides),
-        first.attn_params.attention_window if changes.window is None else changes.window,
-        width,
-        first.intermediate_channels // first.num_heads,
-    )
+    if changes.scales is not None:
+        tokenizers = tuple(_tokenizer(_size(stride), changes.merging or "patches") for stride in changes.scales)
+        head_dim = first.intermediate_channels // first.num_heads
+        heads = head_groups(tokenizers, first.attn_params.attention_window, width, head_dim)
+    elif changes.merging is not None:
+        heads = tuple(replace(group, conv_params=_tokenizer(_stride(group), changes.merging)) for group in heads)
+    if changes.window is not None:
+        attention = [replace(group.attn_params, attention_window=_size(changes.window)) for group in heads]
+        heads = tuple(replace(group, attn_params=params) for group, params in zip(heads, attention, strict=True))
+    return heads
+
+
+def _size(size: Size | Sequence[int]) -> Size:
+    """Return a size as the parameters have it; YAML has lists for tuples."""
+    return size if isinstance(size, int) else tuple(size)
 
 
 def _stride(group: HeadParams) -> Size:
@@ -73,8 +79,10 @@ def _stride(group: HeadParams) -> Size:
 def _tokenizer(stride: Size, merging: Merging) -> ConvParams | None:
     if merging == "patches":
         return ConvParams(kernel_size=stride, stride=stride)
+    if merging not in get_args(Merging):
+        raise ValueError(f"merging must be one of {', '.join(get_args(Merging))}; got {merging!r}")
     if merging == "none":
-        if stride != 1:
+        if set(stride if isinstance(stride, tuple) else (stride,)) != {1}:
             raise ValueError(f"merging 'none' is for a stride of 1; got {stride}")
         return None
     kernel = tuple(max(2 * s - 1, 3) for s in stride) if isinstance(stride, tuple) else max(2 * stride - 1, 3)

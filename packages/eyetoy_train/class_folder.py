@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,27 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     elif "val" not in splits:
         splits |= _hold_out(splits["train"], ("val",), seed)
     return ClassFolder(classes, splits)
+
+
+def write_once(root: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a data set in `root` unless it is there, or another run that began meanwhile makes it."""
+    if not root.exists():
+        with suppress(FileExistsError):
+            write(root)
+
+
+def move_into_place(tree: Path, root: Path) -> None:
+    """Rename a data set that was written aside.
+
+    Raises:
+        FileExistsError: `root` was made meanwhile; it stays as it is.
+    """
+    try:
+        tree.rename(root)
+    except OSError as error:
+        if root.exists():
+            raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
+        raise
 
 
 def _split_folder(root: Path, names: Sequence[str]) -> Path | None:

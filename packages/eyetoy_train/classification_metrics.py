@@ -36,8 +36,15 @@ class ClassificationMetrics:
         }
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
-        """Add logits `[batch, classes]` and labels `[batch]`."""
+        """Add logits `[batch, classes]` and labels `[batch]`.
+
+        Raises:
+            ValueError: a label is none of the classes.
+        """
         logits, labels = outputs.float().cpu(), batch["label"].cpu()
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
+            wrong = [label for label in labels.tolist() if not 0 <= label < len(self.classes)]
+            raise ValueError(f"labels must be from 0 to {len(self.classes) - 1}; got {wrong[0]}")
         ranked = logits.topk(min(5, logits.shape[-1])).indices
         ones = torch.ones_like(labels)
         self.sums["confusion"].index_put_((labels, ranked[:, 0]), ones, accumulate=True)

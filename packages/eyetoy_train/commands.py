@@ -98,6 +98,8 @@ class ClassificationApp(Generic[R]):
         with _exit_on_error(parser):
             if options.output and options.output.suffix not in (".json", ".csv"):
                 raise ValueError(f"--output must end in .json or .csv; got {options.output}")
+            if options.batch_size < 1:
+                raise ValueError(f"--batch_size must be at least 1; got {options.batch_size}")
             folder = find_checkpoint(options.checkpoint)
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", []))
             classifier = LoadedClassifier(task, load_classifier(folder), read_labels(folder))
@@ -137,7 +139,7 @@ class LoadedClassifier:
     def _load(self, file: Path) -> Tensor | None:
         try:
             return self.task.transform(self.task.load_sample(file, training=False), training=False)
-        except UnreadableFileError as error:
+        except (UnreadableFileError, OSError) as error:
             print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
             return None
 
@@ -181,13 +183,14 @@ def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Pat
     for path in inputs:
         if path.is_dir():
             yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
-        elif path.is_file():
+        elif path.exists():
             yield path
         else:
             matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
             if not matches:
                 raise FileNotFoundError(f"there is no file or folder {path}, and no file matches it as a pattern")
-            yield from _expand(matches, extensions)
+            for match in matches:
+                yield from _expand([match], extensions) if match.is_dir() else [match]
 
 
 def _check_labels(folder: Path, task: ClassificationTask) -> None:

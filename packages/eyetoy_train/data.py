@@ -94,8 +94,13 @@ class ShuffledSampler(Sampler[Key]):
         epoch, place = divmod(number, self.passes_per_epoch)
         order = _order(self.size, derive_seed(self.seed, "order", epoch))
         first = place * self.pass_size
-        places = range(first, first + self.pass_size)
-        return [(epoch, order[i // self.repeats % self.size], i % self.repeats) for i in places]
+        return [(epoch, order[i], times) for i, times in map(self._place, range(first, first + self.pass_size))]
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """Return the place in the order of an epoch's draw, and how often what is there came before."""
+        draw, times = divmod(number, self.repeats)
+        rounds, place = divmod(draw, self.size)
+        return place, times + rounds * self.repeats
 
 
 @lru_cache(maxsize=2)

@@ -36,7 +36,9 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "is_matrix": False})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "is_matrix": False}
+        # Says where `load_state_dict` is to put the number of steps: on the parameter's device.
+        super().__init__(groups, defaults | {"fused": True})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -34,7 +34,8 @@ def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], o
         files: all of them.
         read: reads a file, and raises UnreadableFileError if it cannot.
     """
-    known = _read_record(root / RECORD)
+    # What could not be read is tried again: the cause may have been the machine, or a decoder that was missing.
+    known = {key: value for key, value in _read_record(root / RECORD).items() if value[2:] == [None]}
     found = {_key(root, path): _signature(path) for path in files}
     new = [path for path in files if known.get(_key(root, path), [])[:2] != found[_key(root, path)]]
 
@@ -52,7 +53,7 @@ def why_unreadable(sources: Sequence[T], read: Callable[[T], object]) -> list[st
     def reason(source: T) -> str | None:
         try:
             read(source)
-        except UnreadableFileError as error:
+        except (UnreadableFileError, OSError) as error:  # a link to nothing is an OSError
             return str(error)
         return None
 

@@ -27,13 +27,13 @@ variants:
 """
 
 
-def compare(folder: Path, *arguments: str) -> str:
+def compare(folder: Path, *arguments: str, code: int = 0) -> str:
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "compare.py"), *arguments]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -55,6 +55,8 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
     assert "| narrow, augmented | " in (folder / "compare-small.md").read_text()
     runs[0].unlink()
     assert compare(tmp_path, "small.yaml").count(": done") == 1
+    (tmp_path / "small.yaml").write_text(SMALL.replace("erasing: 0.5", "erasing: 0.6"))
+    assert "was started with other options" in compare(tmp_path, "small.yaml", code=1)
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,10 +39,23 @@ def test_a_variant_computes_and_trains(device, changes):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_no_change_changes_nothing(name):
-    assert changed(MODELS[name](), Changes()) == MODELS[name]()
-    groups = [block.heads for block in encoder_params(name, changes={"window": 5}).transformer]
-    assert all(group.attn_params.attention_window == 5 for heads in groups for group in heads)
+def test_only_what_is_asked_is_changed(name):
+    params = MODELS[name]()
+    assert changed(params, Changes()) == params
+    for block, before in zip(changed(params, Changes(window=5)).transformer, params.transformer, strict=True):
+        for group, old in zip(block.heads, before.heads, strict=True):
+            assert group == replace(old, attn_params=replace(old.attn_params, attention_window=5))
+    for block, before in zip(changed(params, Changes(merging="patches")).transformer, params.transformer, strict=True):
+        for group, old in zip(block.heads, before.heads, strict=True):
+            assert group == replace(old, conv_params=group.conv_params)
+            assert group.conv_params.kernel_size == group.conv_params.stride
+
+
+def test_sizes_per_axis_may_be_lists():
+    params = encoder_params("eyetoy3d_nano", changes={"scales": [[1, 1, 1], [1, 2, 2]], "window": [3, 5, 5]})
+    for block in params.transformer:
+        assert [group.conv_params.stride for group in block.heads] == [(1, 1, 1), (1, 2, 2)]
+        assert all(group.attn_params.attention_window == (3, 5, 5) for group in block.heads)
 
 
 def test_single_scale_attention_has_one_group_over_the_whole_width():
@@ -70,6 +85,7 @@ def test_the_global_stack_is_left_out_or_changed():
     [
         ("nat_tiny", {"num_register_tokens": 4}, "has no global stack, of which to change num_register_tokens"),
         (NANO, {"merging": "none"}, "merging 'none' is for a stride of 1; got 2"),
+        (NANO, {"merging": "Overlapping"}, "merging must be one of patches, overlapping, none; got 'Overlapping'"),
     ],
 )
 def test_what_cannot_be_changed_is_refused(name, changes, message):

@@ -65,6 +65,14 @@ def test_a_picture_changes_by_its_seed_alone(device):
     assert len({tuple(picture.flatten().tolist()) for picture in same}) == 16
 
 
+def test_mixed_precision_moves_nothing_elsewhere(device):
+    change = augmentation(rotation=20, translation=0.2, scaling=0.2, flip=0.5)
+    x = pictures(device, size=64)
+    expected = change(x, seeds(device))
+    with torch.autocast(device, dtype=torch.bfloat16):
+        assert torch.equal(change(x, seeds(device)), expected)
+
+
 def test_nothing_asked_changes_nothing(device):
     x = pictures(device)
     assert torch.equal(augmentation()(x, seeds(device)), x)

@@ -47,7 +47,9 @@ def test_repeats_follow_each_other_and_are_told_apart(size, batch_size, repeats)
     once = list(ShuffledSampler(size, batch_size, 0))
     keys = list(ShuffledSampler(size, batch_size, 0, repeats=repeats))
     assert len(keys) == len(once)
-    assert [number for _, _, number in keys] == [place % repeats for place in range(len(keys))]
+    assert len(set(keys)) == len(keys)
+    for place, (epoch, index, times) in enumerate(keys):
+        assert times == sum(other == (epoch, index) for other in [key[:2] for key in keys[:place]])
     assert [index for _, index, _ in keys] == [once[place // repeats][1] for place in range(len(keys))]
 
 

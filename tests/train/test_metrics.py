@@ -32,6 +32,12 @@ def test_scores_equal_a_plain_count(classes, samples, seed, batch):
     assert scores["ece"] == pytest.approx(calibration_error(logits.softmax(-1), labels), abs=1e-5)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(label):
+    with pytest.raises(ValueError, match=f"labels must be from 0 to 2; got {label}"):
+        ClassificationMetrics(3).update(torch.zeros(2, 3), {"label": torch.tensor([0, label])})
+
+
 def calibration_error(probabilities, labels):
     """As Guo et al. (ICML 2017) define it, bin by bin."""
     confidence, guess = (values.tolist() for values in probabilities.max(-1))

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from eyetoy_audio.espeak import Synthesizer
+from eyetoy_train.class_folder import move_into_place
 
 SAMPLE_RATE = 16_000
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -138,7 +139,7 @@ def write_spoken_keywords(
             for word in words:
                 _write_word(whole / split.name / word, word, split, seed, synthesizer)
         (whole / "README.txt").write_text(_readme(seed, words, splits, synthesizer.version), encoding="utf-8")
-        whole.rename(root)
+        move_into_place(whole, root)
 
 
 def _check_disjoint(splits: Sequence[Split]) -> None:

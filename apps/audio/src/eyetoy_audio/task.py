@@ -14,6 +14,7 @@ from eyetoy_audio.recipe import AudioClassificationRecipe
 from eyetoy_audio.spoken_keywords import write_spoken_keywords
 from eyetoy_audio.transforms import LEVEL, Augment, Fit
 from eyetoy_train import FolderClassification
+from eyetoy_train.class_folder import write_once
 
 
 class AudioClassification(FolderClassification):
@@ -27,8 +28,8 @@ class AudioClassification(FolderClassification):
 
     def prepare(self) -> None:
         """Synthesise the spoken keywords if they are asked for and not there."""
-        if self.data.source == "spoken_keywords" and not self.root.exists():
-            write_spoken_keywords(self.root)
+        if self.data.source == "spoken_keywords":
+            write_once(self.root, write_spoken_keywords)
         super().prepare()
 
     def load_sample(self, source: Path, *, training: bool) -> Tensor:

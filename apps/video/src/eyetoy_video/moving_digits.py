@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from PIL.Image import Resampling
 
+from eyetoy_train.class_folder import move_into_place
+
 MOTIONS: Mapping[str, tuple[int, int]] = {
     "left": (0, -1),
     "right": (0, 1),
@@ -117,7 +119,7 @@ def write_moving_digits(
         for split, count in counts.items():
             _write_split(tree / split, split, count, seed, num_frames, size, fps)
         (tree / "README.txt").write_text(_readme(counts, seed, num_frames, size, fps), encoding="utf-8")
-        _rename(tree, root)
+        move_into_place(tree, root)
 
 
 def motion_path(motion: str, num_frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -222,15 +224,6 @@ def _encode(path: Path, frames: list[Image.Image], fps: int) -> None:
             rgb = av.VideoFrame.from_ndarray(np.asarray(frame), format="rgb24")
             container.mux(stream.encode(to_yuv.reformat(rgb, format="yuv420p", threads=1)))
         container.mux(stream.encode(None))
-
-
-def _rename(tree: Path, root: Path) -> None:
-    try:
-        tree.rename(root)
-    except OSError as error:
-        if root.exists():
-            raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
-        raise
 
 
 def _check_arguments(counts: Mapping[str, int], seed: int, num_frames: int, size: int, fps: int) -> None:

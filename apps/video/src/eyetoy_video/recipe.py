@@ -22,7 +22,8 @@ class VideoData:
     temporal_jitter: bool = True
     """Training: take each frame at a random moment of its share of the file, not in its middle."""
     unreadable: Literal["refuse", "skip"] = "refuse"
-    """Files that cannot be read stop the run; or all are read once before it, and these are named and left out."""
+    """Files that cannot be read stop the run; or all are read once before it, as an evaluation reads them, and these
+    are named and left out. Damage between the frames that it takes is found in training, and stops the run."""
     cache: bool = False
     """Keep decoded clips in memory; with temporal jitter every epoch then sees the same moments."""
     transform: ClipTransformParams = field(default_factory=ClipTransformParams)

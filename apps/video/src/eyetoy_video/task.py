@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from eyetoy_train import FolderClassification
+from eyetoy_train.class_folder import write_once
 from eyetoy_video.files import EXTENSIONS, read_clip
 from eyetoy_video.moving_digits import write_moving_digits
 from eyetoy_video.recipe import VideoClassificationRecipe
@@ -28,8 +29,8 @@ class VideoClassification(FolderClassification):
 
     def prepare(self) -> None:
         """Make the moving digits if they are asked for and not there."""
-        if self.data.source == "moving_digits" and not self.root.exists():
-            write_moving_digits(self.root)
+        if self.data.source == "moving_digits":
+            write_once(self.root, write_moving_digits)
         super().prepare()
 
     def load_sample(self, source: Path, *, training: bool) -> Tensor:

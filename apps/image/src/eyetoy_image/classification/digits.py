@@ -10,6 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from eyetoy_train.class_folder import move_into_place
+
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
 
 
@@ -17,7 +19,7 @@ def write_digits(root: Path, *, seed: int = 0) -> None:
     """Write the 1,797 real 8 × 8 digits (Alpaydin and Kaynak, 1998) to `root/{train,val,test}/{0..9}/NNNN.png`.
 
     A fifth is held out for the test and a tenth for validation, the same share of every class. The tree is written
-    aside and renamed, so that `root` is whole or not there; of several runs that begin at once the first one's stays.
+    aside and renamed, so that `root` is whole or not there.
 
     Raises:
         FileExistsError: `root` is there already; it is not touched.
@@ -34,11 +36,7 @@ def write_digits(root: Path, *, seed: int = 0) -> None:
                 path = partial / split / str(labels[index]) / f"{index:04d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels[index]).save(path)
-        try:
-            partial.rename(root)
-        except OSError:
-            if not root.exists():
-                raise
+        move_into_place(partial, root)
 
 
 def _split(labels: np.ndarray, seed: int) -> dict[str, list[int]]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -39,9 +40,12 @@ class HubPicture:
 
 def read_stored(stored: dict[str, Any], name: str, grayscale: bool) -> Tensor:
     """Return the uint8 pixels of an undecoded picture of `datasets`: its bytes, or the path where they lie."""
-    content = stored["bytes"]
-    source = stored["path"] if content is None else io.BytesIO(content)
-    return read_image(source, grayscale=grayscale, name=stored["path"] or name)
+    content, path = stored["bytes"], stored["path"]
+    if content is None and "://" in path:  # of a stream, on the hub or in an archive
+        with importlib.import_module("fsspec").open(path, "rb") as file:
+            content = file.read()
+    source = Path(path) if content is None else io.BytesIO(content)
+    return read_image(source, grayscale=grayscale, name=path or name)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class HubSet:
     Args:
         name: on the hub, or a folder.
         streaming: read it as a stream, without a copy on this machine.
-        splits: names of its splits, where they are not the usual ones.
+        splits: names of its splits, where they are not the usual ones; an empty name for none.
         seed: decides what is held out for validation where there is no such split.
 
     Raises:
@@ -72,21 +76,30 @@ class HubSet:
         """The splits, with pictures as they are stored."""
         datasets = importlib.import_module("datasets")  # slow to import, and only needed here
         found = datasets.load_dataset(self.name, streaming=self.streaming)
-        names = {split: self.splits.get(split) or _first(names, found) for split, names in SPLIT_NAMES.items()}
-        unknown = sorted(name for name in names.values() if name is not None and name not in found)
-        if unknown or names["train"] is None:
-            raise ValueError(
-                f"{self.name} has the splits {', '.join(found)}; data.splits must name those for train, val and test, "
-                f"such as {{val: test}}; got {self.splits}"
-            )
-        parts = {split: found[name] for split, name in names.items() if name is not None}
+        parts: dict[Split, Any] = {split: found[name] for split, name in self._names(list(found)).items()}
         if "val" not in parts:
             if self.streaming:
                 raise ValueError(f"{self.name} has no validation split to stream; name one by data.splits.val")
             halves = parts["train"].train_test_split(HELD_OUT, seed=self.seed)
             parts |= {"train": halves["train"], "val": halves["test"]}
         image = _column(parts["train"], "Image", self.name)
+        label = _column(parts["train"], "ClassLabel", self.name)
+        if "test" in parts and next(iter(parts["test"].select_columns([label])))[label] < 0:
+            del parts["test"]  # its labels are kept secret
         return {split: part.cast_column(image, datasets.Image(decode=False)) for split, part in parts.items()}
+
+    def _names(self, found: Sequence[str]) -> dict[Split, str]:
+        """Return which of the set's splits is which. What validation takes is not left for the test."""
+        names = {split: self.splits.get(split, _first(usual, found)) for split, usual in SPLIT_NAMES.items()}
+        wrong = [name for name in names.values() if name and name not in found]
+        if wrong or not names["train"] or not self.splits.keys() <= names.keys():
+            raise ValueError(
+                f"{self.name} has the splits {', '.join(found)}; data.splits must name those for train, val and test, "
+                f"such as {{val: test}}; got {self.splits}"
+            )
+        if names["test"] == names["val"]:
+            names["test"] = None
+        return {split: name for split, name in names.items() if name}
 
     @cached_property
     def columns(self) -> tuple[str, str]:

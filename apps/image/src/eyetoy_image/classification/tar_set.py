@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,12 +17,13 @@ from eyetoy_train import Batch, Split, TarStream
 
 CLASSES = "classes.txt"
 REQUIRED: tuple[Split, ...] = ("train", "val")
-PATTERNS: dict[Split, str] = {"train": "*train*.tar*", "val": "*val*.tar*", "test": "*test*.tar*"}
+NAMES: dict[Split, str] = {"train": "train(ing)?", "val": "val(id|idation)?", "test": "test"}
+ARCHIVE = r"\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$"
 
 
 @dataclass(frozen=True)
 class TarSet:
-    """Tar files whose names hold train, val or test, beside a `classes.txt` with a class in each line.
+    """Tar files whose names have train, val or test as a word, beside a `classes.txt` with a class in each line.
 
     A sample is a picture, such as `0001.jpg`, and `0001.cls` with the number of its class, from 0.
     """
@@ -34,9 +36,14 @@ class TarSet:
         Raises:
             FileNotFoundError: they are not.
         """
-        missing = [PATTERNS[split] for split in REQUIRED if not self._paths(split)]
+        missing = [split for split in REQUIRED if not self._paths(split)]
         if missing:
-            raise FileNotFoundError(f"{self.root} should hold tar files for training and validation; no {missing[0]}")
+            raise FileNotFoundError(
+                f"{self.root} should hold tar files for training and validation, such as {missing[0]}-000.tar"
+            )
+        doubled = set(self._paths("train")) & {*self._paths("val"), *self._paths("test")}
+        if doubled:
+            raise ValueError(f"the name of {sorted(doubled)[0]} says that it is of two splits; it should say one")
         _ = self.classes
 
     @cached_property
@@ -55,7 +62,9 @@ class TarSet:
         return TarStream(paths, partial(self._decode, decode)) if paths else None
 
     def _paths(self, split: Split) -> list[Path]:
-        return sorted(self.root.glob(PATTERNS[split]))
+        """Return the tar files whose name has the split's as a word of its own."""
+        name = re.compile(rf"(^|[^a-z]){NAMES[split]}([^a-z].*)?{ARCHIVE}", re.IGNORECASE)
+        return sorted(path for path in self.root.glob("*") if name.search(path.name))
 
     def _decode(self, decode: Callable[[Any, int], Batch], raw: dict[str, Any]) -> Batch:
         return decode(raw, self._label(raw))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from matplotlib.axes import Axes
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from eyetoy_image.classification.torchvision_sets import TorchvisionSet
 from eyetoy_image.classification.transforms import BLACK, evaluation_transform, normalized, training_transform
 from eyetoy_image.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, ClassFolder, FolderClassification, SampleStream, Split
+from eyetoy_train.class_folder import write_once
 from eyetoy_train.readable import say_skipped, why_unreadable
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -47,7 +48,9 @@ class ImageClassification(FolderClassification):
         super().__init__(recipe, data, EXTENSIONS)
         self.set = open_set(data, recipe.seed)
         self.evaluation_transform = evaluation_transform(data.image_size, data.crop_pct)
+        self.resize = evaluation_transform(data.image_size)
         self.training_transform = training_transform(data.image_size, data.augmentation)
+        self.readable: dict[Split, Sequence[tuple[Any, int]]] = {}
         self.batch_augmentation = BatchAugmentation(data.augmentation, black=BLACK)
 
     @property
@@ -69,9 +72,12 @@ class ImageClassification(FolderClassification):
         """Write the digits if need be, and make sure that all is there."""
         if self.set is not None:
             self.set.prepare()
+            if isinstance(self.set, HubSet) and self.skip_unreadable and not self.set.streaming:
+                for split in get_args(Split):
+                    self.samples(split)
             return
-        if self.data.source == "digits" and not self.root.exists():
-            write_digits(self.root)
+        if self.data.source == "digits":
+            write_once(self.root, write_digits)
         super().prepare()
 
     def read_folder(self) -> ClassFolder:
@@ -84,7 +90,11 @@ class ImageClassification(FolderClassification):
         if not isinstance(self.set, TorchvisionSet | HubSet):
             return super().samples(split)
         samples = self.set.samples(split)
-        return self._readable(samples) if samples and self.skip_unreadable else samples
+        if not samples or not self.skip_unreadable:
+            return samples
+        if split not in self.readable:
+            self.readable[split] = self._readable(samples)
+        return self.readable[split]
 
     def _readable(self, samples: Sequence[tuple[Any, int]]) -> Sequence[tuple[Any, int]]:
         """Leave out what cannot be read, and name it."""
@@ -115,7 +125,7 @@ class ImageClassification(FolderClassification):
         pixels = self._pixels(source)
         if training and self.training_transform is not None:
             return pixels
-        resized: Tensor = self.evaluation_transform(pixels)
+        resized: Tensor = self.resize(pixels) if training else self.evaluation_transform(pixels)
         return resized
 
     def _pixels(self, source: Path | Tensor | HubPicture | dict[str, Any]) -> Tensor:
