@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 from measuring import conditions
 from scipy import stats
 
+LEAST_ERROR = 0.05
+"""What a logarithmic scale shows for no error, in percent."""
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -172,16 +174,19 @@ def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
 
 
 def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw accuracy over training time."""
+    """Draw the error over training time; on a logarithmic scale, so that those near the best can be told apart."""
     with mpl.rc_context({"font.size": 9}):
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        axes = figure.add_subplot(xlabel="training time, minutes", ylabel="test accuracy, %", title=grid.title)
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.add_subplot(xlabel="training time, minutes", ylabel="test error, %", title=grid.title)
         for name, row in rows.items():
-            minutes = row["epochs"] * row["seconds_per_epoch"] / 60
-            axes.errorbar(minutes, row["accuracy"], yerr=row["interval"] or 0, fmt="o", capsize=3)
-            axes.annotate(name, (minutes, row["accuracy"]), xytext=(6, 4), textcoords="offset points")
-        axes.grid(alpha=0.3)
-        axes.margins(x=0.2)
+            minutes, error = row["epochs"] * row["seconds_per_epoch"] / 60, max(100 - row["accuracy"], LEAST_ERROR)
+            half = row["interval"] or 0
+            bar = [[min(half, error - LEAST_ERROR)], [half]]
+            axes.errorbar(minutes, error, yerr=bar, fmt="o", capsize=3, label=name)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3, which="both")
+        figure.legend(loc="outside right upper")
         figure.savefig(path, dpi=150)
 
 
