@@ -23,7 +23,9 @@ BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 try:
     import nox
 except ModuleNotFoundError:
-    venv.create(ENVIRONMENT, with_pip=False)  # the pip of this Python installs into it, and works where ensurepip lacks
+    if not BIN.exists():  # another Python would break the one that made it
+        venv.create(ENVIRONMENT, with_pip=False)
+    # The pip of this Python installs into it, and works where ensurepip lacks.
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(BIN / "python"), "install", "-q"]
     subprocess.run([*pip, "pip", "nox>=2025.2.9"], check=True)
     raise SystemExit(subprocess.run([str(BIN / "python"), __file__, *sys.argv[1:]]).returncode) from None
