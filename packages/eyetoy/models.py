@@ -186,32 +186,38 @@ def _pyramid(
     scale_factor: float | tuple[float, ...],
 ) -> EncoderParams:
     """Stack stages of blocks with the given heads and one global layer; every stage but the first shrinks the grid."""
-    blocks: list[TransformerParams] = []
-    for stage, (heads, width, depth) in enumerate(zip(stages, widths, depths, strict=True)):
-        blocks += _stage(heads, width, depth, scale_factor=scale_factor if stage else 1.0)
     return EncoderParams(
         num_spatial_dims=num_spatial_dims,
         in_channels=IN_CHANNELS[num_spatial_dims],
         stem_channels=widths[0],
         initial_proj=stem(stem_strides, num_spatial_dims),
-        transformer=tuple(blocks),
+        transformer=_blocks(stages, widths, depths, scale_factor),
         global_attention=GlobalAttentionParams(depth=1, num_heads=widths[-1] // HEAD_DIM),
     )
 
 
 def _nat(widths: Sequence[int], depths: Sequence[int], head_dim: int) -> EncoderParams:
-    blocks: list[TransformerParams] = []
-    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-        heads = _group(None, 7, channels=width, head_dim=head_dim)
-        blocks += _stage((heads,), width, depth, scale_factor=0.5 if stage else 1.0)
+    stages = [(_group(None, 7, channels=width, head_dim=head_dim),) for width in widths]
     return EncoderParams(
         num_spatial_dims=2,
         in_channels=3,
         stem_channels=widths[0],
         initial_proj=stem((2, 2), 2),
-        transformer=tuple(blocks),
+        transformer=_blocks(stages, widths, depths, scale_factor=0.5),
         positional_embedding=False,
     )
+
+
+def _blocks(
+    stages: Sequence[tuple[HeadParams, ...]],
+    widths: Sequence[int],
+    depths: Sequence[int],
+    scale_factor: float | tuple[float, ...],
+) -> tuple[TransformerParams, ...]:
+    blocks: list[TransformerParams] = []
+    for stage, (heads, width, depth) in enumerate(zip(stages, widths, depths, strict=True)):
+        blocks += _stage(heads, width, depth, scale_factor=scale_factor if stage else 1.0)
+    return tuple(blocks)
 
 
 def _stage(
@@ -243,7 +249,13 @@ def _group(tokenizer: ConvParams | None, window: Size, *, channels: int, head_di
 def stem(strides: Sequence[Size], num_spatial_dims: int) -> tuple[ConvParams, ...]:
     """Return overlapping convolutions: a kernel of 3 for strides of 1 and 2, of 7 for a stride of 4."""
     spread = [per_axis(stride, num_spatial_dims, "stem_strides") for stride in strides]
-    return tuple(ConvParams(kernel_size=tuple(max(2 * s - 1, 3) for s in stride), stride=stride) for stride in spread)
+    return tuple(overlapping(stride) for stride in spread)
+
+
+def overlapping(stride: Size) -> ConvParams:
+    """Return a convolution whose tokens share a border: a kernel of `2 * stride - 1`, at least 3."""
+    kernel = tuple(max(2 * s - 1, 3) for s in stride) if isinstance(stride, tuple) else max(2 * stride - 1, 3)
+    return ConvParams(kernel_size=kernel, stride=stride)
 
 
 def _preliminary(*, width: int, depth: int, stem_strides: Sequence[Size]) -> EncoderParams:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from eyetoy.models import head_groups
+from eyetoy.models import head_groups, overlapping
 from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams
 from eyetoy.sizes import Size
 
@@ -85,8 +85,7 @@ def _tokenizer(stride: Size, merging: Merging) -> ConvParams | None:
         if set(stride if isinstance(stride, tuple) else (stride,)) != {1}:
             raise ValueError(f"merging 'none' is for a stride of 1; got {stride}")
         return None
-    kernel = tuple(max(2 * s - 1, 3) for s in stride) if isinstance(stride, tuple) else max(2 * stride - 1, 3)
-    return ConvParams(kernel_size=kernel, stride=stride)
+    return overlapping(stride)
 
 
 def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAttentionParams | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import ENCODERS, Encoder
@@ -14,6 +14,16 @@ from eyetoy.params import EncoderParams
 from eyetoy.pyramid import FeaturePyramid
 from eyetoy.sizes import Size, check_rates
 from eyetoy.variants import Changes, changed
+
+
+class EncoderOptions(TypedDict, total=False):
+    """What every `create_...` passes on to `encoder_params`, which says what each is."""
+
+    in_channels: int | None
+    stem_strides: Sequence[Size] | None
+    drop_path: float
+    layer_scale: float | None
+    changes: Changes | Mapping[str, Any] | None
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -56,24 +66,9 @@ def encoder_params(
     return _with_branches(params, drop_path, layer_scale)
 
 
-def create_encoder(
-    name: str,
-    *,
-    in_channels: int | None = None,
-    stem_strides: Sequence[Size] | None = None,
-    drop_path: float = 0.0,
-    layer_scale: float | None = None,
-    changes: Changes | Mapping[str, Any] | None = None,
-) -> Encoder:
+def create_encoder(name: str, **options: Unpack[EncoderOptions]) -> Encoder:
     """Build a named encoder; arguments and errors as in `encoder_params`."""
-    params = encoder_params(
-        name,
-        in_channels=in_channels,
-        stem_strides=stem_strides,
-        drop_path=drop_path,
-        layer_scale=layer_scale,
-        changes=changes,
-    )
+    params = encoder_params(name, **options)
     return ENCODERS[params.num_spatial_dims](params)
 
 
@@ -81,22 +76,11 @@ def create_model(
     name: str,
     *,
     num_classes: int,
-    in_channels: int | None = None,
-    stem_strides: Sequence[Size] | None = None,
-    drop_path: float = 0.0,
-    layer_scale: float | None = None,
-    changes: Changes | Mapping[str, Any] | None = None,
     dropout: float = 0.0,
+    **options: Unpack[EncoderOptions],
 ) -> Classifier:
     """Build a named classifier; arguments and errors as in `encoder_params` and `Classifier`."""
-    params = encoder_params(
-        name,
-        in_channels=in_channels,
-        stem_strides=stem_strides,
-        drop_path=drop_path,
-        layer_scale=layer_scale,
-        changes=changes,
-    )
+    params = encoder_params(name, **options)
     return Classifier(params, num_classes, dropout)
 
 
@@ -104,21 +88,10 @@ def create_pyramid(
     name: str,
     *,
     out_indices: Sequence[int] | None = None,
-    in_channels: int | None = None,
-    stem_strides: Sequence[Size] | None = None,
-    drop_path: float = 0.0,
-    layer_scale: float | None = None,
-    changes: Changes | Mapping[str, Any] | None = None,
+    **options: Unpack[EncoderOptions],
 ) -> FeaturePyramid:
     """Build a named encoder as a backbone; arguments and errors as in `encoder_params` and `FeaturePyramid`."""
-    params = encoder_params(
-        name,
-        in_channels=in_channels,
-        stem_strides=stem_strides,
-        drop_path=drop_path,
-        layer_scale=layer_scale,
-        changes=changes,
-    )
+    params = encoder_params(name, **options)
     return FeaturePyramid(params, out_indices)
 
 

@@ -27,24 +27,21 @@ class UnreadableFileError(ValueError):
 def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], object]) -> dict[Path, str]:
     """Read every file once, and return those that cannot be read with the reason.
 
-    What was found is kept in `root`, so that only files that are new or changed are read the next time.
+    Which ones are whole is kept in `root`, so that they are read again only if they change.
 
     Args:
         root: the folder of the files.
         files: all of them.
         read: reads a file, and raises UnreadableFileError if it cannot.
     """
-    # What could not be read is tried again: the cause may have been the machine, or a decoder that was missing.
-    known = {key: value for key, value in _read_record(root / RECORD).items() if value[2:] == [None]}
-    found = {_key(root, path): _signature(path) for path in files}
-    new = [path for path in files if known.get(_key(root, path), [])[:2] != found[_key(root, path)]]
-
-    reasons = why_unreadable(new, read)
-    known |= {_key(root, path): [*found[_key(root, path)], why] for path, why in zip(new, reasons, strict=True)}
+    known = _read_record(root / RECORD)
+    signatures = {path: _signature(path) for path in files}
+    new = [path for path in files if known.get(_key(root, path)) != signatures[path]]
+    reasons = {path: why for path, why in zip(new, why_unreadable(new, read), strict=True) if why is not None}
     if new:
-        _write_record(root / RECORD, {key: known[key] for key in found})
-    reasons_by_path = {path: known[_key(root, path)][2] for path in files}
-    return {path: str(why) for path, why in reasons_by_path.items() if why is not None}
+        # Whole files alone: the cause may have been the machine, or a decoder that was missing.
+        _write_record(root / RECORD, {_key(root, path): signatures[path] for path in files if path not in reasons})
+    return reasons
 
 
 def why_unreadable(sources: Sequence[T], read: Callable[[T], object]) -> list[str | None]:
@@ -79,7 +76,7 @@ def _signature(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read_record(path: Path) -> dict[str, list[object]]:
+def _read_record(path: Path) -> dict[str, list[int]]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -87,7 +84,7 @@ def _read_record(path: Path) -> dict[str, list[object]]:
     return record if isinstance(record, dict) else {}
 
 
-def _write_record(path: Path, record: dict[str, list[object]]) -> None:
+def _write_record(path: Path, record: dict[str, list[int]]) -> None:
     try:
         write_text(path, json.dumps(record, indent=0))
     except OSError as error:

@@ -85,17 +85,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
     train_set, val_set = task.dataset("train"), task.dataset("val")
     if train_set is None or val_set is None:
         raise ValueError("the data need a training and a validation split")
-    loading = Loading(
-        batch_size=recipe.batch_size,
-        passes_per_step=recipe.gradient_accumulation_steps,
-        repeats=recipe.augmentation_repeats,
-        seed=recipe.seed,
-        num_workers=recipe.num_workers,
-        process=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-        pin_memory=accelerator.device.type == "cuda",
-    )
-    data = training_data(train_set, loading)
+    data = training_data(train_set, _loading(recipe, accelerator))
     lengths = run_lengths(recipe, data.steps_per_epoch)
     model = task.build_model()
     drop_path = DropPathWarmup(model, recipe.drop_path_warmup_epochs * lengths.steps_per_epoch)
@@ -134,6 +124,19 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
         stepper=stepper,
         saver=saver,
         progress=progress,
+    )
+
+
+def _loading(recipe: Recipe, accelerator: Accelerator) -> Loading:
+    return Loading(
+        batch_size=recipe.batch_size,
+        passes_per_step=recipe.gradient_accumulation_steps,
+        repeats=recipe.augmentation_repeats,
+        seed=recipe.seed,
+        num_workers=recipe.num_workers,
+        process=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        pin_memory=accelerator.device.type == "cuda",
     )
 
 

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from eyetoy_image.files import read_image
 from eyetoy_train import Batch, HubStream, Split
+from eyetoy_train.class_folder import HELD_OUT
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
-HELD_OUT = 0.1
-"""Share of the training split that is for validation where there is no split for it."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,9 @@ class HubSet:
         if "val" not in parts:
             if self.streaming:
                 raise ValueError(f"{self.name} has no validation split to stream; name one by data.splits.val")
-            halves = parts["train"].train_test_split(HELD_OUT, seed=self.seed)
+            halves = parts["train"].train_test_split(HELD_OUT["val"], seed=self.seed)
             parts |= {"train": halves["train"], "val": halves["test"]}
-        image = _column(parts["train"], "Image", self.name)
-        label = _column(parts["train"], "ClassLabel", self.name)
+        image, label = _columns(parts["train"], self.name)
         if "test" in parts and next(iter(parts["test"].select_columns([label])))[label] < 0:
             del parts["test"]  # its labels are kept secret
         return {split: part.cast_column(image, datasets.Image(decode=False)) for split, part in parts.items()}
@@ -104,7 +102,7 @@ class HubSet:
     @cached_property
     def columns(self) -> tuple[str, str]:
         """Names of the columns with pictures and with classes."""
-        return (_column(self.parts["train"], "Image", self.name), _column(self.parts["train"], "ClassLabel", self.name))
+        return _columns(self.parts["train"], self.name)
 
     @property
     def classes(self) -> Sequence[str]:
@@ -128,6 +126,10 @@ def _decode_row(decode: Callable[[Any, int], Batch], image: str, label: str, row
 
 def _first(names: Sequence[str], found: Any) -> str | None:
     return next((name for name in names if name in found), None)
+
+
+def _columns(rows: Any, name: str) -> tuple[str, str]:
+    return _column(rows, "Image", name), _column(rows, "ClassLabel", name)
 
 
 def _column(rows: Any, kind: str, name: str) -> str:

@@ -50,13 +50,20 @@ class ImageClassification(FolderClassification):
         self.evaluation_transform = evaluation_transform(data.image_size, data.crop_pct)
         self.resize = evaluation_transform(data.image_size)
         self.training_transform = training_transform(data.image_size, data.augmentation)
-        self.readable: dict[Split, Sequence[tuple[Any, int]]] = {}
+        self.readable: dict[Split, Sequence[tuple[Any, int]] | None] = {}
         self.batch_augmentation = BatchAugmentation(data.augmentation, black=BLACK)
 
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes."""
         return super().classes if self.set is None else self.set.classes
+
+    @property
+    def streamed(self) -> HubSet | TarSet | None:
+        """The set, if it is read as a stream."""
+        if isinstance(self.set, HubSet):
+            return self.set if self.set.streaming else None
+        return self.set if isinstance(self.set, TarSet) else None
 
     @property
     def in_channels(self) -> int:
@@ -72,7 +79,7 @@ class ImageClassification(FolderClassification):
         """Write the digits if need be, and make sure that all is there."""
         if self.set is not None:
             self.set.prepare()
-            if isinstance(self.set, HubSet) and self.skip_unreadable and not self.set.streaming:
+            if isinstance(self.set, HubSet) and self.skip_unreadable and self.streamed is None:
                 for split in get_args(Split):
                     self.samples(split)
             return
@@ -87,26 +94,25 @@ class ImageClassification(FolderClassification):
 
     def samples(self, split: Split) -> Sequence[tuple[Any, int]] | None:
         """Return pictures, as paths, pixels or rows of a set, and labels."""
-        if not isinstance(self.set, TorchvisionSet | HubSet):
-            return super().samples(split)
-        samples = self.set.samples(split)
-        if not samples or not self.skip_unreadable:
-            return samples
-        if split not in self.readable:
-            self.readable[split] = self._readable(samples)
-        return self.readable[split]
+        if isinstance(self.set, HubSet) and self.skip_unreadable:
+            if split not in self.readable:
+                self.readable[split] = self._readable(self.set.samples(split))
+            return self.readable[split]
+        return self.set.samples(split) if isinstance(self.set, TorchvisionSet | HubSet) else super().samples(split)
 
-    def _readable(self, samples: Sequence[tuple[Any, int]]) -> Sequence[tuple[Any, int]]:
+    def _readable(self, samples: Sequence[tuple[Any, int]] | None) -> Sequence[tuple[Any, int]] | None:
         """Leave out what cannot be read, and name it."""
+        if samples is None:
+            return None
         reasons = why_unreadable([source for source, _ in samples], self._pixels)
         say_skipped([reason for reason in reasons if reason], len(samples))
         return [sample for sample, reason in zip(samples, reasons, strict=True) if reason is None]
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split, or a stream of it, as dicts with `input` and `label`."""
-        if not isinstance(self.set, HubSet | TarSet) or (isinstance(self.set, HubSet) and not self.set.streaming):
+        if self.streamed is None:
             return super().dataset(split)
-        stream = self.set.stream(split, partial(self._decode, training=split == "train"))
+        stream = self.streamed.stream(split, partial(self._decode, training=split == "train"))
         if stream is not None:
             stream.skip_unreadable = self.skip_unreadable
         return stream
