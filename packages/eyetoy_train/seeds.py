@@ -52,8 +52,8 @@ def uniforms(seeds: Tensor, count: int) -> Tensor:
     bits = seeds[:, None] + _STEP * torch.arange(1, count + 1, device=seeds.device)
     for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
         bits = (bits ^ _shifted(bits, shift)) * factor
-    bits = bits ^ _shifted(bits, 31)
-    return _shifted(bits, 64 - 24).float() * 2**-24  # as many bits as float32 tells apart
+    # As many bits as float32 tells apart. Splitmix64's last shift changes none of them.
+    return _shifted(bits, 64 - 24).float() * 2**-24
 
 
 def _shifted(bits: Tensor, shift: int) -> Tensor:

@@ -66,7 +66,19 @@ class Stepper:
             norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip_grad_norm)
         else:
             self.accelerator.unscale_gradients()
-            gradients = [gradient for parameter in self.parameters if (gradient := parameter.grad) is not None]
-            # `get_total_norm` does the same in one and a half times the time: a third of the engine's own cost.
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            norm = total_norm([gradient for parameter in self.parameters if (gradient := parameter.grad) is not None])
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """Return the norm of all gradients together.
+
+    Most parameters of a model are short vectors, whose norms one by one take longer than to put them into one: with
+    that it takes half the time of `torch.nn.utils.get_total_norm`, and is still most of what the engine does in a step.
+    """
+    vectors = [gradient for gradient in gradients if gradient.ndim == 1]
+    others = [gradient for gradient in gradients if gradient.ndim != 1]
+    if len(vectors) > 1 and not isinstance(vectors[0], DTensor):
+        vectors = [torch.cat(vectors)]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(vectors + others)))
+    return norm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,22 @@ def test_drawing_a_sample_leaves_the_global_generator_alone():
     torch.manual_seed(0)
     SeededDataset(Noise(), seed=3)[(0, 0, 0)]
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_a_dataset_that_draws_nothing_is_not_seeded_and_gets_the_same_seeds(draws):
+    class Plain(Noise):
+        def __getitem__(self, index):
+            return {"index": index, "state": torch.initial_seed()}
+
+    plain = Plain()
+    plain.draws = draws
+    before = torch.initial_seed()
+    samples = SeededDataset(plain, seed=3).__getitems__([(0, 4, 0), (1, 4, 2)])
+    seeds = [derive_seed(3, "sample", 0, 4), derive_seed(3, "sample", 1, 4, 2)]
+    assert [sample["seed"] for sample in samples] == seeds
+    assert [sample["state"] for sample in samples] == (seeds if draws else [before, before])
+    assert [sample["index"] for sample in samples] == [4, 4]
 
 
 def test_workers_change_nothing():

@@ -12,6 +12,7 @@ from torch import nn
 from eyetoy_train import EmaRecipe, train
 from eyetoy_train.ema import Ema
 from eyetoy_train.record import EpochRecord, NotFiniteError, StepRecorder
+from eyetoy_train.stepper import total_norm
 
 
 @pytest.mark.parametrize("warmup", [False, True])
@@ -103,3 +104,11 @@ def test_steps_are_summed_up_and_the_first_that_is_not_finite_is_named():
     with pytest.raises(NotFiniteError, match="inf") as caught:
         recorder.flush()
     assert caught.value.step == 3
+
+
+@pytest.mark.parametrize("shapes", [[(3,)], [(2, 3)], [(4,), (1,), (5,)], [(4,), (2, 3), (), (7,), (1, 2, 2)]])
+def test_the_norm_is_over_all_gradients(shapes):
+    torch.manual_seed(0)
+    gradients = [torch.randn(shape) for shape in shapes]
+    expected = torch.cat([gradient.flatten() for gradient in gradients]).double().norm()
+    torch.testing.assert_close(total_norm(gradients).double(), expected)
