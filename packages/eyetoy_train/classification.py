@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,27 +12,28 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch import Tensor, nn
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from eyetoy_train.classification_metrics import ClassificationMetrics
 from eyetoy_train.cli import recipe_text
-from eyetoy_train.data import size_of
 from eyetoy_train.models import SavedModel, build_classifier, load_classifier
-from eyetoy_train.pictures import LabelledSample, draw_samples
+from eyetoy_train.other_models import TIMM, Families
 from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.stream import EvaluationStream, SampleStream
-from eyetoy_train.task import Batch, Split
+from eyetoy_train.sample_sheet import write_sample_sheet
+from eyetoy_train.stream import SampleStream
+from eyetoy_train.task import Batch, Metrics, Split
 
 
 class ClassificationTask(ABC):
     """The engine's `Task` for a classifier; a modality says what its samples are and how they look.
 
-    A sample goes through `load_sample`, whose result `cache` keeps in memory, and `transform`, where it is loaded;
-    then, as part of a batch and on the model's device, through `to_input` and, in training, `augment`. A subclass gives
+    A sample goes through `load_sample`, whose result `cache` keeps in memory, and `example`, where it is loaded; then,
+    as part of a batch and on the model's device, through `to_input` and, in training, `augment`. A subclass gives
     `classes`, `prepare`, `samples`, `load_sample`, `transform` and `draw`.
     """
 
-    score = "accuracy"
+    families: Families = TIMM
+    """Other projects' models that a recipe may name."""
 
     def __init__(self, recipe: ClassificationRecipe, *, cache: bool = False) -> None:
         self.recipe = recipe
@@ -49,7 +49,7 @@ class ClassificationTask(ABC):
         """Write or fetch the data if they are not there."""
 
     @abstractmethod
-    def samples(self, split: Split) -> Sequence[tuple[Any, int]] | None:
+    def samples(self, split: Split) -> Sequence[tuple[Any, Any]] | None:
         """Return sources and labels of a split, or None if there is no such split."""
 
     @abstractmethod
@@ -58,11 +58,18 @@ class ClassificationTask(ABC):
 
     @abstractmethod
     def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Turn what `load_sample` gave into a part of a batch, with random changes if `training`."""
+        """Turn what `load_sample` gave into a part of a batch, with random changes if `training`.
+
+        Where a sample has several views in an evaluation, they are the first axis.
+        """
 
     @abstractmethod
     def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw what `transform` gave."""
+        """Draw what `transform` gave, one view of it."""
+
+    def example(self, raw: Tensor, *, training: bool) -> Batch:
+        """Return what a model takes of a sample: `input`, and whatever `forward` needs beside it."""
+        return {"input": self.transform(raw, training=training)}
 
     def to_input(self, x: Tensor) -> Tensor:
         """Turn a batch of what `transform` gave into the model's input."""
@@ -73,7 +80,7 @@ class ClassificationTask(ABC):
 
         Args:
             x: what `to_input` gave.
-            target: labels, `[batch]`.
+            target: labels, `[batch]`, or, where a sample has several, zeros and ones `[batch, classes]`.
             seeds: what to draw from by `uniforms`, int64 `[batch]`.
 
         Returns:
@@ -81,9 +88,39 @@ class ClassificationTask(ABC):
         """
         return x, target
 
+    def forward(self, model: nn.Module, x: Tensor, batch: Batch) -> Tensor:
+        """Return the logits, `[batch, classes]`, of inputs that come from a batch."""
+        logits: Tensor = model(x)
+        return logits
+
+    @property
+    def score(self) -> str:
+        """The metric that says which epoch was best."""
+        return "mAP" if self.multi_label else "accuracy"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a sample has any number of labels, as a sequence of their numbers, in place of one."""
+        return False
+
+    @property
+    def num_views(self) -> int:
+        """Views of a sample in an evaluation, such as parts of a long one, whose probabilities are averaged."""
+        return 1
+
+    @property
+    def draws(self) -> bool:
+        """Whether `transform` draws from torch's global generator in training; False saves to seed it."""
+        return True
+
     @property
     def in_channels(self) -> int | None:
         """Channels of the model's input; None for the usual number of the modality."""
+        return None
+
+    @property
+    def grid(self) -> Sequence[int] | None:
+        """Spatial size of the model's input, where it has one; for models that are built for one size."""
         return None
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
@@ -91,28 +128,45 @@ class ClassificationTask(ABC):
         samples = self.samples(split)
         return None if samples is None else SampleDataset(self, samples, training=split == "train")
 
-    @property
-    def grid(self) -> Sequence[int] | None:
-        """Spatial size of the model's input, where it has one; for models that are built for one size."""
-        return None
+    def target(self, label: Any) -> Any:
+        """Return a sample's label as a part of a batch: its number, or zeros and ones for all classes."""
+        if not self.multi_label:
+            return label
+        return torch.zeros(len(self.classes)).index_fill_(0, torch.tensor(label, dtype=torch.long), 1.0)
 
     def build_model(self) -> nn.Module:
         """Return the recipe's model."""
         return build_classifier(
-            self.recipe.model, num_classes=len(self.classes), in_channels=self.in_channels, grid=self.grid
+            self.recipe.model,
+            num_classes=len(self.classes),
+            in_channels=self.in_channels,
+            grid=self.grid,
+            families=self.families,
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the cross-entropy of a batch."""
+        """Return the cross-entropy of a batch; over each class by itself where a sample has several labels."""
         x, target = self.augment(self.to_input(batch["input"]), batch["label"], batch["seed"])
-        return F.cross_entropy(model(x), target, label_smoothing=self.recipe.label_smoothing)
+        logits, smoothing = self.forward(model, x, batch), self.recipe.label_smoothing
+        if self.multi_label:
+            return F.binary_cross_entropy_with_logits(logits, target * (1 - smoothing) + smoothing / 2)
+        return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits, `[batch, classes]`."""
-        logits: Tensor = model(self.to_input(batch["input"]))
-        return logits
+        """Return the logits, `[batch, classes]`; of several views those of their mean probability."""
+        if self.num_views == 1:
+            return self.forward(model, self.to_input(batch["input"]), batch)
+        # View by view, so that many of them take no more memory than one.
+        views = [{key: x[:, i] if key != "label" else x for key, x in batch.items()} for i in range(self.num_views)]
+        each = [self.forward(model, self.to_input(view["input"]), view) for view in views]
+        mean = torch.stack([self.probabilities(logits) for logits in each]).mean(0)
+        return mean.logit(eps=1e-7) if self.multi_label else mean.clamp_min(1e-12).log()
 
-    def metrics(self) -> ClassificationMetrics:
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of the classes in float32, each by itself where a sample has several labels."""
+        return logits.float().sigmoid() if self.multi_label else logits.float().softmax(-1)
+
+    def metrics(self) -> Metrics:
         """Return new metrics."""
         return ClassificationMetrics(len(self.classes), self.classes)
 
@@ -125,52 +179,45 @@ class ClassificationTask(ABC):
 
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
-        return load_classifier(folder)
+        return load_classifier(folder, self.families)
 
-    def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 24) -> None:
-        """Draw `count` samples of a split, spread over its classes, with the model's predictions."""
-        batch = default_collate(self._shown(split, count))
-        device = next(model.parameters()).device
-        model.eval()
-        with torch.inference_mode():
-            confidence, prediction = self.outputs(model, {"input": batch["input"].to(device)}).softmax(-1).max(-1)
-        drawn = [
-            LabelledSample(
-                draw=lambda axes, x=x: self.draw(axes, x),  # type: ignore[misc]
-                truth=self.classes[truth],
-                prediction=self.classes[guess],
-                confidence=float(sure),
-            )
-            for x, truth, guess, sure in zip(batch["input"], batch["label"], prediction, confidence, strict=True)
-        ]
-        draw_samples(drawn, path)
+    def play(self, x: Tensor, path: Path) -> Path | None:
+        """Write what `transform` gave to a file that a browser plays, if that says more than `draw`.
 
-    def _shown(self, split: Split, count: int) -> list[Batch]:
-        dataset = self.dataset(split)
-        assert dataset is not None
-        if isinstance(dataset, SampleStream):
-            return list(itertools.islice(EvaluationStream(dataset), count))
-        size = size_of(dataset)
-        return [dataset[i] for i in range(0, size, max(size // count, 1))][:count]
+        Args:
+            x: one view of a sample.
+            path: where to write it, without a suffix.
+
+        Returns:
+            the file, or None if there is none.
+        """
+        return None
+
+    def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 24) -> list[Path]:
+        """Draw `count` samples of a split, spread over its classes, with the model's predictions.
+
+        Returns:
+            files that play them, if there are any, in a folder beside the picture.
+        """
+        return write_sample_sheet(self, model, split, path, count)
 
 
 class SampleDataset(Dataset[Batch]):
     """Samples of a classification task as dicts with `input` and `label`."""
 
-    def __init__(self, task: ClassificationTask, samples: Sequence[tuple[Any, int]], *, training: bool) -> None:
+    def __init__(self, task: ClassificationTask, samples: Sequence[tuple[Any, Any]], *, training: bool) -> None:
         self.task = task
         self.samples = samples
         self.training = training
+        self.draws = training and task.draws
         self.kept: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Batch:
-        return {
-            "input": self.task.transform(self._raw(index), training=self.training),
-            "label": self.samples[index][1],
-        }
+        example = self.task.example(self._raw(index), training=self.training)
+        return example | {"label": self.task.target(self.samples[index][1])}
 
     def _raw(self, index: int) -> Tensor:
         if index in self.kept:

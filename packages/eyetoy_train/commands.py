@@ -16,16 +16,18 @@ from typing import Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from eyetoy_train.classification import ClassificationTask
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.evaluate import evaluation_sums
 from eyetoy_train.loop import train
-from eyetoy_train.models import find_checkpoint, load_classifier
+from eyetoy_train.models import find_checkpoint
 from eyetoy_train.readable import UnreadableFileError
 from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.task import Table
+from eyetoy_train.task import Batch, Table
 
 R = TypeVar("R", bound=ClassificationRecipe)
 
@@ -68,7 +70,7 @@ class ClassificationApp(Generic[R]):
             dataset = task.dataset(options.split)
             if dataset is None:
                 raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
-            model = load_classifier(folder).to(accelerator.device)
+            model = task.load(folder).to(accelerator.device)
             started = time.perf_counter()
             sums = evaluation_sums(task, model, dataset, accelerator, batch_size=task.recipe.eval_batch_size)
             scores = task.metrics().compute(sums)
@@ -84,7 +86,9 @@ class ClassificationApp(Generic[R]):
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
-        parser = argparse.ArgumentParser(description="Classify files with a checkpoint.")
+        parser = argparse.ArgumentParser(
+            description="Classify files with a checkpoint. Further options override its recipe."
+        )
         parser.add_argument(
             "checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint"
         )
@@ -94,15 +98,15 @@ class ClassificationApp(Generic[R]):
         parser.add_argument("--top_k", type=int, default=3, help="how many classes to name for each file (default: 3)")
         parser.add_argument("--batch_size", type=int, default=32, help="files classified at a time (default: 32)")
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
-        options = parser.parse_args(argv)
+        options, overrides = parser.parse_known_args(argv)
         with _exit_on_error(parser):
             if options.output and options.output.suffix not in (".json", ".csv"):
                 raise ValueError(f"--output must end in .json or .csv; got {options.output}")
             if options.batch_size < 1:
                 raise ValueError(f"--batch_size must be at least 1; got {options.batch_size}")
             folder = find_checkpoint(options.checkpoint)
-            task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", []))
-            classifier = LoadedClassifier(task, load_classifier(folder), read_labels(folder))
+            task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
+            classifier = LoadedClassifier(task, task.load(folder), read_labels(folder))
             files = list(_expand(options.inputs, self.extensions))
             predictions = list(classifier.predict(files, options.top_k, options.batch_size))
             write_predictions(predictions, options.output)
@@ -129,25 +133,24 @@ class LoadedClassifier:
 
     def predict(self, files: Sequence[Path], top_k: int, batch_size: int = 32) -> Iterator[Prediction]:
         """Classify files; one that cannot be read is named on stderr and left out."""
-        loaded = ((file, x) for file in files if (x := self._load(file)) is not None)
+        loaded = ((file, example) for file in files if (example := self._load(file)) is not None)
         while batch := list(itertools.islice(loaded, batch_size)):
-            for (file, _), probabilities in zip(batch, self._classify([x for _, x in batch]), strict=True):
+            for (file, _), probabilities in zip(batch, self._classify([example for _, example in batch]), strict=True):
                 best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
                 classes = tuple(self.labels[i] for i in best.indices.tolist())
                 yield Prediction(str(file), classes, tuple(round(p, 4) for p in best.values.tolist()))
 
-    def _load(self, file: Path) -> Tensor | None:
+    def _load(self, file: Path) -> Batch | None:
         try:
-            return self.task.transform(self.task.load_sample(file, training=False), training=False)
+            return self.task.example(self.task.load_sample(file, training=False), training=False)
         except (UnreadableFileError, OSError) as error:
             print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
             return None
 
     @torch.inference_mode()
-    def _classify(self, inputs: Sequence[Tensor]) -> Tensor:
-        x = torch.stack(list(inputs)).to(next(self.model.parameters()).device)
-        outputs: Tensor = self.task.outputs(self.model, {"input": x})
-        return outputs.float().softmax(-1).cpu()
+    def _classify(self, examples: Sequence[Batch]) -> Tensor:
+        batch = send_to_device(default_collate(list(examples)), next(self.model.parameters()).device)
+        return self.task.probabilities(self.task.outputs(self.model, batch)).cpu()
 
 
 def read_labels(folder: Path) -> list[str]:

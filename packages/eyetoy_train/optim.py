@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from eyetoy.param_groups import matrices, param_groups
-from eyetoy_train.models import TimmClassifier
 from eyetoy_train.muon import Muon
+from eyetoy_train.other_models import OtherModel
 from eyetoy_train.recipe import Recipe
 
 
@@ -37,7 +37,7 @@ def _split(groups: list[dict[str, Any]], matrices: set[nn.Parameter]) -> list[di
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    if recipe.layer_decay == 1 or not isinstance(model, TimmClassifier):
+    if recipe.layer_decay == 1 or not isinstance(model, OtherModel) or model.family != "timm":
         return param_groups(model, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
     groups: list[dict[str, Any]] = importlib.import_module("timm.optim").param_groups_layer_decay(
         model.model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import mimetypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ p.lead { color: #59636e; margin-top: 0; } p.score { font-size: 2.2em; font-weigh
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25em 0.9em; border-bottom: 1px solid #d1d9e0; text-align: right; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
+figure.player { display: inline-block; width: 160px; margin: 0.5em 1em 0.5em 0; vertical-align: top; font-size: 0.8em; }
+figure.player > * { width: 100%; }
 img { max-width: 100%; } pre { background: #f6f8fa; padding: 1em; border-radius: 6px; overflow-x: auto; }
 details summary { cursor: pointer; color: #0969da; }
 """
@@ -53,13 +56,13 @@ def write_report(
     lines = read_lines(run.metrics)
     curves, samples = run.path / "curves.png", run.path / "samples.png"
     draw_curves(lines, task.score, curves)
-    task.write_samples(model, split, samples)
+    played = task.write_samples(model, split, samples)
     details = task.metrics().details(sums, run.path)
     body = [
         _head(task, recipe, results, split),
         _section("Scores", _table(_scores(results))),
         _section("Training", _picture(curves) + _stability(recipe, results)),
-        _section(f"Samples of the {split} set", _picture(samples)),
+        _section(f"Samples of the {split} set", _picture(samples) + "".join(map(_player, played))),
         *(_section(table.title, _table(table)) for table in details.tables),
         *(_section(path.stem.capitalize(), _picture(path)) for path in details.pictures),
         _section("Epochs", _folded("every epoch", _table(_epochs(lines)))),
@@ -141,5 +144,23 @@ def _cell(value: str | int | float) -> str:
 
 
 def _picture(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{html.escape(path.stem)}" src="{_inside(path)}">'
+
+
+def _player(path: Path) -> str:
+    """Return what plays a sound or a clip, or shows a picture that moves, with its name."""
+    kind, name = _media_type(path).partition("/")[0], html.escape(path.stem)
+    source = _inside(path)
+    shown = f'<img alt="{name}" src="{source}">' if kind == "image" else f'<{kind} controls src="{source}"></{kind}>'
+    return f'<figure class="player">{shown}<figcaption>{name}</figcaption></figure>\n'
+
+
+def _inside(path: Path) -> str:
+    """Return the whole file as an address, so that the report needs no other file."""
+    return f"data:{_media_type(path)};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _media_type(path: Path) -> str:
+    kind, _ = mimetypes.guess_type(path.name)
+    assert kind is not None
+    return kind

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eyetoy_train.checkpoint import CheckpointError
 from eyetoy_train.ema import Ema
 from eyetoy_train.kept import Kept
-from eyetoy_train.models import WEIGHTS
+from eyetoy_train.other_models import WEIGHTS
 from eyetoy_train.processes import on_main_process
 from eyetoy_train.progress import Progress
 from eyetoy_train.state import (

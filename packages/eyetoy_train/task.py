@@ -62,8 +62,9 @@ class Task(Protocol):
     these for a whole batch at once (`eyetoy_train.seeds.uniforms`) is the same however many processes share the batch.
     """
 
-    score: str
-    """The metric that says which epoch was best; higher is better."""
+    @property
+    def score(self) -> str:
+        """The metric that says which epoch was best; higher is better."""
 
     def prepare(self) -> None:
         """Write or fetch the data if they are not there.
@@ -92,5 +93,5 @@ class Task(Protocol):
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
 
-    def write_samples(self, model: nn.Module, split: Split, path: Path) -> None:
-        """Draw samples of a split with the model's predictions to a picture file."""
+    def write_samples(self, model: nn.Module, split: Split, path: Path) -> Sequence[Path]:
+        """Draw samples of a split with the model's predictions to a picture file; return files that play them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,6 +41,8 @@ def test_options_reach_the_model():
         ({"name": "timm/resnet10t", "stem_strides": [2]}, "model.stem_strides is for this project's models"),
         ({"name": "eyetoy2d_pico", "options": {"depht": 3}}, "model.options .*depht.* do not fit eyetoy2d_pico"),
         ({"name": "eyetoy2d_picco"}, "eyetoy2d_pico"),
+        ({"name": "tinm/resnet10t"}, r"'tinm/resnet10t' is of no known family; there are timm/\.\.\., and"),
+        ({"name": "timm/lenet", "grad_checkpointing": True}, "no model named 'lenet'"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(recipe, message):
@@ -108,3 +112,19 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, weights, error, message):
     build_classifier(ModelRecipe(name="eyetoy1d_nano"), num_classes=2).save_pretrained(tmp_path / "model")
     with pytest.raises(error, match=message):
         build_classifier(ModelRecipe(name="eyetoy1d_pico", weights=str(tmp_path / weights)), num_classes=2)
+
+
+def test_an_app_can_bring_models_of_its_own(tmp_path):
+    def build(name, arguments, grid):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(*arguments["sizes"]))
+
+    families = {"mine": build}
+    recipe = ModelRecipe(name="mine/net", options={"sizes": [8, 2]})
+    model = build_classifier(recipe, num_classes=2, families=families).eval()
+    model.save_pretrained(tmp_path)
+    x = torch.randn(3, 2, 4)
+    assert torch.equal(load_classifier(tmp_path, families)(x), model(x))
+    with pytest.raises(ValueError, match="grad_checkpointing is on, and a model of mine does not know it"):
+        build_classifier(replace(recipe, grad_checkpointing=True), num_classes=2, families=families)
+    with pytest.raises(ValueError, match="no known family; there are mine"):
+        build_classifier(ModelRecipe(name="timm/resnet10t"), num_classes=2, families=families)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from html.parser import HTMLParser
+
+import pytest
 
 from eyetoy_train import train
 
@@ -11,16 +14,18 @@ class Page(HTMLParser):
     """Collects the text and the sources of pictures, and checks that tags are closed in order."""
 
     VOID = {"meta", "img"}
+    MEDIA = {"img", "audio", "video"}
 
     def __init__(self):
         super().__init__()
-        self.open, self.text, self.pictures = [], "", []
+        self.open, self.text = [], ""
+        self.media = {tag: [] for tag in self.MEDIA}
 
     def handle_starttag(self, tag, attributes):
         if tag not in self.VOID:
             self.open.append(tag)
-        if tag == "img":
-            self.pictures.append(dict(attributes)["src"])
+        if tag in self.MEDIA:
+            self.media[tag].append(dict(attributes)["src"])
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -38,8 +43,28 @@ def test_a_report_holds_scores_pictures_classes_and_the_recipe(slopes, toy_recip
     page = Page()
     page.feed((tmp_path / "run" / "report.html").read_text())
     assert page.open == []
-    assert len(page.pictures) == 3
-    assert all(source.startswith("data:image/png;base64,") for source in page.pictures)
+    assert [len(page.media[tag]) for tag in ("img", "audio", "video")] == [3, 0, 0]
+    assert all(source.startswith("data:image/png;base64,") for source in page.media["img"])
     for text in ("<i>toy</i>", "<b>rising</b>", "flat & level", "optimizer steps", "name: <i>toy</i>", "torch"):
         assert text in page.text
     assert f"{results['test']['accuracy']:.2%} accuracy" in page.text
+
+
+@pytest.mark.parametrize(("suffix", "tag", "kind"), [(".wav", "audio", "audio/"), (".gif", "img", "image/gif")])
+def test_a_report_plays_its_samples(slopes, toy_recipe, tmp_path, suffix, tag, kind):
+    class Played(slopes):
+        def play(self, x, path):
+            path.parent.mkdir(exist_ok=True)
+            file = path.with_name(f"{path.name}{suffix}")
+            file.write_bytes(b"what a browser plays")
+            return file
+
+    recipe = toy_recipe(epochs=1)
+    train(Played(recipe), recipe)
+    page = Page()
+    page.feed((tmp_path / "run" / "report.html").read_text())
+    played = [source for source in page.media[tag] if source.startswith(f"data:{kind}")]
+    assert [base64.b64decode(source.partition(",")[2]) for source in played] == [b"what a browser plays"] * len(played)
+    files = sorted((tmp_path / "run" / "samples").iterdir())
+    assert len(files) == len(played) > 5
+    assert all(file.stem in page.text for file in files)

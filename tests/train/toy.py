@@ -57,7 +57,7 @@ class Slopes(ClassificationTask):
         axes.plot(x[0])
 
     def write_samples(self, model, split, path, *, count=6):
-        super().write_samples(model, split, path, count=count)
+        return super().write_samples(model, split, path, count=count)
 
 
 class SlopeStream(SampleStream):

@@ -66,6 +66,11 @@ class ImageClassification(FolderClassification):
         return self.set if isinstance(self.set, TarSet) else None
 
     @property
+    def draws(self) -> bool:
+        """Whether pictures are changed one by one; batches draw by the seeds of their samples."""
+        return self.training_transform is not None
+
+    @property
     def in_channels(self) -> int:
         """One for grayscale pictures, or three."""
         return 1 if self.data.grayscale else 3
@@ -118,8 +123,7 @@ class ImageClassification(FolderClassification):
         return stream
 
     def _decode(self, stored: dict[str, Any], label: int, *, training: bool) -> Batch:
-        raw = self.load_sample(stored, training=training)
-        return {"input": self.transform(raw, training=training), "label": label}
+        return self.example(self.load_sample(stored, training=training), training=training) | {"label": label}
 
     @cached_property
     def mixing(self) -> nn.Module | None:

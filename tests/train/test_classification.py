@@ -1,0 +1,57 @@
+"""What a classification task does beside one label and one view of a sample."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional as F
+
+from eyetoy_train import evaluate
+
+
+@pytest.fixture
+def views(slopes, toy_recipe):
+    class Views(slopes):
+        num_views = 3
+
+        def transform(self, raw, *, training):
+            return raw if training else torch.stack([raw, -raw, raw + 1])
+
+    return Views(toy_recipe())
+
+
+def test_probabilities_of_views_are_averaged(views):
+    torch.manual_seed(0)
+    model = views.build_model().eval()
+    batch = {"input": torch.stack([views.dataset("val")[i]["input"] for i in range(4)]), "label": torch.zeros(4)}
+    with torch.no_grad():
+        outputs = views.outputs(model, batch)
+        expected = sum(model(batch["input"][:, view]).softmax(-1) for view in range(3)) / 3
+    torch.testing.assert_close(outputs.softmax(-1), expected)
+    torch.testing.assert_close(views.probabilities(outputs), expected)
+
+
+def test_an_evaluation_counts_samples_not_views(views):
+    scores = evaluate(views, views.build_model(), views.dataset("val"), Accelerator(), batch_size=4)
+    assert scores["count"] == views.sizes["val"]
+
+
+def test_several_labels_have_a_loss_each(slopes, toy_recipe):
+    class Several(slopes):
+        multi_label = True
+
+        def samples(self, split):
+            return [(source, [label, 2]) for source, label in super().samples(split)]
+
+    task = Several(toy_recipe(label_smoothing=0.0))
+    sample = task.dataset("val")[1]
+    assert sample["label"].tolist() == [0, 1, 1]
+    torch.manual_seed(0)
+    model = task.build_model().eval()
+    batch = {"input": sample["input"][None], "label": sample["label"][None], "seed": torch.zeros(1, dtype=torch.long)}
+    logits = model(batch["input"])
+    expected = -(F.logsigmoid(logits[0, 1:]).sum() + F.logsigmoid(-logits[0, :1]).sum()) / 3
+    torch.testing.assert_close(task.loss(model, batch), expected)
+    torch.testing.assert_close(task.probabilities(logits), logits.sigmoid())
+    assert task.score == "mAP"
