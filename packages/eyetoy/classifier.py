@@ -39,13 +39,13 @@ class Classifier(HubModel):
         """Channels of what the head takes."""
         return self.encoder.params.out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of `x`."""
-        return self.forward_head(self.forward_features(x))
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the logits of `x`; arguments and errors as in `Encoder.forward`."""
+        return self.forward_head(self.forward_features(x, lengths))
 
-    def forward_features(self, x: Tensor) -> EncoderOutput:
-        """Return what the encoder gives: spatial features and context."""
-        output: EncoderOutput = self.encoder(x)
+    def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
+        """Return what the encoder gives, spatial features and context; arguments and errors as in `Encoder.forward`."""
+        output: EncoderOutput = self.encoder(x, lengths)
         return output
 
     def forward_head(self, features: EncoderOutput, *, pre_logits: bool = False) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eyetoy.lengths import repeat_last, shrink
 from eyetoy.params import ConvParams
 from eyetoy.sizes import ceil_div, per_axis, volume
 
@@ -89,19 +90,21 @@ def _padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
     return before, (ceil_div(length, stride) - 1) * stride + kernel_size - length - before
 
 
-def upsample(x: Tensor, stride: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+def upsample(x: Tensor, stride: tuple[int, ...], grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
     """Bring coarse tokens back to the grid that a `StridedConv` of this stride took them from.
 
     Args:
         x: `[batch, *ceil(grid / stride), channels]`.
         stride: the stride per axis.
         grid: the grid to return to; what the stride padded is cropped.
+        lengths: int64 `[batch]`, in one dimension: how many tokens of the grid to return to are no padding.
 
     Returns:
         `[batch, *grid, channels]`, interpolated linearly between the centers of the coarse tokens.
     """
     if all(s == 1 for s in stride):
         return x
+    x = repeat_last(x, shrink(lengths, stride))
     padded = tuple(n * s for n, s in zip(x.shape[1:-1], stride, strict=True))
     fine = F.interpolate(x.movedim(-1, 1), size=padded, mode=_INTERPOLATIONS[len(grid)], align_corners=False)
     return fine.movedim(1, -1)[(slice(None), *(slice(n) for n in grid))]

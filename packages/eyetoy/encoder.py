@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from eyetoy.conv import StridedConv
 from eyetoy.global_attention import GlobalAttentionStack
 from eyetoy.hub import HubModel
+from eyetoy.lengths import check_lengths, clear_padding, mean_over_tokens, shrink
 from eyetoy.msnat import TransformerStack
 from eyetoy.params import EncoderParams, as_encoder_params
 from eyetoy.positional import PositionalEmbedding
@@ -42,16 +44,18 @@ class InitialProjection(nn.Module):
                 f"and must leave at least 2 channels, or a norm hides the input; got stem_channels={widths[-1]}"
             )
         sources = [params.in_channels, *widths]
-        self.convs = nn.ModuleList(
+        convs = [
             StridedConv(params.num_spatial_dims, source, width, conv)
             for source, width, conv in zip(sources, widths, params.initial_proj, strict=False)
-        )
+        ]
+        self.convs, self.strides = nn.ModuleList(convs), [conv.stride for conv in convs]
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Project the input."""
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = norm(conv(F.gelu(x) if i else x))
+        for i, (conv, norm, stride) in enumerate(zip(self.convs, self.norms, self.strides, strict=True)):
+            x = norm(conv(clear_padding(F.gelu(x) if i else x, lengths)))
+            lengths = shrink(lengths, stride)
         return x
 
 
@@ -78,40 +82,54 @@ class Encoder(HubModel):
             GlobalAttentionStack(width, params.global_attention) if params.global_attention else None
         )
 
-    def forward(self, x: Tensor) -> EncoderOutput:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
         """Encode `[batch, in_channels, *grid]`.
 
-        Raises:
-            ValueError: `x` has the wrong dtype, number of axes or channels, or an axis of length 0.
-        """
-        return self.finish(self.forward_stages(x)[-1])
+        Args:
+            x: the input.
+            lengths: in one dimension, int64 `[batch]`: how many samples of each row are real. What follows them,
+                whatever it is, changes nothing: a clip gets what it gets alone, and zeros as features after its own
+                `params.out_grid((length,))`.
 
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Return what every stage gives, fine to coarse, `[batch, *grid, channels]` each; arguments as in `forward`."""
+        Raises:
+            ValueError: `x` has the wrong dtype, number of axes or channels, or an axis of length 0; or `lengths` does
+                not fit `x`, or is given in more dimensions than one.
+        """
+        return self.finish(self.forward_stages(x, lengths)[-1], lengths)
+
+    def forward_stages(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
+        """Return what every stage gives, fine to coarse, `[batch, *grid, channels]` each; arguments as in `forward`.
+
+        After the end of a clip, what a stage gives means nothing.
+        """
         self._check(x)
-        x = self.positional_embedding(self.initial_proj(x.movedim(1, -1)))
+        self._check_lengths(x, lengths)
+        x = self.positional_embedding(self.initial_proj(x.movedim(1, -1), lengths))
+        lengths = reduce(shrink, self.initial_proj.strides, lengths)
         outputs = []
         for stage in self.params.stages:
             for index in stage:
-                x = self._apply_block(self.transformer[index], x)
+                x = self._apply_block(self.transformer[index], x, lengths)
+                lengths = shrink(lengths, self.transformer.strides[index])
             outputs.append(x)
         return outputs
 
-    def _apply_block(self, block: nn.Module, x: Tensor) -> Tensor:
+    def _apply_block(self, block: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():
-            out: Tensor = checkpoint(block, x, use_reentrant=False)
+            out: Tensor = checkpoint(block, x, lengths, use_reentrant=False)
         else:
-            out = block(x)
+            out = block(x, lengths)
         return out
 
-    def finish(self, x: Tensor) -> EncoderOutput:
-        """Turn what the last stage gave into features and context."""
+    def finish(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
+        """Turn what the last stage gave into features and context; `lengths` are those of the encoder's input."""
+        lengths = reduce(shrink, [*self.initial_proj.strides, *self.transformer.strides], lengths)
         x = self.norm(x)
         if self.global_attention is None:
-            context = x.flatten(1, -2).mean(1)
+            context = mean_over_tokens(x.flatten(1, -2), lengths)
         else:
-            x, context = self.global_attention(x)
-        return EncoderOutput(x.movedim(-1, 1), context)
+            x, context = self.global_attention(x, lengths)
+        return EncoderOutput(clear_padding(x, lengths).movedim(-1, 1), context)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the inside of every block again in the backward pass: less memory for more time."""
@@ -146,6 +164,16 @@ class Encoder(HubModel):
         cast = x.is_floating_point() and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if x.dtype != dtype and not cast:
             raise ValueError(f"{type(self).__name__} has weights of {dtype} and takes input of {dtype}; got {x.dtype}")
+
+    def _check_lengths(self, x: Tensor, lengths: Tensor | None) -> None:
+        if lengths is None:
+            return
+        if self.params.num_spatial_dims != 1:
+            raise ValueError(
+                f"lengths is for inputs of one dimension, [batch, channels, length]; {type(self).__name__} takes "
+                f"{self.params.num_spatial_dims} of them"
+            )
+        check_lengths(lengths, x)
 
 
 class _FixedRankEncoder(Encoder):

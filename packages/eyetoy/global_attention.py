@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from eyetoy.layers import FeedForward, ResidualBranch
+from eyetoy.lengths import mean_over_tokens, valid_tokens
 from eyetoy.params import GlobalAttentionParams
 from eyetoy.sizes import check_divisible
 
@@ -38,6 +39,7 @@ def global_attention(
     value: Tensor,
     *,
     num_global_tokens: int,
+    key_mask: Tensor | None = None,
     backend: Literal["exact", "flex"] = "exact",
 ) -> Tensor:
     """Attend between global tokens and all others.
@@ -47,6 +49,7 @@ def global_attention(
         key: the shape of `query`.
         value: the shape of `query`.
         num_global_tokens: how many of the tokens are global, at least 1.
+        key_mask: bool `[batch, tokens]`, true where a token is valid, as global ones are: which tokens these see.
         backend: "exact" is the linear-cost decomposition. "flex" is PyTorch's FlexAttention under
             `create_attention_mask`; it works in whole blocks of 128 tokens and cannot train on a CPU.
 
@@ -54,18 +57,21 @@ def global_attention(
         The shape of `query`.
 
     Raises:
-        ValueError: `num_global_tokens` or `backend` is out of range.
+        ValueError: `num_global_tokens` or `backend` is out of range, or "flex" is given a mask.
     """
     tokens = query.shape[2]
     if not 1 <= num_global_tokens <= tokens:
         raise ValueError(f"num_global_tokens must be from 1 to the number of tokens, {tokens}; got {num_global_tokens}")
     if backend == "flex":
+        if key_mask is not None:
+            raise ValueError("backend 'flex' takes no key_mask; 'exact' does")
         mask = create_attention_mask(num_global_tokens, tokens - num_global_tokens, device=str(query.device))
         out: Tensor = flex_attention(query, key, value, block_mask=mask)
         return out
     if backend != "exact":
         raise ValueError(f"backend must be 'exact' or 'flex'; got {backend!r}")
-    seen_by_all = F.scaled_dot_product_attention(query[:, :, :num_global_tokens], key, value)
+    seen = None if key_mask is None else key_mask[:, None, None]  # [batch, 1, 1, tokens]
+    seen_by_all = F.scaled_dot_product_attention(query[:, :, :num_global_tokens], key, value, attn_mask=seen)
     return torch.cat([seen_by_all, _spatial_rows(query, key, value, num_global_tokens)], dim=2)
 
 
@@ -95,18 +101,18 @@ class GlobalAttentionTransformer(nn.Module):
         self.ffn = FeedForward(channels, params.mlp_ratio)
         self.branch2 = ResidualBranch(channels, params)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Apply the layer; the global tokens come first."""
+    def forward(self, tokens: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """Apply the layer; the global tokens come first, and see what `key_mask`, `[batch, tokens]`, leaves."""
         normed = self.norm1(tokens)
         shortcut = tokens if self.residual == "input" else normed
-        tokens = self.branch1(shortcut, self._attend(normed))
+        tokens = self.branch1(shortcut, self._attend(normed, key_mask))
         out: Tensor = self.branch2(tokens, self.ffn(self.norm2(tokens)))
         return out
 
-    def _attend(self, normed: Tensor) -> Tensor:
+    def _attend(self, normed: Tensor, key_mask: Tensor | None) -> Tensor:
         qkv = self.qkv_proj(normed).unflatten(-1, (3, self.num_heads, -1))  # [batch, tokens, 3, heads, head_dim]
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = global_attention(query, key, value, num_global_tokens=self.num_global_tokens)
+        attended = global_attention(query, key, value, num_global_tokens=self.num_global_tokens, key_mask=key_mask)
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 
@@ -129,10 +135,13 @@ class GlobalAttentionStack(nn.Module):
         self.layers = nn.Sequential(*(GlobalAttentionTransformer(channels, params) for _ in range(params.depth)))
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return refined features and context."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return refined features and context; in one dimension `lengths` says how many features are real."""
         tokens = torch.cat([self.global_tokens.expand(x.shape[0], -1, -1), x.flatten(1, -2)], dim=1)
-        tokens = self.norm(self.layers(tokens))
+        key_mask = None if lengths is None else valid_tokens(lengths + self.num_global_tokens, tokens.shape[1])
+        for layer in self.layers:
+            tokens = layer(tokens, key_mask)
+        tokens = self.norm(tokens)
         spatial = tokens[:, self.num_global_tokens :]
-        context = tokens[:, 0] if self.has_context_token else spatial.mean(1)
+        context = tokens[:, 0] if self.has_context_token else mean_over_tokens(spatial, lengths)
         return spatial.reshape(x.shape), context

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from eyetoy.conv import StridedConv, upsample
 from eyetoy.layers import FeedForward, ResidualBranch
-from eyetoy.neighborhood import neighborhood_attention
+from eyetoy.lengths import clear_padding, shrink
+from eyetoy.neighborhood.ragged import ragged_attention
 from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
 from eyetoy.sizes import per_axis
 
@@ -36,14 +37,15 @@ class SharedScaleNA(nn.Module):
         self.stride = (1,) * num_spatial_dims if self.tokenizer is None else self.tokenizer.stride
         self.qkv_proj = nn.Linear(in_channels if self.tokenizer is None else width, 3 * width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within `[batch, *grid, in_channels]`."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Attend within `[batch, *grid, in_channels]`; in one dimension `lengths` says how many tokens are real."""
         if self.tokenizer is not None:
-            x = self.activation(self.tokenizer(x))
+            x = self.activation(self.tokenizer(clear_padding(x, lengths)))
         qkv = self.qkv_proj(x)
         query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
-        out = neighborhood_attention(
-            query, key, value, window=self.window, dilation=self.dilation, is_causal=self.is_causal
+        lengths = shrink(lengths, self.stride)
+        out = ragged_attention(
+            query, key, value, lengths, window=self.window, dilation=self.dilation, is_causal=self.is_causal
         )
         return out.flatten(-2)
 
@@ -60,10 +62,11 @@ class MultiScaleMultiHeadNA(nn.Module):
         self.groups, self.strides = nn.ModuleList(groups), [group.stride for group in groups]
         self.out_proj = nn.Linear(sum(group.intermediate_channels for group in heads), out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Attend at every scale."""
         grid = tuple(x.shape[1:-1])
-        scales = [upsample(group(x), stride, grid) for group, stride in zip(self.groups, self.strides, strict=True)]
+        groups = zip(self.groups, self.strides, strict=True)
+        scales = [upsample(group(x, lengths), stride, grid, lengths) for group, stride in groups]
         out: Tensor = self.out_proj(torch.cat(scales, dim=-1))
         return out
 
@@ -76,12 +79,16 @@ class MSNATTransformer(nn.Module):
 
     Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid * scale_factor), out_channels]`. Rescale is an
     overlapping strided convolution where the grid shrinks; Shortcut is linear where only the width changes.
+
+    In one dimension `lengths`, int64 `[batch]`, says how many tokens of each input row are real; what the block gives
+    after them means nothing.
     """
 
     def __init__(self, num_spatial_dims: int, in_channels: int, params: TransformerParams) -> None:
         super().__init__()
         width = params.out_channels
-        self.rescale = _rescale(num_spatial_dims, in_channels, width, params.scale_factor)
+        self.stride = downsampling(params.scale_factor, num_spatial_dims)
+        self.rescale = _rescale(num_spatial_dims, in_channels, width, self.stride)
         inner = in_channels if isinstance(self.rescale, nn.Identity) else width
         self.shortcut = nn.Identity() if inner == width else nn.Linear(inner, width)
         self.norm1 = nn.LayerNorm(inner)
@@ -91,18 +98,15 @@ class MSNATTransformer(nn.Module):
         self.ffn = FeedForward(width, params.mlp_ratio)
         self.branch2 = ResidualBranch(width, params)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Apply the block."""
-        x = self.rescale(x)
-        x = self.branch1(self.shortcut(x), self.attention(self.norm1(x)))
+        x = self.rescale(clear_padding(x, lengths))
+        x = self.branch1(self.shortcut(x), self.attention(self.norm1(x), shrink(lengths, self.stride)))
         out: Tensor = self.branch2(x, self.ffn(self.norm2(x)))
         return out
 
 
-def _rescale(
-    num_spatial_dims: int, in_channels: int, out_channels: int, scale_factor: float | tuple[float, ...]
-) -> nn.Module:
-    stride = downsampling(scale_factor, num_spatial_dims)
+def _rescale(num_spatial_dims: int, in_channels: int, out_channels: int, stride: tuple[int, ...]) -> nn.Module:
     if all(s == 1 for s in stride):
         return nn.Identity()
     kernel_size = tuple(2 * s - 1 for s in stride)  # overlapping: neighbors share a border
@@ -136,6 +140,6 @@ class TransformerStack(nn.Sequential):
 
     def __init__(self, num_spatial_dims: int, in_channels: int, blocks: Sequence[TransformerParams]) -> None:
         widths = [in_channels, *(block.out_channels for block in blocks)]
-        super().__init__(
-            *(MSNATTransformer(num_spatial_dims, width, block) for width, block in zip(widths, blocks, strict=False))
-        )
+        stack = [MSNATTransformer(num_spatial_dims, width, block) for width, block in zip(widths, blocks, strict=False)]
+        super().__init__(*stack)
+        self.strides = [block.stride for block in stack]

@@ -33,8 +33,8 @@ class Problem:
 
     @property
     def is_dense(self) -> bool:
-        """Whether every token attends every other, so that this is plain attention."""
-        return self.key_mask is None and all(rule.sees_all for rule in self.rules)
+        """Whether every token attends every valid one, so that this is plain attention."""
+        return all(rule.sees_all for rule in self.rules)
 
 
 def needs_gradients(tokens: Three) -> bool:

@@ -33,12 +33,12 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
 
 
 def _attend_plain(tokens: Three, problem: Problem) -> Tensor:
-    return attend_all(tokens, problem.scale) if problem.is_dense else attend_whole(tokens, problem)
+    return attend_all(tokens, problem) if problem.is_dense else attend_whole(tokens, problem)
 
 
 def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:
     if problem.is_dense:
-        return attend_all(tokens, problem.scale)
+        return attend_all(tokens, problem)
     if needs_gradients(tokens):
         trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
         return trained

@@ -18,11 +18,18 @@ from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
 
 
-def attend_all(tokens: Three, scale: float) -> Tensor:
-    """Attend from every token to every token of `[batch, *grid, heads, dim]`; in float64 with second derivatives."""
+def attend_all(tokens: Three, problem: Problem) -> Tensor:
+    """Attend from every token to every valid one of `[batch, *grid, heads, dim]`; in float64 with second derivatives.
+
+    Invalid keys and values are zeros: a sample without a valid key attends them all, and gets zeros.
+    """
     query, key, value = (x.flatten(1, -3).transpose(1, 2) for x in tokens)  # [batch, heads, tokens, dim]
+    seen = None
+    if problem.key_mask is not None:
+        valid = problem.key_mask.flatten(1)[:, None, None]  # [batch, 1, 1, tokens]
+        seen = valid | ~valid.any(-1, keepdim=True)
     with sdpa_kernel(SDPBackend.MATH) if query.dtype == torch.float64 else nullcontext():
-        out = F.scaled_dot_product_attention(query, key, value, scale=scale).transpose(1, 2)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=problem.scale).transpose(1, 2)
     return torch.unflatten(out, 1, tokens[2].shape[1:-2])
 
 
