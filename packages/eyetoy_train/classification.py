@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from eyetoy_train.classification_metrics import ClassificationMetrics
 from eyetoy_train.cli import recipe_text
 from eyetoy_train.models import SavedModel, build_classifier, load_classifier
+from eyetoy_train.multi_label import MultiLabelMetrics
 from eyetoy_train.other_models import TIMM, Families
 from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.sample_sheet import write_sample_sheet
@@ -71,26 +72,21 @@ class ClassificationTask(ABC):
         """Return what a model takes of a sample: `input`, and whatever `forward` needs beside it."""
         return {"input": self.transform(raw, training=training)}
 
-    def to_input(self, x: Tensor) -> Tensor:
-        """Turn a batch of what `transform` gave into the model's input."""
-        return x
+    def to_input(self, batch: Batch) -> Batch:
+        """Turn the examples of a batch into the model's input."""
+        return batch
 
-    def augment(self, x: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Change inputs of the model at random, and the target of the loss with them.
+    def augment(self, batch: Batch) -> Batch:
+        """Change a training batch at random, of which `to_input` made the model's input.
 
-        Args:
-            x: what `to_input` gave.
-            target: labels, `[batch]`, or, where a sample has several, zeros and ones `[batch, classes]`.
-            seeds: what to draw from by `uniforms`, int64 `[batch]`.
-
-        Returns:
-            inputs, and labels or class probabilities `[batch, classes]`.
+        Its `seed`, int64 `[batch]`, is for draws by `uniforms`. Its `label` holds numbers `[batch]`, or, where a sample
+        has several, zeros and ones `[batch, classes]`; where classes are mixed, it becomes their probabilities.
         """
-        return x, target
+        return batch
 
-    def forward(self, model: nn.Module, x: Tensor, batch: Batch) -> Tensor:
-        """Return the logits, `[batch, classes]`, of inputs that come from a batch."""
-        logits: Tensor = model(x)
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits, `[batch, classes]`."""
+        logits: Tensor = model(batch["input"])
         return logits
 
     @property
@@ -146,8 +142,8 @@ class ClassificationTask(ABC):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of a batch; over each class by itself where a sample has several labels."""
-        x, target = self.augment(self.to_input(batch["input"]), batch["label"], batch["seed"])
-        logits, smoothing = self.forward(model, x, batch), self.recipe.label_smoothing
+        batch = self.augment(self.to_input(batch))
+        logits, target, smoothing = self.forward(model, batch), batch["label"], self.recipe.label_smoothing
         if self.multi_label:
             return F.binary_cross_entropy_with_logits(logits, target * (1 - smoothing) + smoothing / 2)
         return F.cross_entropy(logits, target, label_smoothing=smoothing)
@@ -155,10 +151,10 @@ class ClassificationTask(ABC):
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits, `[batch, classes]`; of several views those of their mean probability."""
         if self.num_views == 1:
-            return self.forward(model, self.to_input(batch["input"]), batch)
+            return self.forward(model, self.to_input(batch))
         # View by view, so that many of them take no more memory than one.
         views = [{key: x[:, i] if key != "label" else x for key, x in batch.items()} for i in range(self.num_views)]
-        each = [self.forward(model, self.to_input(view["input"]), view) for view in views]
+        each = [self.forward(model, self.to_input(view)) for view in views]
         mean = torch.stack([self.probabilities(logits) for logits in each]).mean(0)
         return mean.logit(eps=1e-7) if self.multi_label else mean.clamp_min(1e-12).log()
 
@@ -168,7 +164,8 @@ class ClassificationTask(ABC):
 
     def metrics(self) -> Metrics:
         """Return new metrics."""
-        return ClassificationMetrics(len(self.classes), self.classes)
+        kind = MultiLabelMetrics if self.multi_label else ClassificationMetrics
+        return kind(len(self.classes), self.classes)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the labels and the recipe."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +15,18 @@ from torch.utils.data import DataLoader, Dataset
 from eyetoy_train.data import EvaluationSampler, size_of
 from eyetoy_train.signals import worker_setup
 from eyetoy_train.stream import EvaluationStream, SampleStream
-from eyetoy_train.task import Batch, Task
+from eyetoy_train.task import Batch, Metrics, Task
+
+
+@runtime_checkable
+class RowMetrics(Metrics, Protocol):
+    """Metrics of scores that no sum gives, such as a ranking's: they keep a row for each sample.
+
+    Rows of the same name are joined over all batches and processes, in no certain order, and handed to `compute` and
+    `details` beside the sums. There is at least one tensor of each name, if an empty one.
+    """
+
+    rows: dict[str, list[Tensor]]
 
 
 def evaluate(
@@ -79,6 +90,8 @@ def evaluation_sums(
     size = seen if isinstance(dataset, SampleStream) else size_of(dataset)
     if not seen:
         raise ValueError("cannot evaluate on an empty set; it must hold at least one sample")
+    if isinstance(metrics, RowMetrics):
+        sums |= {name: _join(torch.cat(parts), accelerator) for name, parts in metrics.rows.items()}
     found = round(metrics.compute(sums)["count"])
     if not found == seen == size:
         raise RuntimeError(f"the evaluation saw {seen} samples of {size}, and counted {found}")
@@ -137,3 +150,14 @@ def _add_up(sums: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tens
         return sums
     on_device = {key: value.to(accelerator.device) for key, value in sums.items()}
     return cast("dict[str, Tensor]", accelerator.reduce(on_device, reduction="sum"))
+
+
+def _join(rows: Tensor, accelerator: Accelerator) -> Tensor:
+    """Return the rows of all processes, which may have different numbers of them."""
+    if accelerator.num_processes == 1:
+        return rows
+    counts = accelerator.gather(torch.tensor([len(rows)], device=accelerator.device)).tolist()
+    padded = torch.zeros(max(counts), *rows.shape[1:], dtype=rows.dtype, device=accelerator.device)
+    padded[: len(rows)] = rows
+    parts = accelerator.gather(padded).split(max(counts))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

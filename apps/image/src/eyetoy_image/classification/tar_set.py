@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ class TarSet:
     """
 
     root: Path
+    streaming: ClassVar[bool] = True
 
     def prepare(self) -> None:
         """Make sure that the files are there.

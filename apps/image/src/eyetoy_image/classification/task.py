@@ -3,67 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from matplotlib.axes import Axes
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from eyetoy_image.classification.augmentation import BatchAugmentation, mixing
 from eyetoy_image.classification.big_sets import read_caltech256, read_imagenet
 from eyetoy_image.classification.digits import write_digits
-from eyetoy_image.classification.hub_set import HubPicture, HubSet, read_stored
+from eyetoy_image.classification.hub_set import read_stored
 from eyetoy_image.classification.recipe import ImageClassificationRecipe, ImageData
 from eyetoy_image.classification.tar_set import TarSet, read_tarred
 from eyetoy_image.classification.torchvision_sets import TorchvisionSet
 from eyetoy_image.classification.transforms import BLACK, evaluation_transform, normalized, training_transform
 from eyetoy_image.files import EXTENSIONS, read_image
-from eyetoy_train import Batch, ClassFolder, FolderClassification, SampleStream, Split
+from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
-from eyetoy_train.readable import say_skipped, why_unreadable
+from eyetoy_train.hub_set import HubSample, HubSet
+from eyetoy_train.set_task import SetClassification
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 FOLDERS = {"imagenet": read_imagenet, "caltech256": read_caltech256}
 
-PictureSet = TorchvisionSet | HubSet | TarSet
 
-
-def open_set(data: ImageData, seed: int) -> PictureSet | None:
+def open_set(data: ImageData, seed: int) -> TorchvisionSet | HubSet | TarSet | None:
     """Return the set that a recipe names, or None if it is a folder of files."""
     if data.source in TORCHVISION:
         return TorchvisionSet(TORCHVISION[data.source], Path(data.root), seed)
     if data.source == "hub":
-        return HubSet(data.root, data.streaming, data.splits, seed)
+        return HubSet(data.root, "Image", data.streaming, data.splits, seed)
     return TarSet(Path(data.root)) if data.source == "webdataset" else None
 
 
-class ImageClassification(FolderClassification):
+class ImageClassification(SetClassification):
     """Classify pictures, through Encoder2D."""
 
     def __init__(self, recipe: ImageClassificationRecipe) -> None:
         self.data = data = recipe.data
-        super().__init__(recipe, data, EXTENSIONS)
-        self.set = open_set(data, recipe.seed)
+        super().__init__(recipe, data, EXTENSIONS, open_set(data, recipe.seed))
         self.evaluation_transform = evaluation_transform(data.image_size, data.crop_pct)
         self.resize = evaluation_transform(data.image_size)
         self.training_transform = training_transform(data.image_size, data.augmentation)
-        self.readable: dict[Split, Sequence[tuple[Any, int]] | None] = {}
         self.batch_augmentation = BatchAugmentation(data.augmentation, black=BLACK)
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes."""
-        return super().classes if self.set is None else self.set.classes
-
-    @property
-    def streamed(self) -> HubSet | TarSet | None:
-        """The set, if it is read as a stream."""
-        if isinstance(self.set, HubSet):
-            return self.set if self.set.streaming else None
-        return self.set if isinstance(self.set, TarSet) else None
 
     @property
     def draws(self) -> bool:
@@ -82,12 +66,6 @@ class ImageClassification(FolderClassification):
 
     def prepare(self) -> None:
         """Write the digits if need be, and make sure that all is there."""
-        if self.set is not None:
-            self.set.prepare()
-            if isinstance(self.set, HubSet) and self.skip_unreadable and self.streamed is None:
-                for split in get_args(Split):
-                    self.samples(split)
-            return
         if self.data.source == "digits":
             write_once(self.root, write_digits)
         super().prepare()
@@ -96,34 +74,6 @@ class ImageClassification(FolderClassification):
         """List the files."""
         read = FOLDERS.get(self.data.source)
         return super().read_folder() if read is None else read(self.root)
-
-    def samples(self, split: Split) -> Sequence[tuple[Any, int]] | None:
-        """Return pictures, as paths, pixels or rows of a set, and labels."""
-        if isinstance(self.set, HubSet) and self.skip_unreadable:
-            if split not in self.readable:
-                self.readable[split] = self._readable(self.set.samples(split))
-            return self.readable[split]
-        return self.set.samples(split) if isinstance(self.set, TorchvisionSet | HubSet) else super().samples(split)
-
-    def _readable(self, samples: Sequence[tuple[Any, int]] | None) -> Sequence[tuple[Any, int]] | None:
-        """Leave out what cannot be read, and name it."""
-        if samples is None:
-            return None
-        reasons = why_unreadable([source for source, _ in samples], self._pixels)
-        say_skipped([reason for reason in reasons if reason], len(samples))
-        return [sample for sample, reason in zip(samples, reasons, strict=True) if reason is None]
-
-    def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
-        """Return a split, or a stream of it, as dicts with `input` and `label`."""
-        if self.streamed is None:
-            return super().dataset(split)
-        stream = self.streamed.stream(split, partial(self._decode, training=split == "train"))
-        if stream is not None:
-            stream.skip_unreadable = self.skip_unreadable
-        return stream
-
-    def _decode(self, stored: dict[str, Any], label: int, *, training: bool) -> Batch:
-        return self.example(self.load_sample(stored, training=training), training=training) | {"label": label}
 
     @cached_property
     def mixing(self) -> nn.Module | None:
@@ -138,12 +88,12 @@ class ImageClassification(FolderClassification):
         resized: Tensor = self.resize(pixels) if training else self.evaluation_transform(pixels)
         return resized
 
-    def _pixels(self, source: Path | Tensor | HubPicture | dict[str, Any]) -> Tensor:
+    def _pixels(self, source: Path | Tensor | HubSample | dict[str, Any]) -> Tensor:
         grayscale = self.data.grayscale
         if isinstance(source, Path):
             return read_image(source, grayscale=grayscale)
-        if isinstance(source, HubPicture):
-            return source.read(grayscale=grayscale)
+        if isinstance(source, HubSample):
+            return read_stored(source.stored, f"picture {source.place}", grayscale)
         if isinstance(source, Tensor):
             return _with_channels(source, grayscale=grayscale)
         if "__key__" in source:
@@ -157,14 +107,15 @@ class ImageClassification(FolderClassification):
         x: Tensor = self.training_transform(raw)
         return x
 
-    def to_input(self, x: Tensor) -> Tensor:
-        """Return float pixels of the same shape, normalised."""
-        return normalized(x)
+    def to_input(self, batch: Batch) -> Batch:
+        """Make pixels floating point numbers, and normalise them."""
+        return batch | {"input": normalized(batch["input"])}
 
-    def augment(self, x: Tensor, target: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    def augment(self, batch: Batch) -> Batch:
         """Move, mirror, erase and mix pictures, as the recipe says."""
-        x = self.batch_augmentation(x, seeds)
-        return (x, target) if self.mixing is None else self.mixing(x, target)
+        x, target = self.batch_augmentation(batch["input"], batch["seed"]), batch["label"]
+        x, target = (x, target) if self.mixing is None else self.mixing(x, target)
+        return batch | {"input": x, "label": target}
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a picture."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class TorchvisionSet:
     name: str
     root: Path
     seed: int = 0
+    streaming: ClassVar[bool] = False
 
     def prepare(self) -> None:
         """Make sure that the set is there; Fashion-MNIST is unpacked from Debian's package if that is installed.
