@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from torchvision import datasets
@@ -29,6 +30,7 @@ APPS = {
 RECIPES = sorted(REPOSITORY.glob("apps/*/configs/*.yaml"))
 MOST_PIXELS = 64
 """Larger pictures are trained on at this size: to try a recipe out on two cores."""
+MOST_SECONDS = 1.0
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: "/".join(path.parts[-3::2]))
 
 
@@ -82,12 +84,50 @@ def write_caltech(root: Path) -> None:
     write_pictures(root / "caltech256" / "256_ObjectCategories", "001.ak47", "002.american-flag", count=75)
 
 
+def write_sounds(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        tone = np.sin(np.arange(8000) * (1 + number) / 20)
+        soundfile.write(folder / name, tone, 16_000)
+
+
+def write_speech_commands(root: Path) -> None:
+    folder = root / "SpeechCommands" / "speech_commands_v0.02"
+    clips = {
+        split: [f"{word}/{speaker}{i}_nohash_0.wav" for word in ("yes", "no") for i in range(6)]
+        for split, speaker in (("training", "a"), ("validation", "b"), ("testing", "c"))
+    }
+    write_sounds(folder, *clips["training"], *clips["validation"], *clips["testing"], "_background_noise_/hum.wav")
+    for split in ("validation", "testing"):
+        (folder / f"{split}_list.txt").write_text("\n".join(clips[split]))
+
+
+def write_esc50(root: Path) -> None:
+    rows = [
+        (f"{fold}-{i}-A-{i % 2}.wav", fold, i % 2, ("dog", "rain")[i % 2]) for fold in range(1, 6) for i in range(4)
+    ]
+    write_sounds(root / "ESC-50-master" / "audio", *(row[0] for row in rows))
+    (root / "ESC-50-master" / "meta").mkdir()
+    lines = ["filename,fold,target,category", *(",".join(map(str, row)) for row in rows)]
+    (root / "ESC-50-master" / "meta" / "esc50.csv").write_text("\n".join(lines))
+
+
+def write_tagged(root: Path) -> None:
+    for split in ("train", "val"):
+        names = [f"{split}/{number}.wav" for number in range(8)]
+        write_sounds(root, *names)
+        (root / f"{split}.csv").write_text("\n".join(["file,labels", *(f"{name},dog;rain" for name in names)]))
+
+
 WRITE = {
     "digits": write_digits,
     "imagenet": write_imagenet,
     "caltech256": write_caltech,
     "fashion_mnist": write_fashion_mnist,
     "spoken_keywords": write_keywords,
+    "speech_commands": write_speech_commands,
+    "esc50": write_esc50,
+    "tagged": write_tagged,
     "moving_digits": lambda root: write_moving_digits(root, train=2, val=1, test=1, num_frames=16),
 }
 
@@ -128,6 +168,8 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
     recipe = parse_recipe(app.recipe, path, arguments)
     if getattr(recipe.data, "image_size", 0) > MOST_PIXELS:
         recipe.data.image_size = MOST_PIXELS
+    if getattr(recipe.data, "seconds", 0) > MOST_SECONDS:
+        recipe.data.seconds = MOST_SECONDS
     assert recipe.name == path.stem.replace("_", "-")
     if recipe.data.source.startswith("cifar"):
         write_cifar(recipe.data.source.upper(), data, monkeypatch)

@@ -3,46 +3,186 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
 from matplotlib.axes import Axes
-from torch import Tensor
+from torch import Tensor, nn
 
+from eyetoy_audio.baselines import build_baseline
+from eyetoy_audio.decoding import describe_decoders
+from eyetoy_audio.esc50 import read_esc50
+from eyetoy_audio.features import LogMel, SpecAugment
 from eyetoy_audio.files import EXTENSIONS, read_sound
-from eyetoy_audio.recipe import AudioClassificationRecipe
+from eyetoy_audio.hub_sounds import read_stored_sound
+from eyetoy_audio.pictures import draw_sound, write_wav
+from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
+from eyetoy_audio.speech_commands import BACKGROUND_NOISE, FOLDER, read_speech_commands
 from eyetoy_audio.spoken_keywords import write_spoken_keywords
-from eyetoy_audio.transforms import LEVEL, Augment, Fit
-from eyetoy_train import FolderClassification
+from eyetoy_audio.tagged import TaggedSet
+from eyetoy_audio.transforms import LEVEL, Augment, Fit, mixup, normalize_level, windows
+from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
+from eyetoy_train.hub_set import HubSample, HubSet
+from eyetoy_train.monitor import say
+from eyetoy_train.other_models import TIMM
+from eyetoy_train.set_task import SetClassification
 
 
-class AudioClassification(FolderClassification):
-    """Classify sounds, through Encoder1D."""
+def open_set(data: AudioData, seed: int) -> HubSet | TaggedSet | None:
+    """Return the set that a recipe names, or None if it is a folder of files."""
+    if data.source == "hub":
+        return HubSet(data.root, "Audio", data.streaming, data.splits, seed, data.label_column)
+    return TaggedSet(Path(data.root), data.missing, seed) if data.source == "tagged" else None
+
+
+def augmentation(data: AudioData) -> Augment:
+    """Return the random changes that a recipe asks for."""
+    asked = _shared_fields(data.augmentation, Augment)
+    if asked["background_folder"] is None and data.source == "speech_commands":
+        asked["background_folder"] = str(Path(data.root) / FOLDER / BACKGROUND_NOISE)
+    return Augment(data.num_samples, sample_rate=data.sample_rate, pads=data.padding == "silence", **asked)
+
+
+class AudioClassification(SetClassification):
+    """Classify sounds, through Encoder1D, or through Encoder2D as pictures of log-mel features."""
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
-        super().__init__(recipe, recipe.data, EXTENSIONS)
-        self.data = recipe.data
-        self.evaluation_transform = Fit(recipe.data.num_samples)
-        self.training_transform = Augment(recipe.data.num_samples, **dataclasses.asdict(recipe.data.augmentation))
+        self.data = data = recipe.data
+        super().__init__(recipe, data, EXTENSIONS, open_set(data, recipe.seed))
+        self.families = {**TIMM, "baseline": partial(build_baseline, sample_rate=data.sample_rate)}
+        self.training_transform = augmentation(data)
+        self.log_mel = LogMel(data.sample_rate, **dataclasses.asdict(data.mel))
+        self.spec_augment = SpecAugment(**_shared_fields(data.augmentation, SpecAugment))
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip has any number of labels."""
+        return self.data.source == "tagged"
+
+    @property
+    def num_views(self) -> int:
+        """Windows of a clip in an evaluation."""
+        return self.data.windows
+
+    @property
+    def in_channels(self) -> int:
+        """Bands of log-mel features, or one."""
+        return self.data.mel.num_bands if self.data.features == "log_mel" else 1
+
+    @property
+    def grid(self) -> Sequence[int]:
+        """Samples of the model's input, or frames, or bands and frames."""
+        frames = int(self.log_mel.num_frames(torch.tensor(self.data.num_samples)))
+        grids = {"waveform": (self.data.num_samples,), "log_mel": (frames,)}
+        return grids.get(self.data.features, (self.data.mel.num_bands, frames))
 
     def prepare(self) -> None:
-        """Synthesise the spoken keywords if they are asked for and not there."""
+        """Synthesise the spoken keywords if they are asked for and not there, and say what decodes files."""
         if self.data.source == "spoken_keywords":
             write_once(self.root, write_spoken_keywords)
+        decoders = describe_decoders(self.data.decoder)
+        if PartialState().is_main_process:
+            say(decoders)
         super().prepare()
 
-    def load_sample(self, source: Path, *, training: bool) -> Tensor:
+    def read_folder(self) -> ClassFolder:
+        """List the files."""
+        if self.data.source == "speech_commands":
+            return read_speech_commands(self.root)
+        return read_esc50(self.root, self.data.fold) if self.data.source == "esc50" else super().read_folder()
+
+    def build_model(self) -> nn.Module:
+        """Return the recipe's model.
+
+        Raises:
+            ValueError: it cannot leave padding out.
+        """
+        if self.data.padding == "mask" and "/" in self.recipe.model.name:
+            raise ValueError(f"data.padding: mask is for this project's models; {self.recipe.model.name} needs silence")
+        return super().build_model()
+
+    def load_sample(self, source: Path | HubSample | dict[str, Any], *, training: bool) -> Tensor:
         """Return a waveform `[1, samples]` of any length."""
-        return read_sound(source, self.data.sample_rate)
+        rate, decoder = self.data.sample_rate, self.data.decoder
+        if isinstance(source, Path):
+            return read_sound(source, rate, decoder)
+        if isinstance(source, HubSample):
+            return read_stored_sound(source.stored, f"sound {source.place}", rate, decoder)
+        return read_stored_sound(source, "a sound of the stream", rate, decoder)
 
     def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Return a waveform `[1, num_samples]` of one level."""
-        # The encoder is given unit variance, as it is for images and video.
-        return (self.training_transform if training else self.evaluation_transform)(raw) / LEVEL
+        """Return a waveform `[1, num_samples]` of one level, or several windows of it, `[windows, 1, num_samples]`."""
+        x: Tensor = self.example(raw, training=training)["input"]
+        return x
+
+    def example(self, raw: Tensor, *, training: bool) -> Batch:
+        """Return a waveform as `transform` does, and with it, where padding is left out, its `length`."""
+        clips = [self.training_transform(raw)] if training else self._windows(raw)
+        fitted = [self._fit(clip) / LEVEL for clip in clips]  # the encoder is given unit variance, as for images
+        one = training or self.num_views == 1
+        example = {"input": fitted[0] if one else torch.stack(fitted)}
+        if self.data.padding == "silence":
+            return example
+        lengths = torch.tensor([clip.shape[-1] for clip in clips])
+        return example | {"length": lengths[0] if one else lengths}
+
+    def _windows(self, raw: Tensor) -> list[Tensor]:
+        size = self.data.num_samples
+        fit = Fit(size) if self.data.padding == "silence" else normalize_level
+        return [fit(clip) for clip in windows(raw, size, self.num_views)]
+
+    def _fit(self, clip: Tensor) -> Tensor:
+        return nn.functional.pad(clip, (0, self.data.num_samples - clip.shape[-1]))
+
+    def to_input(self, batch: Batch) -> Batch:
+        """Make log-mel features of waveforms, if the recipe asks for them."""
+        if self.data.features == "waveform":
+            return batch
+        x, lengths = batch["input"], batch.get("length")
+        features = self.log_mel.to(x.device)(x, lengths)
+        if lengths is not None:
+            batch = batch | {"length": self.log_mel.num_frames(lengths)}
+        return batch | {"input": features if self.data.features == "log_mel" else features[:, None]}
+
+    def augment(self, batch: Batch) -> Batch:
+        """Mix clips, and hide parts of log-mel features, as the recipe says."""
+        alpha = self.data.augmentation.mixup
+        if alpha:
+            mixed = mixup(
+                batch["input"], batch["label"], batch.get("length"), alpha=alpha, num_classes=len(self.classes)
+            )
+            batch = batch | {
+                key: x for key, x in zip(("input", "label", "length"), mixed, strict=True) if x is not None
+            }
+        if self.data.features != "waveform":
+            x = batch["input"]
+            hidden = self.spec_augment(x.view(len(x), *x.shape[-2:]), batch["seed"], batch.get("length"))
+            batch = batch | {"input": hidden.view(x.shape)}
+        return batch
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits; a model that can leaves padding out."""
+        lengths = () if "length" not in batch else (batch["length"],)
+        logits: Tensor = model(batch["input"], *lengths)
+        return logits
 
     def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw the spectrogram of a waveform, time from left to right and frequency upwards."""
-        spectrum = torch.stft(x[0], 256, hop_length=64, window=torch.hann_window(256), return_complex=True)
-        decibels = 20 * spectrum.abs().clamp_min(1e-6).log10()
-        axes.imshow(decibels, origin="lower", aspect="auto", vmin=-40, cmap="magma")
+        """Draw a waveform and its spectrogram."""
+        draw_sound(axes, x)
+
+    def play(self, x: Tensor, path: Path) -> Path:
+        """Write a waveform as a wav file."""
+        file = path.with_name(f"{path.name}.wav")
+        write_wav(x, self.data.sample_rate, file)
+        return file
+
+
+def _shared_fields(recipe: Any, target: Any) -> dict[str, Any]:
+    """Return what a recipe says of a dataclass's fields."""
+    names = {field.name for field in dataclasses.fields(target)}
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.name in names}

@@ -7,14 +7,18 @@ loads the data seeds for each example.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import Beta
 
-# The level that `normalize_level` brings a waveform to, and the level of what it takes for silence.
+from eyetoy_audio.noise import SILENCE, add_background, add_noise, check_waveform, kept_sound, level, random_file, ratio
+from eyetoy_audio.reverberation import recorded_response, reverberate, synthetic_response
+
+# The level that `normalize_level` brings a waveform to.
 LEVEL = 0.1
-SILENCE = 1e-4
 
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:
@@ -30,7 +34,7 @@ def fit_length(waveform: Tensor, samples: int) -> Tensor:
     Raises:
         ValueError: if the shape is another one or ``samples`` is not positive.
     """
-    _check_waveform(waveform)
+    check_waveform(waveform)
     _check(samples > 0, "samples", samples, "positive")
     missing = samples - waveform.shape[-1]
     before = abs(missing) // 2
@@ -53,8 +57,8 @@ def normalize_level(waveform: Tensor) -> Tensor:
     Raises:
         ValueError: if the shape is another one.
     """
-    _check_waveform(waveform)
-    return waveform * (LEVEL / _level(waveform).clamp_min(SILENCE))
+    check_waveform(waveform)
+    return waveform * (LEVEL / level(waveform).clamp_min(SILENCE))
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,22 @@ class Fit:
         return normalize_level(fit_length(waveform, self.samples))
 
 
+def windows(waveform: Tensor, samples: int, count: int) -> list[Tensor]:
+    """Cut ``[1, length]`` into ``count`` parts of ``samples``, evenly spread from its start to its end.
+
+    One is cut from the middle. A waveform that is no longer than ``samples`` is each of them as it is.
+    """
+    check_waveform(waveform)
+    excess = max(waveform.shape[-1] - samples, 0)
+    starts = [excess // 2] if count == 1 else [round(excess * i / (count - 1)) for i in range(count)]
+    return [waveform[:, start : start + samples] for start in starts]
+
+
 @dataclass(frozen=True)
 class Augment:
-    """What an example goes through in training: random speed, place and noise, one length, one level, random gain.
+    """What an example goes through in training: random speed, place, room and noise, one level, random gain.
+
+    Nothing is clipped: samples may exceed 1.
 
     Attributes:
         samples: the length that it returns.
@@ -85,6 +102,17 @@ class Augment:
         noise_color: the largest fall of the noise's power with the frequency, as an exponent: 0 is white, 1 pink, 2
             brown noise.
         gain: the largest change of the level, up or down, in dB. It comes last, or the one level would undo it.
+        random_crop: cut a waveform that is longer than ``samples`` anywhere, instead of at the center and by ``shift``
+            around it.
+        pads: put silence around a waveform that is shorter than ``samples``; otherwise it stays as short as it is.
+        reverberation_probability: how often there is reverberation, from 0 to 1.
+        rt60: the least and the largest time in which it falls by 60 dB, in seconds.
+        direct_ratio: the least and the largest ratio of the direct sound's energy to the reverberation's, in dB.
+        response_folder: measured impulse responses to take in place of made-up ones by the two above.
+        background_probability: how often there is an excerpt of a recording, from 0 to 1.
+        background_folder: the recordings.
+        background_snr: the least and the largest ratio of the waveform's power to the excerpt's, in dB.
+        sample_rate: of the waveform in Hz, for reverberation and recordings.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -97,26 +125,61 @@ class Augment:
     snr: tuple[float, float] = (10.0, 40.0)
     noise_color: float = 2.0
     gain: float = 6.0
+    random_crop: bool = False
+    pads: bool = True
+    reverberation_probability: float = 0.0
+    rt60: tuple[float, float] = (0.1, 0.8)
+    direct_ratio: tuple[float, float] = (0.0, 15.0)
+    response_folder: str | None = None
+    background_probability: float = 0.0
+    background_folder: str | None = None
+    background_snr: tuple[float, float] = (5.0, 30.0)
+    sample_rate: int = 16_000
 
     def __post_init__(self) -> None:
-        _check(self.samples > 0, "samples", self.samples, "positive")
-        _check(0 <= self.noise_probability <= 1, "noise_probability", self.noise_probability, "from 0 to 1")
-        _check(self.snr[0] <= self.snr[1], "snr", self.snr, "the least, then the largest")
+        for name in ("samples", "sample_rate"):
+            _check(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        for name in ("noise_probability", "reverberation_probability", "background_probability"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        for name in ("snr", "rt60", "direct_ratio", "background_snr"):
+            least, largest = getattr(self, name)
+            _check(least <= largest, name, (least, largest), "the least, then the largest")
+        _check(self.rt60[0] > 0, "rt60", self.rt60, "positive")
+        has_recordings = self.background_folder is not None or self.background_probability == 0
+        _check(has_recordings, "background_folder", None, "a folder where background_probability is above 0")
         for name in ("speed", "shift", "noise_color", "gain"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
 
     def __call__(self, waveform: Tensor) -> Tensor:
-        """``[1, length]`` to ``[1, samples]``."""
-        waveform = change_speed(waveform, (1 + self.speed) ** _draw(-1, 1))
-        waveform = place(waveform, self.samples, round(self.samples * self.shift * _draw(-1, 1)))
+        """``[1, length]`` to ``[1, samples]``, or, if it does not pad, to fewer samples."""
+        waveform = self._place(change_speed(waveform, (1 + self.speed) ** _draw(-1, 1)))
+        if _happens(self.reverberation_probability):
+            waveform = reverberate(waveform, self._response())
+        if self.background_folder is not None and _happens(self.background_probability):
+            recording = kept_sound(random_file(Path(self.background_folder)), self.sample_rate)
+            waveform = add_background(waveform, recording, _draw(*self.background_snr))
         if _draw(0, 1) < self.noise_probability:
             waveform = add_noise(waveform, _draw(*self.snr), _draw(0, self.noise_color))
-        return normalize_level(waveform) * _ratio(_draw(-self.gain, self.gain))
+        return normalize_level(waveform) * ratio(_draw(-self.gain, self.gain))
+
+    def _place(self, waveform: Tensor) -> Tensor:
+        excess = waveform.shape[-1] - self.samples
+        if excess <= 0 and not self.pads:
+            return waveform
+        if self.random_crop and excess > 0:
+            start = int(torch.randint(excess + 1, ()))
+            return waveform[:, start : start + self.samples]
+        return place(waveform, self.samples, round(self.samples * self.shift * _draw(-1, 1)))
+
+    def _response(self) -> Tensor:
+        if self.response_folder is not None:
+            return recorded_response(Path(self.response_folder), self.sample_rate)
+        return synthetic_response(self.sample_rate, _draw(*self.rt60), _draw(*self.direct_ratio))
 
 
 def change_speed(waveform: Tensor, factor: float) -> Tensor:
     """Play ``[1, length]`` ``factor`` times as fast, and as high: ``[1, length / factor]``, by linear interpolation."""
-    _check_waveform(waveform)
+    check_waveform(waveform)
     length = round(waveform.shape[-1] / factor)
     if length in (0, waveform.shape[-1]):
         return waveform
@@ -129,33 +192,38 @@ def place(waveform: Tensor, samples: int, offset: int) -> Tensor:
     return fit_length(F.pad(waveform, (2 * max(offset, 0), 2 * max(-offset, 0))), samples)
 
 
-def add_noise(waveform: Tensor, snr: float, color: float) -> Tensor:
-    """Add noise from torch's global generator.
+def mixup(
+    x: Tensor, target: Tensor, lengths: Tensor | None = None, *, alpha: float, num_classes: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Mix each example of a batch with another one, and their targets likewise (Zhang et al., mixup, ICLR 2018).
+
+    The partners and their share, which is one number for the batch, come from torch's global generator.
 
     Args:
-        waveform: ``[1, samples]``, at least one sample. Silence gets noise as if it had the level :data:`SILENCE`.
-        snr: the ratio of the waveform's power to the noise's, in dB.
-        color: the noise's power falls with the frequency to this power: 0 is white, 1 pink, 2 brown noise.
+        x: ``[batch, ...]``, floating point.
+        target: labels, ``[batch]``, or the probability of each class, such as 0 or 1, ``[batch, num_classes]``.
+        lengths: how much of each example is no padding, ``[batch]``.
+        alpha: both parameters of the beta distribution that the share is from.
+        num_classes: how many classes there are.
 
     Returns:
-        ``[1, samples]``.
+        the mixed examples, the probabilities of their classes, ``[batch, num_classes]``, and the larger of both
+        lengths.
+
+    Raises:
+        ValueError: if ``alpha`` is not positive.
     """
-    _check_waveform(waveform)
-    spectrum = torch.fft.rfft(torch.randn_like(waveform))
-    # The constant part would be infinitely loud: it gets the level of the lowest frequency.
-    frequency = torch.arange(spectrum.shape[-1], device=waveform.device).clamp_min(1)
-    noise: Tensor = torch.fft.irfft(spectrum * frequency ** (-color / 2), n=waveform.shape[-1])
-    return waveform + noise * (_level(waveform).clamp_min(SILENCE) * _ratio(-snr) / _level(noise))
+    _check(alpha > 0, "alpha", alpha, "positive")
+    share = float(Beta(alpha, alpha).sample())
+    partner = torch.randperm(len(x)).to(x.device)
+    probability = (F.one_hot(target, num_classes) if target.ndim == 1 else target).to(x.dtype)
+    longest = None if lengths is None else lengths.maximum(lengths[partner])
+    return x.lerp(x[partner], share), probability.lerp(probability[partner], share), longest
 
 
-def _level(waveform: Tensor) -> Tensor:
-    """The root mean square, a scalar."""
-    return waveform.square().mean().sqrt()
-
-
-def _ratio(decibels: float) -> float:
-    """The ratio of two levels (not powers)."""
-    return 10 ** (decibels / 20)
+def _happens(probability: float) -> bool:
+    """Draw whether something happens; what never does draws nothing, and so changes no other draw."""
+    return probability > 0 and _draw(0, 1) < probability
 
 
 def _draw(least: float, largest: float) -> float:
@@ -165,9 +233,3 @@ def _draw(least: float, largest: float) -> float:
 def _check(right: bool, name: str, value: object, should_be: str) -> None:
     if not right:
         raise ValueError(f"{name} is {value!r}; it should be {should_be}")
-
-
-def _check_waveform(waveform: Tensor) -> None:
-    if waveform.ndim != 2 or waveform.shape[0] != 1 or not waveform.is_floating_point():
-        shape = f"{list(waveform.shape)} of {waveform.dtype}"
-        raise ValueError(f"waveform is {shape}; it should be [1, samples] of a floating point type")
