@@ -192,7 +192,7 @@ def _pyramid(
         stem_channels=widths[0],
         initial_proj=stem(stem_strides, num_spatial_dims),
         transformer=_blocks(stages, widths, depths, scale_factor),
-        global_attention=GlobalAttentionParams(depth=1, num_heads=widths[-1] // HEAD_DIM),
+        global_attention=GlobalAttentionParams(depth=1, num_heads=widths[-1] // HEAD_DIM, context_init="mean"),
     )
 
 

@@ -93,6 +93,9 @@ class GlobalAttentionParams:
 
     `residual` says where the residual of a layer's attention comes from: its input (the usual pre-norm block), or the
     normalised tokens as the proposal's second diagram (section 4.5) draws it.
+
+    `context_init` says what the context token is before the first layer: learned alone, as in the proposal, or that
+    plus the mean of the spatial tokens, so that the encoder learns from the first step on what it does with a mean.
     """
 
     depth: int
@@ -104,9 +107,10 @@ class GlobalAttentionParams:
     drop_path: float = 0.0
     layer_scale: float | None = None
     residual: Literal["input", "norm"] = "input"
+    context_init: Literal["learned", "mean"] = "learned"
 
     def __post_init__(self) -> None:
-        """Refuse a stack without layers, heads or a global token, rates out of range, or an unknown residual."""
+        """Refuse a stack without layers, heads or a global token, rates out of range, or an unknown choice."""
         check_count(self.depth, "depth")
         check_count(self.num_heads, "num_heads")
         check_rates(dropout=self.dropout, drop_path=self.drop_path)
@@ -117,6 +121,8 @@ class GlobalAttentionParams:
             )
         if self.residual not in ("input", "norm"):
             raise ValueError(f"residual must be 'input' or 'norm'; got {self.residual!r}")
+        if self.context_init not in ("learned", "mean"):
+            raise ValueError(f"context_init must be 'learned' or 'mean'; got {self.context_init!r}")
 
     @property
     def num_global_tokens(self) -> int:

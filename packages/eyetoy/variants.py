@@ -31,6 +31,8 @@ class Changes:
     """Registers of the global stack."""
     residual: Literal["input", "norm"] | None = None
     """Where the residual of the global stack's attention comes from; see `GlobalAttentionParams`."""
+    context_init: Literal["learned", "mean"] | None = None
+    """What the context token is before the global stack; see `GlobalAttentionParams`."""
     positional_embedding: bool | None = None
     """Whether positions are added."""
 
@@ -95,6 +97,7 @@ def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAtten
         "depth": changes.global_depth,
         "num_register_tokens": changes.num_register_tokens,
         "residual": changes.residual,
+        "context_init": changes.context_init,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked:

@@ -238,3 +238,29 @@ def test_global_tokens_differ_from_each_other() -> None:
 def test_channels_must_be_shared_among_the_heads() -> None:
     with pytest.raises(ValueError, match=r"multiple of num_heads; got 9 and 2"):
         GlobalAttentionTransformer(9, GlobalAttentionParams(depth=1, num_heads=2))
+
+
+@pytest.mark.parametrize("num_registers", [0, 2])
+def test_a_context_token_begins_as_what_is_learned_or_that_and_the_mean(num_registers: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 5, 8, dtype=torch.float64)
+    for context_init in ("learned", "mean"):
+        params = GlobalAttentionParams(
+            depth=1, num_heads=2, num_register_tokens=num_registers, context_init=context_init
+        )
+        stack = GlobalAttentionStack(8, params).double()
+        for layer in stack.layers:
+            silence_branches(layer)
+        begun = stack.global_tokens[0] + (x.mean((1, 2)) if context_init == "mean" else 0)
+        torch.testing.assert_close(stack(x)[1], stack.norm(begun).expand(3, -1))
+
+
+def test_without_a_context_token_nothing_begins_as_the_mean() -> None:
+    torch.manual_seed(0)
+    options = {"depth": 1, "num_heads": 2, "num_register_tokens": 2, "context_token": False}
+    stacks = [
+        GlobalAttentionStack(8, GlobalAttentionParams(**options, context_init=init)) for init in ("learned", "mean")
+    ]
+    stacks[1].load_state_dict(stacks[0].state_dict())
+    x = torch.randn(2, 6, 8)
+    assert all(torch.equal(one, other) for one, other in zip(stacks[0](x), stacks[1](x), strict=True))

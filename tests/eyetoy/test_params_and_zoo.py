@@ -85,6 +85,7 @@ def two_dimensional_params() -> st.SearchStrategy[EncoderParams]:
         num_register_tokens=st.integers(1, 8),
         context_token=st.booleans(),
         residual=st.sampled_from(("input", "norm")),
+        context_init=st.sampled_from(("learned", "mean")),
     )
     return st.builds(
         EncoderParams,
@@ -156,6 +157,7 @@ def test_unknown_field_is_found_at_any_depth(encoders: Any) -> None:
             "global token.*num_register_tokens=0, context_token=False",
         ),
         (lambda: GlobalAttentionParams(depth=1, num_heads=2, residual="post"), "'input' or 'norm'; got 'post'"),
+        (lambda: GlobalAttentionParams(depth=1, num_heads=2, context_init="sum"), "'learned' or 'mean'; got 'sum'"),
         (lambda: GlobalAttentionParams(depth=1, num_heads=2, num_register_tokens=-1), "num_register_tokens=-1"),
     ],
 )

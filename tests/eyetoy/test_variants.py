@@ -26,6 +26,7 @@ NANO = "eyetoy2d_nano"
         {"global_depth": 0},
         {"global_depth": 2, "num_register_tokens": 16, "residual": "norm"},
         {"num_register_tokens": 0},
+        {"context_init": "learned"},
         {"positional_embedding": False},
     ],
 )
