@@ -46,10 +46,10 @@ def read_sound(path: Path, sample_rate: int, decoder: Decoder = "auto") -> Tenso
 def read_sound_bytes(content: bytes, name: str, sample_rate: int, decoder: Decoder = "auto") -> Tensor:
     """Read what a sound file holds.
 
-    What was cut short is refused where that can be seen: to the byte in wav, flac, aiff, caf, w64, ogg, opus, m4a and
-    wma, from four frames on in an mp3 file that counts them, not in aac, mka and webm. So is a damaged page of ogg
-    and opus, and a damaged frame of flac by soundfile. No more memory is taken than what is there needs, whatever
-    the header announces.
+    What was cut short is refused where that can be seen: to the byte in wav, flac, aiff, caf, w64, m4a and wma, within
+    a page in ogg and opus, from four frames on in an mp3 file that counts them, not in aac, mka and webm. So is a
+    damaged page of ogg and opus, and a damaged frame of flac by soundfile. No more memory is taken than what is there
+    needs, whatever the header announces.
 
     Args:
         content: of the file.

@@ -43,7 +43,7 @@ _CHUNKS: dict[Kind, _Chunks] = {
     "wma": _Chunks(0, struct.Struct("<16sQ"), b"6&\xb2u\x8ef\xcf\x11", counts_head=True),
 }
 
-_PAGE_HEAD = 27  # bytes of an Ogg page before its table of segments
+_PAGE_HEAD = 27  # bytes of an Ogg page before the sizes of its segments; the last one counts these
 _PAGE_SUM = slice(22, 26)
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -51,7 +51,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 def check_whole(content: bytes, kind: Kind) -> None:
     """Raise NotSoundError if the content was cut short, or a page of Ogg is damaged, where its kind lets that be seen.
 
-    A missing byte is seen in wav, aiff, caf, w64, m4a, wma, ogg and opus.
+    A missing byte is seen in wav, aiff, caf, w64, m4a and wma; in ogg and opus too, but not missing pages at the end.
     """
     if kind in ("ogg", "opus"):
         _check_pages(content)
@@ -105,15 +105,15 @@ def _check_held(held: int, announced: int) -> None:
 def _check_pages(content: bytes) -> None:
     at = 0
     while content.startswith(b"OggS", at):
-        segments = content[at + _PAGE_HEAD - 1 : at + _PAGE_HEAD]
-        table = content[at + _PAGE_HEAD : at + _PAGE_HEAD + segments[0]] if segments else b""
-        end = at + _PAGE_HEAD + len(table) + sum(table)
-        if not segments or len(table) < segments[0] or end > len(content):
+        start = at + _PAGE_HEAD
+        segments = content[start : start + sum(content[start - 1 : start])]
+        end = start + len(segments) + sum(segments)
+        if end > len(content):
             raise NotSoundError(f"it is cut short: it ends in its page at byte {at}", ALL_OF_IT)
         if not _is_intact(content[at:end]):
             raise NotSoundError(f"it is damaged: its page at byte {at} has not its checksum", "it should be whole")
         at = end
-    if b"OggS" in content[at:]:
+    if content.find(b"OggS", at) >= 0:
         raise NotSoundError(f"it is damaged: there is no page at byte {at}", "it should be whole")
 
 
