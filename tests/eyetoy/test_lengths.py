@@ -109,7 +109,7 @@ def batches(draw: st.DrawFn, longest: int) -> tuple[list[int], int]:
 
 
 @given(data=st.data())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_attention_of_a_clip_is_that_of_the_clip_alone(data: st.DataObject, device: str, double: torch.dtype) -> None:
     lengths, longest = data.draw(batches(24))
     options: dict[str, Any] = {
@@ -151,7 +151,7 @@ def test_clip_in_a_batch_gets_what_it_gets_alone(device: str, double: torch.dtyp
 
 
 @given(batch=batches(LONGEST), variant=st.sampled_from(sorted(VARIANTS)))
-@settings(max_examples=60)
+@settings(max_examples=40)
 @torch.no_grad()
 def test_any_mix_of_lengths_works(encoders: Any, batch: tuple[list[int], int], variant: str) -> None:
     x, clips = padded(*batch)
