@@ -95,6 +95,11 @@ class ClassificationTask(ABC):
         return "mAP" if self.multi_label else "accuracy"
 
     @property
+    def protocol(self) -> str:
+        """How an evaluation looks at a sample, such as its views; empty where there is one way only."""
+        return ""
+
+    @property
     def multi_label(self) -> bool:
         """Whether a sample has any number of labels, as a sequence of their numbers, in place of one."""
         return False

@@ -76,7 +76,8 @@ class ClassificationApp(Generic[R]):
             scores = task.metrics().compute(sums)
             scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
         if accelerator.is_main_process:
-            report = json.dumps({"checkpoint": str(folder), "split": options.split, **scores}, indent=2)
+            how = {"protocol": task.protocol} if task.protocol else {}
+            report = json.dumps({"checkpoint": str(folder), "split": options.split, **how, **scores}, indent=2)
             print(report)  # noqa: T201
             if options.output:
                 options.output.mkdir(parents=True, exist_ok=True)

@@ -272,9 +272,10 @@ class Trainer(Parts):
             write_report(self.run, self.task, self.recipe, shown, results, sums[split] or {}, split)
             write_text(self.run.results, json.dumps(results, indent=2))
             score = score_text(self.task.score, results[split][self.task.score])
+            how = f" by {self.task.protocol}" if self.task.protocol else ""
             say(
                 f"best epoch {self.progress.best_epoch}: {split} {self.task.score} {score} on "
-                f"{results[split]['count']:.0f} samples; all of it is in {self.run.path}, report.html first"
+                f"{results[split]['count']:.0f} samples{how}; all of it is in {self.run.path}, report.html first"
             )
         self.accelerator.wait_for_everyone()
         return results

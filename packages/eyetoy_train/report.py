@@ -87,8 +87,12 @@ def _head(task: Task, recipe: Recipe, results: Mapping[str, Any], split: Split) 
         f'<h1>{html.escape(recipe.name)}</h1><p class="lead">{html.escape(lead)}</p>'
         f'<p class="score">{score_text(task.score, scores[task.score])} {html.escape(task.score)}</p>'
         f'<p class="lead">of the best epoch, {results["best_epoch"]}, on the {scores["count"]:.0f} samples of the '
-        f"{split} set</p>"
+        f"{split} set{_by(task)}</p>"
     )
+
+
+def _by(task: Task) -> str:
+    return html.escape(f", by {task.protocol}") if task.protocol else ""
 
 
 def _scores(results: Mapping[str, Any]) -> Table:

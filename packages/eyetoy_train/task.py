@@ -66,6 +66,10 @@ class Task(Protocol):
     def score(self) -> str:
         """The metric that says which epoch was best; higher is better."""
 
+    @property
+    def protocol(self) -> str:
+        """How an evaluation looks at a sample, to be shown beside a score; empty where there is one way only."""
+
     def prepare(self) -> None:
         """Write or fetch the data if they are not there.
 

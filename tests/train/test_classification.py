@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from eyetoy_train import evaluate
+from eyetoy_train import ClassificationApp, ClassificationRecipe, evaluate, train
 
 
 @pytest.fixture
@@ -55,3 +57,15 @@ def test_several_labels_have_a_loss_each(slopes, toy_recipe):
     torch.testing.assert_close(task.loss(model, batch), expected)
     torch.testing.assert_close(task.probabilities(logits), logits.sigmoid())
     assert task.score == "mAP"
+
+
+def test_a_protocol_stands_beside_every_score(slopes, toy_recipe, tmp_path, capsys):
+    class Said(slopes):
+        protocol = "3 <long> looks"
+
+    recipe = toy_recipe(epochs=1)
+    train(Said(recipe), recipe)
+    assert "13 samples by 3 <long> looks;" in capsys.readouterr().out
+    assert "by 3 &lt;long&gt; looks" in (tmp_path / "run" / "report.html").read_text()
+    ClassificationApp(ClassificationRecipe, Said, ()).validate([str(tmp_path / "run")])
+    assert json.loads(capsys.readouterr().out)["protocol"] == "3 <long> looks"

@@ -70,6 +70,11 @@ class AudioClassification(SetClassification):
         return self.data.windows
 
     @property
+    def protocol(self) -> str:
+        """How much of a clip an evaluation hears."""
+        return f"{self.data.windows} windows of {self.data.seconds:g} s" if self.data.windows > 1 else ""
+
+    @property
     def in_channels(self) -> int:
         """Bands of log-mel features, or one."""
         return self.data.mel.num_bands if self.data.features == "log_mel" else 1
