@@ -30,9 +30,10 @@ class StridedConv(nn.Module):
         self.stride = per_axis(params.stride, num_spatial_dims, "stride")
         # Channels innermost: what a channels-last convolution and a matrix product both read in order.
         self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel_size, in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
         bound = 1 / math.sqrt(volume(self.kernel_size) * in_channels)
         nn.init.uniform_(self.weight, -bound, bound)
+        widest = bound if params.spread_bias else 0.0
+        self.bias = nn.Parameter(torch.linspace(-widest, widest, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `[batch, *grid, in]`."""

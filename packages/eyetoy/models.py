@@ -249,13 +249,15 @@ def _group(tokenizer: ConvParams | None, window: Size, *, channels: int, head_di
 def stem(strides: Sequence[Size], num_spatial_dims: int) -> tuple[ConvParams, ...]:
     """Return overlapping convolutions: a kernel of 3 for strides of 1 and 2, of 7 for a stride of 4."""
     spread = [per_axis(stride, num_spatial_dims, "stem_strides") for stride in strides]
-    return tuple(overlapping(stride) for stride in spread)
+    # Sound can be silent to the last bit. Without biases a norm sees zeros there, and multiplies gradients by 316; with
+    # three of them the first gradient of a run on padded clips was 10,000 times larger.
+    return tuple(overlapping(stride, spread_bias=num_spatial_dims == 1) for stride in spread)
 
 
-def overlapping(stride: Size) -> ConvParams:
+def overlapping(stride: Size, *, spread_bias: bool = False) -> ConvParams:
     """Return a convolution whose tokens share a border: a kernel of `2 * stride - 1`, at least 3."""
     kernel = tuple(max(2 * s - 1, 3) for s in stride) if isinstance(stride, tuple) else max(2 * stride - 1, 3)
-    return ConvParams(kernel_size=kernel, stride=stride)
+    return ConvParams(kernel_size=kernel, stride=stride, spread_bias=spread_bias)
 
 
 def _preliminary(*, width: int, depth: int, stem_strides: Sequence[Size]) -> EncoderParams:

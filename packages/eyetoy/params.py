@@ -19,10 +19,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ConvParams:
-    """A strided convolution; the stride divides the grid, rounding up."""
+    """A strided convolution; the stride divides the grid, rounding up.
+
+    With `spread_bias` biases begin spread evenly over the range that weights are drawn from, in place of zeros.
+    """
 
     kernel_size: Size = 1
     stride: Size = 1
+    spread_bias: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a kernel that would skip inputs."""

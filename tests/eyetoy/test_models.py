@@ -173,3 +173,16 @@ def test_compiles_to_one_graph(dimension: int) -> None:
     x = batch(model)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["eyetoy1d_pico", "eyetoy1d_nano"])
+def test_silence_does_not_blow_gradients_up(name):
+    torch.manual_seed(0)
+    norms = []
+    for share in (1.0, 0.3):
+        x = torch.randn(2, 1, 4000)
+        x[..., round(share * 4000) :] = 0
+        model = create_model(name, num_classes=2)
+        torch.nn.functional.cross_entropy(model(x), torch.tensor([0, 1])).backward()
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]))
+    assert norms[1] < 10 * norms[0]
