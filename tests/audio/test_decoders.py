@@ -27,6 +27,7 @@ from eyetoy_audio.decoding import (
     kinds,
     wholeness,
 )
+from eyetoy_audio.decoding.decoders import decode
 from eyetoy_audio.files import UnreadableSoundError, read_sound_bytes
 
 RATE = 16_000
@@ -186,6 +187,22 @@ def test_a_damaged_frame_of_flac_is_refused():
     )
 
 
+@by_ffmpeg
+def test_a_flac_file_that_ffmpeg_reads_a_part_of_is_refused(decoder):
+    content = long_noise("flac")
+    third = len(content) // 3
+    refused(
+        content[:third] + bytes(third) + content[2 * third :], "a.flac", decoder, "announces 64000 samples|cannot read"
+    )
+
+
+@pytest.mark.parametrize("decoder", [if_there("torchcodec")])
+def test_a_wav_file_that_torchcodec_reads_a_part_of_is_refused(decoder):
+    content = encode("wav", chirp(RATE), RATE, "IMA_ADPCM")
+    refused(content, "a.wav", decoder, "announces 16272 samples and holds")
+    assert read_sound_bytes(content, "a.wav", RATE).shape == (1, 16_272)
+
+
 @each_reader("wav", "flac", "mp3", "m4a")
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a"])
 def test_the_content_tells_what_a_file_is_before_its_name_does(kind, name, decoder):
@@ -227,6 +244,14 @@ def test_an_mp3_file_of_another_bit_rate_than_its_first_frames_is_read_whole():
     )
     waveform = read_sound_bytes(loud + quiet, "a.mp3", RATE)
     assert abs(waveform.shape[1] - 10 * RATE) < 10_000
+
+
+@by_ffmpeg
+def test_an_aac_file_counts_nothing_and_a_wrong_guess_of_its_length_is_not_held_against_it(decoder):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(4 * RATE)
+    content = encode("aac", np.concatenate([np.zeros(2 * RATE), noise]), RATE)
+    assert decode(content, decoder).announced > 9 * RATE
+    assert abs(read_sound_bytes(content, "a.aac", RATE, decoder).shape[1] - 6 * RATE) < 2000
 
 
 @pytest.mark.parametrize("start", [b"", b"ID3\x04\0\0\0\0\x02\x01" + bytes(257)])
@@ -274,6 +299,7 @@ def test_libraries_write_nothing_about_damaged_files(kind, decoder, capfd):
     half = len(content) // 2
     cuts = [content[:size] for size in (20, 200, half)]
     holes = [content[:start] + bytes(half // 2) + content[start + half // 2 :] for start in (0, 300, half)]
+    holes += [content[:34] + b"\xff" * 8 + content[42:]]  # sizes in headers
     for damaged in [*cuts, *holes, b"Not sound.\n" * 400, b"\xff\xfb" * 300, b"RIFF" + bytes(100)]:
         with suppress(UnreadableSoundError):
             assert read_sound_bytes(damaged, f"a.{kind}", RATE, decoder).isfinite().all()

@@ -172,13 +172,30 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("name", LIES)
-def test_headers_that_lie_are_refused_and_get_no_memory(name):
+@pytest.fixture
+def little_memory():
+    """See to it that a test takes less than 16 MB."""
     tracemalloc.start()
-    refused(LIES[name], name, "cut short|cannot read it")
+    yield
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2**24
+
+
+@pytest.mark.parametrize("name", LIES)
+@pytest.mark.usefixtures("little_memory")
+def test_headers_that_lie_are_refused_and_get_no_memory(name):
+    refused(LIES[name], name, "cut short|cannot read it")
+
+
+SILENCE = encode(np.zeros(2**23, dtype=np.int16), kind="FLAC")
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_small_file_of_far_too_much_silence_is_not_decoded_to_its_end(monkeypatch):
+    monkeypatch.setattr(decoders, "MOST_SAMPLES", 2**20)
+    assert len(SILENCE) < 2**16
+    refused(SILENCE, "a.flac", "more than 1048576 samples")
 
 
 @pytest.mark.parametrize("rate", [0, 10_000_001, 0xFFFF_FFFF])

@@ -186,3 +186,9 @@ def test_silence_does_not_blow_gradients_up(name):
         torch.nn.functional.cross_entropy(model(x), torch.tensor([0, 1])).backward()
         norms.append(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]))
     assert norms[1] < 10 * norms[0]
+
+
+@torch.inference_mode()
+def test_a_million_samples_of_sound():
+    model = create_model("eyetoy1d_pico", num_classes=2).eval()
+    assert model(torch.randn(1, 1, 1_000_000)).isfinite().all()

@@ -158,7 +158,11 @@ def test_two_processes_count_every_sample_once(tmp_path):
     command = [sys.executable, "-c", TWO_PROCESSES, tmp_path / "samples.safetensors", tmp_path]
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"} for rank in range(2)]
     processes = [subprocess.Popen(command, env=os.environ | place | rank) for rank in ranks]
-    assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
     expected, f1 = by_sklearn(logits, labels)
     for process in range(2):
         scores = json.loads((tmp_path / f"{process}.json").read_text())

@@ -84,6 +84,10 @@ class AudioData:
     """Read a set of the hub as a stream, without a copy on this machine."""
     label_column: str | None = None
     """Column of the hub's set that holds the classes, where it is not the only one of that type."""
+    config: str | None = None
+    """Which part of a set of the hub, if it has several."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
     missing: Literal["refuse", "skip"] = "refuse"
     """Clips that a list names and that are not there stop the run; or they are counted and left out."""
     fold: int = 1

@@ -36,7 +36,8 @@ from eyetoy_train.set_task import SetClassification
 def open_set(data: AudioData, seed: int) -> HubSet | TaggedSet | None:
     """Return the set that a recipe names, or None if it is a folder of files."""
     if data.source == "hub":
-        return HubSet(data.root, "Audio", data.streaming, data.splits, seed, data.label_column)
+        where = {"label_column": data.label_column, "config": data.config, "revision": data.revision}
+        return HubSet(data.root, "Audio", data.streaming, data.splits, seed, **where)
     return TaggedSet(Path(data.root), data.missing, seed) if data.source == "tagged" else None
 
 

@@ -47,8 +47,6 @@ def _check_rate(rate: int) -> None:
 
 
 def _check_samples(samples: Tensor) -> None:
-    if samples.shape[1] == 0:
-        raise NotSoundError("it holds no samples", "it should hold at least one")
     broken = samples.numel() - int((samples.abs() <= LOUDEST).sum())
     if broken:
         wrong = f"{broken} of its {samples.numel()} samples are not finite, or beyond {LOUDEST:g}"

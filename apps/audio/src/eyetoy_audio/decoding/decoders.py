@@ -125,7 +125,7 @@ def _join(blocks: Iterable[np.ndarray[Any, Any]], axis: int) -> Tensor:
         total += block.size
         if total > MOST_SAMPLES:
             raise _too_long()
-    if not kept:
+    if not total:
         raise NotSoundError("it holds no samples", "it should hold at least one")
     return torch.from_numpy(np.concatenate(kept, axis))
 
