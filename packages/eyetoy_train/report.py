@@ -26,7 +26,8 @@ p.lead { color: #59636e; margin-top: 0; } p.score { font-size: 2.2em; font-weigh
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25em 0.9em; border-bottom: 1px solid #d1d9e0; text-align: right; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
-figure.player { display: inline-block; width: 14.8%; margin: 0.5em 1.2% 0.5em 0; vertical-align: top; font-size: 0.8em; }
+figure.player { display: inline-block; width: 14.8%; margin: 0.5em 1.2% 0.5em 0;
+  vertical-align: top; font-size: 0.8em; }
 figure.player > * { width: 100%; }
 img { max-width: 100%; } pre { background: #f6f8fa; padding: 1em; border-radius: 6px; overflow-x: auto; }
 details summary { cursor: pointer; color: #0969da; }
