@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,13 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", type=Path)
+    parser.add_argument("--seeds", type=int, help="how many, in place of the grid's number")
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="folder of the runs")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of table, plot and figures")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the processor's cores")
     options = parser.parse_args()
     grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
+    grid = replace(grid, seeds=options.seeds or grid.seeds)
     folder = options.runs / options.grid.stem
     if len({_slug(variant) for variant in grid.variants}) < len(grid.variants):
         parser.error("the names of two variants differ in signs alone; their runs would share a folder")

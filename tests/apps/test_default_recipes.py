@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import json
 import pickle
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -119,6 +122,44 @@ def write_tagged(root: Path) -> None:
         (root / f"{split}.csv").write_text("\n".join(["file,labels", *(f"{name},dog;rain" for name in names)]))
 
 
+def write_clips(root: Path, *names: str) -> None:
+    """Copies of one clip."""
+    write_moving_digits(root / "digits", train=1, val=1, test=1, num_frames=16, size=32)
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "digits" / "train" / "left" / "00000.mp4", root / name)
+    shutil.rmtree(root / "digits")
+
+
+def write_kinetics(root: Path) -> None:
+    write_clips(root, *(f"{split}/{name}/{i}.mp4" for split in ("train", "val") for name in "ab" for i in range(4)))
+
+
+def write_ucf101(root: Path) -> None:
+    clips = [f"{name}/v_{name}_g{group:02d}_c01.avi" for group in range(1, 7) for name in "ab"]
+    write_clips(root / "UCF-101", *clips)
+    (root / "ucfTrainTestlist").mkdir()
+    for split, listed in (("test", clips[:2]), ("train", clips[2:])):
+        (root / "ucfTrainTestlist" / f"{split}list01.txt").write_text("\n".join(listed))
+
+
+def write_hmdb51(root: Path) -> None:
+    (root / "testTrainMulti_7030_splits").mkdir(parents=True)
+    for name in "ab":
+        clips = [f"film{i}_{name}_u_nm_np1_ba_goo_{i}.avi" for i in range(6)]
+        write_clips(root / name, *clips)
+        lines = "\n".join(f"{clip} {1 + (i == 0)}" for i, clip in enumerate(clips))
+        (root / "testTrainMulti_7030_splits" / f"{name}_test_split1.txt").write_text(lines)
+
+
+def write_something_something(root: Path) -> None:
+    write_clips(root / "20bn-something-something-v2", *(f"{i}.webm" for i in range(8)))
+    clips = [{"id": str(i), "template": f"Moving [something] {'up' if i % 2 else 'down'}"} for i in range(8)]
+    labels = {"Moving something up": "0", "Moving something down": "1"}
+    for name, table in {"labels": labels, "train": clips[:6], "validation": clips[6:]}.items():
+        (root / f"{name}.json").write_text(json.dumps(table))
+
+
 WRITE = {
     "digits": write_digits,
     "imagenet": write_imagenet,
@@ -128,6 +169,10 @@ WRITE = {
     "speech_commands": write_speech_commands,
     "esc50": write_esc50,
     "tagged": write_tagged,
+    "kinetics": write_kinetics,
+    "ucf101": write_ucf101,
+    "hmdb51": write_hmdb51,
+    "something_something": write_something_something,
     "moving_digits": lambda root: write_moving_digits(root, train=2, val=1, test=1, num_frames=16),
 }
 
@@ -168,6 +213,9 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
     recipe = parse_recipe(app.recipe, path, arguments)
     if getattr(recipe.data, "image_size", 0) > MOST_PIXELS:
         recipe.data.image_size = MOST_PIXELS
+    if path.parts[-3] == "video":
+        size = min(recipe.data.transform.size, MOST_PIXELS // 2)
+        recipe.data.transform = dataclasses.replace(recipe.data.transform, size=size)
     if getattr(recipe.data, "seconds", 0) > MOST_SECONDS:
         recipe.data.seconds = MOST_SECONDS
     assert recipe.name == path.stem.replace("_", "-")

@@ -294,6 +294,7 @@ def test_a_file_of_more_than_fits_in_memory_is_refused(decoder, monkeypatch):
 
 @pytest.mark.parametrize("decoder", ["auto", *map(if_there, ("pyav", "torchcodec"))])
 @pytest.mark.parametrize("kind", BY_SOUNDFILE | BY_PYAV)
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_libraries_write_nothing_about_damaged_files(kind, decoder, capfd):
     content = whole(kind, RATE)
     half = len(content) // 2

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eyetoy_video.transforms import ClipTransformParams, EvaluationTransform, TrainingTransform
+from eyetoy_video.transforms import ClipMixing, ClipTransformParams, EvaluationTransform, TrainingTransform
 
 PLAIN = ClipTransformParams(size=16, crop_area=(1, 1), crop_ratio=(1, 1), brightness=0, contrast=0)
 TRANSFORMS = [TrainingTransform, EvaluationTransform]
@@ -35,9 +35,13 @@ def test_any_size_becomes_a_square(transform, num_frames, height, width, size):
     assert x.isfinite().all()
 
 
+STRONG = {"rand_augment": 3, "rand_augment_magnitude": 20, "erasing": 0.8}
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_all_frames_are_treated_alike(transform):
-    params = ClipTransformParams(size=16, crop_area=(0.2, 0.8), brightness=0.5, contrast=0.5, flip=0.5)
+@pytest.mark.parametrize("options", [{}, STRONG, STRONG | {"short_side": (18, 40)}])
+def test_all_frames_are_treated_alike(transform, options):
+    params = ClipTransformParams(size=16, crop_area=(0.2, 0.8), brightness=0.5, contrast=0.5, flip=0.5, **options)
     still = noise(1, 3, 37, 53).expand(6, -1, -1, -1)
     for _ in range(20):
         x = transform(params)(still)
@@ -100,6 +104,81 @@ def test_evaluation_takes_the_middle(height, width):
     assert shown.mean() > 180
 
 
+@pytest.mark.parametrize(("height", "width"), [(20, 50), (50, 20)])
+def test_three_crops_are_the_start_middle_and_end_of_the_longer_side(height, width):
+    ramp = torch.arange(0, 250, 5, dtype=torch.uint8)
+    clip = (ramp if width == 50 else ramp[:, None]).expand(4, 3, height, width)
+    views = EvaluationTransform(dataclasses.replace(PLAIN, size=20), clips=2, crops=3)(clip)
+    assert views.shape == (6, 3, 2, 20, 20)
+    starts = [raw(view, PLAIN).min().round().item() for view in views]
+    assert starts == [0, 75, 150] * 2
+    middle = EvaluationTransform(dataclasses.replace(PLAIN, size=20))(clip[:2])
+    assert torch.equal(views[1], middle)
+
+
+def test_several_clips_stay_apart():
+    clip = torch.tensor([10, 20, 30, 40, 50, 60], dtype=torch.uint8).view(6, 1, 1, 1).expand(-1, 3, 16, 16)
+    views = EvaluationTransform(PLAIN, clips=3)(clip)
+    levels = torch.stack([raw(view, PLAIN).mean((1, 2, 3)) for view in views])
+    torch.testing.assert_close(levels, torch.tensor([[10.0, 20], [30, 40], [50, 60]]), rtol=0, atol=0.01)
+
+
+def test_the_short_side_is_scaled_to_a_random_length_and_a_square_taken_anywhere():
+    """Of columns as bright as their place, in a clip twice as wide as high, a crop shows where and how large it is."""
+    clip = torch.arange(200).to(torch.uint8).expand(1, 3, 100, 200)
+    training = TrainingTransform(dataclasses.replace(PLAIN, size=20, short_side=(20, 50)))
+    shown = torch.stack([raw(training(clip), PLAIN)[0, 0, 0] for _ in range(80)])
+    widths = (shown[:, -1] - shown[:, 0]) * 20 / 19
+    assert 38 < widths.min() < 50
+    assert 80 < widths.max() < 102
+    assert shown[:, 0].min() < 20
+    assert shown[:, -1].max() > 180
+
+
+def test_an_erased_rectangle_is_mean_grey_in_all_frames():
+    clip = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
+    x = TrainingTransform(dataclasses.replace(PLAIN, size=32, erasing=1.0))(clip)
+    erased = x == 0
+    assert erased.any()
+    assert not erased.all()
+    assert torch.equal(erased, erased[:1, :1].expand_as(erased))
+    rows, columns = erased[0, 0].any(1), erased[0, 0].any(0)
+    assert torch.equal(erased[0, 0], rows[:, None] & columns)
+
+
+def mixed(**options: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips of one brightness each, as many classes, and what becomes of them."""
+    torch.manual_seed(0)
+    clips = torch.arange(4.0).view(4, 1, 1, 1, 1).expand(-1, 3, 5, 16, 16)
+    return ClipMixing(ClipTransformParams(**options), num_classes=4)(clips, torch.arange(4))
+
+
+def test_mixup_mixes_clips_and_labels_alike():
+    clips, labels = mixed(mixup=0.8)
+    assert clips.std((1, 2, 3, 4)).max() < 1e-6
+    torch.testing.assert_close(clips.mean((1, 2, 3, 4)), labels @ torch.arange(4.0))
+    assert 0 < labels[0].max() < 1
+
+
+def test_cutmix_pastes_the_same_rectangle_into_all_frames():
+    clips, labels = mixed(cutmix=1.0)
+    assert torch.equal(clips, clips[:, :1, :1].expand_as(clips))
+    pasted = clips[1, 0, 0] == 0
+    assert 0 < pasted.float().mean() < 1
+    torch.testing.assert_close(labels[1, 0], pasted.float().mean())
+    torch.testing.assert_close(clips.mean((1, 2, 3, 4)), labels @ torch.arange(4.0))
+
+
+def test_where_both_are_asked_for_each_comes_in_turn():
+    outcomes = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        clips = torch.arange(4.0).view(4, 1, 1, 1, 1).expand(-1, 3, 2, 16, 16)
+        out, _ = ClipMixing(ClipTransformParams(mixup=1.0, cutmix=1.0), num_classes=4)(clips, torch.arange(4))
+        outcomes.add("mixup" if out[1].std() < 1e-6 and out[1].mean() % 1 else "cutmix")
+    assert outcomes == {"mixup", "cutmix"}
+
+
 def test_pixels_are_normalized():
     clip = torch.tensor([255, 0, 102], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, 16, 16)
     params = dataclasses.replace(PLAIN, mean=(0.5, 0.25, 0.4), std=(0.5, 0.25, 2.0))
@@ -135,6 +214,13 @@ def test_a_clip_of_another_kind_is_refused(transform):
         ({"flip": 2.0}, r"flip.*0 to 1.*2\.0"),
         ({"brightness": -0.1}, r"brightness.*-0\.1"),
         ({"std": (1.0, 0.0, 1.0)}, "std.*above 0"),
+        ({"size": 16, "short_side": (12, 20)}, r"short_side.*16 <= low <= high.*\(12, 20\)"),
+        ({"size": 16, "short_side": (30, 20)}, r"short_side.*\(30, 20\)"),
+        ({"rand_augment": -1}, "rand_augment must be 0 or more, not -1"),
+        ({"rand_augment_magnitude": 31}, "rand_augment_magnitude must be from 0 to 30, not 31"),
+        ({"erasing": 1.5}, r"erasing.*0 to 1.*1\.5"),
+        ({"mixup": -0.5}, r"mixup must be 0 or more, not -0\.5"),
+        ({"cutmix": float("nan")}, "cutmix must be 0 or more, not nan"),
     ],
 )
 def test_bad_params_say_what_would_be_right(arguments, message):

@@ -15,9 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from PIL.Image import Resampling
@@ -214,6 +212,9 @@ def _colors(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]
 
 def _encode(path: Path, frames: list[Image.Image], fps: int) -> None:
     """Write H.264 that is the same at every run: so no threads, and not `mbtree`, which differs now and then."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
     to_yuv = VideoReformatter()
     with av.open(str(path), "w") as container:
         options = {"crf": "16", "preset": "veryfast", "x264-params": "mbtree=0"}

@@ -8,19 +8,55 @@ from typing import Literal
 from eyetoy_train import ClassificationRecipe
 from eyetoy_video.transforms import ClipTransformParams
 
+Source = Literal["folder", "list", "hub", "moving_digits", "kinetics", "something_something", "ucf101", "hmdb51"]
+FOLDS = (1, 2, 3)
+CROPS = (1, 3)
+
 
 @dataclass(kw_only=True)
 class VideoData:
     """Which videos, and how they go in."""
 
-    source: Literal["moving_digits", "folder"] = "folder"
-    """Digits moving over photographs, made on this machine, or any folder of class folders with video files."""
+    source: Source = "folder"
+    """Any folder of class folders with or without train, val, test; lists of files and their labels; a name on Hugging
+    Face's hub; or a set by its name. Moving digits are written to `root`; the others must be there, and what is missing
+    is told with the command that fetches it, or the page that has it."""
     root: str = "data/videos"
-    """Where the videos lie; moving digits are written there if they are not there yet."""
+    """Where the videos lie; for lists, the folder of train.csv, val.csv and test.csv, or one such file; for the hub, a
+    set's name."""
+    path_prefix: str = ""
+    """What stands before the paths in lists; their own folder if not given."""
+    streaming: bool = False
+    """Read a set of the hub as a stream, without a copy on this machine."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
+    label_column: str | None = None
+    """Column of the hub's set with the classes, where that is not the only one of the type ClassLabel."""
+    config: str | None = None
+    """Which part of a set of the hub, if it has several."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    fold: int = 1
+    """Which of the three official divisions of UCF-101 and HMDB-51."""
+    missing: Literal["refuse", "skip"] = "refuse"
+    """Clips that lists name and that are not there, as some of Kinetics are not: stop with their number and names, or
+    leave them out and say so."""
     num_frames: int = 16
-    """Frames of a clip, spread evenly over the file."""
+    """Frames of a clip."""
+    frame_stride: int | None = None
+    """Take every n-th frame, of a random run of frames in training; spread them evenly over the file if not given."""
+    frame_rate: float | None = None
+    """Frames per second that `frame_stride` counts in, whatever the file has; the file's own if not given."""
     temporal_jitter: bool = True
-    """Training: take each frame at a random moment of its share of the file, not in its middle."""
+    """Training: take each frame at a random moment of its share of the file, not in its middle; or, with a stride,
+    begin anywhere, not in the middle."""
+    clips: int = 1
+    """Evaluation: clips of a file, spread evenly over it, whose probabilities are averaged."""
+    crops: int = 1
+    """Evaluation: squares of each clip, likewise: 1 in the middle, or 3 at the start, middle and end of its longer
+    side."""
+    decoder: Literal["auto", "torchcodec", "pyav"] = "auto"
+    """Library that decodes; what `auto` chooses is said once."""
     unreadable: Literal["refuse", "skip"] = "refuse"
     """Files that cannot be read stop the run; or all are read once before it, as an evaluation reads them, and these
     are named and left out. Damage between the frames that it takes is found in training, and stops the run."""
@@ -29,6 +65,15 @@ class VideoData:
     transform: ClipTransformParams = field(default_factory=ClipTransformParams)
     """Size, augmentation and normalisation of the frames."""
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no clip or division has."""
+        for name in ("num_frames", "clips"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _check(self.frame_stride is None or self.frame_stride >= 1, "frame_stride", self.frame_stride, "at least 1")
+        _check(self.frame_rate is None or self.frame_rate > 0, "frame_rate", self.frame_rate, "above 0")
+        _check(self.crops in CROPS, "crops", self.crops, "1 or 3")
+        _check(self.fold in FOLDS, "fold", self.fold, "1, 2 or 3")
+
 
 @dataclass(kw_only=True)
 class VideoClassificationRecipe(ClassificationRecipe):
@@ -36,3 +81,8 @@ class VideoClassificationRecipe(ClassificationRecipe):
 
     data: VideoData = field(default_factory=VideoData)
     """The videos."""
+
+
+def _check(right: bool, name: str, value: object, should_be: str) -> None:
+    if not right:
+        raise ValueError(f"data.{name} must be {should_be}; got {value}")

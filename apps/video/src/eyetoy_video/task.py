@@ -2,49 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from eyetoy_train import FolderClassification
+from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
-from eyetoy_video.files import EXTENSIONS, read_clip
+from eyetoy_train.hub_set import HubSample, HubSet
+from eyetoy_train.monitor import say
+from eyetoy_train.set_task import SetClassification
+from eyetoy_video.decoding import describe_decoders
+from eyetoy_video.files import EXTENSIONS, read_clips, read_stored_clips
 from eyetoy_video.moving_digits import write_moving_digits
-from eyetoy_video.recipe import VideoClassificationRecipe
-from eyetoy_video.transforms import EvaluationTransform, TrainingTransform
+from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
+from eyetoy_video.sampling import ClipSampling
+from eyetoy_video.sets import list_clips, without_missing
+from eyetoy_video.transforms import ClipMixing, EvaluationTransform, TrainingTransform
 
 SHOWN_FRAMES = 4
 
 
-class VideoClassification(FolderClassification):
+def open_set(data: VideoData, seed: int) -> HubSet | None:
+    """Return the set of the hub that a recipe names, or None if it is one of files."""
+    if data.source != "hub":
+        return None
+    return HubSet(data.root, "Video", data.streaming, data.splits, seed, data.label_column, data.config, data.revision)
+
+
+class VideoClassification(SetClassification):
     """Classify clips, through Encoder3D."""
 
     def __init__(self, recipe: VideoClassificationRecipe) -> None:
-        super().__init__(recipe, recipe.data, EXTENSIONS)
-        self.data = recipe.data
-        self.training_transform = TrainingTransform(recipe.data.transform)
-        self.evaluation_transform = EvaluationTransform(recipe.data.transform)
+        self.data = data = recipe.data
+        super().__init__(recipe, data, EXTENSIONS, open_set(data, recipe.seed))
+        self.evaluation_sampling = ClipSampling(data.num_frames, data.frame_stride, data.frame_rate, data.clips)
+        self.training_sampling = ClipSampling(
+            data.num_frames, data.frame_stride, data.frame_rate, random=data.temporal_jitter
+        )
+        self.training_transform = TrainingTransform(data.transform)
+        self.evaluation_transform = EvaluationTransform(data.transform, clips=data.clips, crops=data.crops)
+
+    @property
+    def num_views(self) -> int:
+        """Clips of a file in an evaluation, times crops of each."""
+        return self.data.clips * self.data.crops
+
+    @property
+    def grid(self) -> Sequence[int]:
+        """Frames, height and width of the model's input."""
+        return (self.data.num_frames, self.data.transform.size, self.data.transform.size)
+
+    @property
+    def protocol(self) -> str:
+        """What an evaluation sees of a file, clips and crops, then frames and stride: `4x3 views of 16x4 frames ...`."""
+        data = self.data
+        views, size = f"{data.clips}x{data.crops} views of {data.num_frames}", data.transform.size
+        if data.frame_stride is None:
+            return f"{views} frames of {size} pixels, spread over the file"
+        rate = f" at {data.frame_rate:g} per second" if data.frame_rate else ""
+        return f"{views}x{data.frame_stride} frames of {size} pixels{rate}"
 
     def prepare(self) -> None:
-        """Make the moving digits if they are asked for and not there."""
+        """Make the moving digits if they are asked for and not there, and say what decodes files."""
         if self.data.source == "moving_digits":
             write_once(self.root, write_moving_digits)
+        decoders = describe_decoders(self.data.decoder)
+        if PartialState().is_main_process:
+            say(decoders)
         super().prepare()
 
-    def load_sample(self, source: Path, *, training: bool) -> Tensor:
-        """Return a clip, uint8 `[num_frames, 3, height, width]`, scaled down to little more than the model needs."""
-        jitter = training and self.data.temporal_jitter
-        # A random crop may take a part of the frame and enlarge it, so keep twice the size for it.
-        short_side = 2 * self.data.transform.size if training else self.data.transform.size
-        return read_clip(
-            source, self.data.num_frames, sampling="random" if jitter else "uniform", short_side=short_side
-        )
+    def read_folder(self) -> ClassFolder:
+        """List the files."""
+        return without_missing(list_clips(self.data, self.recipe.seed), self.root, self.data.missing)
+
+    def load_sample(self, source: Path | HubSample | dict[str, Any], *, training: bool) -> Tensor:
+        """Return the frames of one clip in training, else of all, uint8 `[clips * num_frames, 3, height, width]`.
+
+        They are scaled down to little more than the model needs.
+        """
+        transform, decoder = self.data.transform, self.data.decoder
+        sampling = self.training_sampling if training else self.evaluation_sampling
+        side = transform.largest_side if training else transform.size
+        if isinstance(source, Path):
+            return read_clips(source, sampling, short_side=side, decoder=decoder)
+        stored, name = (source, "a video of the stream") if isinstance(source, dict) else (source.stored, source.place)
+        return read_stored_clips(stored, sampling, name=name, short_side=side, decoder=decoder)
 
     def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Return a float clip `[3, num_frames, size, size]`."""
+        """Return a float clip `[3, num_frames, size, size]`, or several views `[views, 3, num_frames, size, size]`."""
         return self.training_transform(raw) if training else self.evaluation_transform(raw)
+
+    @cached_property
+    def mixing(self) -> ClipMixing:
+        """What mixes the clips of a training batch."""
+        return ClipMixing(self.data.transform, len(self.classes))
+
+    def augment(self, batch: Batch) -> Batch:
+        """Mix the clips of a training batch, as the recipe says."""
+        x, target = self.mixing(batch["input"], batch["label"])
+        return batch | {"input": x, "label": target}
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a few frames of a clip, the first one at the top left."""

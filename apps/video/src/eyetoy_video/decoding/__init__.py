@@ -1,0 +1,20 @@
+"""From a video file to those of its frames that are asked for, by whichever library is there."""
+
+from eyetoy_video.decoding.choice import Decoder, choose_decoder, describe_decoders
+from eyetoy_video.decoding.decoders import decode
+from eyetoy_video.decoding.errors import KINDS, MissingDecoderError, NotVideoError
+from eyetoy_video.decoding.packets import FrameIndex, Source, Video, open_video
+
+__all__ = [
+    "KINDS",
+    "Decoder",
+    "FrameIndex",
+    "MissingDecoderError",
+    "NotVideoError",
+    "Source",
+    "Video",
+    "choose_decoder",
+    "decode",
+    "describe_decoders",
+    "open_video",
+]
