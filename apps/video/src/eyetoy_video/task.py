@@ -60,7 +60,7 @@ class VideoClassification(SetClassification):
 
     @property
     def protocol(self) -> str:
-        """What an evaluation sees of a file, clips and crops, then frames and stride: `4x3 views of 16x4 frames ...`."""
+        """What an evaluation sees of a file, clips and crops, frames and stride: `4x3 views of 16x4 frames ...`."""
         data = self.data
         views, size = f"{data.clips}x{data.crops} views of {data.num_frames}", data.transform.size
         if data.frame_stride is None:
@@ -116,4 +116,4 @@ class VideoClassification(SetClassification):
         chosen = torch.linspace(0, frames.shape[1] - 1, SHOWN_FRAMES).round().long()
         first, second, third, fourth = frames[:, chosen].unbind(1)
         sheet = torch.cat([torch.cat([first, second], -1), torch.cat([third, fourth], -1)], -2)
-        axes.imshow(sheet.movedim(0, -1))
+        axes.imshow(sheet.movedim(0, -1).numpy())

@@ -29,7 +29,7 @@ class Decoded(NamedTuple):
     """``[channels, samples]``, float32, at least one sample."""
     rate: int
     """Samples per second."""
-    announced: int | None = None
+    announced: int | None
     """How many samples of a channel the header announces, if it does and the library tells."""
 
 
