@@ -468,6 +468,7 @@ def audiofolder(tmp_path):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_single_files_as_a_set_of_the_hub(audiofolder, streaming, monkeypatch):
+    monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", False)
     monkeypatch.setitem(sys.modules, "torchcodec", ModuleType("torchcodec"))
     for kind in ("Encoder", "Decoder"):
         module = ModuleType(f"torchcodec.{kind.lower()}s")  # `datasets` imports it to list files, and has no use for it
@@ -484,6 +485,7 @@ def test_single_files_as_a_set_of_the_hub(audiofolder, streaming, monkeypatch):
 
 
 def test_single_files_as_a_set_of_the_hub_need_torchcodec(audiofolder, monkeypatch):
+    monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", False)
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     monkeypatch.setitem(sys.modules, "torchcodec.encoders", None)
     with pytest.raises(ValueError, match="cannot read .*folder: .*install 'torchcodec'"):

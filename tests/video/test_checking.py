@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -123,12 +124,14 @@ def test_an_interrupted_look_goes_on_where_it_was(root, looks, monkeypatch):
         done.append(1)
         if len(done) == 6:
             raise KeyboardInterrupt
+        time.sleep(0.1 if len(done) > 6 else 0)
         return decode(*arguments)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(checking, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         look(root)
+    assert len(looks) < 13, "it ends at once"
     lines = (root / RECORD).read_text().splitlines()
     assert len(lines) == 5
     (root / RECORD).write_text("\n".join(lines)[:-9])  # and it was killed while it wrote

@@ -199,7 +199,7 @@ def test_a_split_of_which_nothing_is_there_is_refused(kinetics):
         without_missing(read_kinetics(kinetics), kinetics, "skip")
 
 
-TEMPLATES = {"Holding [something] next to [something]": "1", "Folding [something]": "0", "Showing nothing": "10"}
+TEMPLATES = {"Holding [something] next to [something]": "2", "Folding [something]": "0", "Showing nothing": "10"}
 
 
 @pytest.fixture

@@ -143,6 +143,17 @@ def test_bad_options_say_what_would_be_right(data, message):
         VideoData(**data)
 
 
+def test_clips_that_lists_name_and_that_are_not_there_stop_a_run_or_are_left_out(root, tmp_path):
+    names = [f"{root}/train/{name}/{i}.mp4 {name}" for name in ("run", "walk") for i in range(5)]
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.csv").write_text("\n".join(names))
+    with pytest.raises(FileNotFoundError, match=r"2 of 10 in train: .*run/4\.mp4.*walk/4\.mp4"):
+        _ = task_of(tmp_path, source="list").classes
+    task = task_of(tmp_path, source="list", missing="skip")
+    assert list(task.classes) == ["run", "walk"]
+    assert len(task.dataset("train")) == len(task.dataset("val")) == 8
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_folder_of_the_hub_is_read_whole_or_streamed(root, streaming):
     task = task_of(root, source="hub", num_frames=4, streaming=streaming)

@@ -135,6 +135,18 @@ def test_the_short_side_is_scaled_to_a_random_length_and_a_square_taken_anywhere
     assert shown[:, -1].max() > 180
 
 
+def test_rand_augment_changes_clips_the_more_the_stronger():
+    clip = noise(2, 3, 16, 16)
+
+    def change(**options: int) -> float:
+        torch.manual_seed(0)
+        training = TrainingTransform(dataclasses.replace(PLAIN, **options))
+        return sum((raw(training(clip), PLAIN) - clip).abs().mean().item() for _ in range(20)) / 20
+
+    assert change() < 0.01
+    assert 10 < change(rand_augment=2, rand_augment_magnitude=5) < change(rand_augment=2, rand_augment_magnitude=30)
+
+
 def test_an_erased_rectangle_is_mean_grey_in_all_frames():
     clip = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
     x = TrainingTransform(dataclasses.replace(PLAIN, size=32, erasing=1.0))(clip)
