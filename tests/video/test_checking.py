@@ -14,6 +14,7 @@ import pytest
 
 from eyetoy_video import checking
 from eyetoy_video.checking import RECORD, check
+from eyetoy_video.lengths import Record
 from eyetoy_video.sets.lists import read_lists
 
 REPOSITORY = Path(__file__).parents[2]
@@ -118,17 +119,17 @@ def test_whole_files_are_not_looked_at_again_until_they_change(root, looks, copi
 
 
 def test_an_interrupted_look_goes_on_where_it_was(root, looks, monkeypatch):
-    decode, done = checking.decode, []
+    decode, line, done = checking.decode, Record.line, []
 
     def interrupted(*arguments):
         done.append(1)
         if len(done) == 6:
             raise KeyboardInterrupt
-        time.sleep(0.1 if len(done) > 6 else 0)
-        return decode(*arguments)
+        return line(*arguments)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(checking, "decode", interrupted)
+    monkeypatch.setattr(checking, "decode", lambda *arguments: time.sleep(0.05) or decode(*arguments))
+    monkeypatch.setattr(Record, "line", interrupted)
     with pytest.raises(KeyboardInterrupt):
         look(root)
     assert len(looks) < 13, "it ends at once"
