@@ -65,7 +65,7 @@ def say_skipped(reasons: Sequence[str], total: int) -> None:
 
 
 def _key(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return Path(os.path.relpath(path, root)).as_posix()  # lists may name files outside of their folder
 
 
 def _signature(path: Path) -> list[int]:

@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from eyetoy_train import ClassFolder
+from eyetoy_video.files import read_clips
+from eyetoy_video.sampling import ClipSampling
+from eyetoy_video.sets import missing_files
+
 HEIGHT, WIDTH, BITS = 64, 96, 6
 RATE = 25
 CODECS = {
@@ -117,3 +122,18 @@ def copies(tmp_path_factory):
             path.write_bytes(made[count, path.suffix])
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def check_read():
+    """Check that all clips of a set are there, and none in two splits, and read some; return how many there are."""
+
+    def check(found: ClassFolder) -> dict[str, int]:
+        paths = [path for samples in found.splits.values() for path, _ in samples]
+        assert len(paths) == len(set(paths))
+        assert not missing_files(paths)
+        for samples in found.splits.values():
+            assert read_clips(samples[0][0], ClipSampling(2)).shape == (2, 3, HEIGHT, WIDTH)
+        return {split: len(samples) for split, samples in found.splits.items()}
+
+    return check
