@@ -3,8 +3,9 @@
 from eyetoy_audio.decoding.checked import decode_checked
 from eyetoy_audio.decoding.choice import Decoder, choose_decoder, describe_decoders
 from eyetoy_audio.decoding.decoders import Decoded, DecoderName
-from eyetoy_audio.decoding.errors import MissingDecoderError, NotSoundError
+from eyetoy_audio.decoding.errors import NotSoundError
 from eyetoy_audio.decoding.kinds import KINDS, Kind
+from eyetoy_train.libraries import MissingDecoderError
 
 __all__ = [
     "KINDS",

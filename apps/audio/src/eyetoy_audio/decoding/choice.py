@@ -14,13 +14,19 @@ found otherwise, with soundfile 0.14, PyAV 18.1 and torchcodec 0.17:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from eyetoy_audio.decoding.decoders import DecoderName
-from eyetoy_audio.decoding.errors import MissingDecoderError
 from eyetoy_audio.decoding.kinds import Kind
+from eyetoy_train.libraries import (
+    INSTALL_TORCHCODEC,
+    Found,
+    MissingDecoderError,
+    find_library,
+    pyav_version,
+    torchcodec_version,
+)
 
 Decoder = Literal["auto", "torchcodec", "soundfile", "pyav"]
 
@@ -35,16 +41,8 @@ _ORDER: dict[Kind, tuple[DecoderName, ...]] = {
 _INSTALL: dict[DecoderName, str] = {
     "soundfile": 'pip install "eyetoy[audio]"',
     "pyav": 'pip install "eyetoy[audio]"',
-    "torchcodec": 'pip install "eyetoy[torchcodec]", and FFmpeg 4 to 9: apt-get, conda or brew install ffmpeg',
+    "torchcodec": INSTALL_TORCHCODEC,
 }
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A decoder with its version, or what is wrong with it."""
-
-    version: str = ""
-    problem: str = ""
 
 
 def choose_decoder(kind: Kind, decoder: Decoder = "auto") -> DecoderName:
@@ -100,13 +98,8 @@ def _require(decoder: DecoderName) -> None:
 
 
 @cache
-def _find(decoder: DecoderName) -> _Found:
-    try:
-        return _Found(version=_VERSIONS[decoder]())
-    except ModuleNotFoundError:
-        return _Found(problem=f"{decoder} is not installed")
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # without its library, or too old
-        return _Found(problem=f"{decoder} cannot be loaded ({str(error).partition(chr(10))[0]})")
+def _find(decoder: DecoderName) -> Found:
+    return find_library(decoder, _VERSIONS[decoder])
 
 
 def _soundfile_version() -> str:
@@ -115,22 +108,8 @@ def _soundfile_version() -> str:
     return f"soundfile {soundfile.__version__}"
 
 
-def _pyav_version() -> str:
-    import av
-
-    return f"PyAV {av.__version__}"
-
-
-def _torchcodec_version() -> str:
-    import torchcodec
-
-    if torchcodec.ffmpeg_major_version is None:
-        raise ImportError("it finds no FFmpeg")
-    return f"torchcodec {torchcodec.__version__} with FFmpeg {torchcodec.ffmpeg_major_version}"
-
-
 _VERSIONS: dict[DecoderName, Callable[[], str]] = {
     "soundfile": _soundfile_version,
-    "pyav": _pyav_version,
-    "torchcodec": _torchcodec_version,
+    "pyav": pyav_version,
+    "torchcodec": torchcodec_version,
 }

@@ -1,4 +1,4 @@
-"""What can be wrong with a sound file, and with the library that should read it."""
+"""What can be wrong with a sound file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,3 @@ class NotSoundError(ValueError):
         super().__init__(f"{wrong}; {right}")
         self.wrong = wrong
         self.right = right
-
-
-class MissingDecoderError(ValueError):
-    """A decoder that was asked for, or is needed, is not there. The message says what to install."""

@@ -1,8 +1,9 @@
 """From a video file to those of its frames that are asked for, by whichever library is there."""
 
+from eyetoy_train.libraries import MissingDecoderError
 from eyetoy_video.decoding.choice import Decoder, choose_decoder, describe_decoders
 from eyetoy_video.decoding.decoders import decode
-from eyetoy_video.decoding.errors import KINDS, MissingDecoderError, NotVideoError
+from eyetoy_video.decoding.errors import KINDS, NotVideoError
 from eyetoy_video.decoding.packets import FrameIndex, Source, Video, open_video
 
 __all__ = [

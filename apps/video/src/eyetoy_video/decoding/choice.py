@@ -7,11 +7,17 @@ decode the same ones, to the same pixels if these have eight bits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from eyetoy_video.decoding.errors import MissingDecoderError
+from eyetoy_train.libraries import (
+    INSTALL_TORCHCODEC,
+    Found,
+    MissingDecoderError,
+    find_library,
+    pyav_version,
+    torchcodec_version,
+)
 
 Decoder = Literal["auto", "torchcodec", "pyav"]
 DecoderName = Literal["torchcodec", "pyav"]
@@ -20,16 +26,8 @@ COUNTED = "AVI and MPEG, which do not store when each frame is shown,"
 
 _INSTALL: dict[DecoderName, str] = {
     "pyav": 'pip install "eyetoy[video]"',
-    "torchcodec": 'pip install "eyetoy[torchcodec]", and FFmpeg 4 to 9: apt-get, conda or brew install ffmpeg',
+    "torchcodec": INSTALL_TORCHCODEC,
 }
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A decoder with its version, or what is wrong with it."""
-
-    version: str = ""
-    problem: str = ""
 
 
 def choose_decoder(decoder: Decoder, *, counted: bool) -> DecoderName:
@@ -73,27 +71,8 @@ def describe_decoders(decoder: Decoder = "auto") -> str:
 
 
 @cache
-def _find(decoder: DecoderName) -> _Found:
-    try:
-        return _Found(version=_VERSIONS[decoder]())
-    except ModuleNotFoundError:
-        return _Found(problem=f"{decoder} is not installed")
-    except (ImportError, OSError, RuntimeError) as error:  # a library that it needs is not there
-        return _Found(problem=f"{decoder} cannot be loaded ({str(error).partition(chr(10))[0]})")
+def _find(decoder: DecoderName) -> Found:
+    return find_library(decoder, _VERSIONS[decoder])
 
 
-def _pyav_version() -> str:
-    import av
-
-    return f"PyAV {av.__version__}"
-
-
-def _torchcodec_version() -> str:
-    import torchcodec
-
-    if torchcodec.ffmpeg_major_version is None:
-        raise ImportError("it finds no FFmpeg")
-    return f"torchcodec {torchcodec.__version__} with FFmpeg {torchcodec.ffmpeg_major_version}"
-
-
-_VERSIONS: dict[DecoderName, Callable[[], str]] = {"pyav": _pyav_version, "torchcodec": _torchcodec_version}
+_VERSIONS: dict[DecoderName, Callable[[], str]] = {"pyav": pyav_version, "torchcodec": torchcodec_version}

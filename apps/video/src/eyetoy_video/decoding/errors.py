@@ -1,4 +1,4 @@
-"""What can be wrong with a video file, and with the library that should read it."""
+"""What can be wrong with a video file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,3 @@ class NotVideoError(ValueError):
         super().__init__(f"{wrong}; expected {right}")
         self.wrong = wrong
         self.right = right
-
-
-class MissingDecoderError(ValueError):
-    """A decoder that was asked for, or is needed, is not there. The message says what to install."""
