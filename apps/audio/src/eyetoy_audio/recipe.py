@@ -10,12 +10,12 @@ from eyetoy_train import ClassificationRecipe
 Source = Literal["folder", "hub", "tagged", "spoken_keywords", "speech_commands", "esc50"]
 
 
-@dataclass(kw_only=True)
-class AudioAugmentation:
-    """Random changes to training clips; evaluation hears them as they are."""
+@dataclass(frozen=True, kw_only=True)
+class WaveformAugmentation:
+    """Random changes to waveforms; `eyetoy_audio.transforms.Augment` makes them."""
 
     speed: float = 0.1
-    """Largest relative change of speed, and of pitch with it."""
+    """Largest relative change of speed, and of pitch with it: with 0.1, from 1 / 1.1 to 1.1."""
     shift: float = 0.1
     """Move a clip earlier or later by up to this share of its length."""
     noise_probability: float = 0.5
@@ -24,7 +24,7 @@ class AudioAugmentation:
     """Least and largest ratio of the clip's power to the noise's, in dB."""
     noise_color: float = 2.0
     """Largest exponent with which the noise's power falls with frequency: 0 is white, 1 pink, 2 brown noise."""
-    random_crop: bool = True
+    random_crop: bool = False
     """Cut a clip that is longer than the model's input anywhere; or around its middle, moved by `shift`."""
     reverberation_probability: float = 0.0
     """How often a clip is put into a room."""
@@ -41,7 +41,15 @@ class AudioAugmentation:
     background_snr: tuple[float, float] = (5.0, 30.0)
     """Least and largest ratio of the clip's power to the recording's, in dB."""
     gain: float = 6.0
-    """Largest change of the level, up or down, in dB."""
+    """Largest change of the level, up or down, in dB. It comes last, or the one level would undo it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioAugmentation(WaveformAugmentation):
+    """Random changes to training clips; evaluation hears them as they are."""
+
+    random_crop: bool = True
+    """Cut a clip that is longer than the model's input anywhere; or around its middle, moved by `shift`."""
     mixup: float = 0.0
     """Mix pairs of clips and their labels, in shares of the beta distribution with this parameter; 0 for never."""
     time_masks: int = 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Beta
 
 from eyetoy_audio.noise import SILENCE, add_background, add_noise, check_waveform, kept_sound, level, random_file, ratio
+from eyetoy_audio.recipe import WaveformAugmentation
 from eyetoy_audio.reverberation import recorded_response, reverberate, synthetic_response
 
 # The level that `normalize_level` brings a waveform to.
@@ -88,30 +89,14 @@ def windows(waveform: Tensor, samples: int, count: int) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(WaveformAugmentation):
     """What an example goes through in training: random speed, place, room and noise, one level, random gain.
 
     Nothing is clipped: samples may exceed 1.
 
     Attributes:
         samples: the length that it returns.
-        speed: the largest relative change of the speed, and of the pitch with it: with 0.1, from 1 / 1.1 to 1.1.
-        shift: how far it moves at most, earlier or later, as a part of ``samples``.
-        noise_probability: how often there is noise, from 0 to 1.
-        snr: the least and the largest ratio of the waveform's power to the noise's, both over all the samples, in dB.
-        noise_color: the largest fall of the noise's power with the frequency, as an exponent: 0 is white, 1 pink, 2
-            brown noise.
-        gain: the largest change of the level, up or down, in dB. It comes last, or the one level would undo it.
-        random_crop: cut a waveform that is longer than ``samples`` anywhere, instead of at the center and by ``shift``
-            around it.
         pads: put silence around a waveform that is shorter than ``samples``; otherwise it stays as short as it is.
-        reverberation_probability: how often there is reverberation, from 0 to 1.
-        rt60: the least and the largest time in which it falls by 60 dB, in seconds.
-        direct_ratio: the least and the largest ratio of the direct sound's energy to the reverberation's, in dB.
-        response_folder: measured impulse responses to take in place of made-up ones by the two above.
-        background_probability: how often there is an excerpt of a recording, from 0 to 1.
-        background_folder: the recordings.
-        background_snr: the least and the largest ratio of the waveform's power to the excerpt's, in dB.
         sample_rate: of the waveform in Hz, for reverberation and recordings.
 
     Raises:
@@ -119,21 +104,7 @@ class Augment:
     """
 
     samples: int
-    speed: float = 0.1
-    shift: float = 0.1
-    noise_probability: float = 0.5
-    snr: tuple[float, float] = (10.0, 40.0)
-    noise_color: float = 2.0
-    gain: float = 6.0
-    random_crop: bool = False
     pads: bool = True
-    reverberation_probability: float = 0.0
-    rt60: tuple[float, float] = (0.1, 0.8)
-    direct_ratio: tuple[float, float] = (0.0, 15.0)
-    response_folder: str | None = None
-    background_probability: float = 0.0
-    background_folder: str | None = None
-    background_snr: tuple[float, float] = (5.0, 30.0)
     sample_rate: int = 16_000
 
     def __post_init__(self) -> None:
