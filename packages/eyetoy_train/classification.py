@@ -30,7 +30,7 @@ class ClassificationTask(ABC):
 
     A sample goes through `load_sample`, whose result `cache` keeps in memory, and `example`, where it is loaded; then,
     as part of a batch and on the model's device, through `to_input` and, in training, `augment`. A subclass gives
-    `classes`, `prepare`, `samples`, `load_sample`, `transform` and `draw`.
+    `classes`, `prepare`, `samples`, `load_sample`, `draw`, and `transform`, or `example` if `input` is not all of it.
     """
 
     families: Families = TIMM
@@ -58,19 +58,19 @@ class ClassificationTask(ABC):
         """Read a source, such as a path, to a tensor; where `cache` is true the result is kept in memory."""
 
     @abstractmethod
-    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Turn what `load_sample` gave into a part of a batch, with random changes if `training`.
-
-        Where a sample has several views in an evaluation, they are the first axis.
-        """
-
-    @abstractmethod
     def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw what `transform` gave, one view of it."""
+        """Draw the `input` of an example, one view of it."""
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
         """Return what a model takes of a sample: `input`, and whatever `forward` needs beside it."""
         return {"input": self.transform(raw, training=training)}
+
+    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
+        """Turn what `load_sample` gave into the `input` of an example, with random changes if `training`.
+
+        Where a sample has several views in an evaluation, they are the first axis.
+        """
+        return raw
 
     def to_input(self, batch: Batch) -> Batch:
         """Turn the examples of a batch into the model's input."""
@@ -184,7 +184,7 @@ class ClassificationTask(ABC):
         return load_classifier(folder, self.families)
 
     def play(self, x: Tensor, path: Path) -> Path | None:
-        """Write what `transform` gave to a file that a browser plays, if that says more than `draw`.
+        """Write the `input` of an example to a file that a browser plays, if that says more than `draw`.
 
         Args:
             x: one view of a sample.

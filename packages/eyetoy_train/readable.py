@@ -35,7 +35,7 @@ def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], o
         read: reads a file, and raises UnreadableFileError if it cannot.
     """
     known = _read_record(root / RECORD)
-    signatures = {path: _signature(path) for path in files}
+    signatures = {path: signature(path) for path in files}
     new = [path for path in files if known.get(_key(root, path)) != signatures[path]]
     reasons = {path: why for path, why in zip(new, why_unreadable(new, read), strict=True) if why is not None}
     if new:
@@ -68,7 +68,8 @@ def _key(root: Path, path: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()  # lists may name files outside of their folder
 
 
-def _signature(path: Path) -> list[int]:
+def signature(path: Path) -> list[int]:
+    """Return size and time of change, which tell whether a file is still the one that was read; zeros if it is gone."""
     try:
         status = path.stat()
     except OSError:  # a link to nothing

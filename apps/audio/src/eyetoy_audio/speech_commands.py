@@ -53,9 +53,9 @@ def read_speech_commands(root: Path) -> ClassFolder:
     return ClassFolder(tuple(words), splits)
 
 
-def background_noise(root: Path) -> list[Path]:
-    """Return the set's recordings of noise, which are about a minute long."""
-    return sorted((root / FOLDER / BACKGROUND_NOISE).glob("*.wav"))
+def background_noise(root: Path) -> Path:
+    """Return the folder of the set's recordings of noise, which are about a minute long."""
+    return root / FOLDER / BACKGROUND_NOISE
 
 
 def _clips(root: Path, subset: str) -> list[Clip]:

@@ -21,7 +21,7 @@ from eyetoy_audio.files import EXTENSIONS, read_sound
 from eyetoy_audio.hub_sounds import read_stored_sound
 from eyetoy_audio.pictures import draw_sound, write_wav
 from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
-from eyetoy_audio.speech_commands import BACKGROUND_NOISE, FOLDER, read_speech_commands
+from eyetoy_audio.speech_commands import background_noise, read_speech_commands
 from eyetoy_audio.spoken_keywords import write_spoken_keywords
 from eyetoy_audio.tagged import TaggedSet
 from eyetoy_audio.transforms import LEVEL, Augment, Fit, mixup, normalize_level, windows
@@ -45,7 +45,7 @@ def augmentation(data: AudioData) -> Augment:
     """Return the random changes that a recipe asks for."""
     asked = _shared_fields(data.augmentation, Augment)
     if asked["background_folder"] is None and data.source == "speech_commands":
-        asked["background_folder"] = str(Path(data.root) / FOLDER / BACKGROUND_NOISE)
+        asked["background_folder"] = str(background_noise(Path(data.root)))
     return Augment(data.num_samples, sample_rate=data.sample_rate, pads=data.padding == "silence", **asked)
 
 
@@ -121,13 +121,11 @@ class AudioClassification(SetClassification):
             return read_stored_sound(source.stored, f"sound {source.place}", rate, decoder)
         return read_stored_sound(source, "a sound of the stream", rate, decoder)
 
-    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Return a waveform `[1, num_samples]` of one level, or several windows of it, `[windows, 1, num_samples]`."""
-        x: Tensor = self.example(raw, training=training)["input"]
-        return x
-
     def example(self, raw: Tensor, *, training: bool) -> Batch:
-        """Return a waveform as `transform` does, and with it, where padding is left out, its `length`."""
+        """Return a waveform `[1, num_samples]` of one level, or several windows of it, `[windows, 1, num_samples]`.
+
+        Where padding is left out, their `length` comes with it.
+        """
         clips = [self.training_transform(raw)] if training else self._windows(raw)
         fitted = [self._fit(clip) / LEVEL for clip in clips]  # the encoder is given unit variance, as for images
         one = training or self.num_views == 1

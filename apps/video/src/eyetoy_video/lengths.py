@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from eyetoy_train.monitor import say
+from eyetoy_train.readable import signature
 
 
 class Length(NamedTuple):
@@ -66,8 +67,5 @@ class Record:
 
 
 def _signature(path: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-    except OSError:  # a link to nothing
-        return str(path.absolute()), 0, 0
-    return str(path.absolute()), status.st_size, status.st_mtime_ns
+    size, time = signature(path)
+    return str(path.absolute()), size, time
