@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,17 @@ class ClassificationTask(ABC):
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_classifier(folder, self.families)
+
+    def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
+        """Read a file in parts of about so many seconds, for a timeline.
+
+        Yields:
+            from when to when a part goes, in seconds, and what a model takes of it.
+
+        Raises:
+            ValueError: the modality knows no parts in time.
+        """
+        raise ValueError("--timeline is for videos; these files have no parts in time")
 
     def play(self, x: Tensor, path: Path) -> Path | None:
         """Write the `input` of an example to a file that a browser plays, if that says more than `draw`.

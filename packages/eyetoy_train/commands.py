@@ -8,11 +8,11 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -96,11 +96,21 @@ class ClassificationApp(Generic[R]):
         parser.add_argument(
             "inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(self.extensions)})"
         )
-        parser.add_argument("--top_k", type=int, default=3, help="how many classes to name for each file (default: 3)")
+        parser.add_argument("--top_k", type=int, default=5, help="how many classes to name for each file (default: 5)")
         parser.add_argument("--batch_size", type=int, default=32, help="files classified at a time (default: 32)")
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
+        if self.task.parts is not ClassificationTask.parts:
+            parser.add_argument(
+                "--timeline",
+                type=float,
+                metavar="SECONDS",
+                help="classify every part of a file, of about so many seconds, by itself",
+            )
         options, overrides = parser.parse_known_args(argv)
+        timeline = vars(options).get("timeline")
         with _exit_on_error(parser):
+            if timeline is not None and not timeline > 0:
+                raise ValueError(f"--timeline must be above 0 seconds; got {timeline:g}")
             if options.output and options.output.suffix not in (".json", ".csv"):
                 raise ValueError(f"--output must end in .json or .csv; got {options.output}")
             if options.batch_size < 1:
@@ -109,19 +119,34 @@ class ClassificationApp(Generic[R]):
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
             classifier = LoadedClassifier(task, task.load(folder), read_labels(folder))
             files = list(_expand(options.inputs, self.extensions))
-            predictions = list(classifier.predict(files, options.top_k, options.batch_size))
+            predictions = classifier.predict(files, options.top_k, options.batch_size, timeline=timeline)
             write_predictions(predictions, options.output)
-        if len(predictions) < len(files):
+        if classifier.skipped:
             raise SystemExit(1)  # what could not be read was named
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of a file with their probabilities, the first one first."""
+    """The most probable classes of a file, or of a part of one, with their probabilities, the first one first."""
 
     file: str
+    span: dict[str, float]
+    """`start` and `end` of the part, in seconds; nothing for a whole file."""
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+
+    @property
+    def ranked(self) -> Iterator[tuple[str, float]]:
+        """Classes and probabilities in pairs."""
+        return zip(self.classes, self.probabilities, strict=True)
+
+
+class Piece(NamedTuple):
+    """What is classified by itself: a file, or a part of one."""
+
+    file: Path
+    span: dict[str, float]
+    example: Batch
 
 
 class LoadedClassifier:
@@ -131,22 +156,35 @@ class LoadedClassifier:
         self.task = task
         self.model = model.to(_best_device()).eval()
         self.labels = labels
+        self.skipped: list[Path] = []
+        """Files that could not be read, or not to their end."""
 
-    def predict(self, files: Sequence[Path], top_k: int, batch_size: int = 32) -> Iterator[Prediction]:
-        """Classify files; one that cannot be read is named on stderr and left out."""
-        loaded = ((file, example) for file in files if (example := self._load(file)) is not None)
-        while batch := list(itertools.islice(loaded, batch_size)):
-            for (file, _), probabilities in zip(batch, self._classify([example for _, example in batch]), strict=True):
+    def predict(
+        self, files: Sequence[Path], top_k: int, batch_size: int = 32, *, timeline: float | None = None
+    ) -> Iterator[Prediction]:
+        """Classify files, or, with a `timeline`, their parts of about so many seconds.
+
+        A file that cannot be read is named on stderr and left out.
+        """
+        pieces = (piece for file in files for piece in self._read(file, timeline))
+        while batch := list(itertools.islice(pieces, batch_size)):
+            for piece, probabilities in zip(batch, self._classify([piece.example for piece in batch]), strict=True):
                 best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
                 classes = tuple(self.labels[i] for i in best.indices.tolist())
-                yield Prediction(str(file), classes, tuple(round(p, 4) for p in best.values.tolist()))
+                shares = tuple(round(p, 4) for p in best.values.tolist())
+                yield Prediction(str(piece.file), piece.span, classes, shares)
 
-    def _load(self, file: Path) -> Batch | None:
+    def _read(self, file: Path, timeline: float | None) -> Iterator[Piece]:
         try:
-            return self.task.example(self.task.load_sample(file, training=False), training=False)
+            if timeline is None:
+                raw = self.task.load_sample(file, training=False)
+                yield Piece(file, {}, self.task.example(raw, training=False))
+            else:
+                for start, end, example in self.task.parts(file, timeline):
+                    yield Piece(file, {"start": round(start, 3), "end": round(end, 3)}, example)
         except (UnreadableFileError, OSError) as error:
+            self.skipped.append(file)
             print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
-            return None
 
     @torch.inference_mode()
     def _classify(self, examples: Sequence[Batch]) -> Tensor:
@@ -166,21 +204,29 @@ def write_table(table: Table, path: Path) -> None:
         csv.writer(file).writerows([table.header, *table.rows])
 
 
-def write_predictions(predictions: Sequence[Prediction], output: Path | None) -> None:
+def write_predictions(predictions: Iterable[Prediction], output: Path | None) -> None:
     """Write predictions to a .json or .csv file, or print a line for each."""
     if output is None:
         for prediction in predictions:
-            ranked = zip(prediction.classes, prediction.probabilities, strict=True)
-            print(f"{prediction.file}  " + "  ".join(f"{name} {p:.1%}" for name, p in ranked))  # noqa: T201
+            print(_line(prediction), flush=True)  # noqa: T201
     elif output.suffix == ".json":
-        output.write_text(json.dumps([vars(prediction) for prediction in predictions], indent=2), encoding="utf-8")
+        rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
+        output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     else:
+        rows = [
+            {"file": prediction.file, **prediction.span, "rank": rank, "class": name, "probability": p}
+            for prediction in predictions
+            for rank, (name, p) in enumerate(prediction.ranked, 1)
+        ]
         with output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "rank", "class", "probability"])
-            for prediction in predictions:
-                ranked = zip(prediction.classes, prediction.probabilities, strict=True)
-                writer.writerows([prediction.file, rank, name, p] for rank, (name, p) in enumerate(ranked, 1))
+            writer = csv.DictWriter(file, list(rows[0]) if rows else ["file", "rank", "class", "probability"])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _line(prediction: Prediction) -> str:
+    when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
+    return "  ".join([prediction.file, *when, *(f"{name} {p:.1%}" for name, p in prediction.ranked)])
 
 
 def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:

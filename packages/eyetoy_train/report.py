@@ -153,10 +153,14 @@ def _picture(path: Path) -> str:
 
 
 def _player(path: Path) -> str:
-    """Return what plays a sound or a clip, or shows a picture that moves, with its name."""
+    """Return what plays a sound on demand, or shows a picture or a clip, over and over, with its name."""
     kind, name = _media_type(path).partition("/")[0], html.escape(path.stem)
     source = _inside(path)
-    shown = f'<img alt="{name}" src="{source}">' if kind == "image" else f'<{kind} controls src="{source}"></{kind}>'
+    shown = {
+        "image": f'<img alt="{name}" src="{source}">',
+        "audio": f'<audio controls src="{source}"></audio>',
+        "video": f'<video controls autoplay loop muted playsinline src="{source}"></video>',
+    }[kind]
     return f'<figure class="player">{shown}<figcaption>{name}</figcaption></figure>\n'
 
 

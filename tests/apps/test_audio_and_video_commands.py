@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -52,3 +53,38 @@ def test_a_broken_file_is_named(app, tmp_path, run_command):
     done = run_command(tmp_path, f"apps/{app}/train.py", *source, *options, "--epochs", 1, check=False)
     assert done.returncode == 1
     assert broken.name in done.stderr
+
+
+def test_a_video_is_predicted_part_by_part(tmp_path, run_command):
+    write_videos(tmp_path / "files")
+    source = ("--data.source", "folder", "--data.root", "files", "--output_dir", "run")
+    run_command(tmp_path, "apps/video/train.py", *source, *APPS["video"][2], "--epochs", 1)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<video controls autoplay loop muted playsinline") == 8, "one for each sample"
+    (tmp_path / "broken.mp4").write_bytes(b"")
+    files = ("files/test/left/00000.mp4", "broken.mp4", "files/test/up/00000.mp4")
+    timeline = ("--timeline", 0.1, "--top_k", 2)
+    done = run_command(tmp_path, "apps/video/predict.py", "run", *files, *timeline, check=False)
+    assert done.returncode == 1
+    assert "skipped: broken.mp4: the file is empty" in done.stderr
+    lines = [line.split("  ")[:2] for line in done.stdout.strip().splitlines()]
+    spans = ["0.0-0.1 s", "0.1-0.2 s", "0.2-0.3 s", "0.3-0.4 s"]  # 6 frames, 16 a second
+    assert lines == [[file, span] for file in (files[0], files[2]) for span in spans]
+    run_command(tmp_path, "apps/video/predict.py", "run", files[0], *timeline, "--output", "parts.csv")
+    rows = list(csv.DictReader((tmp_path / "parts.csv").open()))
+    assert [(row["start"], row["end"], row["rank"]) for row in rows[:3]] == [
+        ("0.0", "0.094", "1"),
+        ("0.0", "0.094", "2"),
+        ("0.094", "0.188", "1"),
+    ]
+    run_command(tmp_path, "apps/video/predict.py", "run", files[0], *timeline, "--output", "parts.json")
+    parts = json.loads((tmp_path / "parts.json").read_text())
+    assert [(part["start"], part["end"]) for part in parts] == [
+        (0.0, 0.094),
+        (0.094, 0.188),
+        (0.188, 0.281),
+        (0.281, 0.375),
+    ]
+    done = run_command(tmp_path, "apps/video/predict.py", "run", files[0], "--timeline", 0, check=False)
+    assert done.returncode == 2
+    assert "--timeline must be above 0 seconds; got 0" in done.stderr

@@ -6,7 +6,9 @@ that hold a wanted frame are decoded.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -17,6 +19,8 @@ from eyetoy_video.sampling import ClipSampling
 
 EXTENSIONS = KINDS
 """Suffixes of the files that `read_clips` is meant for, in lower case."""
+_PARTS_AT_ONCE = 16
+"""A decoder is opened for so many parts at a time, not for each."""
 
 
 class UnreadableVideoError(UnreadableFileError):
@@ -59,9 +63,48 @@ def read_clips(
         raise ValueError(f"short_side must be 1 pixel or more, not {short_side}")
     try:
         with open_video(source) as video:
-            return _clips(video, sampling, short_side, decoder)
+            return _frames(video, sampling.numbers(video.index), short_side, decoder)
     except NotVideoError as error:
         raise UnreadableVideoError(name or _called(source), error) from error
+
+
+class Part(NamedTuple):
+    """A part of a video, from when to when in seconds, and its clips as `read_clips` returns them."""
+
+    start: float
+    end: float
+    clips: Tensor
+
+
+def read_parts(
+    source: Source,
+    sampling: ClipSampling,
+    seconds: float,
+    *,
+    short_side: int | None = None,
+    decoder: Decoder = "auto",
+) -> Iterator[Part]:
+    """Read a video in parts of equal length, each as if it were a whole one; few of them are in memory at a time.
+
+    Args:
+        source: the file, or what it holds.
+        sampling: which frames of each part.
+        seconds: about how long a part is: the nearest length that divides the video.
+        short_side: of larger frames after scaling down.
+        decoder: the library that decodes.
+
+    Raises:
+        FileNotFoundError, UnreadableVideoError, MissingDecoderError: as `read_clips` does.
+    """
+    try:
+        with open_video(source) as video:
+            spans = iter(_spans(video.index.seconds, seconds))
+            while some := list(islice(spans, _PARTS_AT_ONCE)):
+                numbers = [sampling.numbers(video.index, span) for span in some]
+                frames = _frames(video, [number for part in numbers for number in part], short_side, decoder)
+                yield from (Part(*span, clips) for span, clips in zip(some, frames.chunk(len(some)), strict=True))
+    except NotVideoError as error:
+        raise UnreadableVideoError(_called(source), error) from error
 
 
 def read_stored_clips(
@@ -80,8 +123,12 @@ def read_stored_clips(
     return read_clips(content, sampling, short_side=short_side, decoder=decoder, name=called)
 
 
-def _clips(video: Video, sampling: ClipSampling, short_side: int | None, decoder: Decoder) -> Tensor:
-    numbers = sampling.numbers(video.index)
+def _spans(total: float, seconds: float) -> list[tuple[float, float]]:
+    count = max(round(total / seconds), 1)
+    return [(total * i / count, total * (i + 1) / count) for i in range(count)]
+
+
+def _frames(video: Video, numbers: Sequence[int], short_side: int | None, decoder: Decoder) -> Tensor:
     wanted = sorted(set(numbers))
     frames = decode(video, wanted, decoder, short_side)
     if numbers == wanted:

@@ -21,6 +21,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from PIL.Image import Resampling
 
 from eyetoy_train.class_folder import move_into_place
+from eyetoy_video.encoding import write_mp4
 
 MOTIONS: Mapping[str, tuple[int, int]] = {
     "left": (0, -1),
@@ -153,7 +154,7 @@ def _write_split(folder: Path, split: str, count: int, seed: int, num_frames: in
             background = _crop(photographs[rng.integers(len(photographs))], size, rng)
             path = motion_path(motion, num_frames, rng)
             frames = _draw(digits[rng.integers(len(digits))], background, path, rng)
-            _encode(folder / motion / f"{number:05d}.mp4", frames, fps)
+            write_mp4(folder / motion / f"{number:05d}.mp4", map(np.asarray, frames), fps)
 
 
 def _photographs(split: str) -> list[Image.Image]:
@@ -208,23 +209,6 @@ def _ink(digit: Image.Image, state: NDArray[np.float64], size: int) -> Image.Ima
 def _colors(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """RGB for the outline, which is dark, and for the digit, which is light."""
     return tuple(rng.integers(0, 32, 3).tolist()), tuple(rng.integers(180, 256, 3).tolist())
-
-
-def _encode(path: Path, frames: list[Image.Image], fps: int) -> None:
-    """Write H.264 that is the same at every run: so no threads, and not `mbtree`, which differs now and then."""
-    import av
-    from av.video.reformatter import VideoReformatter
-
-    to_yuv = VideoReformatter()
-    with av.open(str(path), "w") as container:
-        options = {"crf": "16", "preset": "veryfast", "x264-params": "mbtree=0"}
-        stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
-        stream.codec_context.thread_count = 1
-        for frame in frames:
-            rgb = av.VideoFrame.from_ndarray(np.asarray(frame), format="rgb24")
-            container.mux(stream.encode(to_yuv.reformat(rgb, format="yuv420p", threads=1)))
-        container.mux(stream.encode(None))
 
 
 def _check_arguments(counts: Mapping[str, int], seed: int, num_frames: int, size: int, fps: int) -> None:

@@ -46,9 +46,17 @@ class ClipSampling:
         if self.random and self.clips > 1:
             raise ValueError(f"a random clip is drawn alone: clips must be 1, not {self.clips}")
 
-    def numbers(self, index: FrameIndex) -> list[int]:
-        """Return the numbers of the frames of a video's clips, `[clips * num_frames]`; some may come more than once."""
-        return [index.frame_after(moment) for moment in self.moments(index.seconds, index.rate)]
+    def numbers(self, index: FrameIndex, span: tuple[float, float] | None = None) -> list[int]:
+        """Return the numbers of the frames of a video's clips, `[clips * num_frames]`; some may come more than once.
+
+        Args:
+            index: of the video.
+            span: the part to be taken for a whole video, from when to when in seconds from the first frame.
+        """
+        start, end = span or (0.0, index.seconds)
+        last = end - 1 / index.rate / 4
+        moments = self.moments(end - start, index.rate)
+        return [index.frame_after(min(start + moment, last)) for moment in moments]
 
     def moments(self, seconds: float, rate: float) -> list[float]:
         """Return when the frames are shown, in seconds from the first frame, `[clips * num_frames]`.

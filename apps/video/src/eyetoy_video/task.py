@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from eyetoy_train.class_folder import write_once
 from eyetoy_train.hub_set import HubSample, HubSet
 from eyetoy_train.monitor import say
 from eyetoy_train.set_task import SetClassification
+from eyetoy_video.baselines import FAMILIES
 from eyetoy_video.decoding import describe_decoders
-from eyetoy_video.files import EXTENSIONS, read_clips, read_stored_clips
+from eyetoy_video.encoding import write_mp4
+from eyetoy_video.files import EXTENSIONS, read_clips, read_parts, read_stored_clips
 from eyetoy_video.moving_digits import write_moving_digits
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.sampling import ClipSampling
@@ -26,6 +29,8 @@ from eyetoy_video.sets import list_clips, without_missing
 from eyetoy_video.transforms import ClipMixing, EvaluationTransform, TrainingTransform
 
 SHOWN_FRAMES = 4
+PLAYED_SIDE, PLAYED_RATE = 128, 8
+"""At least how many pixels high, and how many frames a second, the clips of a report play."""
 
 
 def open_set(data: VideoData, seed: int) -> HubSet | None:
@@ -37,6 +42,8 @@ def open_set(data: VideoData, seed: int) -> HubSet | None:
 
 class VideoClassification(SetClassification):
     """Classify clips, through Encoder3D."""
+
+    families = FAMILIES
 
     def __init__(self, recipe: VideoClassificationRecipe) -> None:
         self.data = data = recipe.data
@@ -94,6 +101,14 @@ class VideoClassification(SetClassification):
         stored, name = (source, "a video of the stream") if isinstance(source, dict) else (source.stored, source.place)
         return read_stored_clips(stored, sampling, name=name, short_side=side, decoder=decoder)
 
+    def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
+        """Read a file in parts of about so many seconds, each seen as an evaluation sees a file."""
+        side, decoder = self.data.transform.size, self.data.decoder
+        for start, end, clips in read_parts(
+            source, self.evaluation_sampling, seconds, short_side=side, decoder=decoder
+        ):
+            yield start, end, self.example(clips, training=False)
+
     def transform(self, raw: Tensor, *, training: bool) -> Tensor:
         """Return a float clip `[3, num_frames, size, size]`, or several views `[views, 3, num_frames, size, size]`."""
         return self.training_transform(raw) if training else self.evaluation_transform(raw)
@@ -110,10 +125,24 @@ class VideoClassification(SetClassification):
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a few frames of a clip, the first one at the top left."""
+        frames = self._frames(x)
+        chosen = torch.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().long()
+        first, second, third, fourth = frames[chosen].unbind()
+        axes.imshow(torch.cat([torch.cat([first, second], 1), torch.cat([third, fourth], 1)]).numpy())
+
+    def play(self, x: Tensor, path: Path) -> Path:
+        """Write a clip as an MP4 file."""
+        frames = self._frames(x)
+        even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+        scale = math.ceil(PLAYED_SIDE / self.data.transform.size)  # or a player would blur what the model saw
+        large = even.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        file = path.with_name(f"{path.name}.mp4")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_mp4(file, large.numpy(), PLAYED_RATE)
+        return file
+
+    def _frames(self, x: Tensor) -> Tensor:
+        """Return the pictures of a transformed clip, uint8 `[num_frames, height, width, 3]`."""
         params = self.data.transform
         mean, std = (torch.tensor(values)[:, None, None, None] for values in (params.mean, params.std))
-        frames = (x * std + mean).clamp(0, 1)  # [3, time, height, width]
-        chosen = torch.linspace(0, frames.shape[1] - 1, SHOWN_FRAMES).round().long()
-        first, second, third, fourth = frames[:, chosen].unbind(1)
-        sheet = torch.cat([torch.cat([first, second], -1), torch.cat([third, fourth], -1)], -2)
-        axes.imshow(sheet.movedim(0, -1).numpy())
+        return ((x * std + mean).clamp(0, 1) * 255).round().byte().movedim(0, -1)
