@@ -3,7 +3,8 @@
 A grid names a recipe, options for all runs, and variants with options of their own; `grids/` holds those of the
 proposal's ablations. Each run is the app's own `train.py` in a folder of its own. Runs that are finished are not
 repeated, and one that was interrupted goes on, so the same command can be given again at any time. It ends with a
-table of test accuracy with a 95 % confidence interval over seeds, parameters and training time, and a plot.
+table of test accuracy with a 95 % confidence interval over seeds, parameters, training time and speed, and the most
+memory that a process held, its data included; and in a plot.
 """
 
 from __future__ import annotations
@@ -150,6 +151,8 @@ def summary(runs: list[Run]) -> dict[str, Any]:
         "parameters": results[0]["parameters"],
         "epochs": len(runs[0].epochs),
         "seconds_per_epoch": round(statistics.median(epoch["speed"]["seconds"] for epoch in epochs), 3),
+        "samples_per_second": round(statistics.median(epoch["speed"]["samples_per_second"] for epoch in epochs), 1),
+        "peak_memory_gb": round(max(epoch["speed"]["peak_memory_gb"] for epoch in epochs), 2),
         "grad_norm_max": round(max(result["stability"]["grad_norm_max"] for result in results), 3),
         "loss_spikes": sum(result["stability"]["loss_spikes"] for result in results),
         "steps": sum(result["stability"]["steps"] for result in results),
@@ -161,15 +164,17 @@ def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
     lines = [
         f"{grid.title} ({grid.recipe}, {grid.seeds} seed(s))",
         "",
-        "| variant | accuracy | parameters | epochs | s per epoch | training time | largest grad norm | loss spikes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| variant | accuracy | parameters | epochs | s per epoch | training time | samples/s | memory | "
+        "largest grad norm | loss spikes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["accuracy"]):
         accuracy = f"{row['accuracy']:.2f} %" + ("" if row["interval"] is None else f" ± {row['interval']:.2f}")
         seconds = row["seconds_per_epoch"]
         lines.append(
             f"| {name} | {accuracy} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | {seconds:.1f} | "
-            f"{row['epochs'] * seconds / 60:.1f} min | {row['grad_norm_max']:.1f} | {row['loss_spikes']} of "
+            f"{row['epochs'] * seconds / 60:.1f} min | {row['samples_per_second']:.0f} | "
+            f"{row['peak_memory_gb']:.2f} GB | {row['grad_norm_max']:.1f} | {row['loss_spikes']} of "
             f"{row['steps']} steps |"
         )
     return "\n".join(lines) + "\n"

@@ -15,9 +15,10 @@ import yaml
 from eyetoy_audio.classification import APP as AUDIO
 from eyetoy_image.classification import APP as IMAGE
 from eyetoy_train import build_classifier, parse_recipe
+from eyetoy_video.classification import APP as VIDEO
 
 REPOSITORY = Path(__file__).parents[2]
-APPS = {"image": IMAGE, "audio": AUDIO}
+APPS = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 GRIDS = sorted((REPOSITORY / "benchmarks" / "grids").glob("*.yaml"))
 SMALL = """
 title: A small ViT
@@ -76,4 +77,5 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
         model = build_classifier(
             recipe.model, num_classes=10, in_channels=task.in_channels, grid=task.grid, families=task.families
         )
-        assert model(torch.zeros(2, task.in_channels, *task.grid)).shape == (2, 10)
+        channels = 3 if task.in_channels is None else task.in_channels
+        assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
