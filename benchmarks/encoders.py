@@ -4,17 +4,21 @@ For each input size and batch: parameters, floating-point operations of one inpu
 attention counted), inputs a second of a forward pass and of a training step (forward and backward), and the memory
 that each adds at its peak, measured in a process of its own. A step without an optimizer, because all models would pay
 for theirs alike. A step that would not fit into this machine's memory is left out, judged by what one input takes.
-`--output` keeps it all, a case at a time. Needs timm and, for videos, pytorchvideo: `pip install -e ".[baselines]"`.
+`frames` is clips of 8 to 128 frames, against attention of all tokens to all, and ends with the powers of the number of
+frames by which time and memory grow. `--output` keeps it all, a case at a time. Needs timm and, for videos,
+pytorchvideo: `pip install -e ".[baselines]"`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +42,13 @@ CASES: dict[str, tuple[Case, ...]] = {  # grid and batch
         ((1024, 1024), 8),
     ),
     "videos": (((16, 224, 224), 1), ((32, 224, 224), 1)),
+    "frames": tuple(((frames, 112, 112), 1) for frames in (8, 16, 32, 64, 128)),
 }
 MODELS = {
     "sounds": ("eyetoy1d_tiny", "vit_1d", "convnext_1d"),
     "images": ("eyetoy2d_tiny", "vit_small", "swin_tiny", "convnext_tiny", "hiera_tiny", "nat_tiny"),
     "videos": ("eyetoy3d_tiny", "swin3d_t", "mvit_b", "x3d_m"),
+    "frames": ("eyetoy3d_nano", "space_time_vit"),
 }
 PLAIN = "vit_small, plain attention"
 """Measured for memory only."""
@@ -70,13 +76,17 @@ def main() -> None:
         parser.error(f"--only must be one of {', '.join(case_name(*case) for case in CASES[options.kind])}")
     about = conditions(options.device)
     bytes_of_one: dict[str, dict[str, int | None]] = {}
+    cases = []
     for number, (grid, batch) in enumerate(chosen):
         if not number or grid != chosen[number - 1][0]:
             bytes_of_one = measure_memory(MODELS[options.kind], grid, options.device)
         case = measure(MODELS[options.kind], grid, batch, options.seconds, options.device, bytes_of_one)
         print_case(case)
+        cases.append(case)
         if options.output:
             keep(options.output / f"encoders-{options.kind}-{options.device}.json", {**case, "conditions": about})
+    if options.kind == "frames" and len(cases) > 1:
+        print_growth(cases)
 
 
 def case_name(grid: tuple[int, ...], batch: int) -> str:
@@ -181,6 +191,17 @@ def print_case(case: dict[str, Any]) -> None:
             best = max(rates, key=rates.__getitem__)
             ratio = rows[ours][f"{passed}_per_s"] / rates[best]
             print(f"{passed}: {ours} is {ratio:.2f} times as fast as the fastest peer, {best}", flush=True)
+
+
+def print_growth(cases: Sequence[dict[str, Any]]) -> None:
+    """Tell by which power of the number of frames time and memory grow, fitted over all cases."""
+    frames = [math.log(case["grid"][0]) for case in cases]
+    for name in cases[0]["models"]:
+        for passed in PASSES:
+            seconds = [-math.log(case["models"][name][f"{passed}_per_s"]) for case in cases]
+            added = [math.log(case["models"][name][f"{passed}_bytes"]) for case in cases]
+            growth = [statistics.linear_regression(frames, values).slope for values in (seconds, added)]
+            print(f"{name} {passed}: time grows as frames^{growth[0]:.2f}, memory as frames^{growth[1]:.2f}")
 
 
 if __name__ == "__main__":

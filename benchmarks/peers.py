@@ -1,7 +1,8 @@
-"""Models to compare encoders with, by name: of timm, torchvision and pytorchvideo, and two made here for sound."""
+"""Models to compare encoders with, by name: of timm, torchvision and pytorchvideo, and three made here."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -95,6 +96,27 @@ class SoundConvNeXtBlock(nn.Module):
         return x + self.contract(F.gelu(self.expand(inner))).transpose(1, 2)
 
 
+class SpaceTimeViT(nn.Module):
+    """A ViT whose tokens, patches of 2 frames of 8 × 8 pixels, attend to all others in space and time.
+
+    As model 1 of ViViT (Arnab et al., 2021), and TimeSformer's joint attention (Bertasius et al., 2021).
+    """
+
+    def __init__(self, grid: Grid, width: int = 192, depth: int = 7) -> None:
+        super().__init__()
+        patch = (2, 8, 8)
+        self.patches = nn.Conv3d(3, width, kernel_size=patch, stride=patch)
+        tokens = math.prod(n // p for n, p in zip(grid, patch, strict=True))
+        self.positions = nn.Parameter(torch.zeros(tokens, width))
+        self.blocks = nn.Sequential(*(Block(width, num_heads=6, qkv_bias=True) for _ in range(depth)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 400)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.blocks(self.patches(x).flatten(2).transpose(1, 2) + self.positions)
+        out: Tensor = self.head(self.norm(tokens).mean(1))
+        return out
+
+
 def _swin3d(grid: Grid) -> nn.Module:
     model: nn.Module = import_module("torchvision.models.video").swin3d_t(num_classes=400)
     for module in model.modules():
@@ -129,6 +151,7 @@ def _mvit_b(grid: Grid) -> nn.Module:
 _OTHERS: dict[str, Callable[[Grid], nn.Module]] = {
     "vit_1d": lambda grid: SoundViT(grid[0]),
     "convnext_1d": lambda grid: SoundConvNeXt(),
+    "space_time_vit": SpaceTimeViT,
     "swin3d_t": _swin3d,
     "x3d_m": _x3d_m,
     "mvit_b": _mvit_b,

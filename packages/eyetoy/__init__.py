@@ -9,6 +9,7 @@ from eyetoy.global_attention import (
     create_attention_mask,
     global_attention,
 )
+from eyetoy.inflation import Inflation, inflated
 from eyetoy.msnat import (
     MSNATTransformer,
     MSNATTransformer1D,
@@ -51,6 +52,7 @@ __all__ = [
     "GlobalAttentionStack",
     "GlobalAttentionTransformer",
     "HeadParams",
+    "Inflation",
     "MSNATTransformer",
     "MSNATTransformer1D",
     "MSNATTransformer2D",
@@ -70,6 +72,7 @@ __all__ = [
     "create_pyramid",
     "encoder_params",
     "global_attention",
+    "inflated",
     "list_models",
     "na1d",
     "na2d",

@@ -72,8 +72,9 @@ class Encoder(HubModel):
         self.params = params = as_encoder_params(params)
         self.grad_checkpointing = False
         dim, width = params.num_spatial_dims, params.out_channels
+        axes = dim - 1 if params.positional_embedding == "space" else dim
         self.positional_embedding = (
-            PositionalEmbedding(dim, params.stem_channels) if params.positional_embedding else nn.Identity()
+            PositionalEmbedding(axes, params.stem_channels) if params.positional_embedding else nn.Identity()
         )
         self.initial_proj = InitialProjection(params)
         self.transformer = TransformerStack(dim, params.stem_channels, params.transformer)

@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from eyetoy.inflation import inflated_weight
 from eyetoy.params import as_encoder_params
 from eyetoy.sizes import ceil_div
 
@@ -25,7 +27,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
     """A model with `save_pretrained(folder)`, `from_pretrained(folder or hub name)` and `push_to_hub(name)`.
 
     `from_pretrained` takes other values for what the config holds, such as `num_classes=5`, and `in_channels=1`: the
-    head is then initialised anew, the stem adapted; which weights is logged.
+    head is then initialised anew, the stem adapted; which weights is logged. Weights of pictures are inflated for the
+    encoder of clips that `eyetoy.inflated` gives.
     """
 
     @classmethod
@@ -72,17 +75,30 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
 
 
 def _load(model: nn.Module, weights: dict[str, Tensor], *, strict: bool) -> None:
-    """Load weights; those that do not fit for another number of classes or input channels are said and replaced."""
+    """Load weights; those that do not fit for other classes, input channels or a time axis are said and replaced."""
     own = model.state_dict()
     changed = [name for name, weight in weights.items() if name in own and own[name].shape != weight.shape]
+    spread = []
     for name in changed:
-        if name.endswith(STEM) and own[name].shape[:-1] == weights[name].shape[:-1]:
-            _logger.warning("%s adapted, %s", name, _shapes(weights[name], own[name]))
-            weights[name] = _with_channels(weights[name], own[name].shape[-1])
+        fitted = _fitted(name, weights[name], own[name].shape)
+        if fitted is not None:
+            if weights[name].shape[-1] != fitted.shape[-1]:
+                _logger.warning("%s adapted, %s", name, _shapes(weights[name], own[name]))
+            spread += [name] if weights[name].ndim < fitted.ndim else []
+            weights[name] = fitted
         elif name in ("head.weight", "head.bias"):
             _logger.warning("%s initialised anew, %s", name, _shapes(weights[name], own[name]))
             weights[name] = own[name]
+    if spread:
+        _logger.warning("weights of pictures given a time axis: %d convolutions, %s first", len(spread), spread[0])
     model.load_state_dict(weights, strict=strict)
+
+
+def _fitted(name: str, weight: Tensor, shape: torch.Size) -> Tensor | None:
+    """Return a weight for other channels of the input, or with a time axis, or None if its shape differs otherwise."""
+    if name.endswith(STEM):
+        weight = _with_channels(weight, shape[-1])
+    return weight if weight.shape == shape else inflated_weight(weight, shape)
 
 
 def _with_channels(weight: Tensor, channels: int) -> Tensor:

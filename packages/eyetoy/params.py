@@ -138,7 +138,8 @@ class GlobalAttentionParams:
 class EncoderParams:
     """An encoder (proposal, section 4.3): stem, positions, MSNAT blocks, global stack.
 
-    `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`.
+    `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`. With
+    `positional_embedding="space"` positions in a clip tell the place in a frame alone.
     """
 
     num_spatial_dims: int
@@ -147,7 +148,7 @@ class EncoderParams:
     initial_proj: tuple[ConvParams, ...]
     transformer: tuple[TransformerParams, ...]
     global_attention: GlobalAttentionParams | None = None
-    positional_embedding: bool = True
+    positional_embedding: bool | Literal["space"] = True
 
     def __post_init__(self) -> None:
         """Refuse what no encoder can be built from."""
@@ -156,6 +157,11 @@ class EncoderParams:
         if not self.initial_proj or not self.transformer:
             raise ValueError("an encoder needs at least one convolution in initial_proj and one transformer block")
         check_count(self.in_channels, "in_channels")
+        if self.positional_embedding not in (True, False, *(["space"] if self.num_spatial_dims == 3 else [])):
+            raise ValueError(
+                "positional_embedding must be True or False, or, in 3 dimensions, 'space'; got "
+                f"{self.positional_embedding!r}"
+            )
 
     @property
     def stem_widths(self) -> tuple[int, ...]:

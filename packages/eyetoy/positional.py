@@ -14,7 +14,8 @@ class PositionalEmbedding(nn.Module):
     """Add sinusoidal positions (Vaswani et al., 2017) to `[batch, *grid, channels]`.
 
     The channels are shared equally among the axes: in 2-D the first half tells the row, the second the column.
-    Channels that do not make up a sine and cosine pair for every axis stay as they are.
+    Channels that do not make up a sine and cosine pair for every axis stay as they are. A grid of more axes has the
+    positions of its last ones, alike along the others.
     """
 
     def __init__(self, num_spatial_dims: int, channels: int, *, max_wavelength: float = 10_000.0) -> None:
@@ -31,7 +32,7 @@ class PositionalEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the positions of the grid of `x`."""
-        return x + self.positions(tuple(x.shape[1:-1]), x.device).to(x.dtype)
+        return x + self.positions(tuple(x.shape[-1 - self.num_spatial_dims : -1]), x.device).to(x.dtype)
 
     def positions(self, grid: tuple[int, ...], device: torch.device | None = None) -> Tensor:
         """Return the float32 positions `[*grid, channels]`."""

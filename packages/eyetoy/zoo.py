@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import ENCODERS, Encoder
+from eyetoy.inflation import Inflation, inflated
 from eyetoy.models import IN_CHANNELS, MODELS, stem
 from eyetoy.params import EncoderParams
 from eyetoy.pyramid import FeaturePyramid
@@ -24,6 +25,7 @@ class EncoderOptions(TypedDict, total=False):
     drop_path: float
     layer_scale: float | None
     changes: Changes | Mapping[str, Any] | None
+    inflate: Inflation | Mapping[str, int] | None
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -39,6 +41,7 @@ def encoder_params(
     drop_path: float = 0.0,
     layer_scale: float | None = None,
     changes: Changes | Mapping[str, Any] | None = None,
+    inflate: Inflation | Mapping[str, int] | None = None,
 ) -> EncoderParams:
     """Return the parameters of a named encoder.
 
@@ -50,9 +53,11 @@ def encoder_params(
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         layer_scale: initial value of a learned scale per channel on every residual branch (CaiT); none by default.
         changes: what to change of the model, for ablations; a mapping has the fields of `Changes`.
+        inflate: make an encoder of pictures one of clips; a mapping, such as `{}`, has the fields of `Inflation`.
 
     Raises:
-        ValueError: no model has this name; the message lists those that there are.
+        ValueError: no model has this name, and the message lists those that there are; or it cannot be changed or
+            inflated so.
     """
     if name not in MODELS:
         raise ValueError(f"no model is named {name!r}; there are {', '.join(list_models())}")
@@ -63,6 +68,8 @@ def encoder_params(
         params = replace(params, initial_proj=stem(stem_strides, dim))
     if changes is not None:
         params = changed(params, changes if isinstance(changes, Changes) else Changes(**changes))
+    if inflate is not None:
+        params = inflated(params, inflate if isinstance(inflate, Inflation) else Inflation(**inflate))
     return _with_branches(params, drop_path, layer_scale)
 
 

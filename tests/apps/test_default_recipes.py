@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from torchvision import datasets
 
+from eyetoy import create_model
 from eyetoy_audio.spoken_keywords import Split, write_spoken_keywords
 from eyetoy_image.classification import torchvision_sets
 from eyetoy_image.classification.digits import write_digits
@@ -219,6 +220,9 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
     if getattr(recipe.data, "seconds", 0) > MOST_SECONDS:
         recipe.data.seconds = MOST_SECONDS
     assert recipe.name == path.stem.replace("_", "-")
+    if recipe.model.weights:
+        create_model(recipe.model.name, num_classes=3).save_pretrained(tmp_path / "weights")
+        recipe.model.weights = str(tmp_path / "weights")
     if recipe.data.source.startswith("cifar"):
         write_cifar(recipe.data.source.upper(), data, monkeypatch)
     else:

@@ -1,0 +1,107 @@
+"""From pictures to clips: an encoder of pictures with a time axis, which begins with what its weights know of pictures.
+
+As I3D (Carreira and Zisserman, CVPR 2017) and Video Swin (Liu et al., CVPR 2022) do. Of a kernel over time only the
+middle frame begins with the picture's weights, the others with zeros, which ViViT (Arnab et al., ICCV 2021, section
+4.4) found better than to share them out: so an inflated encoder sees in a still clip what it saw in the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from eyetoy.params import AttentionParams, ConvParams, EncoderParams, HeadParams, TransformerParams, downsampling
+from eyetoy.sizes import Size, check_count, per_axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inflation:
+    """How an encoder of pictures sees time: in the first convolution of its stem, and in every attention window."""
+
+    temporal_stride: int = 2
+    """Frames to a token, 1 or 2."""
+    temporal_kernel: int = 3
+    """Frames that the stem's first convolution sees; odd, so that there is a middle one."""
+    temporal_window: int = 3
+    """Tokens of time in an attention window."""
+
+    def __post_init__(self) -> None:
+        """Refuse what has no middle frame, or would have it after the end of some clips."""
+        for name in ("temporal_kernel", "temporal_window"):
+            check_count(getattr(self, name), name)
+        stride, kernel = self.temporal_stride, self.temporal_kernel
+        if stride not in (1, 2):
+            raise ValueError(f"temporal_stride must be 1 or 2; got {stride}")
+        if kernel % 2 == 0 or kernel < stride:
+            raise ValueError(f"temporal_kernel must be odd and at least temporal_stride, {stride}; got {kernel}")
+
+
+def inflated(params: EncoderParams, inflation: Inflation | None = None) -> EncoderParams:
+    """Return the parameters of the encoder of clips that an encoder of pictures becomes.
+
+    Its positions tell where in a frame a token is, and not in which: that stays for attention and convolution to see.
+
+    Args:
+        params: an encoder in two dimensions.
+        inflation: how it sees time; as its defaults say if not given.
+
+    Raises:
+        ValueError: `params` are not those of an encoder in two dimensions.
+    """
+    if params.num_spatial_dims != 2:
+        raise ValueError(f"only an encoder of pictures can be inflated; got num_spatial_dims={params.num_spatial_dims}")
+    inflation = inflation or Inflation()
+    first, *rest = params.initial_proj
+    return replace(
+        params,
+        num_spatial_dims=3,
+        initial_proj=(
+            _conv(first, inflation.temporal_kernel, inflation.temporal_stride),
+            *(_conv(conv, 1, 1) for conv in rest),
+        ),
+        transformer=tuple(_block(block, inflation.temporal_window) for block in params.transformer),
+        positional_embedding="space" if params.positional_embedding else False,
+    )
+
+
+def inflated_weight(weight: Tensor, shape: torch.Size) -> Tensor | None:
+    """Return a convolution's weight with a time axis, or None if `shape` is not that of this weight with one.
+
+    Args:
+        weight: `[out, *kernel, in]`.
+        shape: `[out, time, *kernel, in]`.
+    """
+    if len(shape) != weight.ndim + 1 or weight.ndim < 3 or (shape[0], *shape[2:]) != weight.shape or shape[1] % 2 == 0:
+        return None
+    spread = weight.new_zeros(shape)
+    spread[:, shape[1] // 2] = weight
+    return spread
+
+
+def _block(block: TransformerParams, window: int) -> TransformerParams:
+    factors = tuple(1 / stride for stride in downsampling(block.scale_factor, 2))
+    return replace(block, heads=tuple(_heads(group, window) for group in block.heads), scale_factor=(1.0, *factors))
+
+
+def _heads(group: HeadParams, window: int) -> HeadParams:
+    attention = group.attn_params
+    params = AttentionParams(
+        attention_window=_with_time(attention.attention_window, window, "attention_window"),
+        dilation=_with_time(attention.dilation, 1, "dilation"),
+        is_causal=attention.is_causal,
+    )
+    return replace(group, conv_params=group.conv_params and _conv(group.conv_params, 1, 1), attn_params=params)
+
+
+def _conv(conv: ConvParams, kernel: int, stride: int) -> ConvParams:
+    return replace(
+        conv,
+        kernel_size=_with_time(conv.kernel_size, kernel, "kernel_size"),
+        stride=_with_time(conv.stride, stride, "stride"),
+    )
+
+
+def _with_time(size: Size, time: int, name: str) -> tuple[int, ...]:
+    return (time, *per_axis(size, 2, name))
