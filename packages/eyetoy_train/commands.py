@@ -1,4 +1,4 @@
-"""What `train.py`, `validate.py` and `predict.py` of every classification app do."""
+"""What `train.py` and `validate.py` of every app do, and `predict.py` of those that classify."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -26,19 +26,45 @@ from eyetoy_train.evaluate import evaluation_sums
 from eyetoy_train.loop import train
 from eyetoy_train.models import find_checkpoint
 from eyetoy_train.readable import UnreadableFileError
-from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.task import Batch, Table
+from eyetoy_train.recipe import ClassificationRecipe, Recipe
+from eyetoy_train.task import Batch, Table, Task
 
-R = TypeVar("R", bound=ClassificationRecipe)
+R = TypeVar("R", bound=Recipe)
+C = TypeVar("C", bound=ClassificationRecipe)
+
+
+class LabelledTask(Task, Protocol):
+    """A task with named classes."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels. Called after `prepare`."""
+
+
+class App(Protocol):
+    """What the three scripts of an app call."""
+
+    def train(self, default_config: Path, argv: Sequence[str] | None = None) -> None:
+        """Train by the default recipe, or the one that `--config` names, with overrides from the command line."""
+
+    def validate(self, argv: Sequence[str] | None = None) -> None:
+        """Score a checkpoint on a split of its data, or of other data, and print the scores as JSON."""
+
+    def predict(self, argv: Sequence[str] | None = None) -> None:
+        """Tell what a checkpoint sees in files."""
 
 
 @dataclass(frozen=True)
-class ClassificationApp(Generic[R]):
-    """A modality's classification app: its recipe, its task, and the files it reads."""
+class LabelledApp(Generic[R]):
+    """Training and scoring of a task with named classes."""
 
     recipe: type[R]
-    task: type[ClassificationTask]
-    extensions: Collection[str]
+    task: Callable[[Any], LabelledTask]
+    """Makes the task of a recipe."""
 
     def train(self, default_config: Path, argv: Sequence[str] | None = None) -> None:
         """Train by the default recipe, or the one that `--config` names, with overrides from the command line."""
@@ -60,7 +86,7 @@ class ClassificationApp(Generic[R]):
             help="folder for scores.json, and what stands behind the scores as tables and pictures",
         )
         options, overrides = parser.parse_known_args(argv)
-        with _exit_on_error(parser):
+        with exit_on_error(parser):
             folder = find_checkpoint(options.checkpoint)
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
             accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
@@ -85,6 +111,14 @@ class ClassificationApp(Generic[R]):
                 for table in task.metrics().details(sums, options.output).tables:
                     write_table(table, options.output / f"{table.title.lower()}.csv")
 
+
+@dataclass(frozen=True)
+class ClassificationApp(LabelledApp[C]):
+    """A modality's classification app: its recipe, its task, and the files it reads."""
+
+    task: type[ClassificationTask]
+    extensions: Collection[str]
+
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
         parser = argparse.ArgumentParser(
@@ -100,7 +134,7 @@ class ClassificationApp(Generic[R]):
         parser.add_argument("--batch_size", type=int, default=32, help="files classified at a time (default: 32)")
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
         options, overrides = parser.parse_known_args(argv)
-        with _exit_on_error(parser):
+        with exit_on_error(parser):
             if options.output and options.output.suffix not in (".json", ".csv"):
                 raise ValueError(f"--output must end in .json or .csv; got {options.output}")
             if options.batch_size < 1:
@@ -108,7 +142,7 @@ class ClassificationApp(Generic[R]):
             folder = find_checkpoint(options.checkpoint)
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
             classifier = LoadedClassifier(task, task.load(folder), read_labels(folder))
-            files = list(_expand(options.inputs, self.extensions))
+            files = list(expand(options.inputs, self.extensions))
             predictions = list(classifier.predict(files, options.top_k, options.batch_size))
             write_predictions(predictions, options.output)
         if len(predictions) < len(files):
@@ -129,7 +163,7 @@ class LoadedClassifier:
 
     def __init__(self, task: ClassificationTask, model: nn.Module, labels: Sequence[str]) -> None:
         self.task = task
-        self.model = model.to(_best_device()).eval()
+        self.model = model.to(best_device()).eval()
         self.labels = labels
 
     def predict(self, files: Sequence[Path], top_k: int, batch_size: int = 32) -> Iterator[Prediction]:
@@ -183,7 +217,12 @@ def write_predictions(predictions: Sequence[Prediction], output: Path | None) ->
                 writer.writerows([prediction.file, rank, name, p] for rank, (name, p) in enumerate(ranked, 1))
 
 
-def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
+def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
+    """Give the files that files, folders and patterns mean.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name, and nothing matches it as a pattern.
+    """
     for path in inputs:
         if path.is_dir():
             yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
@@ -194,21 +233,22 @@ def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Pat
             if not matches:
                 raise FileNotFoundError(f"there is no file or folder {path}, and no file matches it as a pattern")
             for match in matches:
-                yield from _expand([match], extensions) if match.is_dir() else [match]
+                yield from expand([match], extensions) if match.is_dir() else [match]
 
 
-def _check_labels(folder: Path, task: ClassificationTask) -> None:
+def _check_labels(folder: Path, task: LabelledTask) -> None:
     labels = read_labels(folder)
     if labels != list(task.classes):
         raise ValueError(f"the checkpoint knows the classes {labels}, but the data have {list(task.classes)}")
 
 
-def _best_device() -> torch.device:
+def best_device() -> torch.device:
+    """Return this machine's accelerator, or its CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 @contextmanager
-def _exit_on_error(parser: argparse.ArgumentParser) -> Iterator[None]:
+def exit_on_error(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Turn an error about what the user gave into a message and exit code 2."""
     try:
         yield

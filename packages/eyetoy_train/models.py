@@ -60,7 +60,7 @@ def build_classifier(
         model = OtherModel(*other, arguments | recipe.options, grid, families)
     if recipe.weights is not None:
         model = _with_weights(model, recipe.weights)
-    return prepare_classifier(model, recipe)
+    return prepare_model(model, recipe)
 
 
 def _build_own(recipe: ModelRecipe, num_classes: int, in_channels: int | None) -> Classifier:
@@ -95,7 +95,7 @@ def _with_weights(model: nn.Module, weights: str) -> nn.Module:
     return model.train()
 
 
-def prepare_classifier(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
+def prepare_model(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
     """Set what a recipe asks of a model's computation, whatever its weights, and return the model."""
     if recipe.grad_checkpointing:
         checkpointing: Any = model.set_grad_checkpointing
