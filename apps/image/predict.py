@@ -1,6 +1,6 @@
-"""Classify pictures: `python apps/image/predict.py runs/digits data/digits/test/7`; see `--help`."""
+"""Tell what is on pictures: `python apps/image/predict.py runs/digits data/digits/test/7`; see `--help`."""
 
-from eyetoy_image.classification import APP
+from eyetoy_image.apps import app_of_checkpoint
 
 if __name__ == "__main__":
-    APP.predict()
+    app_of_checkpoint().predict()

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from eyetoy_image.classification import APP
+from eyetoy_image.apps import app_of_recipe
+
+DEFAULT = Path(__file__).parent / "configs" / "digits.yaml"
 
 if __name__ == "__main__":
-    APP.train(Path(__file__).parent / "configs" / "digits.yaml")
+    app_of_recipe(DEFAULT).train(DEFAULT)

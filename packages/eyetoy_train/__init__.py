@@ -5,7 +5,7 @@ from eyetoy_train.class_folder import ClassFolder, read_class_folder
 from eyetoy_train.classification import ClassificationTask
 from eyetoy_train.classification_metrics import ClassificationMetrics
 from eyetoy_train.cli import parse_recipe
-from eyetoy_train.commands import ClassificationApp
+from eyetoy_train.commands import App, ClassificationApp, LabelledApp
 from eyetoy_train.evaluate import evaluate
 from eyetoy_train.folder_task import FolderClassification
 from eyetoy_train.loop import Trainer, train
@@ -17,6 +17,7 @@ from eyetoy_train.stream import HubStream, SampleStream, TarStream
 from eyetoy_train.task import Batch, Details, Metrics, Split, Table, Task
 
 __all__ = [
+    "App",
     "Batch",
     "CheckpointError",
     "CheckpointRecipe",
@@ -29,6 +30,7 @@ __all__ = [
     "EmaRecipe",
     "FolderClassification",
     "HubStream",
+    "LabelledApp",
     "Metrics",
     "ModelRecipe",
     "Preempted",

@@ -1,44 +1,65 @@
-"""What `train.py`, `validate.py` and `predict.py` of every classification app do."""
+"""What `train.py` and `validate.py` of every app do, and `predict.py` of those that classify."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
-from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from eyetoy_train.classification import ClassificationTask
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.evaluate import evaluation_sums
 from eyetoy_train.loop import train
 from eyetoy_train.models import find_checkpoint
-from eyetoy_train.readable import UnreadableFileError
-from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.task import Batch, Table
+from eyetoy_train.predictions import LoadedClassifier, write_predictions
+from eyetoy_train.recipe import ClassificationRecipe, Recipe
+from eyetoy_train.task import Table, Task
 
-R = TypeVar("R", bound=ClassificationRecipe)
+R = TypeVar("R", bound=Recipe)
+C = TypeVar("C", bound=ClassificationRecipe)
+
+
+class LabelledTask(Task, Protocol):
+    """A task with named classes."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels. Called after `prepare`."""
+
+
+class App(Protocol):
+    """What the three scripts of an app call."""
+
+    def train(self, default_config: Path, argv: Sequence[str] | None = None) -> None:
+        """Train by the default recipe, or the one that `--config` names, with overrides from the command line."""
+
+    def validate(self, argv: Sequence[str] | None = None) -> None:
+        """Score a checkpoint on a split of its data, or of other data, and print the scores as JSON."""
+
+    def predict(self, argv: Sequence[str] | None = None) -> None:
+        """Tell what a checkpoint sees in files."""
 
 
 @dataclass(frozen=True)
-class ClassificationApp(Generic[R]):
-    """A modality's classification app: its recipe, its task, and the files it reads."""
+class LabelledApp(Generic[R]):
+    """Training and scoring of a task with named classes."""
 
     recipe: type[R]
-    task: type[ClassificationTask]
-    extensions: Collection[str]
+    task: Callable[[Any], LabelledTask]
+    """Makes the task of a recipe."""
 
     def train(self, default_config: Path, argv: Sequence[str] | None = None) -> None:
         """Train by the default recipe, or the one that `--config` names, with overrides from the command line."""
@@ -60,7 +81,7 @@ class ClassificationApp(Generic[R]):
             help="folder for scores.json, and what stands behind the scores as tables and pictures",
         )
         options, overrides = parser.parse_known_args(argv)
-        with _exit_on_error(parser):
+        with exit_on_error(parser):
             folder = find_checkpoint(options.checkpoint)
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
             accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
@@ -85,6 +106,14 @@ class ClassificationApp(Generic[R]):
                 for table in task.metrics().details(sums, options.output).tables:
                     write_table(table, options.output / f"{table.title.lower()}.csv")
 
+
+@dataclass(frozen=True)
+class ClassificationApp(LabelledApp[C]):
+    """A modality's classification app: its recipe, its task, and the files it reads."""
+
+    task: type[ClassificationTask]
+    extensions: Collection[str]
+
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
         parser = argparse.ArgumentParser(
@@ -108,7 +137,7 @@ class ClassificationApp(Generic[R]):
             )
         options, overrides = parser.parse_known_args(argv)
         timeline = vars(options).get("timeline")
-        with _exit_on_error(parser):
+        with exit_on_error(parser):
             if timeline is not None and not timeline > 0:
                 raise ValueError(f"--timeline must be above 0 seconds; got {timeline:g}")
             if options.output and options.output.suffix not in (".json", ".csv"):
@@ -118,78 +147,11 @@ class ClassificationApp(Generic[R]):
             folder = find_checkpoint(options.checkpoint)
             task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
             classifier = LoadedClassifier(task, task.load(folder), read_labels(folder))
-            files = list(_expand(options.inputs, self.extensions))
+            files = list(expand(options.inputs, self.extensions))
             predictions = classifier.predict(files, options.top_k, options.batch_size, timeline=timeline)
             write_predictions(predictions, options.output)
         if classifier.skipped:
             raise SystemExit(1)  # what could not be read was named
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of a file, or of a part of one, with their probabilities, the first one first."""
-
-    file: str
-    span: dict[str, float]
-    """`start` and `end` of the part, in seconds; nothing for a whole file."""
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def ranked(self) -> Iterator[tuple[str, float]]:
-        """Classes and probabilities in pairs."""
-        return zip(self.classes, self.probabilities, strict=True)
-
-
-class Piece(NamedTuple):
-    """What is classified by itself: a file, or a part of one."""
-
-    file: Path
-    span: dict[str, float]
-    example: Batch
-
-
-class LoadedClassifier:
-    """A trained model with the preprocessing and the labels that it was trained with."""
-
-    def __init__(self, task: ClassificationTask, model: nn.Module, labels: Sequence[str]) -> None:
-        self.task = task
-        self.model = model.to(_best_device()).eval()
-        self.labels = labels
-        self.skipped: list[Path] = []
-        """Files that could not be read, or not to their end."""
-
-    def predict(
-        self, files: Sequence[Path], top_k: int, batch_size: int = 32, *, timeline: float | None = None
-    ) -> Iterator[Prediction]:
-        """Classify files, or, with a `timeline`, their parts of about so many seconds.
-
-        A file that cannot be read is named on stderr and left out.
-        """
-        pieces = (piece for file in files for piece in self._read(file, timeline))
-        while batch := list(itertools.islice(pieces, batch_size)):
-            for piece, probabilities in zip(batch, self._classify([piece.example for piece in batch]), strict=True):
-                best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
-                classes = tuple(self.labels[i] for i in best.indices.tolist())
-                shares = tuple(round(p, 4) for p in best.values.tolist())
-                yield Prediction(str(piece.file), piece.span, classes, shares)
-
-    def _read(self, file: Path, timeline: float | None) -> Iterator[Piece]:
-        try:
-            if timeline is None:
-                raw = self.task.load_sample(file, training=False)
-                yield Piece(file, {}, self.task.example(raw, training=False))
-            else:
-                for start, end, example in self.task.parts(file, timeline):
-                    yield Piece(file, {"start": round(start, 3), "end": round(end, 3)}, example)
-        except (UnreadableFileError, OSError) as error:
-            self.skipped.append(file)
-            print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
-
-    @torch.inference_mode()
-    def _classify(self, examples: Sequence[Batch]) -> Tensor:
-        batch = send_to_device(default_collate(list(examples)), next(self.model.parameters()).device)
-        return self.task.probabilities(self.task.outputs(self.model, batch)).cpu()
 
 
 def read_labels(folder: Path) -> list[str]:
@@ -204,32 +166,12 @@ def write_table(table: Table, path: Path) -> None:
         csv.writer(file).writerows([table.header, *table.rows])
 
 
-def write_predictions(predictions: Iterable[Prediction], output: Path | None) -> None:
-    """Write predictions to a .json or .csv file, or print a line for each."""
-    if output is None:
-        for prediction in predictions:
-            print(_line(prediction), flush=True)  # noqa: T201
-    elif output.suffix == ".json":
-        rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
-        output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
-    else:
-        rows = [
-            {"file": prediction.file, **prediction.span, "rank": rank, "class": name, "probability": p}
-            for prediction in predictions
-            for rank, (name, p) in enumerate(prediction.ranked, 1)
-        ]
-        with output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]) if rows else ["file", "rank", "class", "probability"])
-            writer.writeheader()
-            writer.writerows(rows)
+def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
+    """Give the files that files, folders and patterns mean.
 
-
-def _line(prediction: Prediction) -> str:
-    when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
-    return "  ".join([prediction.file, *when, *(f"{name} {p:.1%}" for name, p in prediction.ranked)])
-
-
-def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
+    Raises:
+        FileNotFoundError: there is nothing of that name, and nothing matches it as a pattern.
+    """
     for path in inputs:
         if path.is_dir():
             yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
@@ -240,21 +182,17 @@ def _expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Pat
             if not matches:
                 raise FileNotFoundError(f"there is no file or folder {path}, and no file matches it as a pattern")
             for match in matches:
-                yield from _expand([match], extensions) if match.is_dir() else [match]
+                yield from expand([match], extensions) if match.is_dir() else [match]
 
 
-def _check_labels(folder: Path, task: ClassificationTask) -> None:
+def _check_labels(folder: Path, task: LabelledTask) -> None:
     labels = read_labels(folder)
     if labels != list(task.classes):
         raise ValueError(f"the checkpoint knows the classes {labels}, but the data have {list(task.classes)}")
 
 
-def _best_device() -> torch.device:
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
 @contextmanager
-def _exit_on_error(parser: argparse.ArgumentParser) -> Iterator[None]:
+def exit_on_error(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Turn an error about what the user gave into a message and exit code 2."""
     try:
         yield

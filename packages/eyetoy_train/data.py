@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from eyetoy_train.seeds import derive_seed, kept_generator
 from eyetoy_train.signals import worker_setup
@@ -25,13 +25,15 @@ class SeededDataset(Dataset[Batch]):
 
     They do not depend on the number of processes or workers, nor on what was drawn before, so that a run can be
     continued exactly. Takes the keys that `ShuffledSampler` gives, and adds the seed to the sample. A dataset whose
-    `draws` is false draws nothing, and saves the time to seed a generator for every sample.
+    `draws` is false draws nothing, and saves the time to seed a generator for every sample. A dataset's own `collate`
+    is kept.
     """
 
     def __init__(self, dataset: Dataset[Batch], seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
         self.draws: bool = getattr(dataset, "draws", True)
+        self.collate = collate_of(dataset)
 
     def __len__(self) -> int:
         return size_of(self.dataset)
@@ -174,6 +176,7 @@ class Loading:
             # They keep what the dataset caches; those of a stream are to begin anew with every epoch.
             persistent_workers=self.num_workers > 0 and sampler is not None,
             pin_memory=self.pin_memory,
+            collate_fn=collate_of(dataset),
             worker_init_fn=worker_setup(),
         )
 
@@ -260,6 +263,12 @@ class StreamData:
 def training_data(dataset: Dataset[Batch] | SampleStream, loading: Loading) -> TrainingData:
     """Return a training set, map-style or a stream, in passes."""
     return StreamData(dataset, loading) if isinstance(dataset, SampleStream) else MapData(dataset, loading)
+
+
+def collate_of(dataset: Dataset[Batch]) -> Callable[[list[Batch]], Batch]:
+    """Return what makes a batch of samples: the dataset's `collate`, or PyTorch's default, which stacks tensors."""
+    collate: Callable[[list[Batch]], Batch] = getattr(dataset, "collate", default_collate)
+    return collate
 
 
 def size_of(dataset: Dataset[Batch]) -> int:

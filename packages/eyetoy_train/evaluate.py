@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +12,7 @@ from accelerate.utils.operations import slice_tensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from eyetoy_train.data import EvaluationSampler, size_of
+from eyetoy_train.data import EvaluationSampler, collate_of, size_of
 from eyetoy_train.signals import worker_setup
 from eyetoy_train.stream import EvaluationStream, SampleStream
 from eyetoy_train.task import Batch, Metrics, Task
@@ -81,8 +81,7 @@ def evaluation_sums(
         batch = send_to_device(batch, accelerator.device)
         with accelerator.autocast():
             outputs = task.outputs(model, batch)
-        own = slice(num_own)
-        metrics.update(slice_tensors(outputs, own), slice_tensors(batch, own))
+        metrics.update(_first(outputs, num_own), _first(batch, num_own))
         counted += num_own
     model.train(was_training)
     sums = _add_up(metrics.sums | {"samples": torch.tensor(counted)}, accelerator)
@@ -114,7 +113,14 @@ def _batches(
     sampler = EvaluationSampler(size, **place)
     left = sampler.num_real
     setup = worker_setup()
-    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, worker_init_fn=setup)
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate_of(dataset),
+        worker_init_fn=setup,
+    )
     for batch in loader:
         yield batch, min(left, batch_size)
         left = max(left - batch_size, 0)
@@ -133,6 +139,15 @@ def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tu
         last = last if batch is None else batch
         assert last is not None
         yield last, 0 if batch is None else _length(batch)
+
+
+def _first(values: Any, count: int) -> Any:
+    """Return the first samples: of tensors along their first axis, of lists the first entries, of dicts both."""
+    if isinstance(values, list):
+        return values[:count]
+    if isinstance(values, dict):
+        return {key: _first(value, count) for key, value in values.items()}
+    return slice_tensors(values, slice(count))
 
 
 def _length(batch: Batch) -> int:

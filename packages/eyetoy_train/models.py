@@ -60,7 +60,7 @@ def build_classifier(
         model = OtherModel(*other, arguments | recipe.options, grid, families)
     if recipe.weights is not None:
         model = _with_weights(model, recipe.weights)
-    return prepare_classifier(model, recipe)
+    return prepare_model(model, recipe)
 
 
 def _build_own(recipe: ModelRecipe, num_classes: int, in_channels: int | None) -> Classifier:
@@ -95,7 +95,7 @@ def _with_weights(model: nn.Module, weights: str) -> nn.Module:
     return model.train()
 
 
-def prepare_classifier(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
+def prepare_model(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
     """Set what a recipe asks of a model's computation, whatever its weights, and return the model."""
     if recipe.grad_checkpointing:
         checkpointing: Any = model.set_grad_checkpointing
@@ -138,6 +138,11 @@ def find_checkpoint(path: Path) -> Path:
     raise FileNotFoundError(
         f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with model.safetensors"
     )
+
+
+def best_device() -> torch.device:
+    """Return this machine's accelerator, or its CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def _stride(stride: int | list[int]) -> int | tuple[int, ...]:

@@ -56,10 +56,12 @@ class Metrics(Protocol):
 class Task(Protocol):
     """A modality and a goal: data, model, loss, metrics, and how a sample looks.
 
-    Datasets, map-style or streams, give dicts of tensors that the default collate function can stack. Whatever is
-    random in a training sample, or in the loss, must be drawn from torch's global generator, which the engine seeds
-    for each sample and each pass. It adds the sample's seed to a training sample, as `seed`: what a task draws from
-    these for a whole batch at once (`eyetoy_train.seeds.uniforms`) is the same however many processes share the batch.
+    Datasets, map-style or streams, give dicts of tensors that the default collate function can stack; or a map-style
+    one has a method `collate` that makes a batch of a list of samples, such as one with a list of pictures of different
+    sizes. In a batch, a list has an entry for every sample. Whatever is random in a training sample, or in the loss,
+    must be drawn from torch's global generator, which the engine seeds for each sample and each pass. It adds the
+    sample's seed to a training sample, as `seed`: what a task draws from these for a whole batch at once
+    (`eyetoy_train.seeds.uniforms`) is the same however many processes share the batch.
     """
 
     @property
@@ -86,7 +88,7 @@ class Task(Protocol):
         """Return the training loss of a batch, a scalar."""
 
     def outputs(self, model: nn.Module, batch: Batch) -> Any:
-        """Return what `Metrics.update` takes, as tensors whose first axis is the sample."""
+        """Return what `Metrics.update` takes: tensors whose first axis is the sample, or lists with one entry each."""
 
     def metrics(self) -> Metrics:
         """Return new metrics."""

@@ -105,6 +105,8 @@ class ImageData:
 class ImageClassificationRecipe(ClassificationRecipe):
     """Train an image classifier on Encoder2D."""
 
+    task: Literal["classification"] = "classification"
+    """What is trained."""
     data: ImageData = field(default_factory=ImageData)
     """The pictures."""
 

@@ -1,0 +1,60 @@
+"""What pictures are composed of: scikit-image's photographs and scikit-learn's digits, apart for every split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
+
+from eyetoy_train import Split
+
+PHOTOGRAPHS: Mapping[Split, tuple[str, ...]] = {
+    "train": ("astronaut", "brick", "coffee", "coins", "grass", "hubble_deep_field", "immunohistochemistry", "retina"),
+    "val": ("camera", "rocket"),
+    "test": ("chelsea", "clock", "gravel"),
+}
+"""Functions of `skimage.data`; all come with the package."""
+
+DIGITS: Mapping[Split, slice] = {"train": slice(0, 1200), "val": slice(1200, 1380), "test": slice(1380, 1797)}
+"""Places in `sklearn.datasets.load_digits`, whose order is that of the writers."""
+
+LICENCES = """The digits are scikit-learn's: the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin
+and C. Kaynak, UCI Machine Learning Repository); scikit-learn states no licence. The photographs are scikit-image's,
+which states: CC0 for brick, camera, chelsea, coffee, grass, gravel and retina; public domain for astronaut, clock,
+hubble_deep_field (NASA) and rocket (SpaceX); no known copyright restrictions for coins (Brooklyn Museum) and
+immunohistochemistry (CMMI).
+"""
+
+ENLARGED = 64
+"""Side to which the digits of 8 x 8 pixels are enlarged, so that they can be turned smoothly."""
+
+
+@dataclass(frozen=True)
+class Digit:
+    """A handwritten digit."""
+
+    label: int
+    picture: Image.Image
+    """Grey, ink is white."""
+
+
+def read_photographs(split: Split) -> list[Image.Image]:
+    """Return the photographs of a split, in colour."""
+    from skimage import data  # slow to import: only who writes pictures pays
+
+    return [Image.fromarray(getattr(data, name)()).convert("RGB") for name in PHOTOGRAPHS[split]]
+
+
+def read_digits(split: Split) -> list[Digit]:
+    """Return the digits of a split, with a margin that keeps strokes off the border."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    padded = np.pad(images.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1))) * (255 / 16)
+    return [
+        Digit(int(label), Image.fromarray(image.astype(np.uint8)).resize((ENLARGED, ENLARGED), Resampling.BICUBIC))
+        for image, label in zip(padded[DIGITS[split]], labels[DIGITS[split]], strict=True)
+    ]

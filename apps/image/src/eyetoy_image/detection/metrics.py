@@ -1,0 +1,124 @@
+"""Average precision as COCO defines it, by pycocotools."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from eyetoy_image.detection.coco import Category
+from eyetoy_image.masks import area
+from eyetoy_train import Batch, Details, Table
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+"""The first six of COCO's twelve scores; the others are recalls."""
+KINDS = {"box": "bbox", "mask": "segm"}
+RESULTS = {"box": ("bbox", "box_detections.json"), "mask": ("segmentation", "mask_detections.json")}
+"""What a result must have, and the file of such results."""
+
+
+class DetectionMetrics:
+    """AP (mean over overlaps from 0.5 to 0.95), AP50, AP75, and AP of small, medium and large objects.
+
+    For boxes, `box_AP` and so on, and for masks, `mask_AP`. A score of -1 means that there is no such object. Average
+    precision ranks all detections of a set, which no sums allow: what is true of each picture and what was found are
+    kept as lines of JSON, whose bytes are joined over processes (`eyetoy_train.evaluate.RowMetrics`).
+
+    Args:
+        categories: the classes.
+        with_masks: whether masks are scored.
+    """
+
+    def __init__(self, categories: Sequence[Category], *, with_masks: bool) -> None:
+        self.categories = categories
+        self.kinds = tuple(KINDS) if with_masks else ("box",)
+        self.sums: dict[str, Tensor] = {}
+        self.rows = {"truths": [_to_bytes([])], "found": [_to_bytes([])]}
+
+    def update(self, outputs: list[list[dict[str, Any]]], batch: Batch) -> None:
+        """Add pictures: what was found on each, as COCO's results have it, and what `batch` has as its `truth`."""
+        self.rows["truths"].append(_to_bytes(batch["truth"]))
+        self.rows["found"].append(_to_bytes(list(itertools.chain(*outputs))))
+
+    def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the scores."""
+        scores: dict[str, float] = {}
+        truths, found = _from_bytes(sums["truths"]), _from_bytes(sums["found"])
+        for kind in self.kinds:
+            stats = self._evaluate(kind, truths, found).stats
+            scores |= {f"{kind}_{name}": float(value) for name, value in zip(NAMES, stats, strict=False)}
+        return scores | {"count": float(len(truths))}
+
+    def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
+        """Return the average precision of every class, and write what was found in COCO's results format.
+
+        Boxes and masks have a file each: of results with both, pycocotools would take the boxes' areas for the masks'.
+        """
+        truths, found = _from_bytes(sums["truths"]), _from_bytes(sums["found"])
+        for key, name in (RESULTS[kind] for kind in self.kinds):
+            entries = [{part: one[part] for part in ("image_id", "category_id", key, "score")} for one in found]
+            (folder / name).write_text(json.dumps(entries), encoding="utf-8")
+        columns = [self._by_class(kind, truths, found) for kind in self.kinds]
+        objects = [
+            sum(one["category_id"] == category.id for truth in truths for one in truth["annotations"])
+            for category in self.categories
+        ]
+        rows = [
+            (category.name, count, *itertools.chain(*values))
+            for category, count, *values in zip(self.categories, objects, *columns, strict=True)
+            if count
+        ]
+        header = ("class", "objects", *(f"{kind} {name}" for kind in self.kinds for name in NAMES[:3]))
+        return Details(tables=[Table("Classes", header, sorted(rows, key=lambda row: row[2]))])
+
+    def _by_class(self, kind: str, truths: list[Any], found: list[Any]) -> list[tuple[float, float, float]]:
+        """Return AP, AP50 and AP75 of every class."""
+        precision = self._evaluate(kind, truths, found).eval["precision"]  # [overlap, recall, class, area, detections]
+        curves = torch.as_tensor(precision)[:, :, :, 0, -1]
+        return [(float(curve.mean()), float(curve[0].mean()), float(curve[5].mean())) for curve in curves.unbind(2)]
+
+    def _evaluate(self, kind: str, truths: list[dict[str, Any]], found: list[dict[str, Any]]) -> COCOeval:
+        images = sorted((truth["image"] for truth in truths), key=lambda image: image["id"])
+        annotations = [one for truth in truths for one in truth["annotations"]]
+        detections = [one | _measured(one, kind) for one in found]
+        with redirect_stdout(io.StringIO()):  # it prints what it is doing
+            evaluation = COCOeval(self._index(images, annotations), self._index(images, detections), KINDS[kind])
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return evaluation
+
+    def _index(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
+        coco = COCO()
+        coco.dataset = {
+            "images": images,
+            "annotations": [one | {"id": number} for number, one in enumerate(annotations, 1)],
+            "categories": [{"id": category.id, "name": category.name} for category in self.categories],
+        }
+        coco.createIndex()
+        return coco
+
+
+def _measured(detection: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return the size of a detection, by which small, medium and large ones are told apart."""
+    box = detection["bbox"]
+    return {"iscrowd": 0, "area": area(detection["segmentation"]) if kind == "mask" else box[2] * box[3]}
+
+
+def _to_bytes(entries: Sequence[Any]) -> Tensor:
+    lines = "".join(f"{json.dumps(entry)}\n" for entry in entries)
+    return torch.from_numpy(np.frombuffer(lines.encode("ascii"), dtype=np.uint8).copy())
+
+
+def _from_bytes(rows: Tensor) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in bytes(rows.cpu().numpy()).splitlines()]

@@ -1,0 +1,160 @@
+"""Detectors: torchvision's Faster R-CNN and Mask R-CNN over the feature pyramid of any encoder."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from eyetoy_image.classification.transforms import MEAN, STD
+from eyetoy_image.detection.recipe import DetectorRecipe
+from eyetoy_image.pyramids import build_pyramid
+from eyetoy_train import ModelRecipe
+from eyetoy_train.other_models import CONFIG, WEIGHTS
+
+BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
+"""Sizes of what the heads see of a proposal, and samples of a cell of these along each axis (He et al., 2017)."""
+
+
+class PyramidNetwork(nn.Module):
+    """An encoder and, over its maps, a feature pyramid network (Lin et al., 2017) with a level more, half as fine.
+
+    Args:
+        model: the encoder's part of a recipe.
+        recipe: the detector's part.
+    """
+
+    def __init__(self, model: ModelRecipe, recipe: DetectorRecipe) -> None:
+        super().__init__()
+        self.body, channels = build_pyramid(model, recipe.out_indices)
+        self.num_maps = len(channels)
+        self.out_channels = recipe.fpn_channels
+        self.fpn = FeaturePyramidNetwork(channels, recipe.fpn_channels, LastLevelMaxPool())
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        """Map pictures `[batch, 3, height, width]` to maps of one width, by name, fine to coarse."""
+        maps = OrderedDict((str(level), x) for level, x in enumerate(self.body(x)))
+        out: OrderedDict[str, Tensor] = self.fpn(maps)
+        return out
+
+
+class Detector(nn.Module):
+    """A detector that saves itself as weights (safetensors) and a JSON config.
+
+    Args:
+        model: the encoder's part of a recipe.
+        recipe: the detector's part.
+        num_classes: how many there are, without the background.
+        sizes: what an evaluation resizes the short side of a picture to, and what the long one may be at most.
+
+    Raises:
+        ValueError: there is no such encoder, or the anchors do not fit its stages.
+    """
+
+    def __init__(self, model: ModelRecipe, recipe: DetectorRecipe, num_classes: int, sizes: tuple[int, int]) -> None:
+        super().__init__()
+        self.config = {
+            "model": asdict(model) | {"weights": None},
+            "detector": asdict(recipe),
+            "num_classes": num_classes,
+            "sizes": list(sizes),
+        }
+        backbone = PyramidNetwork(model, recipe)
+        if len(recipe.anchor_sizes) != backbone.num_maps + 1:
+            raise ValueError(
+                f"detector.anchor_sizes must have a size for each of the {backbone.num_maps} stages of the encoder and "
+                f"one more, {backbone.num_maps + 1} in all; got {recipe.anchor_sizes}"
+            )
+        kind = MaskRCNN if recipe.has_masks else FasterRCNN
+        self.rcnn = kind(backbone, **_parts(backbone, recipe, num_classes), **_options(recipe, sizes))
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Find objects.
+
+        Args:
+            images: pictures with values from 0 to 1, `[3, height, width]` each; in training resized already.
+            targets: in training, what is on them; see `TrainingTransform`.
+
+        Returns:
+            in training the losses by name; else for each picture `boxes` in its own pixels, `labels` (from 1 on),
+            `scores`, the best one first, and, of a model that gives them, `masks`, `[objects, 1, height, width]`, each
+            pixel's probability.
+        """
+        return self.rcnn(images, targets)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write weights and config."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
+        (folder / CONFIG).write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+
+
+def load_detector(folder: Path) -> Detector:
+    """Return the detector that `save_pretrained` wrote, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: the folder holds no model.
+        ValueError: it holds another kind of model.
+    """
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if "detector" not in config:
+        raise ValueError(f"{folder} holds no detector: its {CONFIG} has no part of that name")
+    model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
+    detector = Detector(model, recipe, config["num_classes"], tuple(config["sizes"]))
+    detector.load_state_dict(load_file(folder / WEIGHTS))
+    return detector.eval()
+
+
+def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:
+    """Return the anchors and the heads."""
+    names = [str(level) for level in range(backbone.num_maps)]
+    width, hidden = recipe.fpn_channels, recipe.box_head_channels
+    ratios = tuple(recipe.anchor_ratios)
+    parts = {
+        "rpn_anchor_generator": AnchorGenerator(
+            tuple((size,) for size in recipe.anchor_sizes), (ratios,) * len(recipe.anchor_sizes)
+        ),
+        "box_roi_pool": MultiScaleRoIAlign(names, BOX_GRID, SAMPLES),
+        "box_head": TwoMLPHead(width * BOX_GRID**2, hidden),
+        "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),
+    }
+    if not recipe.has_masks:
+        return parts
+    last = recipe.mask_head_channels[-1]
+    return parts | {
+        "mask_roi_pool": MultiScaleRoIAlign(names, MASK_GRID, SAMPLES),
+        "mask_head": MaskRCNNHeads(width, recipe.mask_head_channels, dilation=1),
+        "mask_predictor": MaskRCNNPredictor(last, last, num_classes + 1),
+    }
+
+
+def _options(recipe: DetectorRecipe, sizes: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "min_size": sizes[0],
+        "max_size": sizes[1],
+        "image_mean": [MEAN] * 3,
+        "image_std": [STD] * 3,
+        "rpn_pre_nms_top_n_train": recipe.proposals_train,
+        "rpn_post_nms_top_n_train": recipe.proposals_train,
+        "rpn_pre_nms_top_n_test": recipe.proposals_eval,
+        "rpn_post_nms_top_n_test": recipe.proposals_eval,
+        "rpn_batch_size_per_image": recipe.rpn_samples,
+        "box_batch_size_per_image": recipe.roi_samples,
+        "box_score_thresh": recipe.score_threshold,
+        "box_nms_thresh": recipe.nms_threshold,
+        "box_detections_per_img": recipe.max_detections,
+        "_skip_resize": True,  # in training alone: pictures come resized from the transform
+    }

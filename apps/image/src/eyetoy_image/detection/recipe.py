@@ -1,0 +1,140 @@
+"""What a detection run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eyetoy_train import Recipe
+
+
+@dataclass(kw_only=True)
+class DetectorRecipe:
+    """The detector over the encoder's pyramid: Faster R-CNN or Mask R-CNN, with a feature pyramid network.
+
+    The defaults are those of the papers (Ren et al., 2015; Lin et al., 2017; He et al., 2017), for COCO.
+    """
+
+    kind: Literal["mask_rcnn", "faster_rcnn"] = "mask_rcnn"
+    """Boxes and masks, or boxes alone."""
+    out_indices: list[int] | None = None
+    """Stages of the encoder that are used, counted from the finest; all if not given."""
+    fpn_channels: int = 256
+    """Channels of the feature pyramid network and of what follows it."""
+    anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
+    """Side of the anchors in pixels, for every stage that is used and one more, which is half as fine as the last."""
+    anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    """Height of the anchors, divided by their width."""
+    proposals_train: int = 2000
+    """Boxes that the proposal network gives for a picture in training, and the best of each level that it keeps."""
+    proposals_eval: int = 1000
+    """The same in an evaluation."""
+    rpn_samples: int = 256
+    """Anchors of a picture that the proposal network's loss looks at, half of them on objects if there are so many."""
+    roi_samples: int = 512
+    """Proposals of a picture that the losses of the heads look at, a quarter of them on objects."""
+    box_head_channels: int = 1024
+    """Width of the two layers of the box head."""
+    mask_head_channels: list[int] = field(default_factory=lambda: [256, 256, 256, 256])
+    """Widths of the convolutions of the mask head."""
+    score_threshold: float = 0.05
+    """Evaluation: least score of a box."""
+    nms_threshold: float = 0.5
+    """Evaluation: of boxes of a class that overlap by more (intersection over union) the best is kept."""
+    max_detections: int = 100
+    """Evaluation: boxes that are kept for a picture."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no detector can be built of."""
+        for name in ("fpn_channels", "proposals_train", "proposals_eval", "rpn_samples", "roi_samples"):
+            _check(getattr(self, name) >= 1, f"detector.{name}", getattr(self, name), "at least 1")
+        for name in ("box_head_channels", "max_detections"):
+            _check(getattr(self, name) >= 1, f"detector.{name}", getattr(self, name), "at least 1")
+        for name in ("anchor_sizes", "anchor_ratios", "mask_head_channels"):
+            values = getattr(self, name)
+            _check(len(values) > 0 and min(values) > 0, f"detector.{name}", values, "numbers above 0, at least one")
+        for name in ("score_threshold", "nms_threshold"):
+            _check(0 <= getattr(self, name) <= 1, f"detector.{name}", getattr(self, name), "from 0 to 1")
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether it gives masks."""
+        return self.kind == "mask_rcnn"
+
+
+@dataclass(kw_only=True)
+class DetectionAugmentation:
+    """Random changes to training pictures, and their size; evaluation sees pictures of one size."""
+
+    short_sides: list[int] = field(default_factory=lambda: [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800])
+    """The short side is resized to one of these, chosen at random."""
+    jitter_size: int | None = None
+    """Large-scale jitter (Ghiasi et al., 2021) in place of `short_sides`: a picture is resized by a random factor, and
+    cropped or padded to a square of this side."""
+    jitter_scale: tuple[float, float] = (0.1, 2.0)
+    """Least and largest factor of the large-scale jitter, over what fits into the square."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    color: float = 0.0
+    """Probability of each of a random brightness, contrast, saturation and hue (Liu et al., SSD, 2016)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done to a picture."""
+        prefix, sides, scale = "data.augmentation.", self.short_sides, self.jitter_scale
+        _check(len(sides) > 0 and min(sides) > 0, f"{prefix}short_sides", sides, "numbers above 0, at least one")
+        _check(self.jitter_size is None or self.jitter_size > 0, f"{prefix}jitter_size", self.jitter_size, "above 0")
+        _check(0 < scale[0] <= scale[1], f"{prefix}jitter_scale", scale, "two numbers above 0, the smaller one first")
+        for name in ("flip", "color"):
+            _check(0 <= getattr(self, name) <= 1, f"{prefix}{name}", getattr(self, name), "from 0 to 1")
+
+
+@dataclass(kw_only=True)
+class DetectionData:
+    """Which pictures and annotations, and how they go in."""
+
+    source: Literal["folder", "coco2017", "composed_digits"] = "folder"
+    """Any pictures with annotations in COCO's format; COCO 2017 as its archives unpack; or digits on photographs, which
+    are composed and written to `root`."""
+    root: str = "data/pictures"
+    """The folder. `folder` looks for annotations/instances_SPLIT.json and the pictures in SPLIT, of train, val and
+    test."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """Annotation files that are elsewhere, by split, in `root` or by whole paths, such as {train: mine.json}."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """Folders of pictures that are elsewhere, likewise."""
+    bad_annotations: Literal["refuse", "skip"] = "refuse"
+    """What is wrong with annotations, such as a box outside of its picture, stops the run before its first step; or is
+    left out, and counted. `check.py` names each."""
+    keep_empty: bool = False
+    """Train on pictures without an object too."""
+    short_side: int = 800
+    """Evaluation: what the short side is resized to."""
+    long_side: int = 1333
+    """What the long side may be at most; a picture with a longer one is made smaller."""
+    augmentation: DetectionAugmentation = field(default_factory=DetectionAugmentation)
+    """Random changes to training pictures."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes of nothing, and splits that there are not."""
+        _check(self.short_side >= 1, "data.short_side", self.short_side, "at least 1")
+        _check(self.long_side >= self.short_side, "data.long_side", self.long_side, "at least data.short_side")
+        for name in ("annotations", "pictures"):
+            unknown = sorted(set(getattr(self, name)) - {"train", "val", "test"})
+            _check(not unknown, f"data.{name}", unknown, "named by train, val or test")
+
+
+@dataclass(kw_only=True)
+class DetectionRecipe(Recipe):
+    """Train a detector, or one that gives masks too, on Encoder2D."""
+
+    task: Literal["detection"] = "detection"
+    """What is trained."""
+    detector: DetectorRecipe = field(default_factory=DetectorRecipe)
+    """The detector."""
+    data: DetectionData = field(default_factory=DetectionData)
+    """The pictures."""
+
+
+def _check(right: bool, name: str, value: object, should_be: str) -> None:
+    if not right:
+        raise ValueError(f"{name} must be {should_be}; got {value}")

@@ -1,0 +1,239 @@
+"""The detection task: its data, its model, and what it finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.io import write_png
+
+from eyetoy_image.composed import write_composed_digits
+from eyetoy_image.detection.coco import Category, CocoSet, find_files, read_coco
+from eyetoy_image.detection.data import DetectionDataset
+from eyetoy_image.detection.drawing import Objects, draw_objects, tile
+from eyetoy_image.detection.findings import BadAnnotationsError, find_bad, summary, without
+from eyetoy_image.detection.metrics import DetectionMetrics
+from eyetoy_image.detection.model import Detector, load_detector
+from eyetoy_image.detection.recipe import DetectionRecipe
+from eyetoy_image.detection.transforms import TrainingTransform
+from eyetoy_image.masks import decode, encode
+from eyetoy_train import Batch, Split
+from eyetoy_train.class_folder import write_once
+from eyetoy_train.cli import recipe_text
+from eyetoy_train.monitor import say
+
+LABELS, CATEGORIES = "labels.json", "categories.json"
+NAMED_FINDINGS = 10
+DRAWN_SCORE = 0.5
+"""Least score of what is drawn."""
+DRAWN_SIDE = 256
+
+
+class Detection:
+    """Find objects, and their masks if the recipe says so, through Encoder2D. Follows `eyetoy_train.Task`."""
+
+    def __init__(self, recipe: DetectionRecipe) -> None:
+        self.recipe = recipe
+        self.data = recipe.data
+        self.with_masks = recipe.detector.has_masks
+        self._sets: dict[Split, CocoSet | None] = {}
+
+    @property
+    def score(self) -> str:
+        """The metric that says which epoch was best."""
+        return "mask_AP" if self.with_masks else "box_AP"
+
+    @property
+    def protocol(self) -> str:
+        """The size at which pictures are looked at."""
+        return f"pictures with a short side of {self.data.short_side} and a long one of at most {self.data.long_side}"
+
+    @cached_property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes, of which the training set decides."""
+        found = find_files(self.data, "train")
+        if found is None:
+            raise FileNotFoundError(f"{self.data.root} has no training split")
+        return read_coco(*found).categories
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels, which begin at 1."""
+        return [category.name for category in self.categories]
+
+    def prepare(self) -> None:
+        """Compose the digits if need be, and look at all annotations.
+
+        Raises:
+            FileNotFoundError: something is not there.
+            BadAnnotationsError: something is wrong with an annotation, and the recipe does not say to leave it out.
+        """
+        if self.data.source == "composed_digits":
+            write_once(Path(self.data.root), write_composed_digits)
+        for split in get_args(Split):
+            self._sets[split] = self._read(split)
+
+    def _read(self, split: Split) -> CocoSet | None:
+        files = find_files(self.data, split)
+        if files is None:
+            return None
+        coco = read_coco(*files)
+        findings = find_bad(coco, self.categories, with_masks=self.with_masks)
+        if not findings:
+            return coco
+        named = "\n".join(map(str, findings[:NAMED_FINDINGS]))
+        if self.data.bad_annotations == "refuse":
+            raise BadAnnotationsError(
+                f"{summary(coco, findings)}\n{named}\napps/image/check.py names all of them and writes a clean file; "
+                "data.bad_annotations: skip leaves them out"
+            )
+        if PartialState().is_main_process:
+            say(f"left out of {summary(coco, findings)}")
+        return without(coco, findings)
+
+    def dataset(self, split: Split) -> Dataset[Batch] | None:
+        """Return a split, or None if there is no such split."""
+        if split not in self._sets:
+            self._sets[split] = self._read(split)
+        coco = self._sets[split]
+        if coco is None:
+            return None
+        labels = {category.id: label for label, category in enumerate(self.categories, 1)}
+        if split != "train":
+            return DetectionDataset(coco.pictures, labels, with_masks=self.with_masks)
+        transform = TrainingTransform(self.data.augmentation, self.data.long_side)
+        pictures = [
+            picture
+            for picture in coco.pictures
+            if self.data.keep_empty or any(not annotation.is_crowd for annotation in picture.annotations)
+        ]
+        return DetectionDataset(pictures, labels, with_masks=self.with_masks, transform=transform)
+
+    def build_model(self) -> nn.Module:
+        """Return the recipe's detector."""
+        sizes = (self.data.short_side, self.data.long_side)
+        return Detector(self.recipe.model, self.recipe.detector, len(self.categories), sizes)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the sum of the losses of the proposal network and of the heads."""
+        losses: dict[str, Tensor] = model(to_input(batch["image"]), batch["target"])
+        return torch.stack(list(losses.values())).sum()
+
+    def outputs(self, model: nn.Module, batch: Batch) -> list[list[dict[str, Any]]]:
+        """Return what is found on each picture, the best first, as entries of COCO's results format."""
+        found = self.find(model, batch["image"])
+        return [
+            self._results(objects, truth["image"]["id"]) for objects, truth in zip(found, batch["truth"], strict=True)
+        ]
+
+    def find(self, model: nn.Module, images: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """Return what is on pictures, uint8 `[3, height, width]` each.
+
+        Returns:
+            for each `boxes`, `labels`, `scores`, as tensors on the CPU, and, where there are masks, `masks`, run
+            lengths.
+        """
+        found = []
+        for image in images:  # one at a time: masks of whole pictures would take a batch's memory
+            (objects,) = model(to_input([image]))
+            plain: dict[str, Any] = {name: objects[name].float().cpu() for name in ("boxes", "scores")}
+            plain["labels"] = objects["labels"].cpu()
+            if self.with_masks:
+                plain["masks"] = encode(objects["masks"][:, 0] > 0.5)
+            found.append(plain)
+        return found
+
+    def _results(self, objects: dict[str, Any], picture: int) -> list[dict[str, Any]]:
+        return results(objects, picture, [category.id for category in self.categories])
+
+    def metrics(self) -> DetectionMetrics:
+        """Return new metrics."""
+        return DetectionMetrics(self.categories, with_masks=self.with_masks)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the model, the classes and the recipe."""
+        cast("Detector", model).save_pretrained(folder)
+        (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
+        categories = [{"id": category.id, "name": category.name} for category in self.categories]
+        (folder / CATEGORIES).write_text(json.dumps(categories, indent=2), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
+
+    def load(self, folder: Path) -> nn.Module:
+        """Return the model that `save` wrote."""
+        return load_detector(folder)
+
+    @torch.inference_mode()
+    def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
+        """Draw samples of a split to a PNG file, in pairs: the truth, and beside it what the model finds."""
+        dataset = cast("DetectionDataset", self.dataset(split))
+        model.eval()
+        device = next(model.parameters()).device
+        pictures = []
+        for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
+            sample = dataset[index]
+            (found,) = self.find(model, [sample["image"].to(device)])
+            truth = self._drawable_truth(sample["truth"])
+            pair = (truth, drawable(found, self.classes, sample["image"], DRAWN_SCORE))
+            pictures += [draw_objects(sample["image"], objects, least_side=DRAWN_SIDE) for objects in pair]
+        write_png(tile(pictures, columns=4), str(path))
+        return []
+
+    def _drawable_truth(self, truth: dict[str, Any]) -> Objects:
+        numbers = {category.id: label for label, category in enumerate(self.categories, 1)}
+        annotations = truth["annotations"]
+        boxes = torch.tensor([one["bbox"] for one in annotations], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = torch.tensor([numbers[one["category_id"]] for one in annotations]).long()
+        masks = None
+        if self.with_masks:
+            grid = (truth["image"]["height"], truth["image"]["width"])
+            masks = decode([one["segmentation"] for one in annotations], *grid).bool()
+        return Objects(boxes, labels, [self.classes[label - 1] for label in labels.tolist()], masks)
+
+
+def to_input(images: Sequence[Tensor]) -> list[Tensor]:
+    """Return uint8 pictures as a detector takes them."""
+    return [image.float() / 255 for image in images]
+
+
+def results(objects: dict[str, Any], picture: int, categories: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what `Detection.find` gives for a picture as entries of COCO's results format.
+
+    Args:
+        objects: what was found.
+        picture: the picture's number.
+        categories: ids of the classes, in the order of their labels.
+    """
+    boxes = objects["boxes"].clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    entries = [
+        {"image_id": picture, "category_id": categories[label - 1], "bbox": box, "score": score}
+        for box, label, score in zip(
+            boxes.tolist(), objects["labels"].tolist(), objects["scores"].tolist(), strict=True
+        )
+    ]
+    if "masks" not in objects:
+        return entries
+    return [entry | {"segmentation": mask} for entry, mask in zip(entries, objects["masks"], strict=True)]
+
+
+def drawable(objects: dict[str, Any], classes: Sequence[str], image: Tensor, least_score: float) -> Objects:
+    """Return what `Detection.find` gives for a picture, without what has a lower score, to be drawn over it."""
+    sure = objects["scores"] >= least_score
+    labels = objects["labels"][sure]
+    captions = [
+        f"{classes[label - 1]} {score:.0%}"
+        for label, score in zip(labels.tolist(), objects["scores"][sure].tolist(), strict=True)
+    ]
+    masks = None
+    if "masks" in objects:
+        chosen = [mask for mask, is_sure in zip(objects["masks"], sure.tolist(), strict=True) if is_sure]
+        masks = decode(chosen, *image.shape[-2:]).bool()
+    return Objects(objects["boxes"][sure], labels, captions, masks)

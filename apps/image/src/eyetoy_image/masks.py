@@ -1,0 +1,136 @@
+"""Masks as COCO's format has them: polygons, or run lengths (RLE), compressed or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+Rle = dict[str, Any]
+"""`size`, which is height and width, and `counts`, compressed run lengths as ASCII text."""
+
+
+class BadMaskError(ValueError):
+    """A mask that is none. The message says what is wrong."""
+
+
+class MaskSizeError(BadMaskError):
+    """A mask that is not of its picture's size."""
+
+
+class PolygonError(BadMaskError):
+    """A polygon that is none."""
+
+
+def read_mask(segmentation: Any, height: int, width: int) -> Rle:
+    """Return a mask as compressed run lengths.
+
+    Args:
+        segmentation: a list of polygons, each a list of x and y in turn; or `size` and `counts`, a list of run lengths
+            or compressed ones.
+        height: of the picture.
+        width: of the picture.
+
+    Raises:
+        PolygonError: a polygon has fewer than three points, or a coordinate that is no number.
+        MaskSizeError: the run lengths are of a picture of another size.
+        BadMaskError: it is nothing of the kind, or the run lengths are broken.
+    """
+    if isinstance(segmentation, Mapping):
+        return _read_runs(segmentation, height, width)
+    check_polygons(segmentation)
+    return _as_text(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
+
+
+def check_polygons(polygons: Any) -> None:
+    """Look at polygons without drawing them.
+
+    Raises:
+        PolygonError: see `read_mask`.
+        BadMaskError: it is no list of polygons.
+    """
+    if not isinstance(polygons, list) or not polygons:
+        raise BadMaskError(f"a mask must be a list of polygons or run lengths; got {_short(polygons)}")
+    for polygon in polygons:
+        if not isinstance(polygon, list):
+            raise PolygonError(f"a polygon must be a list of numbers; got {_short(polygon)}")
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise PolygonError(f"a polygon must have x and y of three points or more; got {len(polygon)} numbers")
+        wrong = [value for value in polygon if not is_number(value)]
+        if wrong:
+            raise PolygonError(f"a polygon must have finite numbers alone; got {_short(wrong[0])}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def decode(masks: Sequence[Rle], height: int, width: int) -> Tensor:
+    """Return masks as uint8 `[masks, height, width]`, of zeros and ones."""
+    if not masks:
+        return torch.zeros(0, height, width, dtype=torch.uint8)
+    pixels = coco_mask.decode(list(masks))  # [height, width, masks]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def encode(masks: Tensor) -> list[Rle]:
+    """Return masks, bool or uint8 `[masks, height, width]`, as run lengths."""
+    if not len(masks):
+        return []
+    pixels = np.asfortranarray(masks.cpu().numpy().astype(np.uint8).transpose(1, 2, 0))
+    return [_as_text(runs) for runs in coco_mask.encode(pixels)]
+
+
+def area(mask: Rle) -> int:
+    """Return the pixels of a mask."""
+    return int(coco_mask.area(mask))
+
+
+def _read_runs(runs: Mapping[str, Any], height: int, width: int) -> Rle:
+    size, counts = runs.get("size"), runs.get("counts")
+    if size != [height, width]:
+        raise MaskSizeError(f"its size is {_short(size)}, and its picture's {[height, width]}")
+    if not isinstance(counts, list | str):
+        raise BadMaskError(f"its counts must be run lengths, in a list or compressed; got {_short(counts)}")
+    lengths = _decompress(counts) if isinstance(counts, str) else counts
+    if not all(isinstance(length, int) and length >= 0 for length in lengths) or sum(lengths) != height * width:
+        raise BadMaskError(f"its run lengths must add up to the picture's {height * width} pixels")
+    if isinstance(counts, str):
+        return {"size": [height, width], "counts": counts}
+    return _as_text(coco_mask.frPyObjects(dict(runs), height, width))
+
+
+def _decompress(counts: str) -> list[int]:
+    """Return run lengths of pycocotools' text: six bits a character, five of them of a number, the lowest first.
+
+    From the fourth number on it is the difference to the last but one. pycocotools itself takes a text that was cut
+    short for a mask.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << shift - 4  # the highest bit is the sign's
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise BadMaskError("its compressed run lengths end in the middle of a number")
+    return lengths
+
+
+def _as_text(runs: Any) -> Rle:
+    return {"size": [int(length) for length in runs["size"]], "counts": runs["counts"].decode("ascii")}
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
