@@ -51,9 +51,10 @@ def install(session: nox.Session) -> None:
         stamp.write_text(wanted)
 
 
-def run(session: nox.Session, program: str, *arguments: str) -> None:
-    """Run a program of .venv."""
-    session.run(str(BIN / program), *arguments, env={"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"})
+def run(session: nox.Session, program: str, *arguments: str, **variables: str) -> None:
+    """Run a program of .venv, with further environment variables."""
+    environment = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | variables
+    session.run(str(BIN / program), *arguments, env=environment)
 
 
 def launch(session: nox.Session, script: str) -> None:
@@ -82,10 +83,10 @@ def video(session: nox.Session) -> None:
 
 @session
 def tests(session: nox.Session) -> None:
-    """Check style and types, then run the whole test suite; options are passed on to pytest."""
+    """Check style and types, then run the whole test suite, a file on each core; options are passed on to pytest."""
     install(session)
     check(session)
-    run(session, "pytest", *session.posargs)
+    run(session, "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs, OMP_NUM_THREADS="1")
 
 
 @session

@@ -24,7 +24,9 @@ def run_command():
     def run(folder: Path, script: str, *arguments: object, processes: int | None = None, check: bool = True):
         command = [sys.executable]
         if processes:
-            command += ["-m", "accelerate.commands.launch", "--num_processes", str(processes)]
+            # Port 0 is any free one: tests of other files may launch at the same time.
+            command += ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
+            command += ["--num_processes", str(processes)]
             command += ["--multi_gpu"] if processes > 1 else []
         command += [str(REPOSITORY / script), *map(str, arguments)]
         environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

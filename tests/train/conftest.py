@@ -52,7 +52,7 @@ def start_toy():
     """Start the toy script, alone or under `accelerate launch`, with a recipe and options of its own."""
 
     def start(recipe: dict, *options: str, launch: tuple[str, ...] | None = None, **environment: str):
-        launcher = [] if launch is None else ["-m", "accelerate.commands.launch", *launch]
+        launcher = [] if launch is None else ["-m", "accelerate.commands.launch", "--main_process_port", "0", *launch]
         command = [sys.executable, *launcher, str(TOY), json.dumps(recipe), *options]
         variables = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | environment
         return subprocess.Popen(

@@ -193,7 +193,16 @@ def test_two_processes_count_and_score_like_one(root, tmp_path):
     data = ("--data.source", "folder", "--data.root", root, "--data.num_frames", 4, "--data.transform.size", 16)
     views = ("--data.frame_stride", 2, "--data.clips", 2, "--data.crops", 3, "--eval_batch_size", 2)
     short = ("--max_steps", 1, "--batch_size", 4, "--output_dir", tmp_path / "run", "--trackers", "[]")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--main_process_port",
+        "0",
+        "--multi_gpu",
+        "--num_processes",
+        2,
+    ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     command = list(map(str, [*launch, APP / "train.py", *data, *views, *short]))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
