@@ -118,7 +118,7 @@ def measure(
         calls = {name: one_pass(models[name], grid, batch, passed, device) for name in fitting}
         times = interleaved(calls, 15, device, seconds=seconds)
         for name, milliseconds in times.items():
-            rows[name][f"{passed}_per_s"] = round(1e3 * batch / milliseconds, 2)
+            rows[name][f"{passed}_per_s"] = round(1e3 * batch / milliseconds, 4)
     if batch == 1:
         for name, measured in bytes_of_one.items():
             rows.setdefault(name, {}).update(measured)
