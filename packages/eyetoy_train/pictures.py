@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 MOST_CLASSES_NUMBERED = 40
 RIGHT, WRONG = "#1a7f37", "#cf222e"
+LONGEST_NAME = 20
 
 
 def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None:
@@ -73,17 +74,23 @@ class LabelledSample:
 def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int = 6) -> None:
     """Draw samples in a grid to a PNG file; a wrong prediction is red and names the truth."""
     rows = -(-len(samples) // columns)
-    figure = Figure(figsize=(1.9 * columns, 2.1 * rows))
-    places = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.25 / rows, "wspace": 0.08, "hspace": 0.25}
+    figure = Figure(figsize=(1.9 * columns, 2.3 * rows))
+    places = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.3 / rows, "wspace": 0.08, "hspace": 0.35}
     grid = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat)
     for axes in grid:
         axes.set_axis_off()
     for axes, sample in zip(grid, samples, strict=False):
         sample.draw(axes)
         right = sample.truth == sample.prediction
-        title = sample.prediction if right else f"{sample.prediction} (is {sample.truth})"
-        axes.set_title(f"{title}  {sample.confidence:.0%}", y=1.02, fontsize=9, color=RIGHT if right else WRONG)
+        title = f"{_short(sample.prediction)}  {sample.confidence:.0%}"
+        title += "" if right else f"\nis {_short(sample.truth)}"
+        axes.set_title(title, y=1.02, fontsize=9, color=RIGHT if right else WRONG)
     _write(figure, path)
+
+
+def _short(name: str) -> str:
+    """Return a class's name as it fits over a sample without touching its neighbors'."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _write(figure: Figure, path: Path) -> None:
