@@ -12,7 +12,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.composed import write_composed_digits
 from eyetoy_image.detection.coco import Category, CocoSet, find_files, read_coco
@@ -182,7 +182,7 @@ class Detection:
             truth = self._drawable_truth(sample["truth"])
             pair = (truth, drawable(found, self.classes, sample["image"], DRAWN_SCORE))
             pictures += [draw_objects(sample["image"], objects, least_side=DRAWN_SIDE) for objects in pair]
-        write_png(tile(pictures, columns=4), str(path))
+        to_pil_image(tile(pictures, columns=4)).save(path)
         return []
 
     def _drawable_truth(self, truth: dict[str, Any]) -> Objects:
