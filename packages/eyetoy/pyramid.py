@@ -60,6 +60,10 @@ class FeaturePyramid(HubModel):
             for i in self.out_indices
         ]
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the inside of every block again in the backward pass: less memory for more time."""
+        self.encoder.set_grad_checkpointing(enable)
+
 
 def _checked(out_indices: Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
     wanted = range(num_stages) if out_indices is None else out_indices

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Schedule = Literal["cosine", "one_cycle", "constant"]
+Schedule = Literal["cosine", "one_cycle", "constant", "steps"]
 
 
 @dataclass(kw_only=True)
@@ -101,8 +101,10 @@ class Recipe:
     min_lr: float = 1e-6
     """Learning rate at the end of the cosine and one-cycle schedules."""
     schedule: Schedule = "cosine"
-    """After the warm-up: half a cosine down to `min_lr`; constant; or one cycle (Smith and Topin, 2018), which also
-    warms up along a cosine, from `lr` / 25."""
+    """After the warm-up: half a cosine down to `min_lr`; constant; one cycle (Smith and Topin, 2018), which also warms
+    up along a cosine, from `lr` / 25; or steps, down to a tenth after each of `decay_epochs`."""
+    decay_epochs: list[float] = field(default_factory=list)
+    """Epochs after which the learning rate falls, for the schedule of steps."""
     warmup_epochs: float = 2.0
     """Epochs over which the learning rate rises, linearly from nearly 0 (one cycle: see `schedule`)."""
     weight_decay: float = 0.05
@@ -143,6 +145,11 @@ class Recipe:
         _require(self, "at least 0", "drop_path_warmup_epochs")
         _require(self, "above 0", "lr", "layer_decay", "clip_grad_norm")
         _require(self, "at most 1", "layer_decay")
+        if (self.schedule == "steps") != bool(self.decay_epochs):
+            raise ValueError(
+                "decay_epochs says when the rate of `schedule: steps` falls, and both must be given or neither; got "
+                f"schedule={self.schedule} and decay_epochs={self.decay_epochs}"
+            )
         if self.drop_path_warmup_epochs and self.model.compile:
             raise ValueError("drop_path_warmup_epochs would have model.compile compile anew at every step; give up one")
 

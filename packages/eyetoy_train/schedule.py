@@ -14,6 +14,9 @@ from eyetoy_train.recipe import Recipe
 ONE_CYCLE_START = 25.0
 """One cycle starts at the highest learning rate divided by this, as PyTorch's does."""
 
+STEP_FACTOR = 0.1
+"""By what the learning rate falls in the schedule of steps."""
+
 
 @dataclass(frozen=True)
 class Lengths:
@@ -50,6 +53,9 @@ def learning_rate(step: int, recipe: Recipe, lengths: Lengths) -> float:
         return recipe.lr * (step + 1) / (warmup + 1)
     if recipe.schedule == "constant":
         return recipe.lr
+    if recipe.schedule == "steps":
+        falls = sum(step >= round(epochs * lengths.steps_per_epoch) for epochs in recipe.decay_epochs)
+        return recipe.lr * STEP_FACTOR**falls
     return _cosine(recipe.lr, recipe.min_lr, (step - warmup) / max(lengths.num_steps - warmup, 1))
 
 

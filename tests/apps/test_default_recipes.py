@@ -20,14 +20,16 @@ from torchvision import datasets
 
 from eyetoy import create_model
 from eyetoy_audio.spoken_keywords import Split, write_spoken_keywords
+from eyetoy_image.apps import app_of_recipe
 from eyetoy_image.classification import torchvision_sets
 from eyetoy_image.classification.digits import write_digits
+from eyetoy_image.composed import write_composed_digits
 from eyetoy_train import parse_recipe, train
 from eyetoy_video.moving_digits import write_moving_digits
 
 REPOSITORY = Path(__file__).parents[2]
 APPS = {
-    "image": "eyetoy_image.classification",
+    "image": "eyetoy_image.apps",
     "audio": "eyetoy_audio.classification",
     "video": "eyetoy_video.classification",
 }
@@ -86,6 +88,19 @@ def write_imagenet(root: Path) -> None:
 
 def write_caltech(root: Path) -> None:
     write_pictures(root / "caltech256" / "256_ObjectCategories", "001.ak47", "002.american-flag", count=75)
+
+
+def write_composed(root: Path) -> None:
+    write_composed_digits(root, train=9, val=2, test=2, size=64)
+
+
+def write_coco(root: Path) -> None:
+    write_composed(root)
+    (root / "test").rename(root / "not_used")
+    for split in ("train", "val"):
+        (root / split).rename(root / f"{split}2017")
+        name = f"instances_{split}"
+        (root / "annotations" / f"{name}.json").rename(root / "annotations" / f"{name}2017.json")
 
 
 def write_sounds(folder: Path, *names: str) -> None:
@@ -174,6 +189,8 @@ WRITE = {
     "ucf101": write_ucf101,
     "hmdb51": write_hmdb51,
     "something_something": write_something_something,
+    "composed_digits": write_composed,
+    "coco2017": write_coco,
     "moving_digits": lambda root: write_moving_digits(root, train=2, val=1, test=1, num_frames=16),
 }
 
@@ -186,6 +203,8 @@ def fresh_accelerate_state():
 
 
 def app_of(path: Path):
+    if path.parts[-3] == "image":
+        return app_of_recipe(path, [])
     return importlib.import_module(APPS[path.parts[-3]]).APP
 
 
@@ -217,6 +236,9 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
     if path.parts[-3] == "video":
         size = min(recipe.data.transform.size, MOST_PIXELS // 2)
         recipe.data.transform = dataclasses.replace(recipe.data.transform, size=size)
+    if getattr(recipe, "task", "") == "detection":
+        recipe.data.short_side = recipe.data.long_side = MOST_PIXELS
+        recipe.data.augmentation.short_sides = [MOST_PIXELS]
     if getattr(recipe.data, "seconds", 0) > MOST_SECONDS:
         recipe.data.seconds = MOST_SECONDS
     assert recipe.name == path.stem.replace("_", "-")

@@ -34,6 +34,20 @@ def test_a_constant_rate_warms_up_and_stays():
     assert set(found[10:]) == {1.0}
 
 
+def test_steps_fall_to_a_tenth_after_their_epochs():
+    found = rates(Recipe(lr=1.0, schedule="steps", decay_epochs=[6, 8.4], warmup_epochs=2))
+    assert found[:10] == sorted(found[:10])
+    assert found[10:30] == [1.0] * 20
+    assert found[30:42] == pytest.approx([0.1] * 12)
+    assert found[42:] == pytest.approx([0.01] * 8)
+
+
+@pytest.mark.parametrize("changes", [{"schedule": "steps"}, {"decay_epochs": [3]}])
+def test_steps_need_their_epochs_and_no_other_schedule_takes_them(changes):
+    with pytest.raises(ValueError, match="both must be given or neither"):
+        Recipe(**changes)
+
+
 @pytest.mark.parametrize("warmup_epochs", [0.4, 3, 6])
 def test_one_cycle_is_pytorchs(warmup_epochs):
     recipe = Recipe(lr=0.8, min_lr=0.8 / 25 / 100, schedule="one_cycle", warmup_epochs=warmup_epochs)

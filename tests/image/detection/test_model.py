@@ -159,6 +159,18 @@ def test_models_of_timm_stand_in_the_same_place(name):
         assert tuple(x.shape[2:]) == (96 // stride, 160 // stride)
 
 
+@pytest.mark.parametrize("name", ["eyetoy2d_pico", "timm/test_convnext"])
+def test_checkpointing_changes_no_gradient(name):
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        pyramid, _ = build_pyramid(ModelRecipe(name=name, grad_checkpointing=checkpointing), None)
+        sum(x.square().mean() for x in pyramid(torch.ones(1, 3, 64, 64))).backward()
+        gradients.append([parameter.grad for parameter in pyramid.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [

@@ -38,7 +38,13 @@ class TimmPyramid(nn.Module):
         return [x.movedim(-1, 1) for x in maps] if self.model.output_fmt == "NHWC" else maps
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the inside of blocks again in the backward pass."""
+        """Compute the inside of blocks again in the backward pass.
+
+        Raises:
+            ValueError: the model cannot.
+        """
+        if not hasattr(self.model, "set_grad_checkpointing"):
+            raise ValueError("model.grad_checkpointing is on, and timm's model does not know it")
         self.model.set_grad_checkpointing(enable)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.detection.drawing import draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
@@ -122,7 +122,7 @@ def _draw(found: Sequence[Found], classes: Sequence[str], options: argparse.Name
     options.output.mkdir(parents=True, exist_ok=True)
     for one in found:
         drawn = draw_objects(one.image, drawable(one.objects, classes, one.image, options.threshold))
-        write_png(drawn, str(options.output / f"{one.file.stem}.png"))
+        to_pil_image(drawn).save(options.output / f"{one.file.stem}.png")
 
 
 APP = DetectionApp(DetectionRecipe, Detection)

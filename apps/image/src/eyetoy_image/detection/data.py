@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from eyetoy_image.detection.coco import Annotation, Picture
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.files import UnreadableImageError, read_image
-from eyetoy_image.masks import area, decode, read_mask
+from eyetoy_image.masks import area, decode, is_number, read_mask
 from eyetoy_train import Batch
 
 
@@ -98,12 +98,14 @@ def truth_of(picture: Picture, *, with_masks: bool) -> dict[str, Any]:
 def _truth(annotation: Annotation, picture: Picture, *, with_masks: bool) -> dict[str, Any]:
     content = annotation.content
     mask = read_mask(content["segmentation"], picture.height, picture.width) if with_masks else None
-    size = area(mask) if mask else content["bbox"][2] * content["bbox"][3]
+    size = content.get("area")
+    if not is_number(size):  # some tools leave it out, or write null
+        size = area(mask) if mask else content["bbox"][2] * content["bbox"][3]
     return {
         "image_id": picture.id,
         "category_id": content["category_id"],
         "bbox": content["bbox"],
-        "area": content.get("area", size),
+        "area": size,
         "iscrowd": int(annotation.is_crowd),
         **({"segmentation": mask} if mask else {}),
     }

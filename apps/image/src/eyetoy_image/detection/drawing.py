@@ -10,7 +10,7 @@ import torch
 from matplotlib import font_manager
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from torchvision.utils import draw_bounding_boxes
 
 GOLDEN_RATIO = 0.618
 OPACITY = 0.45
@@ -46,7 +46,8 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
     colors = [_color(int(label)) for label in objects.labels]
     if objects.masks is not None:
         masks = TF.resize(objects.masks.to(torch.uint8), size, TF.InterpolationMode.NEAREST).bool()
-        drawn = draw_segmentation_masks(drawn, masks, alpha=OPACITY, colors=colors)
+        for mask, color in zip(masks, colors, strict=True):
+            drawn = _tint(drawn, mask, color)
     out: Tensor = draw_bounding_boxes(
         drawn,
         objects.boxes * factor,
@@ -68,6 +69,12 @@ def tile(pictures: Sequence[Tensor], columns: int) -> Tensor:
         top, left = place // columns * height, place % columns * width
         sheet[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
     return sheet
+
+
+def _tint(image: Tensor, mask: Tensor, color: tuple[int, int, int]) -> Tensor:
+    """Return a picture with a colour over a mask; torchvision's function makes black what two masks share."""
+    tinted = (1 - OPACITY) * image + OPACITY * torch.tensor(color)[:, None, None]
+    return torch.where(mask, tinted.round().to(torch.uint8), image)
 
 
 def _color(label: int) -> tuple[int, int, int]:

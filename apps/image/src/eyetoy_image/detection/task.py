@@ -12,7 +12,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.composed import write_composed_digits
 from eyetoy_image.detection.coco import Category, CocoSet, find_files, read_coco
@@ -43,6 +43,7 @@ class Detection:
         self.recipe = recipe
         self.data = recipe.data
         self.with_masks = recipe.detector.has_masks
+        self._files: dict[Split, CocoSet | None] = {}
         self._sets: dict[Split, CocoSet | None] = {}
 
     @property
@@ -58,10 +59,10 @@ class Detection:
     @cached_property
     def categories(self) -> tuple[Category, ...]:
         """The classes, of which the training set decides."""
-        found = find_files(self.data, "train")
+        found = self._read("train")
         if found is None:
             raise FileNotFoundError(f"{self.data.root} has no training split")
-        return read_coco(*found).categories
+        return found.categories
 
     @property
     def classes(self) -> Sequence[str]:
@@ -78,13 +79,23 @@ class Detection:
         if self.data.source == "composed_digits":
             write_once(Path(self.data.root), write_composed_digits)
         for split in get_args(Split):
-            self._sets[split] = self._read(split)
+            self._checked(split)
 
     def _read(self, split: Split) -> CocoSet | None:
-        files = find_files(self.data, split)
-        if files is None:
-            return None
-        coco = read_coco(*files)
+        """Return a split as its file has it; files can be large, and are read once."""
+        if split not in self._files:
+            files = find_files(self.data, split)
+            self._files[split] = None if files is None else read_coco(*files)
+        return self._files[split]
+
+    def _checked(self, split: Split) -> CocoSet | None:
+        """Return a split without what is wrong in it, after a look at it the first time."""
+        if split not in self._sets:
+            coco = self._read(split)
+            self._sets[split] = None if coco is None else self._without_bad(coco)
+        return self._sets[split]
+
+    def _without_bad(self, coco: CocoSet) -> CocoSet:
         findings = find_bad(coco, self.categories, with_masks=self.with_masks)
         if not findings:
             return coco
@@ -100,9 +111,7 @@ class Detection:
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
-        if split not in self._sets:
-            self._sets[split] = self._read(split)
-        coco = self._sets[split]
+        coco = self._checked(split)
         if coco is None:
             return None
         labels = {category.id: label for label, category in enumerate(self.categories, 1)}
@@ -182,7 +191,7 @@ class Detection:
             truth = self._drawable_truth(sample["truth"])
             pair = (truth, drawable(found, self.classes, sample["image"], DRAWN_SCORE))
             pictures += [draw_objects(sample["image"], objects, least_side=DRAWN_SIDE) for objects in pair]
-        write_png(tile(pictures, columns=4), str(path))
+        to_pil_image(tile(pictures, columns=4)).save(path)
         return []
 
     def _drawable_truth(self, truth: dict[str, Any]) -> Objects:
