@@ -192,7 +192,7 @@ class ClassificationTask(ABC):
         Raises:
             ValueError: the modality knows no parts in time.
         """
-        raise ValueError("--timeline is for videos; these files have no parts in time")
+        raise ValueError("--timeline is for sounds and videos; these files have no parts in time")
 
     def play(self, x: Tensor, path: Path) -> Path | None:
         """Write the `input` of an example to a file that a browser plays, if that says more than `draw`.
@@ -213,6 +213,12 @@ class ClassificationTask(ABC):
             files that play them, if there are any, in a folder beside the picture.
         """
         return write_sample_sheet(self, model, split, path, count)
+
+
+def equal_spans(total: float, seconds: float) -> list[tuple[float, float]]:
+    """Cut a length of time into equal parts, the nearest to so many seconds that fill it."""
+    count = max(round(total / seconds), 1)
+    return [(total * i / count, total * (i + 1) / count) for i in range(count)]
 
 
 class SampleDataset(Dataset[Batch]):

@@ -160,3 +160,18 @@ def test_mixing_makes_a_clip_as_long_as_its_longer_half(folder):
 def test_what_does_not_go_together_is_refused(model, options, message, folder):
     with pytest.raises(ValueError, match=message):
         APP.task(build_recipe(folder, model, **options)).build_model()
+
+
+def test_the_parts_of_a_long_sound_are_heard_as_sounds_of_their_own(folder, tmp_path):
+    long = 0.1 * torch.randn(1, 10 * RATE)
+    soundfile.write(tmp_path / "long.wav", long[0].numpy(), RATE, subtype="FLOAT")
+    task = APP.task(build_recipe(folder, seconds=1.0, padding="mask"))
+    parts = list(task.parts(tmp_path / "long.wav", 2.6))
+    assert [(start, end) for start, end, _ in parts] == [(0, 2.5), (2.5, 5), (5, 7.5), (7.5, 10)]
+    for start, end, example in parts:
+        soundfile.write(tmp_path / "part.wav", long[0, int(start * RATE) : int(end * RATE)].numpy(), RATE, "FLOAT")
+        alone = task.example(task.load_sample(tmp_path / "part.wav", training=False), training=False)
+        assert torch.equal(example["input"], alone["input"])
+        assert example["length"] == alone["length"] == RATE
+    with pytest.raises(ValueError, match="at least 1/2000 seconds, one sample; got 0.0001"):
+        next(task.parts(tmp_path / "long.wav", 1e-4))

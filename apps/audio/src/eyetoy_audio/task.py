@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from eyetoy_audio.tagged import TaggedSet
 from eyetoy_audio.transforms import LEVEL, Augment, Fit, mixup, normalize_level, windows
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
+from eyetoy_train.classification import equal_spans
 from eyetoy_train.hub_set import HubSample, HubSet
 from eyetoy_train.monitor import say
 from eyetoy_train.other_models import TIMM
@@ -134,6 +135,19 @@ class AudioClassification(SetClassification):
             return example
         lengths = torch.tensor([clip.shape[-1] for clip in clips])
         return example | {"length": lengths[0] if one else lengths}
+
+    def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
+        """Read a file, and give parts of about so many seconds, each heard as an evaluation hears a file.
+
+        Raises:
+            ValueError: a part would have no sample.
+        """
+        rate = self.data.sample_rate
+        if seconds < 1 / rate:
+            raise ValueError(f"--timeline must be at least 1/{rate} seconds, one sample; got {seconds:g}")
+        waveform = self.load_sample(source, training=False)
+        for start, end in equal_spans(waveform.shape[-1] / rate, seconds):
+            yield start, end, self.example(waveform[:, round(start * rate) : round(end * rate)], training=False)
 
     def _windows(self, raw: Tensor) -> list[Tensor]:
         size = self.data.num_samples

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from eyetoy_train import UnreadableFileError
+from eyetoy_train.classification import equal_spans
 from eyetoy_train.hub_set import stored_content
 from eyetoy_video.decoding import KINDS, Decoder, NotVideoError, Source, Video, decode, open_video
 from eyetoy_video.sampling import ClipSampling
@@ -98,7 +99,7 @@ def read_parts(
     """
     try:
         with open_video(source) as video:
-            spans = iter(_spans(video.index.seconds, seconds))
+            spans = iter(equal_spans(video.index.seconds, seconds))
             while some := list(islice(spans, _PARTS_AT_ONCE)):
                 numbers = [sampling.numbers(video.index, span) for span in some]
                 frames = _frames(video, [number for part in numbers for number in part], short_side, decoder)
@@ -121,11 +122,6 @@ def read_stored_clips(
     """
     content, called = stored_content(stored), stored["path"] or name
     return read_clips(content, sampling, short_side=short_side, decoder=decoder, name=called)
-
-
-def _spans(total: float, seconds: float) -> list[tuple[float, float]]:
-    count = max(round(total / seconds), 1)
-    return [(total * i / count, total * (i + 1) / count) for i in range(count)]
 
 
 def _frames(video: Video, numbers: Sequence[int], short_side: int | None, decoder: Decoder) -> Tensor:
