@@ -20,14 +20,16 @@ from torchvision import datasets
 
 from eyetoy import create_model
 from eyetoy_audio.spoken_keywords import Split, write_spoken_keywords
+from eyetoy_image.apps import app_of_recipe
 from eyetoy_image.classification import torchvision_sets
 from eyetoy_image.classification.digits import write_digits
+from eyetoy_image.composed import write_composed_digits
 from eyetoy_train import parse_recipe, train
 from eyetoy_video.moving_digits import write_moving_digits
 
 REPOSITORY = Path(__file__).parents[2]
 APPS = {
-    "image": "eyetoy_image.classification",
+    "image": "eyetoy_image.apps",
     "audio": "eyetoy_audio.classification",
     "video": "eyetoy_video.classification",
 }
@@ -86,6 +88,18 @@ def write_imagenet(root: Path) -> None:
 
 def write_caltech(root: Path) -> None:
     write_pictures(root / "caltech256" / "256_ObjectCategories", "001.ak47", "002.american-flag", count=75)
+
+
+def write_composed(root: Path) -> None:
+    write_composed_digits(root, train=9, val=2, test=2, size=64)
+
+
+def write_ade20k(root: Path) -> None:
+    write_composed(root / "composed")
+    for kind in ("images", "annotations"):
+        for split, name in (("train", "training"), ("val", "validation")):
+            source = root / "composed" / ("maps" if kind == "annotations" else "") / split
+            shutil.copytree(source, root / "ADEChallengeData2016" / kind / name)
 
 
 def write_sounds(folder: Path, *names: str) -> None:
@@ -165,6 +179,8 @@ WRITE = {
     "digits": write_digits,
     "imagenet": write_imagenet,
     "caltech256": write_caltech,
+    "composed_digits": write_composed,
+    "ade20k": write_ade20k,
     "fashion_mnist": write_fashion_mnist,
     "spoken_keywords": write_keywords,
     "speech_commands": write_speech_commands,
@@ -186,6 +202,8 @@ def fresh_accelerate_state():
 
 
 def app_of(path: Path):
+    if path.parts[-3] == "image":
+        return app_of_recipe(path, [])
     return importlib.import_module(APPS[path.parts[-3]]).APP
 
 
@@ -219,6 +237,10 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
         recipe.data.transform = dataclasses.replace(recipe.data.transform, size=size)
     if getattr(recipe.data, "seconds", 0) > MOST_SECONDS:
         recipe.data.seconds = MOST_SECONDS
+    if getattr(recipe, "task", "") == "segmentation":
+        recipe.data.short_side = recipe.data.long_side = None
+        recipe.data.augmentation.crop_size = MOST_PIXELS
+        recipe.segmenter.channels = min(recipe.segmenter.channels, MOST_PIXELS)
     assert recipe.name == path.stem.replace("_", "-")
     if recipe.model.weights:
         create_model(recipe.model.name, num_classes=3).save_pretrained(tmp_path / "weights")
