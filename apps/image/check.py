@@ -1,8 +1,10 @@
-"""Find bad annotations: `python apps/image/check.py [--config FILE] [--output FOLDER]`; see `--help`."""
+"""Find bad annotations: `python apps/image/check.py [--config FILE]`; see `--help`, whose options are the task's."""
 
 from pathlib import Path
 
-from eyetoy_image.detection.checking import check
+from eyetoy_image.apps import check_of_recipe
+
+DEFAULT = Path(__file__).parent / "configs" / "composed_detection.yaml"
 
 if __name__ == "__main__":
-    raise SystemExit(check(Path(__file__).parent / "configs" / "composed_detection.yaml"))
+    raise SystemExit(check_of_recipe(DEFAULT)(DEFAULT))

@@ -103,6 +103,14 @@ def write_coco(root: Path) -> None:
         (root / "annotations" / f"{name}.json").rename(root / "annotations" / f"{name}2017.json")
 
 
+def write_ade20k(root: Path) -> None:
+    write_composed(root / "composed")
+    for kind in ("images", "annotations"):
+        for split, name in (("train", "training"), ("val", "validation")):
+            source = root / "composed" / ("maps" if kind == "annotations" else "") / split
+            shutil.copytree(source, root / "ADEChallengeData2016" / kind / name)
+
+
 def write_sounds(folder: Path, *names: str) -> None:
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +188,8 @@ WRITE = {
     "digits": write_digits,
     "imagenet": write_imagenet,
     "caltech256": write_caltech,
+    "composed_digits": write_composed,
+    "ade20k": write_ade20k,
     "fashion_mnist": write_fashion_mnist,
     "spoken_keywords": write_keywords,
     "speech_commands": write_speech_commands,
@@ -241,6 +251,10 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
         recipe.data.augmentation.short_sides = [MOST_PIXELS]
     if getattr(recipe.data, "seconds", 0) > MOST_SECONDS:
         recipe.data.seconds = MOST_SECONDS
+    if getattr(recipe, "task", "") == "segmentation":
+        recipe.data.short_side = recipe.data.long_side = None
+        recipe.data.augmentation.crop_size = MOST_PIXELS
+        recipe.segmenter.channels = min(recipe.segmenter.channels, MOST_PIXELS)
     assert recipe.name == path.stem.replace("_", "-")
     if recipe.model.weights:
         create_model(recipe.model.name, num_classes=3).save_pretrained(tmp_path / "weights")

@@ -7,10 +7,11 @@ import json
 import pytest
 from PIL import Image
 
+from eyetoy_image.annotations import BadAnnotationsError
 from eyetoy_image.detection import Detection
 from eyetoy_image.detection.checking import check
 from eyetoy_image.detection.coco import read_coco
-from eyetoy_image.detection.findings import BadAnnotationsError, find_bad, without
+from eyetoy_image.detection.findings import find_bad, without
 
 GOOD = {
     "id": 50,

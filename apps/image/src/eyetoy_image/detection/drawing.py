@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from torchvision.utils import draw_bounding_boxes
 
-GOLDEN_RATIO = 0.618
+from eyetoy_image.drawing import class_color
+
 OPACITY = 0.45
 
 
@@ -43,7 +43,7 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
     drawn: Tensor = TF.resize(image, size, antialias=True)
     if not len(objects.boxes):
         return drawn
-    colors = [_color(int(label)) for label in objects.labels]
+    colors = [class_color(int(label)) for label in objects.labels]
     if objects.masks is not None:
         masks = TF.resize(objects.masks.to(torch.uint8), size, TF.InterpolationMode.NEAREST).bool()
         for mask, color in zip(masks, colors, strict=True):
@@ -60,24 +60,7 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
     return out
 
 
-def tile(pictures: Sequence[Tensor], columns: int) -> Tensor:
-    """Return pictures of any sizes in a grid on white."""
-    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (1, 2))
-    rows = -(-len(pictures) // columns)
-    sheet = torch.full((3, rows * height, columns * width), 255, dtype=torch.uint8)
-    for place, picture in enumerate(pictures):
-        top, left = place // columns * height, place % columns * width
-        sheet[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
-    return sheet
-
-
 def _tint(image: Tensor, mask: Tensor, color: tuple[int, int, int]) -> Tensor:
     """Return a picture with a colour over a mask; torchvision's function makes black what two masks share."""
     tinted = (1 - OPACITY) * image + OPACITY * torch.tensor(color)[:, None, None]
     return torch.where(mask, tinted.round().to(torch.uint8), image)
-
-
-def _color(label: int) -> tuple[int, int, int]:
-    """Return a bright colour; those of neighboring labels are far apart."""
-    red, green, blue = colorsys.hsv_to_rgb(label * GOLDEN_RATIO % 1, 0.9, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)

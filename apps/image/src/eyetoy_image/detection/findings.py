@@ -37,10 +37,6 @@ TOLERANCE = 1.0
 """Pixels by which a box may leave its picture: tools round in many ways."""
 
 
-class BadAnnotationsError(ValueError):
-    """A set with something wrong in it, where the recipe does not say to leave that out."""
-
-
 @dataclass(frozen=True)
 class Finding:
     """What is wrong with an annotation, or, where that is None, with a whole picture."""

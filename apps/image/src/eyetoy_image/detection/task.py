@@ -9,28 +9,27 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
+from eyetoy_image.annotations import refuse_or_say
 from eyetoy_image.composed import write_composed_digits
 from eyetoy_image.detection.coco import Category, CocoSet, find_files, read_coco
 from eyetoy_image.detection.data import DetectionDataset
-from eyetoy_image.detection.drawing import Objects, draw_objects, tile
-from eyetoy_image.detection.findings import BadAnnotationsError, find_bad, summary, without
+from eyetoy_image.detection.drawing import Objects, draw_objects
+from eyetoy_image.detection.findings import find_bad, summary, without
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
+from eyetoy_image.drawing import tile
 from eyetoy_image.masks import decode, encode
 from eyetoy_train import Batch, Split
 from eyetoy_train.class_folder import write_once
 from eyetoy_train.cli import recipe_text
-from eyetoy_train.monitor import say
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
-NAMED_FINDINGS = 10
 DRAWN_SCORE = 0.5
 """Least score of what is drawn."""
 DRAWN_SIDE = 256
@@ -97,16 +96,7 @@ class Detection:
 
     def _without_bad(self, coco: CocoSet) -> CocoSet:
         findings = find_bad(coco, self.categories, with_masks=self.with_masks)
-        if not findings:
-            return coco
-        named = "\n".join(map(str, findings[:NAMED_FINDINGS]))
-        if self.data.bad_annotations == "refuse":
-            raise BadAnnotationsError(
-                f"{summary(coco, findings)}\n{named}\napps/image/check.py names all of them and writes a clean file; "
-                "data.bad_annotations: skip leaves them out"
-            )
-        if PartialState().is_main_process:
-            say(f"left out of {summary(coco, findings)}")
+        refuse_or_say(findings, summary(coco, findings), self.data.bad_annotations)
         return without(coco, findings)
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:

@@ -1,0 +1,87 @@
+"""Scores of segmentation, from one matrix of counts that processes can add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eyetoy_image.segmentation.label_maps import IGNORED
+from eyetoy_train import Batch, Details, Table
+from eyetoy_train.classification_metrics import MOST_CLASSES_DRAWN
+from eyetoy_train.pictures import draw_confusion
+
+
+class SegmentationMetrics:
+    """Mean intersection over union (`mIoU`), pixel accuracy, and accuracy averaged over the classes.
+
+    All pixels of a set are counted in one matrix, as PASCAL VOC's benchmark has it (Everingham et al., IJCV 2015): no
+    picture counts more than its pixels. Pixels labelled 255 are left out. A class that is neither on a label map nor
+    predicted has no intersection over union, and is left out of the mean; of the accuracies those that are on no map.
+
+    Args:
+        classes: their names.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+        self.sums = {
+            "confusion": torch.zeros(len(classes), len(classes), dtype=torch.long),  # [truth, prediction]
+            "pictures": torch.zeros((), dtype=torch.long),
+        }
+
+    def update(self, outputs: Sequence[Tensor], batch: Batch) -> None:
+        """Add pictures: predicted labels, and what `batch` has as `labels`, both `[height, width]` each."""
+        size = len(self.classes)
+        for prediction, truth in zip(outputs, batch["labels"], strict=True):
+            labelled = truth != IGNORED
+            pairs = truth[labelled].long() * size + prediction[labelled].long()
+            self.sums["confusion"] += torch.bincount(pairs, minlength=size**2).reshape(size, size).cpu()
+        self.sums["pictures"] += len(outputs)
+
+    def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the scores.
+
+        Raises:
+            ValueError: no pixel has a label.
+        """
+        confusion = sums["confusion"].double().cpu()
+        if not confusion.any():
+            raise ValueError("no pixel of the set has a label; some of them should")
+        right, truths, unions = confusion.diagonal(), confusion.sum(1), _unions(confusion)
+        return {
+            "mIoU": float((right[unions > 0] / unions[unions > 0]).mean()),
+            "pixel_accuracy": float(right.sum() / confusion.sum()),
+            "mean_accuracy": float((right[truths > 0] / truths[truths > 0]).mean()),
+            "count": float(sums["pictures"]),
+        }
+
+    def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
+        """Return a table of the classes, the worst first, and a picture of the confusions if there are few classes."""
+        confusion = sums["confusion"].long().cpu()
+        unions = _unions(confusion)
+        rows = [self._row(confusion, label) for label in range(len(self.classes)) if unions[label]]
+        header = ("class", "pixels", "IoU", "accuracy", "precision", "most often taken for")
+        tables = [Table("Classes", header, sorted(rows, key=lambda row: row[2]))]
+        if len(self.classes) > MOST_CLASSES_DRAWN:
+            return Details(tables=tables)
+        picture = folder / "confusion.png"
+        percent = (100 * confusion / confusion.sum(1, keepdim=True).clamp(1)).round().long()
+        draw_confusion(percent.tolist(), self.classes, picture)
+        return Details(tables=tables, pictures=[picture])
+
+    def _row(self, confusion: Tensor, label: int) -> tuple[str, int, float, float, float, str]:
+        right, pixels = int(confusion[label, label]), int(confusion[label].sum())
+        predicted = int(confusion[:, label].sum())
+        others = confusion[label].clone()
+        others[label] = 0
+        worst = int(others.argmax())
+        taken_for = f"{self.classes[worst]} ({others[worst] / pixels:.1%})" if others[worst] else ""
+        iou = right / (pixels + predicted - right)
+        return self.classes[label], pixels, iou, right / max(pixels, 1), right / max(predicted, 1), taken_for
+
+
+def _unions(confusion: Tensor) -> Tensor:
+    return confusion.sum(0) + confusion.sum(1) - confusion.diagonal()

@@ -1,0 +1,92 @@
+"""Segmenters: a head over the feature pyramid of any encoder, with logits for every pixel of the picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from eyetoy_image.pyramids import build_pyramid
+from eyetoy_image.segmentation.heads import LinearHead, UperNet, fcn_head, resized
+from eyetoy_image.segmentation.recipe import SegmenterRecipe
+from eyetoy_train import ModelRecipe
+from eyetoy_train.other_models import CONFIG, WEIGHTS
+
+
+class Segmenter(nn.Module):
+    """A segmenter that saves itself as weights (safetensors) and a JSON config.
+
+    Args:
+        model: the encoder's part of a recipe.
+        recipe: the head's part.
+        num_classes: how many there are.
+
+    Raises:
+        ValueError: there is no such encoder, or it has one stage, and an auxiliary head needs another.
+    """
+
+    def __init__(self, model: ModelRecipe, recipe: SegmenterRecipe, num_classes: int) -> None:
+        super().__init__()
+        self.config = {
+            "model": asdict(model) | {"weights": None},
+            "segmenter": asdict(recipe),
+            "num_classes": num_classes,
+        }
+        self.backbone, channels = build_pyramid(model, recipe.out_indices)
+        self.head = (
+            UperNet(channels, num_classes, recipe)
+            if recipe.kind == "upernet"
+            else LinearHead(channels, num_classes, recipe.dropout)
+        )
+        self.auxiliary: nn.Module | None = None
+        if recipe.auxiliary_weight:
+            if len(channels) < 2:
+                raise ValueError(
+                    "segmenter.auxiliary_weight must be 0 for an encoder of one stage, because the auxiliary head is "
+                    f"on the last but one; got {recipe.auxiliary_weight}"
+                )
+            self.auxiliary = fcn_head(channels[-2], num_classes, recipe)
+
+    def forward(self, x: Tensor) -> Any:
+        """Tell the class of every pixel.
+
+        Args:
+            x: normalised pictures, `[batch, 3, height, width]`, of any size.
+
+        Returns:
+            logits `[batch, classes, height, width]`; in training a list of them, with those of the auxiliary head if
+            there is one.
+        """
+        maps = self.backbone(x)
+        logits = resized(self.head(maps), x)
+        if not self.training:
+            return logits
+        return [logits] if self.auxiliary is None else [logits, resized(self.auxiliary(maps[-2]), x)]
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write weights and config."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
+        (folder / CONFIG).write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+
+
+def load_segmenter(folder: Path) -> Segmenter:
+    """Return the segmenter that `save_pretrained` wrote, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: the folder holds no model.
+        ValueError: it holds another kind of model.
+    """
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if "segmenter" not in config:
+        raise ValueError(f"{folder} holds no segmenter: its {CONFIG} has no part of that name")
+    model, recipe = ModelRecipe(**config["model"]), SegmenterRecipe(**config["segmenter"])
+    segmenter = Segmenter(model, recipe, config["num_classes"])
+    segmenter.load_state_dict(load_file(folder / WEIGHTS))
+    return segmenter.eval()

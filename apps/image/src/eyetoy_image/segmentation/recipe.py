@@ -1,0 +1,158 @@
+"""What a segmentation run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eyetoy_train import Recipe
+
+Source = Literal["folder", "composed_digits", "ade20k", "cityscapes", "voc2012"]
+
+
+@dataclass(kw_only=True)
+class SegmenterRecipe:
+    """The head over the encoder's pyramid. The defaults are those of the peers' UperNet on ADE20K."""
+
+    kind: Literal["upernet", "linear"] = "upernet"
+    """UperNet (Xiao et al., ECCV 2018): pyramid pooling over the last map and a feature pyramid network, fused; or a
+    linear map of all stages."""
+    out_indices: list[int] | None = None
+    """Stages of the encoder that are used, counted from the finest; all if not given."""
+    channels: int = 512
+    """Width of UperNet."""
+    pool_scales: list[int] = field(default_factory=lambda: [1, 2, 3, 6])
+    """Sides of the grids to which pyramid pooling shrinks the last map (Zhao et al., CVPR 2017)."""
+    norm: Literal["batch", "group"] = "batch"
+    """Batch norm, over the pictures that one process sees in a pass; or group norm, which looks at each by itself."""
+    dropout: float = 0.1
+    """Share of the channels that are dropped before the last layer of a head."""
+    auxiliary_weight: float = 0.4
+    """Weight of the loss of an auxiliary FCN head (Long et al., CVPR 2015), on the last stage but one; 0 for none."""
+    auxiliary_channels: int = 256
+    """Width of the auxiliary head."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no head can be built of."""
+        for name in ("channels", "auxiliary_channels"):
+            _check(getattr(self, name) >= 1, f"segmenter.{name}", getattr(self, name), "at least 1")
+        scales = self.pool_scales
+        _check(len(scales) > 0 and min(scales) > 0, "segmenter.pool_scales", scales, "numbers above 0, at least one")
+        _check(0 <= self.dropout < 1, "segmenter.dropout", self.dropout, "at least 0 and below 1")
+        _check(self.auxiliary_weight >= 0, "segmenter.auxiliary_weight", self.auxiliary_weight, "at least 0")
+
+
+@dataclass(kw_only=True)
+class SegmentationAugmentation:
+    """Random changes to training pictures together with their label maps."""
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Least and largest factor by which a picture is resized."""
+    crop_size: int = 512
+    """Side of the random square that is cropped; what is smaller is padded, and the padding ignored."""
+    cat_max_ratio: float = 0.75
+    """Crop again, up to ten times, while one class has this share of a crop's labelled pixels or more; 1 for never."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    color: float = 0.5
+    """Probability of each of a random brightness, contrast, saturation and hue (Liu et al., SSD, 2016)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done to a picture."""
+        prefix, scale = "data.augmentation.", self.scale
+        _check(0 < scale[0] <= scale[1], f"{prefix}scale", scale, "two numbers above 0, the smaller one first")
+        _check(self.crop_size >= 1, f"{prefix}crop_size", self.crop_size, "at least 1")
+        _check(0 < self.cat_max_ratio <= 1, f"{prefix}cat_max_ratio", self.cat_max_ratio, "above 0 and at most 1")
+        for name in ("flip", "color"):
+            _check(0 <= getattr(self, name) <= 1, f"{prefix}{name}", getattr(self, name), "from 0 to 1")
+
+
+@dataclass(kw_only=True)
+class SegmentationData:
+    """Which pictures and label maps, and how they go in."""
+
+    source: Source = "folder"
+    """Any folder of pictures and label maps; ADE20K, Cityscapes or PASCAL VOC 2012 as their archives unpack; or digits
+    on photographs, which are composed and written to `root`. What is missing is told with what fetches it."""
+    root: str = "data/pictures"
+    """The folder. `folder` looks for pictures in images/SPLIT, label maps of the same names in maps/SPLIT, as PNG
+    files, of train, val and test, and, in classes.txt, names of the classes, one in each line."""
+    ignored: list[int] = field(default_factory=lambda: [255])
+    """`folder`: values of label maps that stand for no class; the others are the classes, in order."""
+    bad_annotations: Literal["refuse", "skip"] = "refuse"
+    """What is wrong with label maps, such as another size than the picture's, stops the run before its first step; or
+    is left out, and counted. `check.py` names each."""
+    short_side: int | None = None
+    """Resize pictures so that the short side has so many pixels, in training before `augmentation.scale`; not if not
+    given. An evaluation scores pixels of the label map as it is."""
+    long_side: int | None = None
+    """What the long side may be at most then."""
+    augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
+    """Random changes to training pictures."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes of nothing, and values that no label map has."""
+        for name in ("short_side", "long_side"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"data.{name}", value, "at least 1")
+        if self.long_side is not None:
+            _check(self.short_side is not None, "data.short_side", None, "given where data.long_side is")
+        wrong = [value for value in self.ignored if not 0 <= value <= 255]
+        _check(not wrong, "data.ignored", wrong, "values from 0 to 255")
+
+
+@dataclass(kw_only=True)
+class SegmentationEvaluation:
+    """How an evaluation looks at a picture."""
+
+    window: int | None = None
+    """Look at it through square windows of this side, and average the logits where they overlap; at the whole of it if
+    not given."""
+    stride: int | None = None
+    """Pixels from one window to the next; two thirds of a window if not given."""
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    """Look at it at each of these sizes, and average the probabilities."""
+    flip: bool = False
+    """Look at it mirrored too."""
+
+    def __post_init__(self) -> None:
+        """Refuse windows that leave something out."""
+        _check(self.window is None or self.window >= 1, "evaluation.window", self.window, "at least 1")
+        if self.stride is not None:
+            _check(self.window is not None, "evaluation.window", None, "given where evaluation.stride is")
+            allowed = f"from 1 to the window's {self.window}, so that nothing is left out"
+            _check(1 <= self.stride <= (self.window or 0), "evaluation.stride", self.stride, allowed)
+        scales = self.scales
+        _check(len(scales) > 0 and min(scales) > 0, "evaluation.scales", scales, "numbers above 0, at least one")
+
+    @property
+    def steps(self) -> tuple[int, int] | None:
+        """Side of a window, and pixels from one to the next; None where there are no windows."""
+        if self.window is None:
+            return None
+        return self.window, self.stride or max(self.window * 2 // 3, 1)
+
+
+@dataclass(kw_only=True)
+class SegmentationRecipe(Recipe):
+    """Train a segmenter, which tells the class of every pixel, on Encoder2D."""
+
+    task: Literal["segmentation"] = "segmentation"
+    """What is trained."""
+    segmenter: SegmenterRecipe = field(default_factory=SegmenterRecipe)
+    """The head."""
+    data: SegmentationData = field(default_factory=SegmentationData)
+    """The pictures."""
+    evaluation: SegmentationEvaluation = field(default_factory=SegmentationEvaluation)
+    """How an evaluation, or `predict.py`, looks at a picture."""
+
+    def __post_init__(self) -> None:
+        """Refuse a batch of one for batch norm, which then has one value to normalise."""
+        super().__post_init__()
+        if self.segmenter.norm == "batch" and self.segmenter.kind == "upernet" and self.samples_per_pass(1) == 1:
+            raise ValueError("segmenter.norm: batch needs two pictures in a pass; got one: take segmenter.norm: group")
+
+
+def _check(right: bool, name: str, value: object, should_be: str) -> None:
+    if not right:
+        raise ValueError(f"{name} must be {should_be}; got {value}")

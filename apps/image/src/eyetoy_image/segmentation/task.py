@@ -1,0 +1,168 @@
+"""The segmentation task: its data, its model, and what it sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import to_pil_image
+
+from eyetoy_image.annotations import refuse_or_say
+from eyetoy_image.classification.transforms import normalized
+from eyetoy_image.composed import write_composed_digits
+from eyetoy_image.drawing import tile
+from eyetoy_image.segmentation.data import SegmentationDataset
+from eyetoy_image.segmentation.drawing import draw_labels, enlarged
+from eyetoy_image.segmentation.findings import find_bad, summary
+from eyetoy_image.segmentation.inference import probabilities
+from eyetoy_image.segmentation.label_maps import IGNORED
+from eyetoy_image.segmentation.layouts import LabelledPicture, SegmentationSet, read_set
+from eyetoy_image.segmentation.metrics import SegmentationMetrics
+from eyetoy_image.segmentation.model import Segmenter, load_segmenter
+from eyetoy_image.segmentation.recipe import SegmentationRecipe
+from eyetoy_image.segmentation.transforms import TrainingTransform
+from eyetoy_train import Batch, Split
+from eyetoy_train.class_folder import write_once
+from eyetoy_train.cli import recipe_text
+
+LABELS = "labels.json"
+DRAWN_SIDE = 192
+
+
+class Segmentation:
+    """Tell the class of every pixel through Encoder2D. Follows `eyetoy_train.Task`."""
+
+    score = "mIoU"
+    """The metric that says which epoch was best."""
+
+    def __init__(self, recipe: SegmentationRecipe) -> None:
+        self.recipe = recipe
+        self.data = recipe.data
+        self._pictures: dict[Split, Sequence[LabelledPicture] | None] = {}
+
+    @property
+    def protocol(self) -> str:
+        """How a picture is looked at."""
+        evaluation = self.recipe.evaluation
+        said = ["whole pictures"] if evaluation.steps is None else []
+        if evaluation.steps is not None:
+            said.append("windows of {0} x {0} pixels every {1}".format(*evaluation.steps))
+        if self.data.short_side is not None:
+            said.append(f"with a short side of {self.data.short_side}")
+        if self.data.long_side is not None:
+            said.append(f"and a long one of at most {self.data.long_side}")
+        if evaluation.scales != [1.0]:
+            said.append(f"at scales of {', '.join(f'{scale:g}' for scale in evaluation.scales)}")
+        return " ".join(said) + (", mirrored too" if evaluation.flip else "")
+
+    @cached_property
+    def set(self) -> SegmentationSet:
+        """The set's files and classes."""
+        return read_set(self.data)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels."""
+        return self.set.classes
+
+    def prepare(self) -> None:
+        """Compose the digits if need be, and look at all label maps.
+
+        Raises:
+            FileNotFoundError: the set is not there.
+            BadAnnotationsError: something is wrong with a label map, and the recipe does not say to leave it out.
+        """
+        if self.data.source == "composed_digits":
+            write_once(Path(self.data.root), write_composed_digits)
+        for split in get_args(Split):
+            self.pictures(split)
+
+    def pictures(self, split: Split) -> Sequence[LabelledPicture] | None:
+        """Return the pictures of a split without those whose label maps are bad; errors as in `prepare`."""
+        if split not in self._pictures:
+            self._pictures[split] = self._looked_at(split)
+        return self._pictures[split]
+
+    def _looked_at(self, split: Split) -> Sequence[LabelledPicture] | None:
+        pictures = self.set.splits.get(split)
+        if pictures is None:
+            return None
+        bad = find_bad(pictures, self.set.table)
+        errors = list(bad.values())
+        refuse_or_say(errors, summary(f"{split} of {self.data.root}", pictures, errors), self.data.bad_annotations)
+        return [picture for picture in pictures if picture not in bad]
+
+    def dataset(self, split: Split) -> Dataset[Batch] | None:
+        """Return a split, or None if there is no such split."""
+        pictures = self.pictures(split)
+        if pictures is None:
+            return None
+        transform = TrainingTransform(self.data.augmentation, self.data.short_side, self.data.long_side)
+        return SegmentationDataset(pictures, self.set.table, transform if split == "train" else None)
+
+    def build_model(self) -> nn.Module:
+        """Return the recipe's segmenter."""
+        return Segmenter(self.recipe.model, self.recipe.segmenter, len(self.classes))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the head, and that of the auxiliary head with its weight."""
+        outputs: list[Tensor] = model(normalized(torch.stack(batch["image"])))
+        labels = torch.stack(batch["labels"])
+        losses = [labelled_cross_entropy(logits, labels) for logits in outputs]
+        return losses[0] + sum(self.recipe.segmenter.auxiliary_weight * loss for loss in losses[1:])
+
+    def outputs(self, model: nn.Module, batch: Batch) -> list[Tensor]:
+        """Return the most probable class of every pixel, uint8 `[height, width]` for each picture."""
+        return [self.segment(model, image) for image in batch["image"]]
+
+    def segment(self, model: nn.Module, image: Tensor) -> Tensor:
+        """Return the most probable class of every pixel of a picture, uint8 `[3, height, width]`."""
+        sides = {"short_side": self.data.short_side, "long_side": self.data.long_side}
+        return probabilities(model, image, self.recipe.evaluation, **sides).argmax(0).to(torch.uint8)
+
+    def metrics(self) -> SegmentationMetrics:
+        """Return new metrics."""
+        return SegmentationMetrics(self.classes)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the model, the classes and the recipe."""
+        cast("Segmenter", model).save_pretrained(folder)
+        (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
+
+    def load(self, folder: Path) -> nn.Module:
+        """Return the model that `save` wrote."""
+        return load_segmenter(folder)
+
+    @torch.inference_mode()
+    def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
+        """Draw samples of a split to a PNG file, in threes: the picture, the truth, and what the model sees."""
+        dataset = cast("SegmentationDataset", self.dataset(split))
+        model.eval()
+        device = next(model.parameters()).device
+        drawn = []
+        for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
+            image, truth = dataset[index]["image"], dataset[index]["labels"]
+            seen = self.segment(model, image.to(device)).cpu()
+            drawn.append(enlarged(image, DRAWN_SIDE))
+            drawn += [draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, seen)]
+        to_pil_image(tile(drawn, columns=6)).save(path)
+        return []
+
+
+def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the pixels that have a class; 0 if none has.
+
+    Args:
+        logits: `[batch, classes, height, width]`.
+        labels: uint8 `[batch, height, width]`; 255 is ignored.
+    """
+    total = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)

@@ -1,0 +1,112 @@
+"""Heads: shapes at any size, what they compute, the loss, and saving."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from eyetoy_image.segmentation import Segmentation, SegmentationRecipe, SegmenterRecipe
+from eyetoy_image.segmentation.heads import LinearHead
+from eyetoy_image.segmentation.model import Segmenter, load_segmenter
+from eyetoy_image.segmentation.task import labelled_cross_entropy
+from eyetoy_train import ModelRecipe
+
+SMALL = {"channels": 8, "auxiliary_channels": 8, "dropout": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["upernet", "linear"])
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (67, 51), (33, 90)])
+def test_logits_have_the_pictures_size(kind, norm, height, width):
+    recipe = SegmenterRecipe(kind=kind, norm=norm, **SMALL)
+    model = Segmenter(ModelRecipe(name="eyetoy2d_nano"), recipe, 5)
+    x = torch.randn(2, 3, height, width)
+    assert [tuple(logits.shape) for logits in model(x)] == [(2, 5, height, width)] * 2
+    assert model.eval()(x).shape == (2, 5, height, width)
+
+
+@pytest.mark.parametrize("name", ["timm/test_convnext", "timm/test_vit", "timm/swin_tiny_patch4_window7_224"])
+def test_models_of_timm_stand_in_the_same_place(name):
+    pytest.importorskip("timm")
+    options = {} if "swin" not in name else {"embed_dim": 12, "num_heads": [1, 1, 2, 2], "depths": [1, 1, 1, 1]}
+    model = Segmenter(ModelRecipe(name=name, options=options), SegmenterRecipe(norm="group", **SMALL), 4).eval()
+    assert model(torch.randn(1, 3, 96, 160)).shape == (1, 4, 96, 160)
+
+
+def test_group_norm_trains_on_one_picture_with_one_pixel_at_the_end():
+    model = Segmenter(ModelRecipe(name="eyetoy2d_nano"), SegmenterRecipe(norm="group", **SMALL), 4)
+    loss = sum(logits.square().mean() for logits in model(torch.randn(1, 3, 32, 32)))
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.head.parameters())
+    assert model.head.pooling.branches[0][1][0].weight.grad.abs().sum() > 0
+
+
+def test_batch_norm_for_one_picture_is_refused():
+    with pytest.raises(ValueError, match="norm: batch needs two pictures"):
+        SegmentationRecipe(batch_size=4, gradient_accumulation_steps=4)
+
+
+def test_the_linear_head_is_a_linear_map_of_the_stages_beside_each_other():
+    head = LinearHead([4, 6], 3, dropout=0.0).eval()
+    fine, coarse = torch.randn(2, 4, 9, 7), torch.randn(2, 6, 5, 4)
+    beside = torch.cat([fine, F.interpolate(coarse, (9, 7), mode="bilinear")], 1)
+    weight = torch.cat([classify.weight for classify in head.classify], 1)
+    torch.testing.assert_close(head([fine, coarse]), F.conv2d(beside, weight, head.classify[0].bias))
+
+
+def test_the_auxiliary_head_is_on_the_last_stage_but_one():
+    model = Segmenter(ModelRecipe(name="eyetoy2d_nano"), SegmenterRecipe(norm="group", **SMALL), 4)
+    assert model.auxiliary[0][0].in_channels == 128
+    with pytest.raises(ValueError, match="auxiliary_weight must be 0 for an encoder of one stage"):
+        Segmenter(ModelRecipe(name="eyetoy2d_nano"), SegmenterRecipe(out_indices=[3], **SMALL), 4)
+
+
+def test_ignored_pixels_change_neither_loss_nor_gradient():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)
+    ignored = torch.rand(2, 8, 8) < 0.4
+    labels[ignored] = 255
+    changed = torch.where(ignored[:, None], 50 * torch.randn(2, 3, 8, 8), logits)
+    found = []
+    for values in (logits, changed):
+        x = values.clone().requires_grad_()
+        loss = labelled_cross_entropy(x, labels)
+        loss.backward()
+        found.append((loss.detach(), x.grad))
+    picked = logits.movedim(1, -1)[~ignored]
+    torch.testing.assert_close(found[0][0], F.cross_entropy(picked, labels[~ignored].long()))
+    assert torch.equal(found[0][0], found[1][0])
+    assert not found[1][1].movedim(1, -1)[ignored].any()
+    torch.testing.assert_close(*(gradient.movedim(1, -1)[~ignored] for _, gradient in found))
+
+
+def test_the_loss_of_ignored_pixels_alone_is_0():
+    x = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = labelled_cross_entropy(x, torch.full((1, 4, 4), 255, dtype=torch.uint8))
+    loss.backward()
+    assert loss == 0
+    assert not x.grad.any()
+
+
+def test_the_auxiliary_loss_has_its_weight(tree, recipe_of):
+    task = Segmentation(recipe_of(tree))
+    logits = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)]
+    labels = torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)
+    batch = {"image": [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2, "labels": list(labels)}
+    main, auxiliary = (F.cross_entropy(x, labels.long()) for x in logits)
+    torch.testing.assert_close(task.loss(lambda x: logits, batch), main + 0.4 * auxiliary)
+
+
+def test_saving_and_loading_gives_the_same_model(tree, recipe_of, tmp_path):
+    task = Segmentation(recipe_of(tree))
+    model = task.build_model().eval()
+    task.save(model, tmp_path / "saved")
+    assert (tmp_path / "saved" / "model.safetensors").is_file()
+    x = torch.randn(1, 3, 40, 48)
+    assert torch.equal(task.load(tmp_path / "saved")(x), model(x))
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        load_segmenter(tmp_path)
+    (tmp_path / "config.json").write_text('{"detector": {}}')
+    with pytest.raises(ValueError, match="holds no segmenter"):
+        load_segmenter(tmp_path)
