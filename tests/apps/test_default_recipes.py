@@ -199,7 +199,6 @@ WRITE = {
     "ucf101": write_ucf101,
     "hmdb51": write_hmdb51,
     "something_something": write_something_something,
-    "composed_digits": write_composed,
     "coco2017": write_coco,
     "moving_digits": lambda root: write_moving_digits(root, train=2, val=1, test=1, num_frames=16),
 }
