@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from eyetoy_image.detection.drawing import Objects, draw_objects, tile
+from eyetoy_image.detection.drawing import Objects, draw_objects
+from eyetoy_image.drawing import tile
 
 
 def test_masks_tint_their_pixels_those_that_two_share_too_and_no_others():
