@@ -138,4 +138,4 @@ def test_an_unknown_task_is_refused(workplace, run_command):
     (workplace / "odd.yaml").write_text("task: juggling\n")
     done = run_command(workplace, "apps/image/train.py", "--config", "odd.yaml", check=False)
     assert done.returncode == 2
-    assert "task must be one of classification, detection; got juggling" in done.stderr
+    assert "task must be one of classification, detection, segmentation; got juggling" in done.stderr
