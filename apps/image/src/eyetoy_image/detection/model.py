@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -20,8 +19,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_image.pyramids import build_pyramid
+from eyetoy_image.saved import DensePredictor, read_config
 from eyetoy_train import ModelRecipe
-from eyetoy_train.other_models import CONFIG, WEIGHTS
+from eyetoy_train.other_models import WEIGHTS
 
 BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
 """Sizes of what the heads see of a proposal, and samples of a cell of these along each axis (He et al., 2017)."""
@@ -49,7 +49,7 @@ class PyramidNetwork(nn.Module):
         return out
 
 
-class Detector(nn.Module):
+class Detector(DensePredictor):
     """A detector that saves itself as weights (safetensors) and a JSON config.
 
     Args:
@@ -93,12 +93,6 @@ class Detector(nn.Module):
         """
         return self.rcnn(images, targets)
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write weights and config."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
-        (folder / CONFIG).write_text(json.dumps(self.config, indent=2), encoding="utf-8")
-
 
 def load_detector(folder: Path) -> Detector:
     """Return the detector that `save_pretrained` wrote, in evaluation mode.
@@ -107,11 +101,7 @@ def load_detector(folder: Path) -> Detector:
         FileNotFoundError: the folder holds no model.
         ValueError: it holds another kind of model.
     """
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if "detector" not in config:
-        raise ValueError(f"{folder} holds no detector: its {CONFIG} has no part of that name")
+    config = read_config(folder, "detector")
     model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
     detector = Detector(model, recipe, config["num_classes"], tuple(config["sizes"]))
     detector.load_state_dict(load_file(folder / WEIGHTS))

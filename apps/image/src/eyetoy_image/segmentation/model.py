@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy_image.pyramids import build_pyramid
+from eyetoy_image.saved import DensePredictor, read_config
 from eyetoy_image.segmentation.heads import LinearHead, UperNet, fcn_head, resized
 from eyetoy_image.segmentation.recipe import SegmenterRecipe
 from eyetoy_train import ModelRecipe
-from eyetoy_train.other_models import CONFIG, WEIGHTS
+from eyetoy_train.other_models import WEIGHTS
 
 
-class Segmenter(nn.Module):
+class Segmenter(DensePredictor):
     """A segmenter that saves itself as weights (safetensors) and a JSON config.
 
     Args:
@@ -67,12 +67,6 @@ class Segmenter(nn.Module):
             return logits
         return [logits] if self.auxiliary is None else [logits, resized(self.auxiliary(maps[-2]), x)]
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write weights and config."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS)
-        (folder / CONFIG).write_text(json.dumps(self.config, indent=2), encoding="utf-8")
-
 
 def load_segmenter(folder: Path) -> Segmenter:
     """Return the segmenter that `save_pretrained` wrote, in evaluation mode.
@@ -81,11 +75,7 @@ def load_segmenter(folder: Path) -> Segmenter:
         FileNotFoundError: the folder holds no model.
         ValueError: it holds another kind of model.
     """
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if "segmenter" not in config:
-        raise ValueError(f"{folder} holds no segmenter: its {CONFIG} has no part of that name")
+    config = read_config(folder, "segmenter")
     model, recipe = ModelRecipe(**config["model"]), SegmenterRecipe(**config["segmenter"])
     segmenter = Segmenter(model, recipe, config["num_classes"])
     segmenter.load_state_dict(load_file(folder / WEIGHTS))
