@@ -6,7 +6,7 @@ Files stay as they are stored: whoever asks for a set decodes them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -55,6 +55,10 @@ class HubSample:
         """Where it stands, for a message: `3 of birds`."""
         return f"{self.index} of {self.rows.info.dataset_name or 'the set'}"
 
+    def __str__(self) -> str:
+        """Return what to call it in a message: the file that it was, if that is known, and its place otherwise."""
+        return (self.stored or {}).get("path") or f"{self.column} {self.place}"
+
 
 @dataclass(frozen=True)
 class HubSet:
@@ -93,39 +97,18 @@ class HubSet:
     @cached_property
     def parts(self) -> dict[Split, Any]:
         """The splits, with files as they are stored."""
-        found = self._load()
-        parts: dict[Split, Any] = {split: found[name] for split, name in self._names(list(found)).items()}
-        if "val" not in parts:
-            if self.streaming:
-                raise ValueError(f"{self.name} has no validation split to stream; name one by data.splits.val")
-            halves = parts["train"].train_test_split(HELD_OUT["val"], seed=self.seed)
-            parts |= {"train": halves["train"], "val": halves["test"]}
+        parts = load_splits(
+            self.name,
+            streaming=self.streaming,
+            splits=self.splits,
+            seed=self.seed,
+            config=self.config,
+            revision=self.revision,
+        )
         file, label = self._columns(parts["train"])
         if "test" in parts and next(iter(parts["test"].select_columns([label])))[label] == -1:
             del parts["test"]  # its labels are kept secret
-        undecoded = getattr(importlib.import_module("datasets"), self.column_type)(decode=False)
-        needed = [file, label]
-        return {split: part.select_columns(needed).cast_column(file, undecoded) for split, part in parts.items()}
-
-    def _load(self) -> Any:
-        datasets = importlib.import_module("datasets")  # slow to import, and only needed here
-        try:
-            return datasets.load_dataset(self.name, self.config, revision=self.revision, streaming=self.streaming)
-        except datasets.exceptions.DatasetGenerationError as error:  # says nothing by itself
-            raise ValueError(f"cannot read {self.name}: {error.__cause__ or error}") from error
-
-    def _names(self, found: Sequence[str]) -> dict[Split, str]:
-        """Return which of the set's splits is which. What validation takes is not left for the test."""
-        names = {split: self.splits.get(split, _first(usual, found)) for split, usual in SPLIT_NAMES.items()}
-        wrong = [name for name in names.values() if name and name not in found]
-        if wrong or not names["train"] or not self.splits.keys() <= names.keys():
-            raise ValueError(
-                f"{self.name} has the splits {', '.join(found)}; data.splits must name those for train, val and test, "
-                f"such as {{val: test}}; got {self.splits}"
-            )
-        if names["test"] == names["val"]:
-            names["test"] = None
-        return {split: name for split, name in names.items() if name}
+        return {split: undecoded(part, [file], self.column_type, label) for split, part in parts.items()}
 
     @cached_property
     def columns(self) -> tuple[str, str]:
@@ -144,7 +127,7 @@ class HubSet:
         return self._only(rows, self.column_type), label
 
     def _only(self, rows: Any, kind: str, hint: str = "") -> str:
-        columns: list[str] = [column for column, feature in rows.features.items() if _type(feature) == kind]
+        columns = columns_of_type(rows, kind)
         if len(columns) != 1:
             features = dict(rows.features)
             raise ValueError(f"{self.name} should have one column of the type {kind}{hint}; it has {features}")
@@ -171,6 +154,59 @@ class HubSet:
         """Return a split as a stream; `decode` takes an undecoded file and a label."""
         rows = self.parts.get(split)
         return None if rows is None else HubStream(rows, partial(_decode_row, decode, *self.columns))
+
+
+def load_splits(
+    name: str,
+    *,
+    streaming: bool = False,
+    splits: Mapping[str, str] | None = None,
+    seed: int = 0,
+    config: str | None = None,
+    revision: str | None = None,
+) -> dict[Split, Any]:
+    """Return the splits of a set by its name; arguments and errors are those of `HubSet`."""
+    datasets = importlib.import_module("datasets")  # slow to import, and only needed here
+    try:
+        found = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
+    except datasets.exceptions.DatasetGenerationError as error:  # says nothing by itself
+        raise ValueError(f"cannot read {name}: {error.__cause__ or error}") from error
+    names = _split_names(name, list(found), splits or {})
+    parts: dict[Split, Any] = {split: found[part] for split, part in names.items()}
+    if "val" not in parts:
+        if streaming:
+            raise ValueError(f"{name} has no validation split to stream; name one by data.splits.val")
+        halves = parts["train"].train_test_split(HELD_OUT["val"], seed=seed)
+        parts |= {"train": halves["train"], "val": halves["test"]}
+    return parts
+
+
+def _split_names(name: str, found: Sequence[str], splits: Mapping[str, str]) -> dict[Split, str]:
+    """Return which of a set's splits is which. What validation takes is not left for the test."""
+    names = {split: splits.get(split, _first(usual, found)) for split, usual in SPLIT_NAMES.items()}
+    wrong = [part for part in names.values() if part and part not in found]
+    if wrong or not names["train"] or not splits.keys() <= names.keys():
+        raise ValueError(
+            f"{name} has the splits {', '.join(found)}; data.splits must name those for train, val and test, "
+            f"such as {{val: test}}; got {splits}"
+        )
+    if names["test"] == names["val"]:
+        names["test"] = None
+    return {split: part for split, part in names.items() if part}
+
+
+def columns_of_type(rows: Any, kind: str) -> list[str]:
+    """Return the names of a set's columns of a type of `datasets`, such as `Image`."""
+    return [column for column, feature in rows.features.items() if _type(feature) == kind]
+
+
+def undecoded(rows: Any, files: Sequence[str], kind: ColumnType, *others: str) -> Any:
+    """Return rows with some columns of files, as they are stored, and others alone."""
+    feature = getattr(importlib.import_module("datasets"), kind)(decode=False)
+    rows = rows.select_columns([*files, *others])
+    for column in files:
+        rows = rows.cast_column(column, feature)
+    return rows
 
 
 def _decode_row(decode: Callable[[Any, int], Batch], file: str, label: str, row: dict[str, Any]) -> Batch:

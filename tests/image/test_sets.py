@@ -18,9 +18,9 @@ from torchvision import datasets as torchvision_datasets
 
 from eyetoy_image.classification import APP, torchvision_sets
 from eyetoy_image.classification.big_sets import read_caltech256
-from eyetoy_image.classification.hub_set import read_stored
 from eyetoy_image.classification.tar_set import TarSet
 from eyetoy_image.classification.torchvision_sets import TorchvisionSet, unpack_fashion_mnist
+from eyetoy_image.hub_pictures import read_stored
 from eyetoy_train import SampleStream, UnreadableFileError
 
 

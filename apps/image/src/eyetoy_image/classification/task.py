@@ -14,12 +14,12 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from eyetoy_image.classification.augmentation import BatchAugmentation, mixing
 from eyetoy_image.classification.big_sets import read_caltech256, read_imagenet
 from eyetoy_image.classification.digits import write_digits
-from eyetoy_image.classification.hub_set import read_stored
 from eyetoy_image.classification.recipe import ImageClassificationRecipe, ImageData
 from eyetoy_image.classification.tar_set import TarSet, read_tarred
 from eyetoy_image.classification.torchvision_sets import TorchvisionSet
 from eyetoy_image.classification.transforms import BLACK, evaluation_transform, normalized, training_transform
 from eyetoy_image.files import EXTENSIONS, read_image
+from eyetoy_image.hub_pictures import read_stored
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
 from eyetoy_train.hub_set import HubSample, HubSet

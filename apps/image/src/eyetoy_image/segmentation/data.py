@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch.utils.data import Dataset
 
 from eyetoy_image.files import read_image
+from eyetoy_image.hub_pictures import opened
 from eyetoy_image.segmentation.label_maps import LabelTable, read_labels
 from eyetoy_image.segmentation.layouts import LabelledPicture
 from eyetoy_image.segmentation.transforms import TrainingTransform
@@ -34,7 +35,7 @@ class SegmentationDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         picture = self.pictures[index]
-        image = read_image(picture.path, grayscale=False)
+        image = read_image(opened(picture.path), grayscale=False, name=str(picture.path))
         labels = read_labels(picture.map, self.table, (image.shape[1], image.shape[2]))
         if self.transform is not None:
             image, labels = self.transform(image, labels)

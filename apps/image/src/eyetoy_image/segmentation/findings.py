@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
 from PIL import Image
 
 from eyetoy_image.files import UnreadableImageError, read_image
+from eyetoy_image.hub_pictures import PictureFile, is_there, opened
 from eyetoy_image.segmentation.label_maps import BadLabelMapError, Kind, LabelTable, read_labels
 from eyetoy_image.segmentation.layouts import LabelledPicture
 
@@ -46,15 +46,15 @@ def _look(picture: LabelledPicture, table: LabelTable, *, open_files: bool) -> B
     return None
 
 
-def _grid(path: Path, *, open_files: bool) -> tuple[int, int]:
+def _grid(file: PictureFile, *, open_files: bool) -> tuple[int, int]:
     """Return the height and width of a picture the way its EXIF data turn it."""
-    if not path.is_file():
-        raise BadLabelMapError("missing picture", path, "there is a label map of that name, but no picture")
+    if not is_there(file):
+        raise BadLabelMapError("missing picture", file, "there is a label map of that name, but no picture")
     try:
         if open_files:
-            read_image(path, grayscale=False)
-        with Image.open(path) as image:
+            read_image(opened(file), grayscale=False, name=str(file))
+        with Image.open(opened(file)) as image:
             sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
             return image.size if sideways else image.size[::-1]
     except (UnreadableImageError, OSError) as error:  # Pillow knows a file of no picture from its first bytes
-        raise BadLabelMapError("broken picture", path, str(error)) from error
+        raise BadLabelMapError("broken picture", file, str(error)) from error

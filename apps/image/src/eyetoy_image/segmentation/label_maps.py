@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from eyetoy_image.hub_pictures import PictureFile, is_there, opened
 from eyetoy_train import UnreadableFileError
 
 IGNORED = 255
@@ -35,8 +35,8 @@ Kind = Literal[
 class BadLabelMapError(UnreadableFileError):
     """A label map that is none, or not of its picture. The message names it and says what is wrong."""
 
-    def __init__(self, kind: Kind, path: Path, why: str) -> None:
-        super().__init__(f"{kind}: {path}: {why}")
+    def __init__(self, kind: Kind, file: PictureFile, why: str) -> None:
+        super().__init__(f"{kind}: {file}: {why}")
         self.kind: Kind = kind
 
 
@@ -52,7 +52,7 @@ class LabelTable:
         for value, label in classes.items():
             self.labels[value] = label
 
-    def __call__(self, values: NDArray[np.int64], path: Path) -> Tensor:
+    def __call__(self, values: NDArray[np.int64], file: PictureFile) -> Tensor:
         """Return labels, uint8 `[height, width]`, of a map's values.
 
         Raises:
@@ -63,36 +63,36 @@ class LabelTable:
         if wrong.size:
             known = ", ".join(map(str, np.flatnonzero(self.labels != UNKNOWN)[:3]))
             why = f"{wrong.size} pixels have values such as {wrong[0]}, which is no class; known are {known}, ..."
-            raise BadLabelMapError("unknown value", path, why)
+            raise BadLabelMapError("unknown value", file, why)
         return torch.from_numpy(labels.astype(np.uint8))
 
 
-def read_values(path: Path) -> NDArray[np.int64]:
+def read_values(file: PictureFile) -> NDArray[np.int64]:
     """Return the numbers of a label map, `[height, width]`: grey values, or places in a palette.
 
     Raises:
         BadLabelMapError: it is not there, broken, or in colour.
     """
-    if not path.is_file():
-        raise BadLabelMapError("missing map", path, "it is not there")
+    if not is_there(file):
+        raise BadLabelMapError("missing map", file, "it is not there")
     try:
-        with Image.open(path) as image:
+        with Image.open(opened(file)) as image:
             mode, values = image.mode, np.asarray(image)
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
-        raise BadLabelMapError("broken map", path, str(error)) from error
+        raise BadLabelMapError("broken map", file, str(error)) from error
     if mode not in MODES:
-        raise BadLabelMapError("colour map", path, f"its pixels are {mode}, and should be one number each")
+        raise BadLabelMapError("colour map", file, f"its pixels are {mode}, and should be one number each")
     return values.astype(np.int64)
 
 
-def read_labels(path: Path, table: LabelTable, grid: tuple[int, int]) -> Tensor:
+def read_labels(file: PictureFile, table: LabelTable, grid: tuple[int, int]) -> Tensor:
     """Return the labels of a picture of a height and width, uint8 of that size.
 
     Raises:
         BadLabelMapError: the map is none, of another size, or has a value that is no class.
     """
-    values = read_values(path)
+    values = read_values(file)
     if values.shape != grid:
         why = f"it is {values.shape[1]} x {values.shape[0]} pixels, and its picture {grid[1]} x {grid[0]}"
-        raise BadLabelMapError("map of another size", path, why)
-    return table(values, path)
+        raise BadLabelMapError("map of another size", file, why)
+    return table(values, file)

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eyetoy_image.files import EXTENSIONS
+from eyetoy_image.hub_pictures import PictureFile
 from eyetoy_image.segmentation.label_maps import IGNORED, MOST_CLASSES, BadLabelMapError, LabelTable, read_values
 from eyetoy_image.segmentation.recipe import SegmentationData, Source
 from eyetoy_train import Split
+from eyetoy_train.hub_set import HubSample, columns_of_type, load_splits, undecoded
 
 ADE_FOLDER = "ADEChallengeData2016"
 ADE_SPLITS: Mapping[Split, str] = {"train": "training", "val": "validation"}
@@ -44,6 +47,9 @@ CITYSCAPES_CLASSES: Mapping[int, str] = {
 """The 19 classes that the benchmark scores, by their value in `labelIds` maps; the other values are ignored."""
 CITYSCAPES_VALUES = 34
 
+IMAGE_COLUMNS = ("image", "pixel_values")
+"""What sets on the hub call the column with the pictures."""
+
 FETCH_ADE = """ADE20K's scene parsing benchmark is not in {root}, which should hold ADEChallengeData2016.
 This fetches it (0.9 GB):
     wget -P {root} http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip
@@ -59,8 +65,8 @@ FETCH_VOC = """PASCAL VOC 2012 is not in {root}, which should hold VOCdevkit/VOC
 class LabelledPicture:
     """A picture and the file with the class of its pixels."""
 
-    path: Path
-    map: Path
+    path: PictureFile
+    map: PictureFile
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ def read_set(data: SegmentationData) -> SegmentationSet:
         "ade20k": _ade20k,
         "cityscapes": _cityscapes,
         "voc2012": _voc2012,
+        "hub": _hub,
     }
     found = readers[data.source](data)
     if not found.splits.get("train"):
@@ -106,10 +113,17 @@ def _folder(data: SegmentationData) -> SegmentationSet:
             f"{root} should hold pictures in images/train and label maps in maps/train; it does not"
         )
     splits = _filled({split: _pairs(root / "images" / split, root / "maps" / split) for split in _SPLITS})
+    return _with_classes(data, _named(root / "classes.txt"), splits)
+
+
+def _with_classes(
+    data: SegmentationData, names: tuple[str, ...], splits: Mapping[Split, tuple[LabelledPicture, ...]]
+) -> SegmentationSet:
+    """Return a set whose classes are the values that are not ignored, in order: as many as there are names."""
     values = [value for value in range(256) if value not in data.ignored]
-    classes = _named(root / "classes.txt") or _numbered(splits["train"], values)
+    classes = names or _numbered(splits.get("train", ()), values)
     if not 1 <= len(classes) <= min(MOST_CLASSES, len(values)):
-        raise ValueError(f"{root} must have 1 to {min(MOST_CLASSES, len(values))} classes; got {len(classes)}")
+        raise ValueError(f"{data.root} must have 1 to {min(MOST_CLASSES, len(values))} classes; got {len(classes)}")
     return SegmentationSet(classes, _table(values[: len(classes)], data.ignored), splits)
 
 
@@ -185,6 +199,37 @@ def _voc2012(data: SegmentationData) -> SegmentationSet:
             for name in _named(lists / f"{split}.txt")
         )
     return SegmentationSet(VOC_CLASSES, _table(range(len(VOC_CLASSES)), [IGNORED]), _filled(splits))
+
+
+def _hub(data: SegmentationData) -> SegmentationSet:
+    if data.classes is not None and not Path(data.classes).is_file():
+        raise FileNotFoundError(
+            f"data.classes must be a file with the names of the classes; {data.classes} is not there"
+        )
+    parts = load_splits(data.root, splits=data.splits, config=data.config, revision=data.revision)
+    columns = _picture_columns(data, parts["train"])
+    splits = {split: _rows(undecoded(part, columns, "Image"), columns) for split, part in parts.items()}
+    names = () if data.classes is None else _named(Path(data.classes))
+    return _with_classes(data, names, _filled(splits))
+
+
+def _picture_columns(data: SegmentationData, rows: Any) -> tuple[str, str]:
+    """Return the columns of pictures and of label maps: those that are named, or the usual one and what is left."""
+    found = columns_of_type(rows, "Image")
+    image = data.image_column or next((name for name in IMAGE_COLUMNS if name in found), None)
+    others = [name for name in found if name != image]
+    labels = data.label_column or (others[0] if len(others) == 1 else None)
+    if image == labels or image not in found or labels not in found:
+        raise ValueError(
+            f"{data.root} has the columns of pictures {', '.join(found) or 'none'}; name those of the pictures and of "
+            f"the label maps by data.image_column and data.label_column; got {data.image_column}, {data.label_column}"
+        )
+    return image, labels
+
+
+def _rows(rows: Any, columns: tuple[str, str]) -> tuple[LabelledPicture, ...]:
+    image, labels = columns
+    return tuple(LabelledPicture(HubSample(rows, i, image), HubSample(rows, i, labels)) for i in range(len(rows)))
 
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from eyetoy_train import Recipe
 
-Source = Literal["folder", "composed_digits", "ade20k", "cityscapes", "voc2012"]
+Source = Literal["folder", "hub", "composed_digits", "ade20k", "cityscapes", "voc2012"]
 
 
 @dataclass(kw_only=True)
@@ -72,13 +72,26 @@ class SegmentationData:
     """Which pictures and label maps, and how they go in."""
 
     source: Source = "folder"
-    """Any folder of pictures and label maps; ADE20K, Cityscapes or PASCAL VOC 2012 as their archives unpack; or digits
-    on photographs, which are composed and written to `root`. What is missing is told with what fetches it."""
+    """Any folder of pictures and label maps; a set of Hugging Face's hub, or a folder that `datasets` reads; ADE20K,
+    Cityscapes or PASCAL VOC 2012 as their archives unpack; or digits on photographs, which are composed and written to
+    `root`. What is missing is told with what fetches it."""
     root: str = "data/pictures"
-    """The folder. `folder` looks for pictures in images/SPLIT, label maps of the same names in maps/SPLIT, as PNG
-    files, of train, val and test, and, in classes.txt, names of the classes, one in each line."""
+    """The folder, or a name on the hub. `folder` looks for pictures in images/SPLIT, label maps of the same names in
+    maps/SPLIT, as PNG files, of train, val and test, and, in classes.txt, names of the classes, one in each line."""
     ignored: list[int] = field(default_factory=lambda: [255])
-    """`folder`: values of label maps that stand for no class; the others are the classes, in order."""
+    """`folder` and `hub`: values of label maps that stand for no class; the others are the classes, in order."""
+    classes: str | None = None
+    """`hub`: a text file with the names of the classes, one in each line; numbers are their names if not given."""
+    image_column: str | None = None
+    """`hub`: the column with the pictures, where it is not called image or pixel_values."""
+    label_column: str | None = None
+    """`hub`: the column with the label maps, where there are more than two columns of pictures."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """`hub`: names of train, val and test, where they are not the usual ones, such as {val: test}."""
+    config: str | None = None
+    """`hub`: which of the set's parts, if it has several."""
+    revision: str | None = None
+    """`hub`: a branch, tag or commit."""
     bad_annotations: Literal["refuse", "skip"] = "refuse"
     """What is wrong with label maps, such as another size than the picture's, stops the run before its first step; or
     is left out, and counted. `check.py` names each."""
