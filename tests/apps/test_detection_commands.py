@@ -109,6 +109,14 @@ def test_predict_writes_cocos_results_and_lines(workplace, run_command):
     assert len(done.stdout.strip().splitlines()) == len(found)
 
 
+def test_pictures_of_other_names_have_their_places_as_ids(workplace, run_command):
+    shutil.copy(workplace / "data" / "test" / "00003.jpg", workplace / "two.jpg")
+    files = ("data/test/00002.jpg", "two.jpg")
+    run_command(workplace, "apps/image/predict.py", "run", *files, "--output", "both.json")
+    found = json.loads((workplace / "both.json").read_text())
+    assert {(entry["image_id"], entry["file_name"]) for entry in found} == {(1, files[0]), (2, files[1])}
+
+
 def test_predict_names_what_it_cannot_read_and_goes_on(workplace, run_command):
     (workplace / "broken.png").write_bytes(b"")
     arguments = ("run", "broken.png", "data/test/00001.jpg", "--output", "some", "--threshold", 0.01)
@@ -122,6 +130,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(workplace, run_command):
     ("script", "arguments", "message"),
     [
         ("predict.py", ("run", "data/test", "--output", "out.txt"), "must be a folder or end in .json; got out.txt"),
+        ("predict.py", ("run", "data/test", "data/val", "--output", "out"), "would be written to out/00000.png"),
         ("predict.py", ("run", "data/test", "--threshold", 2), "--threshold must be from 0 to 1; got 2.0"),
         ("train.py", ("--detector.anchor_sizes", "[3]", "--data.root", "data"), "5 in all; got [3]"),
         ("train.py", ("--detector.kinds", "x"), "Did you mean --detector.kind?"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from eyetoy_image.detection.drawing import draw_objects
+from eyetoy_image.detection.drawing import Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
-from eyetoy_image.files import EXTENSIONS, read_image
-from eyetoy_train import LabelledApp, UnreadableFileError, parse_recipe
+from eyetoy_image.files import EXTENSIONS
+from eyetoy_image.predicting import make_output_folder, picture_parser, readable_pictures
+from eyetoy_train import LabelledApp, parse_recipe
 from eyetoy_train.commands import exit_on_error, expand, read_labels
 from eyetoy_train.models import best_device, find_checkpoint
 
@@ -32,13 +32,13 @@ class DetectionApp(LabelledApp[DetectionRecipe]):
         parser = _parser()
         options, overrides = parser.parse_known_args(argv)
         with exit_on_error(parser):
-            _check(options)
             folder = find_checkpoint(options.checkpoint)
             task = Detection(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
             files = list(expand(options.inputs, EXTENSIONS))
-            found = list(_find(task, folder, files))
-            _write(found, folder, options)
-        if len(found) < len(files):
+            _check(options, files)
+            found = _find(task, folder, files)
+            done = _write_results(found, folder, files, options) if _is_json(options) else _show(found, folder, options)
+        if done < len(files):
             raise SystemExit(1)  # what could not be read was named
 
 
@@ -52,11 +52,7 @@ class Found:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Find objects in pictures with a checkpoint. Further options override its recipe."
-    )
-    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
-    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(EXTENSIONS)})")
+    parser = picture_parser("Find objects in pictures with a checkpoint. Further options override its recipe.")
     parser.add_argument(
         "--output",
         type=Path,
@@ -72,57 +68,65 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(options: argparse.Namespace) -> None:
+def _is_json(options: argparse.Namespace) -> bool:
+    return options.output is not None and options.output.suffix == ".json"
+
+
+def _check(options: argparse.Namespace, files: Sequence[Path]) -> None:
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold must be from 0 to 1; got {options.threshold}")
     if options.output and options.output.suffix not in ("", ".json"):
         raise ValueError(f"--output must be a folder or end in .json; got {options.output}")
+    if options.output and not _is_json(options):
+        make_output_folder(options.output, files)
 
 
 @torch.inference_mode()
 def _find(task: Detection, folder: Path, files: Sequence[Path]) -> Iterator[Found]:
-    """Look at files; one that cannot be read is named on stderr and left out."""
+    """Look at files that can be read."""
     device = best_device()
     model = task.load(folder).to(device)
-    for file in files:
-        try:
-            image = read_image(file, grayscale=False)
-        except (UnreadableFileError, OSError) as error:
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
+    for file, image in readable_pictures(files):
         (objects,) = task.find(model, [image.to(device)])
         yield Found(file, image, objects)
 
 
-def _write(found: Sequence[Found], folder: Path, options: argparse.Namespace) -> None:
-    classes = read_labels(folder)
-    if options.output is None:
-        for one in found:
-            objects = drawable(one.objects, classes, one.image, options.threshold)
-            for caption, box in zip(objects.captions, objects.boxes.tolist(), strict=True):
-                print(f"{one.file}  {caption}  {' '.join(f'{value:.1f}' for value in box)}")
-    elif options.output.suffix == ".json":
-        categories = [entry["id"] for entry in json.loads((folder / CATEGORIES).read_text(encoding="utf-8"))]
-        entries = [
-            entry | {"file_name": str(one.file)}
-            for place, one in enumerate(found, 1)
-            for entry in results(one.objects, _number(one.file, place), categories)
-        ]
-        options.output.write_text(json.dumps(entries), encoding="utf-8")
-    else:
-        _draw(found, classes, options)
-
-
-def _number(file: Path, place: int) -> int:
-    """Return a picture's id: COCO's files are named by it; of others it is their place in the list."""
-    return int(file.stem) if file.stem.isdecimal() else place
-
-
-def _draw(found: Sequence[Found], classes: Sequence[str], options: argparse.Namespace) -> None:
-    options.output.mkdir(parents=True, exist_ok=True)
+def _show(found: Iterator[Found], folder: Path, options: argparse.Namespace) -> int:
+    """Print or draw what is found; return on how many pictures."""
+    classes, done = read_labels(folder), 0
     for one in found:
-        drawn = draw_objects(one.image, drawable(one.objects, classes, one.image, options.threshold))
-        to_pil_image(drawn).save(options.output / f"{one.file.stem}.png")
+        done += 1
+        objects = drawable(one.objects, classes, one.image, options.threshold)
+        if options.output is None:
+            _print(one.file, objects)
+        else:
+            to_pil_image(draw_objects(one.image, objects)).save(options.output / f"{one.file.stem}.png")
+    return done
+
+
+def _print(file: Path, objects: Objects) -> None:
+    for caption, box in zip(objects.captions, objects.boxes.tolist(), strict=True):
+        print(f"{file}  {caption}  {' '.join(f'{value:.1f}' for value in box)}", flush=True)
+
+
+def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], options: argparse.Namespace) -> int:
+    """Write what is found in COCO's results format; return on how many pictures."""
+    categories = [entry["id"] for entry in json.loads((folder / CATEGORIES).read_text(encoding="utf-8"))]
+    numbers, entries, done = _numbers(files), [], 0
+    for one in found:
+        done += 1
+        entries += [
+            entry | {"file_name": str(one.file)} for entry in results(one.objects, numbers[one.file], categories)
+        ]
+    options.output.write_text(json.dumps(entries), encoding="utf-8")
+    return done
+
+
+def _numbers(files: Sequence[Path]) -> dict[Path, int]:
+    """Return ids of pictures: COCO's files are named by theirs; others have their place in the list."""
+    named = [int(file.stem) for file in files if file.stem.isdecimal()]
+    numbers = named if len(set(named)) == len(files) else range(1, len(files) + 1)
+    return dict(zip(files, numbers, strict=True))
 
 
 APP = DetectionApp(DetectionRecipe, Detection)

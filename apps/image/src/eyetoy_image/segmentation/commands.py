@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from eyetoy_image.files import EXTENSIONS, read_image
+from eyetoy_image.files import EXTENSIONS
+from eyetoy_image.predicting import make_output_folder, picture_parser, readable_pictures
 from eyetoy_image.segmentation.drawing import draw_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
-from eyetoy_train import LabelledApp, UnreadableFileError, parse_recipe
+from eyetoy_train import LabelledApp, parse_recipe
 from eyetoy_train.commands import exit_on_error, expand, read_labels
 from eyetoy_train.models import best_device, find_checkpoint
 
@@ -49,12 +48,10 @@ class SegmentationApp(LabelledApp[SegmentationRecipe]):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Tell the class of every pixel of pictures with a checkpoint. Further options override its recipe, "
-        "such as --evaluation.flip true."
+    parser = picture_parser(
+        "Tell the class of every pixel of pictures with a checkpoint. Further options override its recipe, such as "
+        "--evaluation.flip true."
     )
-    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
-    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(EXTENSIONS)})")
     parser.add_argument(
         "--output",
         type=Path,
@@ -74,25 +71,15 @@ def _check(options: argparse.Namespace, files: Sequence[Path]) -> None:
         if options.maps:
             raise ValueError("--maps needs --output, the folder to write to")
         return
-    if options.output.exists() and not options.output.is_dir():
-        raise ValueError(f"--output must be a folder; got the file {options.output}")
-    twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
-    if twice:
-        raise ValueError(f"several of the files would be written to {options.output / twice[0]}.png; take them in turn")
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_output_folder(options.output, files)
 
 
 @torch.inference_mode()
 def _segment(task: Segmentation, folder: Path, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor, Tensor]]:
-    """Give files, pictures and labels; a file that cannot be read is named on stderr and left out."""
+    """Give files that can be read, their pixels, and labels."""
     device = best_device()
     model = task.load(folder).to(device)
-    for file in files:
-        try:
-            image = read_image(file, grayscale=False)
-        except (UnreadableFileError, OSError) as error:
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
+    for file, image in readable_pictures(files):
         yield file, image, task.segment(model, image.to(device)).cpu()
 
 

@@ -149,7 +149,8 @@ class Segmentation:
         device = next(model.parameters()).device
         drawn = []
         for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
-            image, truth = dataset[index]["image"], dataset[index]["labels"]
+            sample = dataset[index]
+            image, truth = sample["image"], sample["labels"]
             seen = self.segment(model, image.to(device)).cpu()
             drawn.append(enlarged(image, DRAWN_SIDE))
             drawn += [draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, seen)]
