@@ -91,8 +91,8 @@ def scales() -> Drawing:
 
 def block() -> Drawing:
     """Draw an MSNAT block."""
-    drawing = Drawing(800, 440, "A block of multi-scale neighborhood attention")
-    drawing.text(20, 230, "tokens")
+    drawing = Drawing(800, 450, "A block of multi-scale neighborhood attention")
+    drawing.text(16, 230, "tokens")
     drawing.box(90, 200, 90, 50, PALE, ("rescale",))
     drawing.box(205, 200, 80, 50, PALE, ("norm",))
     drawing.arrow((65, 225), (88, 225))
@@ -113,7 +113,7 @@ def block() -> Drawing:
     drawing.text(735, 231, "+", anchor="middle", size=20)
     drawing.arrow((747, 225), (760, 225), (760, 398), (722, 398))
     drawing.box(560, 375, 160, 46, PALE, ("norm, feed-forward",))
-    drawing.text(640, 368, "with its own residual", anchor="middle", ink=GREY)
+    drawing.text(640, 438, "with its own residual", anchor="middle", ink=GREY)
     drawing.arrow((560, 398), (510, 398))
     drawing.text(500, 403, "tokens", anchor="end")
     return drawing
@@ -121,10 +121,10 @@ def block() -> Drawing:
 
 def encoder() -> Drawing:
     """Draw an encoder from input to features and context."""
-    drawing = Drawing(800, 250, "An encoder: stem, stages, global stack")
+    drawing = Drawing(860, 250, "An encoder: stem, stages, global stack")
     drawing.text(60, 40, "input", anchor="middle")
     drawing.box(15, 50, 90, 150, PALE, ("[B, C,", "*grid]"))
-    drawing.box(130, 65, 90, 120, GREY, ("stem:", "strided conv,", "positions"), ink="#ffffff")
+    drawing.box(125, 65, 100, 120, GREY, ("stem:", "convolutions,", "positions"), ink="#ffffff")
     stages = ((245, 110, "stage 1"), (335, 88, "stage 2"), (425, 66, "stage 3"), (515, 50, "stage 4"))
     drawing.text(410, 34, "blocks of multi-scale neighborhood attention", anchor="middle")
     for place, (x, height, name) in enumerate(stages):
@@ -132,7 +132,7 @@ def encoder() -> Drawing:
         drawing.text(x + 35, 205, f"{2**place} x width", anchor="middle", size=12, ink=GREY)
     drawing.text(410, 226, "from stage to stage the grid halves and the width doubles", anchor="middle", ink=GREY)
     drawing.box(615, 85, 70, 80, ORANGE, ("global", "stack"), ink="#ffffff")
-    for start, end in ((105, 128), (220, 243), (315, 333), (405, 423), (495, 513), (585, 613)):
+    for start, end in ((105, 123), (225, 243), (315, 333), (405, 423), (495, 513), (585, 613)):
         drawing.arrow((start, 125), (end, 125))
     drawing.arrow((685, 110), (708, 110))
     drawing.arrow((685, 142), (708, 142))
@@ -142,15 +142,12 @@ def encoder() -> Drawing:
     return drawing
 
 
-def matrix(
-    drawing: Drawing, left: int, sees: Callable[[int, int], bool], size: int, color: Callable[[int, int], str]
-) -> None:
+def matrix(drawing: Drawing, left: int, size: int, color: Callable[[int, int], str]) -> None:
     """Draw which of `size` keys each of as many queries sees."""
     side, top = 16, 56
     for query in range(size):
         for key in range(size):
-            fill = color(query, key) if sees(query, key) else PALE
-            drawing.cell(left + key * side, top + query * side, side, side, fill)
+            drawing.cell(left + key * side, top + query * side, side, side, color(query, key))
     drawing.text(left + size * side / 2, top - 8, "keys", anchor="middle", ink=GREY)
     drawing.text(left - 10, top + size * side / 2, "queries", anchor="end", ink=GREY)
 
