@@ -105,6 +105,13 @@ def lint(session: nox.Session) -> None:
     check(session)
 
 
+@session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site, with warnings as errors."""
+    install(session)
+    run(session, "mkdocs", "build", "--strict", "--config-file", "docs/mkdocs/mkdocs.yml", *session.posargs)
+
+
 def check(session: nox.Session) -> None:
     """Run the linter, the formatter and the type checker."""
     run(session, "ruff", "check")

@@ -20,10 +20,19 @@ WEIGHTS = "model.safetensors"
 STEM = "initial_proj.convs.0.weight"
 """The only weight that knows the input's channels; they are its last axis."""
 
+CARD = """---
+{{ card_data }}
+---
+
+An encoder of sound, images or video, or a classifier over one, of the project EyeToy: weights in `model.safetensors`,
+and what it is made of in `config.json`. `from_pretrained` of its class reads them.
+"""
+"""What stands beside a saved model that no run has described."""
+
 _logger = logging.getLogger(__name__)
 
 
-class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0"):
+class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0", model_card_template=CARD):
     """A model with `save_pretrained(folder)`, `from_pretrained(folder or hub name)` and `push_to_hub(name)`.
 
     `from_pretrained` takes other values for what the config holds, such as `num_classes=5`, and `in_channels=1`: the

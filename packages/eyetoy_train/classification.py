@@ -19,10 +19,14 @@ from eyetoy_train.cli import recipe_text
 from eyetoy_train.models import SavedModel, build_classifier, load_classifier
 from eyetoy_train.multi_label import MultiLabelMetrics
 from eyetoy_train.other_models import TIMM, Families
+from eyetoy_train.plain import PlainClassifier, PlainInput, PlainModel
 from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.sample_sheet import write_sample_sheet
 from eyetoy_train.stream import SampleStream
-from eyetoy_train.task import Batch, Metrics, Split
+from eyetoy_train.task import About, Batch, Metrics, Split
+
+FORCED_CHOICE = "It names one of its classes for whatever it is given, also for what is none of them."
+"""A limit of every classifier whose samples have one label."""
 
 
 class ClassificationTask(ABC):
@@ -98,6 +102,11 @@ class ClassificationTask(ABC):
     def protocol(self) -> str:
         """How an evaluation looks at a sample, such as its views; empty where there is one way only."""
         return ""
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
+        return About()
 
     @property
     def multi_label(self) -> bool:
@@ -182,6 +191,19 @@ class ClassificationTask(ABC):
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_classifier(folder, self.families)
+
+    def plain_input(self) -> PlainInput:
+        """Return what an exported model takes.
+
+        Raises:
+            ValueError: the task does not say it.
+        """
+        raise ValueError(f"{type(self).__name__} does not say what an exported model takes: it has no plain_input")
+
+    def plain_model(self, model: nn.Module) -> PlainModel:
+        """Return a model from the plain input to probabilities; errors as in `plain_input`."""
+        plain = self.plain_input()
+        return PlainModel(PlainClassifier(self, model, plain), plain, "probabilities", ("batch", "classes"))
 
     def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
         """Read a file in parts of about so many seconds, for a timeline.

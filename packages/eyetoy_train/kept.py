@@ -81,6 +81,19 @@ class Kept:
             if folder not in kept:
                 remove_folder(folder)
 
+    def add_to_best(self, name: str, text: str) -> None:
+        """Put a file beside the best model, in place of one of that name.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+
+        def write(folder: Path) -> None:
+            _copy(self.best, folder)
+            (folder / name).write_text(text, encoding="utf-8")
+
+        write_folder(self.best, write)
+
     def recover(self) -> None:
         """Bring back or clear up what an interrupted write left."""
         for backup in self.folder.glob("*.backup"):

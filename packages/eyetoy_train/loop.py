@@ -13,6 +13,7 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from eyetoy_train.card import CARD, Trained, card_text
 from eyetoy_train.checkpoint import write_text
 from eyetoy_train.cli import recipe_text
 from eyetoy_train.environment import describe_environment, deterministic
@@ -270,6 +271,8 @@ class Trainer(Parts):
         if self.accelerator.is_main_process:
             shown = self.task.load(self.saver.kept.best) if self.saver.is_spread else best
             write_report(self.run, self.task, self.recipe, shown, results, sums[split] or {}, split)
+            trained = Trained(self.task, self.recipe, shown, results, self.data.num_samples)
+            self.saver.kept.add_to_best(CARD, card_text(trained))
             write_text(self.run.results, json.dumps(results, indent=2))
             score = score_text(self.task.score, results[split][self.task.score])
             how = f" by {self.task.protocol}" if self.task.protocol else ""

@@ -35,6 +35,37 @@ class Details:
     pictures: Sequence[Path] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What the card of a trained model says beside its recipe and scores."""
+
+    data: str = "data of its own"
+    """What it was trained on, in the middle of a sentence; no path, since cards are published."""
+    hub_dataset: str | None = None
+    """The name of the data on Hugging Face's hub, if they are from there."""
+    pipeline_tag: str = ""
+    """The hub's name of the task, such as `image-classification`."""
+    predict: str = "predict.py"
+    """The script that tells what a model sees in files."""
+    limits: Sequence[str] = ()
+    """What the scores do not say, in sentences."""
+
+
+def about_data(kind: str, source: str, root: str) -> str:
+    """Return what data are: the name of a set, or the last part of a folder's or the hub's name.
+
+    Args:
+        kind: of files, such as `pictures`.
+        source: the recipe's; the name of a set, but for `folder`, `hub` and the like.
+        root: where they are.
+    """
+    if source == "hub":
+        return f"{root}, a set of Hugging Face's hub"
+    if source in ("folder", "list", "tagged", "webdataset"):
+        return f"{kind} of the folder {Path(root).name}"
+    return f"the set {source.replace('_', ' ')}"
+
+
 class Metrics(Protocol):
     """Sums over samples that give an evaluation's scores.
 
@@ -71,6 +102,10 @@ class Task(Protocol):
     @property
     def protocol(self) -> str:
         """How an evaluation looks at a sample, to be shown beside a score; empty where there is one way only."""
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
 
     def prepare(self) -> None:
         """Write or fetch the data if they are not there.

@@ -20,6 +20,7 @@ from eyetoy_audio.features import LogMel, SpecAugment
 from eyetoy_audio.files import EXTENSIONS, read_sound
 from eyetoy_audio.hub_sounds import read_stored_sound
 from eyetoy_audio.pictures import draw_sound, write_wav
+from eyetoy_audio.plain import HeardWindows
 from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
 from eyetoy_audio.speech_commands import background_noise, read_speech_commands
 from eyetoy_audio.spoken_keywords import write_spoken_keywords
@@ -27,11 +28,15 @@ from eyetoy_audio.tagged import TaggedSet
 from eyetoy_audio.transforms import LEVEL, Augment, Fit, mixup, normalize_level, windows
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
-from eyetoy_train.classification import equal_spans
+from eyetoy_train.classification import FORCED_CHOICE, equal_spans
 from eyetoy_train.hub_set import HubSample, HubSet
 from eyetoy_train.monitor import say
 from eyetoy_train.other_models import TIMM
+from eyetoy_train.plain import PlainInput
 from eyetoy_train.set_task import SetClassification
+from eyetoy_train.task import About, about_data
+
+SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understands people is not known."
 
 
 def open_set(data: AudioData, seed: int) -> HubSet | TaggedSet | None:
@@ -87,6 +92,21 @@ class AudioClassification(SetClassification):
         frames = int(self.log_mel.num_frames(torch.tensor(self.data.num_samples)))
         grids = {"waveform": (self.data.num_samples,), "log_mel": (frames,)}
         return grids.get(self.data.features, (self.data.mel.num_bands, frames))
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
+        data = self.data
+        limits = () if self.multi_label else (FORCED_CHOICE,)
+        if data.source == "spoken_keywords":
+            limits += (SYNTHETIC,)
+        return About(
+            data=about_data("sounds", data.source, data.root),
+            hub_dataset=data.root if data.source == "hub" else None,
+            pipeline_tag="audio-classification",
+            predict="apps/audio/predict.py",
+            limits=limits,
+        )
 
     def prepare(self) -> None:
         """Synthesise the spoken keywords if they are asked for and not there, and say what decodes files."""
@@ -188,6 +208,24 @@ class AudioClassification(SetClassification):
         lengths = () if "length" not in batch else (batch["length"],)
         logits: Tensor = model(batch["input"], *lengths)
         return logits
+
+    def plain_input(self) -> PlainInput:
+        """Return that an exported model takes samples, of a whole clip of any length."""
+        data, generator = self.data, torch.Generator().manual_seed(0)
+        lengths = (data.num_samples * 3 // 2 + 1, data.num_samples, data.num_samples // 2 + 1)
+        return PlainInput(
+            name="samples",
+            axes=("batch", "samples"),
+            varying=("batch", "samples"),
+            examples=[torch.randn(2 + i, length, generator=generator) / 10 for i, length in enumerate(lengths)],
+            prepare=HeardWindows(data.num_samples, data.windows, data.padding == "silence"),
+            views=data.windows,
+            preprocessing={
+                "sample_rate": data.sample_rate,
+                "channels": "mono, the mean of a file's",
+                "in_the_model": f"level; {data.windows} window(s) of {data.seconds:g} s; {data.features}",
+            },
+        )
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a waveform and its spectrogram."""

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
+from eyetoy_train.classification import FORCED_CHOICE
 from eyetoy_train.hub_set import HubSample, HubSet
 from eyetoy_train.monitor import say
+from eyetoy_train.plain import PlainInput
 from eyetoy_train.set_task import SetClassification
+from eyetoy_train.task import About, about_data
 from eyetoy_video.baselines import FAMILIES
 from eyetoy_video.decoding import describe_decoders
 from eyetoy_video.encoding import write_mp4
@@ -26,11 +29,14 @@ from eyetoy_video.moving_digits import write_moving_digits
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.sampling import ClipSampling
 from eyetoy_video.sets import list_clips, without_missing
-from eyetoy_video.transforms import ClipMixing, EvaluationTransform, TrainingTransform
+from eyetoy_video.transforms import ClipMixing, EvaluationTransform, TrainingTransform, normalized_clips
 
 SHOWN_FRAMES = 4
 PLAYED_SIDE, PLAYED_RATE = 128, 8
 """At least how many pixels high, and how many frames a second, the clips of a report play."""
+
+
+COMPOSED = "Its clips are composed of pictures that move; how well it tells what people film is not known."
 
 
 def open_set(data: VideoData, seed: int) -> HubSet | None:
@@ -74,6 +80,18 @@ class VideoClassification(SetClassification):
             return f"{views} frames of {size} pixels, spread over the file"
         rate = f" at {data.frame_rate:g} per second" if data.frame_rate else ""
         return f"{views}x{data.frame_stride} frames of {size} pixels{rate}"
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
+        data = self.data
+        return About(
+            data=about_data("videos", data.source, data.root),
+            hub_dataset=data.root if data.source == "hub" else None,
+            pipeline_tag="video-classification",
+            predict="apps/video/predict.py",
+            limits=(FORCED_CHOICE, COMPOSED) if data.source == "moving_digits" else (FORCED_CHOICE,),
+        )
 
     def prepare(self) -> None:
         """Make the moving digits if they are asked for and not there, and say what decodes files."""
@@ -122,6 +140,31 @@ class VideoClassification(SetClassification):
         """Mix the clips of a training batch, as the recipe says."""
         x, target = self.mixing(batch["input"], batch["label"])
         return batch | {"input": x, "label": target}
+
+    def plain_input(self) -> PlainInput:
+        """Return that an exported model takes uint8 pixels of a clip's frames, one view at a time."""
+        data, size, generator = self.data, self.data.transform.size, torch.Generator().manual_seed(0)
+        return PlainInput(
+            name="frames",
+            axes=("batch", "time", "height", "width", "channels"),
+            examples=[
+                torch.randint(256, (batch, data.num_frames, size, size, 3), generator=generator, dtype=torch.uint8)
+                for batch in (2, 3)
+            ],
+            prepare=lambda x: {"input": normalized_clips(x, data.transform)},
+            preprocessing={
+                "mode": "RGB",
+                "short_side": size,
+                "size": size,
+                "crop": "centre",
+                "interpolation": "bilinear, antialiased",
+                "num_frames": data.num_frames,
+                "frame_stride": data.frame_stride,
+                "frame_rate": data.frame_rate,
+                "views": f"{data.clips} clip(s) times {data.crops} crop(s) of a file, whose probabilities are averaged",
+                "in_the_model": f"scaling to 0 to 1, mean {data.transform.mean}, std {data.transform.std}",
+            },
+        )
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a few frames of a clip, the first one at the top left."""

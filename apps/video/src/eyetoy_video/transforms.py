@@ -192,3 +192,12 @@ def _normalize(frames: Tensor, params: ClipTransformParams) -> Tensor:
     """[num_frames, 3, height, width] from 0 to 255 -> [3, num_frames, height, width]."""
     mean, std = torch.tensor(params.mean).view(3, 1, 1, 1), torch.tensor(params.std).view(3, 1, 1, 1)
     return (frames.transpose(0, 1).float() / 255 - mean).div_(std).contiguous()
+
+
+def normalized_clips(pixels: Tensor, params: ClipTransformParams) -> Tensor:
+    """Return what `Encoder3D` takes, `[batch, 3, num_frames, height, width]`, of pixels from 0 to 255.
+
+    They are `[batch, num_frames, height, width, 3]`. An exporter can trace it.
+    """
+    x = (pixels.float() / 255 - torch.tensor(params.mean)) / torch.tensor(params.std)
+    return x.movedim(-1, 1).contiguous()

@@ -14,16 +14,26 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from eyetoy_image.classification.augmentation import BatchAugmentation, mixing
 from eyetoy_image.classification.big_sets import read_caltech256, read_imagenet
 from eyetoy_image.classification.digits import write_digits
+from eyetoy_image.classification.plain import plain_pixels
 from eyetoy_image.classification.recipe import ImageClassificationRecipe, ImageData
 from eyetoy_image.classification.tar_set import TarSet, read_tarred
 from eyetoy_image.classification.torchvision_sets import TorchvisionSet
-from eyetoy_image.classification.transforms import BLACK, evaluation_transform, normalized, training_transform
+from eyetoy_image.classification.transforms import (
+    BLACK,
+    evaluation_transform,
+    normalized,
+    resized_side,
+    training_transform,
+)
 from eyetoy_image.files import EXTENSIONS, read_image
 from eyetoy_image.hub_pictures import read_stored
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.class_folder import write_once
+from eyetoy_train.classification import FORCED_CHOICE
 from eyetoy_train.hub_set import HubSample, HubSet
+from eyetoy_train.plain import PlainInput
 from eyetoy_train.set_task import SetClassification
+from eyetoy_train.task import About, about_data
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 FOLDERS = {"imagenet": read_imagenet, "caltech256": read_caltech256}
@@ -63,6 +73,18 @@ class ImageClassification(SetClassification):
     def grid(self) -> Sequence[int]:
         """Height and width of the model's input."""
         return (self.data.image_size, self.data.image_size)
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
+        data = self.data
+        return About(
+            data=about_data("pictures", data.source, data.root),
+            hub_dataset=data.root if data.source == "hub" else None,
+            pipeline_tag="image-classification",
+            predict="apps/image/predict.py",
+            limits=(FORCED_CHOICE,),
+        )
 
     def prepare(self) -> None:
         """Write the digits if need be, and make sure that all is there."""
@@ -116,6 +138,15 @@ class ImageClassification(SetClassification):
         x, target = self.batch_augmentation(batch["input"], batch["seed"]), batch["label"]
         x, target = (x, target) if self.mixing is None else self.mixing(x, target)
         return batch | {"input": x, "label": target}
+
+    def plain_input(self) -> PlainInput:
+        """Return that an exported model takes uint8 pixels, resized and cropped."""
+        size, mode = self.data.image_size, "L" if self.data.grayscale else "RGB"
+        return plain_pixels(
+            (size, size),
+            self.in_channels,
+            {"mode": mode, "short_side": resized_side(size, self.data.crop_pct), "size": size, "crop": "centre"},
+        )
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a picture."""

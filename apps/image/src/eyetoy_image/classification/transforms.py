@@ -15,7 +15,12 @@ RAND_AUGMENT_LEVELS = 31
 
 def evaluation_transform(image_size: int, crop_pct: float = 1.0) -> nn.Module:
     """Return a transform of uint8 pixels, from `[channels, height, width]` to `[channels, image_size, image_size]`."""
-    return _compose([v2.Resize(round(image_size / crop_pct), antialias=True), v2.CenterCrop(image_size)])
+    return _compose([v2.Resize(resized_side(image_size, crop_pct), antialias=True), v2.CenterCrop(image_size)])
+
+
+def resized_side(image_size: int, crop_pct: float) -> int:
+    """Return what an evaluation resizes the short side to, before it crops."""
+    return round(image_size / crop_pct)
 
 
 def training_transform(image_size: int, augmentation: ImageAugmentation) -> nn.Module | None:

@@ -28,6 +28,8 @@ from eyetoy_image.masks import decode, encode
 from eyetoy_train import Batch, Split
 from eyetoy_train.class_folder import write_once
 from eyetoy_train.cli import recipe_text
+from eyetoy_train.plain import PlainModel
+from eyetoy_train.task import About, about_data
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
 DRAWN_SCORE = 0.5
@@ -67,6 +69,12 @@ class Detection:
     def classes(self) -> Sequence[str]:
         """Names of the classes, in the order of their labels, which begin at 1."""
         return [category.name for category in self.categories]
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
+        data = about_data("pictures", self.data.source, self.data.root)
+        return About(data=data, pipeline_tag="object-detection", predict="apps/image/predict.py")
 
     def prepare(self) -> None:
         """Compose the digits if need be, and look at all annotations.
@@ -167,6 +175,18 @@ class Detection:
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_detector(folder)
+
+    def plain_model(self, model: nn.Module) -> PlainModel:
+        """Refuse to export: how many boxes a detector gives depends on what it sees, at every one of its steps.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "a detector is not exported, since its proposals and boxes are chosen by steps that depend on the picture; "
+            "find objects by predict.py, with --output found.json for COCO's format, or export the classifier that its "
+            "encoder came from"
+        )
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.annotations import refuse_or_say
+from eyetoy_image.classification.plain import plain_pixels
 from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.composed import write_composed_digits
 from eyetoy_image.drawing import tile
@@ -31,6 +32,8 @@ from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
 from eyetoy_train.class_folder import write_once
 from eyetoy_train.cli import recipe_text
+from eyetoy_train.plain import PlainModel
+from eyetoy_train.task import About, about_data
 
 LABELS = "labels.json"
 DRAWN_SIDE = 192
@@ -71,6 +74,12 @@ class Segmentation:
     def classes(self) -> Sequence[str]:
         """Names of the classes, in the order of their labels."""
         return self.set.classes
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
+        data = about_data("pictures", self.data.source, self.data.root)
+        return About(data=data, pipeline_tag="image-segmentation", predict="apps/image/predict.py")
 
     def prepare(self) -> None:
         """Compose the digits if need be, and look at all label maps.
@@ -141,6 +150,12 @@ class Segmentation:
         """Return the model that `save` wrote."""
         return load_segmenter(folder)
 
+    def plain_model(self, model: nn.Module) -> PlainModel:
+        """Return a model from uint8 pixels of the size that it was trained with to logits of every pixel."""
+        side = self.data.augmentation.crop_size
+        plain = plain_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
+        return PlainModel(PlainSegmenter(model), plain, "logits", ("batch", "classes", "height", "width"))
+
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
         """Draw samples of a split to a PNG file, in threes: the picture, the truth, and what the model sees."""
@@ -156,6 +171,19 @@ class Segmentation:
             drawn += [draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, seen)]
         to_pil_image(tile(drawn, columns=6)).save(path)
         return []
+
+
+class PlainSegmenter(nn.Module):
+    """Map uint8 pixels `[batch, height, width, 3]` to logits `[batch, classes, height, width]`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.model(normalized(x.movedim(-1, 1)))
+        return logits
 
 
 def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

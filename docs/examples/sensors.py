@@ -1,0 +1,96 @@
+"""Classify series of sensors: CSV files in class folders, a row for each moment, a column for each channel.
+
+`accelerate launch docs/examples/sensors.py train --data.root my/series`, then `validate`, `predict` or `export` of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from eyetoy_train import ClassificationApp, ClassificationRecipe, FolderClassification, UnreadableFileError
+from eyetoy_train.export_command import export_checkpoint
+from eyetoy_train.plain import PlainInput
+
+
+@dataclass(kw_only=True)
+class SeriesData:
+    """Which series, and how they go in."""
+
+    root: str = "data/series"
+    """A folder of class folders, with or without train, val and test."""
+    channels: int = 3
+    """Columns of a file."""
+    steps: int = 128
+    """Rows of the model's input; of longer series a part is cut out, shorter ones are padded with zeros."""
+    unreadable: Literal["refuse", "skip"] = "refuse"
+    """Stop at a file that cannot be read, or name it and leave it out."""
+    cache: bool = True
+    """Keep what was read in memory."""
+
+
+@dataclass(kw_only=True)
+class SeriesRecipe(ClassificationRecipe):
+    """Train a classifier of series on Encoder1D."""
+
+    data: SeriesData = field(default_factory=SeriesData)
+    """The series."""
+
+
+class SeriesClassification(FolderClassification):
+    """Classify series, through Encoder1D."""
+
+    def __init__(self, recipe: SeriesRecipe) -> None:
+        self.data = recipe.data
+        super().__init__(recipe, recipe.data, [".csv"])
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the model's input."""
+        return self.data.channels
+
+    def load_sample(self, source: Path, *, training: bool) -> Tensor:
+        """Return `[channels, time]`, each channel of mean 0 and variance 1."""
+        try:
+            x = torch.from_numpy(np.loadtxt(source, delimiter=",", dtype=np.float32, ndmin=2)).T
+        except ValueError as error:
+            raise UnreadableFileError(f"{source} is no table of numbers: {error}") from error
+        if len(x) != self.data.channels or x.shape[1] < 2:
+            raise UnreadableFileError(f"{source} is {list(x.T.shape)}; it should have {self.data.channels} columns")
+        return (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-6)
+
+    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
+        """Return `[channels, steps]`: in training a random part, otherwise the middle."""
+        spare = max(raw.shape[1] - self.data.steps, 0)
+        start = int(torch.randint(spare + 1, ())) if training else spare // 2
+        x = raw[:, start : start + self.data.steps]
+        return torch.nn.functional.pad(x, (0, self.data.steps - x.shape[1]))
+
+    def draw(self, axes: Axes, x: Tensor) -> None:
+        """Draw the channels over time."""
+        axes.plot(x.T.numpy(), linewidth=0.8)
+
+    def plain_input(self) -> PlainInput:
+        """Return that an exported model takes series as `transform` gives them."""
+        examples = [torch.randn(batch, self.data.channels, self.data.steps) for batch in (2, 3)]
+        axes = ("batch", "channels", "time")
+        return PlainInput(name="series", axes=axes, examples=examples, prepare=lambda x: {"input": x})
+
+
+APP = ClassificationApp(SeriesRecipe, SeriesClassification, [".csv"])
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    if command == "train":
+        APP.train(Path(__file__).with_suffix(".yaml"), arguments)
+    elif command == "export":
+        export_checkpoint(APP, arguments)
+    else:
+        {"validate": APP.validate, "predict": APP.predict}[command](arguments)
