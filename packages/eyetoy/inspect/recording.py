@@ -14,7 +14,7 @@ from eyetoy.encoder import Encoder
 T = TypeVar("T")
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """Everything was seen; what comes after it is not computed."""
 
 
@@ -35,9 +35,9 @@ def recorded(
     def hook(place: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
         kept[place] = keep(place, output)
         if len(kept) == len(modules):
-            raise _Enough
+            raise _EnoughError
 
-    with ExitStack() as hooks, suppress(_Enough):
+    with ExitStack() as hooks, suppress(_EnoughError):
         for place, module in enumerate(modules):
             hooks.callback(module.register_forward_hook(partial(hook, place)).remove)
         encoder(x, lengths)
