@@ -35,6 +35,11 @@ class StridedConv(nn.Module):
         widest = bound if params.spread_bias else 0.0
         self.bias = nn.Parameter(torch.linspace(-widest, widest, out_channels))
 
+    @property
+    def padding_before(self) -> tuple[int, ...]:
+        """Zeros before each axis, whatever its length."""
+        return tuple(map(_padding_before, self.kernel_size, self.stride))
+
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `[batch, *grid, in]`."""
         if self.kernel_size == self.stride:
@@ -87,8 +92,12 @@ def _padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
     Where they cannot be shared equally, the one more is before: then, for the kernels of `2 * stride - 1` that the
     encoders use, `_same_padding` holds.
     """
-    before = (kernel_size - stride + 1) // 2
+    before = _padding_before(kernel_size, stride)
     return before, (ceil_div(length, stride) - 1) * stride + kernel_size - length - before
+
+
+def _padding_before(kernel_size: int, stride: int) -> int:
+    return (kernel_size - stride + 1) // 2
 
 
 def upsample(x: Tensor, stride: tuple[int, ...], grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:

@@ -65,7 +65,7 @@ class LoadedClassifier:
         """
         pieces = (piece for file in files for piece in self._read(file, timeline))
         while batch := list(itertools.islice(pieces, batch_size)):
-            for piece, probabilities in zip(batch, self._classify([piece.example for piece in batch]), strict=True):
+            for piece, probabilities in zip(batch, self.classify([piece.example for piece in batch]), strict=True):
                 best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
                 classes = tuple(self.labels[i] for i in best.indices.tolist())
                 shares = tuple(round(p, 4) for p in best.values.tolist())
@@ -84,7 +84,8 @@ class LoadedClassifier:
             print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
 
     @torch.inference_mode()
-    def _classify(self, examples: Sequence[Batch]) -> Tensor:
+    def classify(self, examples: Sequence[Batch]) -> Tensor:
+        """Return the probabilities of examples, `[examples, classes]`."""
         batch = send_to_device(default_collate(list(examples)), next(self.model.parameters()).device)
         return self.task.probabilities(self.task.outputs(self.model, batch)).cpu()
 

@@ -168,14 +168,14 @@ class VideoClassification(SetClassification):
 
     def draw(self, axes: Axes, x: Tensor) -> None:
         """Draw a few frames of a clip, the first one at the top left."""
-        frames = self._frames(x)
+        frames = self.frames(x)
         chosen = torch.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().long()
         first, second, third, fourth = frames[chosen].unbind()
         axes.imshow(torch.cat([torch.cat([first, second], 1), torch.cat([third, fourth], 1)]).numpy())
 
     def play(self, x: Tensor, path: Path) -> Path:
         """Write a clip as an MP4 file."""
-        frames = self._frames(x)
+        frames = self.frames(x)
         even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
         scale = math.ceil(PLAYED_SIDE / self.data.transform.size)  # or a player would blur what the model saw
         large = even.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
@@ -184,7 +184,7 @@ class VideoClassification(SetClassification):
         write_mp4(file, large.numpy(), PLAYED_RATE)
         return file
 
-    def _frames(self, x: Tensor) -> Tensor:
+    def frames(self, x: Tensor) -> Tensor:
         """Return the pictures of a transformed clip, uint8 `[num_frames, height, width, 3]`."""
         params = self.data.transform
         mean, std = (torch.tensor(values)[:, None, None, None] for values in (params.mean, params.std))

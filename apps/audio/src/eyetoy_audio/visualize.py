@@ -1,0 +1,134 @@
+"""What the models of the audio app look at in sound files, over waveform and spectrogram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from eyetoy_audio.classification import APP
+from eyetoy_audio.files import EXTENSIONS
+from eyetoy_audio.pictures import FLOOR, spectrogram
+from eyetoy_train.classifier_view import ClassifierView, heading
+from eyetoy_train.map_figures import HEAT, MARK, draw_picture_maps, shares
+from eyetoy_train.maps import InputMaps, Map
+from eyetoy_train.visualize import View, Viewer, check_place, visualize
+
+
+def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
+    """Return what shows a classifier of sounds at work; see `ClassifierView`."""
+    view = ClassifierView(APP, checkpoint, overrides)
+    axes = ("time",) if view.encoder.params.num_spatial_dims == 1 else ("frequency", "time")
+
+    def look(file: Path, at: Sequence[float] | None = None) -> View:
+        place = check_place(at, axes)
+        example = view.example(file)
+        classes = view.top(example)
+        one = view.one_view(example)
+        maps = view.maps(one, place)
+        if len(axes) == 2:  # the picture of a sound: low frequencies come first in it
+            x, _ = view.model_input(one)
+            figure = draw_picture_maps(_picture(x[0, 0].cpu().numpy()), maps, heading(classes), aspect="auto")
+        else:
+            rate = view.task.recipe.data.sample_rate  # type: ignore[attr-defined]
+            figure = draw_sound_maps(one["input"][0].numpy(), rate, maps, heading(classes))
+        return View(classes, figure)
+
+    return look
+
+
+def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: InputMaps, title: str) -> Figure:
+    """Draw all maps of a sound, one below the other, time from left to right.
+
+    Args:
+        waveform: `[samples]`.
+        sample_rate: in Hz.
+        maps: of the waveform, or of features of it, which have fewer places.
+        title: what stands above all.
+    """
+    seconds = len(waveform) / sample_rate
+    heights = [1.4, 1.6, 0.7, *(0.45 * (len(stage.groups) + 1) for stage in maps.stages), 0.35]
+    figure = Figure(figsize=(12, 1.25 * sum(heights) + 1), layout="constrained")
+    figure.suptitle(title, fontsize=15)
+    panels = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
+    look = maps.field if maps.context is None else maps.context
+    name = "receptive field of the point" if maps.context is None else "attention of the context token"
+    _draw_waveform(panels[0], waveform, look, seconds, f"waveform, bright where there is much {name}")
+    _draw_spectrogram(panels[1], waveform, sample_rate, look, f"spectrogram, clear where there is much {name}")
+    _draw_curve(panels[2], maps.field, seconds, "effective receptive field of the point")
+    for axes, stage in zip(panels[3:-1], maps.stages, strict=True):
+        bands = [*(group.weights for group in stage.groups), stage.field]
+        names = [*(group.title for group in stage.groups), "receptive field"]
+        _draw_bands(axes, bands, names, seconds, f"{stage.title}: what its head groups see from the point")
+        _draw_windows(axes, [group.seen for group in stage.groups], seconds)
+    panels[-1].imshow(maps.components[None], aspect="auto", extent=(0, seconds, 0, 1), interpolation="nearest")
+    panels[-1].set(yticks=[], xlabel="seconds")
+    panels[-1].set_title("features: three principal components", fontsize=10, loc="left")
+    at = (maps.point[0] + 0.5) / len(maps.field) * seconds
+    for axes in panels:
+        axes.axvline(at, color=MARK, linewidth=1.2)
+        axes.set_xlim(0, seconds)
+    return figure
+
+
+def _draw_waveform(axes: Axes, waveform: NDArray[np.float32], look: Map, seconds: float, title: str) -> None:
+    peak = 1.05 * max(float(np.abs(waveform).max()), 1e-9)
+    axes.imshow(0.9 * shares(look)[None], cmap=HEAT, vmin=0, vmax=1, aspect="auto", extent=(0, seconds, -peak, peak))
+    axes.plot(np.linspace(0, seconds, len(waveform)), waveform, color="#8fd3ff", linewidth=0.7)
+    axes.set(ylim=(-peak, peak), yticks=[])
+    axes.set_title(title, fontsize=10, loc="left")
+
+
+def _draw_spectrogram(axes: Axes, waveform: NDArray[np.float32], sample_rate: int, look: Map, title: str) -> None:
+    decibels, loudest = spectrogram(torch.from_numpy(waveform))
+    level = ((decibels - loudest - FLOOR) / -FLOOR).clip(0, 1)
+    columns = np.linspace(0, len(look) - 1, level.shape[1]).round().astype(int)
+    clear = 0.3 + 0.7 * shares(look)[columns]
+    colors = colormaps["magma"](level)[..., :3] * clear[None, :, None]
+    extent = (0.0, len(waveform) / sample_rate, 0.0, sample_rate / 2000)
+    axes.imshow(colors, origin="lower", aspect="auto", extent=extent)
+    axes.set_ylabel("kHz")
+    axes.set_title(title, fontsize=10, loc="left")
+
+
+def _draw_curve(axes: Axes, values: Map, seconds: float, title: str) -> None:
+    time = (np.arange(len(values)) + 0.5) / len(values) * seconds
+    axes.fill_between(time, values, color="#c2410c", linewidth=0)
+    axes.set(ylim=(0, None), yticks=[])
+    axes.set_title(title, fontsize=10, loc="left")
+
+
+def _draw_bands(axes: Axes, bands: Sequence[Map], names: Sequence[str], seconds: float, title: str) -> None:
+    picture = np.stack([shares(band) for band in bands])
+    axes.imshow(picture, aspect="auto", cmap=HEAT, extent=(0, seconds, len(bands), 0), interpolation="nearest")
+    axes.set_yticks(np.arange(len(bands)) + 0.5, names, fontsize=8)
+    for line in range(1, len(bands)):
+        axes.axhline(line, color="white", linewidth=0.8)
+    axes.set_title(title, fontsize=10, loc="left")
+
+
+def _draw_windows(axes: Axes, seen: Sequence[NDArray[np.bool_]], seconds: float) -> None:
+    """Mark where neighborhoods begin and end."""
+    for band, places in enumerate(seen):
+        found = np.flatnonzero(places)
+        ends = np.array([found[0], found[-1] + 1]) / len(places) * seconds
+        axes.vlines(ends, band, band + 1, color=MARK, linewidth=1.2)
+
+
+def _picture(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return features `[bands, frames]` as a grey picture, the lowest band in the first row."""
+    low, high = np.percentile(features, (1, 99))
+    level = ((features - low) / max(high - low, 1e-9)).clip(0, 1)
+    picture: NDArray[np.float32] = np.repeat(level[..., None], 3, axis=-1).astype(np.float32)
+    return picture
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw maps, as the command line says."""
+    visualize(open_viewer, EXTENSIONS, argv=argv)

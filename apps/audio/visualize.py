@@ -1,0 +1,6 @@
+"""Draw what a model looks at: `python apps/audio/visualize.py runs/spoken-keywords clip.wav`; see `--help`."""
+
+from eyetoy_audio.visualize import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What the models of the image app look at in picture files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from eyetoy_image import classification
+from eyetoy_image.apps import app_of_checkpoint
+from eyetoy_image.dense_views import AXES, DetectionView, SegmentationView
+from eyetoy_image.detection.commands import DetectionApp
+from eyetoy_image.files import EXTENSIONS
+from eyetoy_image.segmentation.commands import SegmentationApp
+from eyetoy_train.classifier_view import ClassifierView, heading
+from eyetoy_train.map_figures import Picture, draw_picture_maps
+from eyetoy_train.visualize import View, Viewer, check_place, visualize
+
+
+def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
+    """Return what shows a classifier, a detector or a segmenter at work; see `ClassifierView`."""
+    app = app_of_checkpoint([str(checkpoint)])
+    if isinstance(app, DetectionApp):
+        return DetectionView(checkpoint, overrides)
+    if isinstance(app, SegmentationApp):
+        return SegmentationView(checkpoint, overrides)
+    view = ClassifierView(classification.APP, checkpoint, overrides)
+
+    def look(file: Path, at: Sequence[float] | None = None) -> View:
+        place = check_place(at, AXES)
+        example = view.example(file)
+        classes = view.top(example)
+        picture = as_picture(example["input"])
+        return View(classes, draw_picture_maps(picture, view.maps(example, place), heading(classes)))
+
+    return look
+
+
+def as_picture(pixels: Tensor) -> Picture:
+    """Turn uint8 `[1 or 3, height, width]` into `[height, width, 3]` from 0 to 1."""
+    picture: Picture = pixels.expand(3, -1, -1).movedim(0, -1).float().div(255).numpy()
+    return picture
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw maps, as the command line says."""
+    visualize(open_viewer, EXTENSIONS, argv=argv)

@@ -1,0 +1,106 @@
+"""Where tokens lie on the input: the middle of what the convolutions between them take in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from eyetoy.conv import StridedConv
+from eyetoy.encoder import Encoder
+from eyetoy.msnat import MSNATTransformer, MultiScaleMultiHeadNA, SharedScaleNA
+
+
+@dataclass(frozen=True)
+class TokenPlaces:
+    """Where the tokens of a grid lie on the input, per axis, in its samples or pixels.
+
+    Token `t` is centered at `first + step * t`, and stands for what is nearer to it than to any other token. Kernels
+    that are not of the stride's own size reach over their patch, so that `first` is not the middle of one.
+    """
+
+    step: tuple[int, ...]
+    """From one token to the next."""
+    first: tuple[float, ...]
+    """Center of the first token."""
+
+    def nearest(self, point: Sequence[int], grid: Sequence[int]) -> tuple[int, ...]:
+        """Return the token of a grid that is nearest to a point of the input."""
+        places = zip(point, self.step, self.first, grid, strict=True)
+        return tuple(min(max(round((at - first) / step), 0), n - 1) for at, step, first, n in places)
+
+    def spread(self, maps: Tensor, grid: Sequence[int], *, linear: bool = False) -> Tensor:
+        """Lay values of tokens over the input.
+
+        Args:
+            maps: `[..., *tokens]`, a value for each token.
+            grid: sizes of the input.
+            linear: interpolate between the tokens' centers; else every place has the value of the nearest token.
+
+        Returns:
+            `[..., *grid]`.
+        """
+        for axis, (size, step, first) in enumerate(zip(grid, self.step, self.first, strict=True), -len(self.step)):
+            last = maps.shape[axis] - 1
+            at = ((torch.arange(size, device=maps.device) - first) / step).clamp(0, last)
+            if not linear:
+                maps = maps.index_select(axis, at.round().long())
+                continue
+            low = at.floor().long()
+            part = (at - low).to(maps.dtype).view(-1, *[1] * (-1 - axis))
+            maps = maps.index_select(axis, low).lerp(maps.index_select(axis, (low + 1).clamp(max=last)), part)
+        return maps
+
+
+def feature_places(encoder: Encoder, stage: int = -1) -> TokenPlaces:
+    """Return where the tokens of a stage lie on the input; those of the last one are the encoder's features."""
+    return _compose(encoder.params.num_spatial_dims, _convs_before(encoder, encoder.params.stages[stage][-1]))
+
+
+def group_places(encoder: Encoder, block: int, group: int) -> TokenPlaces:
+    """Return where the tokens lie among which a head group of a block attends."""
+    tokenizer = head_groups(encoder, block)[group].tokenizer
+    convs = [*_convs_before(encoder, block), *([] if tokenizer is None else [tokenizer])]
+    return _compose(encoder.params.num_spatial_dims, convs)
+
+
+def head_groups(encoder: Encoder, block: int) -> list[SharedScaleNA]:
+    """Return the head groups of a block."""
+    transformer = encoder.transformer[block]
+    assert isinstance(transformer, MSNATTransformer)
+    assert isinstance(transformer.attention, MultiScaleMultiHeadNA)
+    return [group for group in transformer.attention.groups if isinstance(group, SharedScaleNA)]
+
+
+def check_point(point: Sequence[int], x: Tensor, lengths: Tensor | None) -> None:
+    """Refuse a point that is not on the input `[batch, channels, *grid]`, or after the end of a clip.
+
+    Raises:
+        ValueError: it is not.
+    """
+    grid = tuple(x.shape[2:])
+    if len(point) != len(grid) or any(not 0 <= at < size for at, size in zip(point, grid, strict=True)):
+        raise ValueError(f"point must have a place from 0 for each axis of the input, {grid}; got {tuple(point)}")
+    if lengths is not None and bool((lengths <= point[0]).any()):
+        raise ValueError(f"point must be before the end of every clip, {lengths.tolist()}; got {tuple(point)}")
+
+
+def _convs_before(encoder: Encoder, block: int) -> list[StridedConv]:
+    """Return the convolutions from the input to where a block attends."""
+    rescaling = (transformer.rescale for transformer in list(encoder.transformer)[: block + 1])
+    parts: Iterable[nn.Module] = itertools.chain(
+        encoder.initial_proj.convs, *(part for part in rescaling if isinstance(part, nn.Sequential))
+    )
+    return [conv for conv in parts if isinstance(conv, StridedConv)]
+
+
+def _compose(num_spatial_dims: int, convs: Iterable[StridedConv]) -> TokenPlaces:
+    step, first = (1,) * num_spatial_dims, (0.0,) * num_spatial_dims
+    for conv in convs:
+        middle = [(k - 1) / 2 - before for k, before in zip(conv.kernel_size, conv.padding_before, strict=True)]
+        first = tuple(at + wide * off for at, wide, off in zip(first, step, middle, strict=True))
+        step = tuple(wide * s for wide, s in zip(step, conv.stride, strict=True))
+    return TokenPlaces(step, first)

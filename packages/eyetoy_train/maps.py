@@ -1,0 +1,120 @@
+"""Everything that an encoder looks at in one input, laid over that input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eyetoy import Encoder
+from eyetoy.inspect import (
+    NeighborhoodWeights,
+    context_maps,
+    effective_receptive_field,
+    feature_components,
+    feature_places,
+    neighborhood_weights,
+)
+
+Map = NDArray[np.float32]
+"""A value for every place of the input, `[*grid]`."""
+
+
+@dataclass(frozen=True)
+class GroupMap:
+    """What a head group sees from the chosen point."""
+
+    title: str
+    weights: Map
+    """Mean over its heads."""
+    seen: NDArray[np.bool_]
+    """`[*grid]`: its neighborhood."""
+
+
+@dataclass(frozen=True)
+class StageMaps:
+    """What a stage sees from the chosen point."""
+
+    title: str
+    groups: Sequence[GroupMap]
+    """Of its last block, fine to coarse."""
+    field: Map
+    """Effective receptive field of its features."""
+
+
+@dataclass(frozen=True)
+class InputMaps:
+    """All maps of one input."""
+
+    point: tuple[int, ...]
+    """The chosen place of the input."""
+    context: Map | None
+    """What the context token looks at in the last layer; None where the encoder has no such token."""
+    components: Map
+    """`[*grid, 3]` from 0 to 1: principal components of the features."""
+    field: Map
+    """Effective receptive field of the features, after the global stack."""
+    stages: Sequence[StageMaps]
+    """Fine to coarse."""
+
+
+def collect_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None, at: Sequence[float]) -> InputMaps:
+    """Return all maps of one input.
+
+    Args:
+        encoder: of any number of dimensions.
+        x: `[1, channels, *grid]`.
+        lengths: in one dimension, how much of the input is real, `[1]`.
+        at: the chosen place, as a share from 0 to 1 of every axis, of what is real of it.
+    """
+    grid = tuple(x.shape[2:])
+    real = grid if lengths is None else tuple(lengths.tolist())
+    point = tuple(min(int(share * size), size - 1) for share, size in zip(at, real, strict=True))
+    places, stack = feature_places(encoder), encoder.global_attention
+    context = None
+    if stack is not None and stack.has_context_token:
+        context = _array(places.spread(context_maps(encoder, x, lengths)[0, -1], grid, linear=True))
+    components = places.spread(feature_components(encoder, x, lengths=lengths)[0], grid, linear=True)
+    field = effective_receptive_field(encoder, x, point, lengths=lengths)[0]
+    stages = [_stage(encoder, x, lengths, point, stage) for stage in range(len(encoder.params.stages))]
+    return InputMaps(point, context, _colors(_array(components)), _array(field), stages)
+
+
+def _stage(encoder: Encoder, x: Tensor, lengths: Tensor | None, point: tuple[int, ...], stage: int) -> StageMaps:
+    block, grid = encoder.params.stages[stage][-1], tuple(x.shape[2:])
+    found = neighborhood_weights(encoder, x, point, blocks=[block], lengths=lengths)
+    groups = [
+        GroupMap(
+            _group_title(encoder, one),
+            _array(one.over_input(grid)[0].mean(0)),
+            one.places.spread(one.seen, grid)[0].cpu().numpy(),
+        )
+        for one in found
+    ]
+    field = effective_receptive_field(encoder, x, point, stage=stage, lengths=lengths)[0]
+    return StageMaps(f"stage {stage + 1}", groups, _array(field))
+
+
+def _group_title(encoder: Encoder, one: NeighborhoodWeights) -> str:
+    heads: Any = encoder.params.transformer[one.block].heads[one.group]
+    window = heads.attn_params.attention_window
+    sizes = [window] * len(one.places.step) if isinstance(window, int) else window
+    return f"{' x '.join(map(str, sizes))} tokens of {' x '.join(map(str, one.places.step))}"
+
+
+def _colors(components: NDArray[np.float32]) -> Map:
+    """Scale `[3, *grid]` to `[*grid, 3]` from 0 to 1; outliers are cut off."""
+    flat = components.reshape(len(components), -1)
+    low, high = np.percentile(flat, 2, axis=1), np.percentile(flat, 98, axis=1)
+    scaled = (flat - low[:, None]) / np.maximum(high - low, 1e-12)[:, None]
+    colors: Map = np.moveaxis(scaled.clip(0, 1).reshape(components.shape), 0, -1).astype(np.float32)
+    return colors
+
+
+def _array(x: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = x.detach().float().cpu().numpy()
+    return array

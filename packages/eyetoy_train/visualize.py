@@ -1,0 +1,138 @@
+"""What `visualize.py` of every app does: pictures of what a checkpoint looks at in files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from eyetoy_train.commands import exit_on_error, expand
+from eyetoy_train.readable import UnreadableFileError
+
+DOTS_PER_INCH = 110
+
+
+@dataclass(frozen=True)
+class View:
+    """What a model says of a file, and what it looks at."""
+
+    classes: Sequence[tuple[str, float]]
+    """The most probable ones, or what else it found, with probabilities or shares."""
+    maps: Figure
+    """All maps."""
+    frames: Sequence[NDArray[np.uint8]] = field(default_factory=tuple)
+    """For a clip, the maps frame by frame, `[height, width, 3]` each."""
+    answer: NDArray[np.uint8] | None = None
+    """For what finds things in a picture, the picture with these on it, `[height, width, 3]`."""
+
+
+Viewer = Callable[[Path, Sequence[float] | None], View]
+"""From a file and a chosen place in it, a share from 0 to 1 for each axis, or the middle, to what there is to see.
+Raises UnreadableFileError or OSError where the file cannot be read, and ValueError where the place is none."""
+
+OpenViewer = Callable[[Path, Sequence[str]], Viewer]
+"""From a run folder or checkpoint, and overrides of its recipe as on a command line, to a viewer."""
+
+
+def visualize(
+    open_viewer: OpenViewer,
+    extensions: Collection[str],
+    write_clip: Callable[[Sequence[NDArray[np.uint8]], Path], Path] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Draw what a checkpoint looks at in files, as the command line says.
+
+    Args:
+        open_viewer: of the app.
+        extensions: of the files that folders are searched for.
+        write_clip: writes frames beside a picture, and returns the file.
+        argv: the command line; this program's own by default.
+    """
+    parser = _parser(extensions)
+    options, overrides = parser.parse_known_args(argv)
+    failed = False
+    with exit_on_error(parser):
+        files = list(expand(options.inputs, extensions))
+        if options.output.exists() and not options.output.is_dir():
+            raise ValueError(f"--output must be a folder; got the file {options.output}")
+        viewer = open_viewer(options.checkpoint, overrides)
+        options.output.mkdir(parents=True, exist_ok=True)
+        for file, name in zip(files, _names(files), strict=True):
+            try:
+                view = viewer(file, options.point)
+            except (UnreadableFileError, OSError) as error:
+                failed = True
+                print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
+                continue
+            written = [write_figure(view.maps, options.output / f"{name}.png")]
+            if len(view.frames) and write_clip is not None:
+                written.append(write_clip(view.frames, options.output / f"{name}.mp4"))
+            said = [f"{label} {share:.1%}" for label, share in view.classes]
+            print("  ".join([str(file), *said, "->", *map(str, written)]), flush=True)  # noqa: T201
+    if failed:
+        raise SystemExit(1)  # what could not be read was named
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, and return the file."""
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    return path
+
+
+def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Return a figure as `[height, width, 3]`."""
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
+
+
+def check_place(at: Sequence[float] | None, axes: Sequence[str]) -> Sequence[float]:
+    """Return a chosen place, or the middle.
+
+    Raises:
+        ValueError: there is not a share from 0 to 1 for each axis.
+    """
+    at = [0.5] * len(axes) if at is None else at
+    if len(at) != len(axes) or not all(0 <= share <= 1 for share in at):
+        told = " ".join(f"{share:g}" for share in at)
+        raise ValueError(f"--point must be a share from 0 to 1 of each of {', '.join(axes)}; got {told}")
+    return at
+
+
+def _parser(extensions: Collection[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Draw what a checkpoint looks at. Further options override its recipe."
+    )
+    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
+    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(extensions)})")
+    parser.add_argument(
+        "--point",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="the place whose neighborhoods and receptive field are drawn: a share from 0 to 1 of time, height and "
+        "width, of those that a file has (default: the middle)",
+    )
+    parser.add_argument("--output", type=Path, default=Path("maps"), help="folder for the pictures (default: maps)")
+    return parser
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Return a name for the picture of each file; files of one name are numbered."""
+    counts: dict[str, int] = {}
+    names = []
+    for file in files:
+        counts[file.stem] = count = counts.get(file.stem, 0) + 1
+        names.append(file.stem if count == 1 else f"{file.stem}-{count}")
+    return names
