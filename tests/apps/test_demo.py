@@ -70,6 +70,7 @@ def give(page, modality: str, file: Path) -> None:
     clear = page.locator(f"#{modality}-file").get_by_label("Clear").or_(page.locator(f"#{modality}-file [title=Clear]"))
     if clear.count():
         clear.first.click()
+        page.locator(f"#{modality}-maps img").wait_for(state="detached")
     page.set_input_files(f"#{modality}-file input[type=file]", file)
 
 

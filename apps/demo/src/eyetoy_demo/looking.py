@@ -77,7 +77,8 @@ def sentence(error: Exception, file: Path) -> str:
     """Return an error as a sentence that names a file as its owner knows it."""
     said = str(error).replace(str(file), file.name).strip().splitlines()
     first = said[0] if said else type(error).__name__
-    return f"{first[0].upper()}{first[1:].rstrip('.')}."
+    begin = first if first.startswith(file.name) else f"{first[0].upper()}{first[1:]}"
+    return f"{begin.rstrip('.')}."
 
 
 def _numbered(classes: Sequence[tuple[str, float]]) -> dict[str, float]:

@@ -124,11 +124,10 @@ def _connect(modality: Modality, tab: _Tab) -> None:
     """Look anew whenever something was chosen."""
     triggers = [tab.run.change, tab.file.change, *(slider.release for slider in tab.sliders)]
     look = partial(_look, modality)
-    gr.on(triggers, look, [tab.run, tab.file, *tab.sliders], list(tab.outputs), show_progress="minimal")
+    given = [tab.run, tab.file, *tab.sliders]
+    gr.on(triggers, look, given, list(tab.outputs), show_progress="minimal", trigger_mode="always_last")
     if modality == "image":
-        tab.file.select(_clicked, tab.file, list(tab.sliders)).then(
-            look, [tab.run, tab.file, *tab.sliders], list(tab.outputs)
-        )
+        tab.file.select(_clicked, tab.file, list(tab.sliders)).then(look, given, list(tab.outputs))
 
 
 def _look(modality: Modality, run: str | None, file: str | None, *shares: float) -> tuple[Any, ...]:
