@@ -82,6 +82,13 @@ def video(session: nox.Session) -> None:
 
 
 @session
+def demo(session: nox.Session) -> None:
+    """Train the small models that are missing, and serve a page to try them on; options are passed on to demo.py."""
+    install(session)
+    run(session, "python", "apps/demo/demo.py", *session.posargs)
+
+
+@session
 def tests(session: nox.Session) -> None:
     """Check style and types, then run the whole test suite, a file on each core; options are passed on to pytest."""
     install(session)

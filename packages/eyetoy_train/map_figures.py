@@ -45,7 +45,7 @@ def outlined(axes: Axes, seen: NDArray[np.bool_]) -> None:
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=MARK, linewidth=1.5))
 
 
-def draw_picture_maps(picture: Picture, maps: InputMaps, title: str, *, aspect: str | float = "equal") -> Figure:
+def draw_picture_maps(picture: Picture, maps: InputMaps, title: str, aspect: str | float = "equal") -> Figure:
     """Draw all maps of a two-dimensional input.
 
     Args:

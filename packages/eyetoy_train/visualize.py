@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -34,9 +34,25 @@ class View:
     """For what finds things in a picture, the picture with these on it, `[height, width, 3]`."""
 
 
-Viewer = Callable[[Path, Sequence[float] | None], View]
-"""From a file and a chosen place in it, a share from 0 to 1 for each axis, or the middle, to what there is to see.
-Raises UnreadableFileError or OSError where the file cannot be read, and ValueError where the place is none."""
+class Viewer(Protocol):
+    """A model that tells what it sees in files."""
+
+    @property
+    def axes(self) -> Sequence[str]:
+        """What a place in a file has a share of, such as height and width."""
+
+    def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
+        """Look at a file.
+
+        Args:
+            file: the file.
+            at: the place whose neighborhoods are shown, a share from 0 to 1 for each axis; the middle by default.
+
+        Raises:
+            UnreadableFileError, OSError: the file cannot be read.
+            ValueError: there is no such place.
+        """
+
 
 OpenViewer = Callable[[Path, Sequence[str]], Viewer]
 """From a run folder or checkpoint, and overrides of its recipe as on a command line, to a viewer."""

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+
+from eyetoy_train import parse_recipe
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -38,3 +44,65 @@ def run_command():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory) -> Path:
+    """A folder with `runs/NAME` of every task, with new weights, and files to look at in `files`."""
+    from eyetoy_audio.classification import APP as AUDIO
+    from eyetoy_image.apps import APPS as IMAGE_APPS
+    from eyetoy_image.composed import write_composed_digits
+    from eyetoy_video.classification import APP as VIDEO
+    from eyetoy_video.moving_digits import write_moving_digits
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write_waves(folder / "sounds")
+    write_moving_digits(folder / "videos", train=1, val=1, test=1, num_frames=6, size=32)
+    write_composed_digits(folder / "composed", train=2, val=1, test=1, size=64)
+    write_pictures(folder / "pictures")
+    files, small = ("--data.source", "folder"), ("--model.name", "eyetoy2d_pico")
+    detector = (*small, "--detector.anchor_sizes", "[16, 32, 64]", "--detector.fpn_channels", 16)
+    detector += ("--detector.box_head_channels", 32, "--detector.mask_head_channels", "[8]", "--data.short_side", 64)
+    runs = {
+        "image": (IMAGE_APPS["classification"], "image/configs/digits.yaml", "pictures", files),
+        "detection": (IMAGE_APPS["detection"], "image/configs/composed_detection.yaml", "composed", detector),
+        "segmentation": (IMAGE_APPS["segmentation"], "image/configs/composed_segmentation.yaml", "composed", small),
+        "audio": (AUDIO, "audio/configs/spoken_keywords.yaml", "sounds", (*files, "--data.sample_rate", 8000)),
+        "video": (VIDEO, "video/configs/moving_digits.yaml", "videos", (*files, "--data.num_frames", 4)),
+    }
+    for name, (app, config, data, options) in runs.items():
+        save_untrained(folder / "runs" / name / "checkpoints" / "best", app, config, folder / data, options)
+    return folder
+
+
+def save_untrained(best: Path, app, config: str, data: Path, options: tuple) -> None:
+    arguments = ["--data.root", str(data), *map(str, options)]
+    recipe = parse_recipe(app.recipe, REPOSITORY / "apps" / config, arguments)
+    task = app.task(recipe)
+    task.prepare()
+    torch.manual_seed(0)
+    best.mkdir(parents=True)
+    task.save(task.build_model(), best)
+
+
+def write_waves(root: Path) -> None:
+    """Write tones of two heights as wav files in class folders."""
+    time = np.arange(8000) / 8000
+    for pitch, name in ((200, "low"), (1500, "high")):
+        for index in range(3):
+            path = root / name / f"{index}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with wave.open(str(path), "wb") as file:
+                file.setparams((1, 2, 8000, 0, "NONE", ""))
+                tone = np.sin(2 * np.pi * (pitch + 10 * index) * time) * np.exp(-3 * time)
+                file.writeframes((20000 * tone).astype("<i2").tobytes())
+
+
+def write_pictures(root: Path) -> None:
+    """Write noise of two shades as PNG files in class folders."""
+    generator = np.random.default_rng(0)
+    for shade, name in ((50, "dark"), (200, "bright")):
+        for index in range(3):
+            path = root / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.normal(shade, 20, (24, 30, 3)).clip(0, 255).astype(np.uint8)).save(path)

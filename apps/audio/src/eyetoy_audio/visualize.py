@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,32 +16,30 @@ from numpy.typing import NDArray
 from eyetoy_audio.classification import APP
 from eyetoy_audio.files import EXTENSIONS
 from eyetoy_audio.pictures import FLOOR, spectrogram
+from eyetoy_audio.task import AudioClassification
 from eyetoy_train.classifier_view import ClassifierView, heading
 from eyetoy_train.map_figures import HEAT, MARK, draw_picture_maps, shares
 from eyetoy_train.maps import InputMaps, Map
-from eyetoy_train.visualize import View, Viewer, check_place, visualize
+from eyetoy_train.visualize import View, check_place, visualize
 
 
-def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
-    """Return what shows a classifier of sounds at work; see `ClassifierView`."""
-    view = ClassifierView(APP, checkpoint, overrides)
-    axes = ("time",) if view.encoder.params.num_spatial_dims == 1 else ("frequency", "time")
+class SoundView(ClassifierView):
+    """A trained classifier of sounds that shows what it looks at; see `ClassifierView`."""
 
-    def look(file: Path, at: Sequence[float] | None = None) -> View:
-        place = check_place(at, axes)
-        example = view.example(file)
-        classes = view.top(example)
-        one = view.one_view(example)
-        maps = view.maps(one, place)
-        if len(axes) == 2:  # the picture of a sound: low frequencies come first in it
-            x, _ = view.model_input(one)
-            figure = draw_picture_maps(_picture(x[0, 0].cpu().numpy()), maps, heading(classes), aspect="auto")
-        else:
-            rate = view.task.recipe.data.sample_rate  # type: ignore[attr-defined]
-            figure = draw_sound_maps(one["input"][0].numpy(), rate, maps, heading(classes))
-        return View(classes, figure)
+    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
+        super().__init__(APP, checkpoint, overrides)
+        self.axes = ("time",) if self.encoder.params.num_spatial_dims == 1 else ("frequency", "time")
 
-    return look
+    def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
+        """Look at a file."""
+        place, example = check_place(at, self.axes), self.example(file)
+        classes, one = self.top(example), self.one_view(example)
+        maps = self.maps(one, place)
+        if len(self.axes) == 2:  # the picture of a sound: low frequencies come first in it
+            x, _ = self.model_input(one)
+            return View(classes, draw_picture_maps(_picture(x[0, 0].cpu().numpy()), maps, heading(classes), "auto"))
+        rate = cast("AudioClassification", self.task).data.sample_rate
+        return View(classes, draw_sound_maps(one["input"][0].numpy(), rate, maps, heading(classes)))
 
 
 def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: InputMaps, title: str) -> Figure:
@@ -131,4 +130,4 @@ def _picture(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw maps, as the command line says."""
-    visualize(open_viewer, EXTENSIONS, argv=argv)
+    visualize(SoundView, EXTENSIONS, argv=argv)

@@ -39,6 +39,8 @@ SHOWN_SIDE = 480
 class DetectionView:
     """A trained detector that shows what it finds and looks at; arguments and errors as of `ClassifierView`."""
 
+    axes = AXES
+
     def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
         folder = find_checkpoint(checkpoint)
         self.task = Detection(parse_recipe(DetectionRecipe, folder / "recipe.yaml", overrides))
@@ -63,6 +65,8 @@ class DetectionView:
 
 class SegmentationView:
     """A trained segmenter that shows what it sees and looks at; arguments and errors as of `ClassifierView`."""
+
+    axes = AXES
 
     def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
         folder = find_checkpoint(checkpoint)

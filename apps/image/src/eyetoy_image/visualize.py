@@ -25,16 +25,19 @@ def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
         return DetectionView(checkpoint, overrides)
     if isinstance(app, SegmentationApp):
         return SegmentationView(checkpoint, overrides)
-    view = ClassifierView(classification.APP, checkpoint, overrides)
+    return ClassificationView(classification.APP, checkpoint, overrides)
 
-    def look(file: Path, at: Sequence[float] | None = None) -> View:
-        place = check_place(at, AXES)
-        example = view.example(file)
-        classes = view.top(example)
-        picture = as_picture(example["input"])
-        return View(classes, draw_picture_maps(picture, view.maps(example, place), heading(classes)))
 
-    return look
+class ClassificationView(ClassifierView):
+    """A trained classifier of pictures that shows what it looks at."""
+
+    axes = AXES
+
+    def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
+        """Look at a file."""
+        place, example = check_place(at, AXES), self.example(file)
+        classes, picture = self.top(example), as_picture(example["input"])
+        return View(classes, draw_picture_maps(picture, self.maps(example, place), heading(classes)))
 
 
 def as_picture(pixels: Tensor) -> Picture:

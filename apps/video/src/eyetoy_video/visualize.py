@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,32 +14,31 @@ from PIL import Image, ImageDraw
 from eyetoy_train.classifier_view import ClassifierView, heading
 from eyetoy_train.map_figures import MARK, heated, outlined
 from eyetoy_train.maps import InputMaps, Map
-from eyetoy_train.visualize import View, Viewer, check_place, visualize
+from eyetoy_train.visualize import View, check_place, visualize
 from eyetoy_video.classification import APP
 from eyetoy_video.encoding import write_mp4
 from eyetoy_video.files import EXTENSIONS
 from eyetoy_video.task import PLAYED_RATE, VideoClassification
 
-AXES = ("time", "height", "width")
 STILLS, PANEL_SIDE, CAPTION = 6, 192, 22
 """Frames drawn as stills; pixels of a panel of the clip, and of the words above it."""
 
 
-def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
-    """Return what shows a classifier of clips at work; see `ClassifierView`."""
-    view = ClassifierView(APP, checkpoint, overrides)
+class ClipView(ClassifierView):
+    """A trained classifier of clips that shows what it looks at; see `ClassifierView`."""
 
-    def look(file: Path, at: Sequence[float] | None = None) -> View:
-        place = check_place(at, AXES)
-        example = view.example(file)
-        classes = view.top(example)
-        one = view.one_view(example)
-        assert isinstance(view.task, VideoClassification)
-        frames = view.task.frames(one["input"]).numpy().astype(np.float32) / 255
-        maps = view.maps(one, place)
+    axes = ("time", "height", "width")
+
+    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
+        super().__init__(APP, checkpoint, overrides)
+
+    def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
+        """Look at a file."""
+        place, example = check_place(at, self.axes), self.example(file)
+        classes, one = self.top(example), self.one_view(example)
+        frames = cast("VideoClassification", self.task).frames(one["input"]).float().div(255).numpy()
+        maps = self.maps(one, place)
         return View(classes, draw_stills(frames, maps, heading(classes)), draw_clip(frames, maps))
-
-    return look
 
 
 def draw_stills(frames: Map, maps: InputMaps, title: str) -> Figure:
@@ -73,9 +73,9 @@ def draw_clip(frames: Map, maps: InputMaps) -> list[NDArray[np.uint8]]:
     """Return the frames of a clip with the main maps side by side, `[height, width, 3]` each, of even sizes."""
     rows = [row for row in _rows(frames, maps) if row[2] is None]
     scale = max(round(PANEL_SIDE / frames.shape[1]), 1)
-    return [
-        _panels([(name.replace("\n", " "), clip[time]) for name, clip, _ in rows], scale) for time in range(len(frames))
-    ]
+    names = [name.replace("\n", " ") for name, _, _ in rows]
+    pictures = zip(*(clip for _, clip, _ in rows), strict=True)
+    return [_panels(list(zip(names, panels, strict=True)), scale) for panels in pictures]
 
 
 def _panels(panels: Sequence[tuple[str, Map]], scale: int) -> NDArray[np.uint8]:
@@ -111,4 +111,4 @@ def write_clip(frames: Sequence[NDArray[np.uint8]], path: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw maps, as the command line says."""
-    visualize(open_viewer, EXTENSIONS, write_clip, argv)
+    visualize(ClipView, EXTENSIONS, write_clip, argv)

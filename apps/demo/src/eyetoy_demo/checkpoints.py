@@ -1,0 +1,62 @@
+"""The trained models of a folder of runs, and what each is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from eyetoy_train.models import find_checkpoint
+
+Modality = Literal["image", "audio", "video"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+MOST_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with a checkpoint."""
+
+    folder: Path
+    modality: Modality
+    data: Path
+    """Where its data lie, or lay."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the page."""
+        return self.folder.name
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Return the runs of a folder that have a checkpoint, by name."""
+    runs = [] if not folder.is_dir() else [_run(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [run for run in runs if run is not None]
+
+
+def sample_files(run: Run, extensions: tuple[str, ...]) -> list[Path]:
+    """Return a few files that were held out of a run's training, spread over their folders; none if they are gone."""
+    held_out = next((run.data / name for name in ("test", "val") if (run.data / name).is_dir()), None)
+    if held_out is None:
+        return []
+    files = sorted(path for path in held_out.rglob("*") if path.suffix.lower() in extensions)
+    return [files[len(files) * place // MOST_SAMPLES] for place in range(min(MOST_SAMPLES, len(files)))]
+
+
+def _run(folder: Path) -> Run | None:
+    try:
+        checkpoint = find_checkpoint(folder)
+        recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), dict):
+        return None
+    return Run(folder, _modality(recipe), Path(recipe["data"].get("root", "")))
+
+
+def _modality(recipe: dict[str, Any]) -> Modality:
+    """Tell what a recipe's data are by what it says of them."""
+    told: dict[str, Modality] = {"sample_rate": "audio", "num_frames": "video"}
+    return next((modality for key, modality in told.items() if key in recipe["data"]), "image")

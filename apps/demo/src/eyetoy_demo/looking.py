@@ -1,0 +1,95 @@
+"""What the page asks of a model: an answer, or a sentence that says what is wrong."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import eyetoy_audio.files
+import eyetoy_audio.visualize
+import eyetoy_image.files
+import eyetoy_image.visualize
+import eyetoy_video.files
+import eyetoy_video.visualize
+from eyetoy_demo.checkpoints import Modality
+from eyetoy_train.visualize import OpenViewer, Viewer, figure_pixels
+
+OPEN: dict[Modality, OpenViewer] = {
+    "image": eyetoy_image.visualize.open_viewer,
+    "audio": eyetoy_audio.visualize.SoundView,
+    "video": eyetoy_video.visualize.ClipView,
+}
+EXTENSIONS: dict[Modality, tuple[str, ...]] = {
+    "image": eyetoy_image.files.EXTENSIONS,
+    "audio": eyetoy_audio.files.EXTENSIONS,
+    "video": eyetoy_video.files.EXTENSIONS,
+}
+KEPT_MODELS = 6
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the page shows."""
+
+    message: str = ""
+    """What is wrong, if something is."""
+    classes: Mapping[str, float] = field(default_factory=dict)
+    found: NDArray[np.uint8] | None = None
+    """The picture with what a detector or a segmenter found."""
+    maps: NDArray[np.uint8] | None = None
+    clip: Path | None = None
+
+
+def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[str, float]) -> Answer:
+    """Let a model look at a file.
+
+    Args:
+        modality: which app's.
+        run: the run's folder.
+        file: what was given to the page; nothing happens without.
+        at: the chosen place, a share from 0 to 1 by axis.
+    """
+    if run is None or file is None:
+        return Answer("" if run else f"There is no {modality} model yet.")
+    try:
+        viewer = open_viewer(modality, run)
+        view = viewer(file, [at.get(axis, 0.5) for axis in viewer.axes])
+    except (ValueError, OSError) as error:  # an unreadable file is a ValueError
+        return Answer(sentence(error, file))
+    clip = _write(view.frames) if len(view.frames) else None
+    return Answer("", _numbered(view.classes), view.answer, figure_pixels(view.maps), clip)
+
+
+@lru_cache(maxsize=KEPT_MODELS)
+def open_viewer(modality: Modality, run: Path) -> Viewer:
+    """Return a run's model, loaded once."""
+    return OPEN[modality](run, ())
+
+
+def sentence(error: Exception, file: Path) -> str:
+    """Return an error as a sentence that names a file as its owner knows it."""
+    said = str(error).replace(str(file), file.name).strip().splitlines()
+    first = said[0] if said else type(error).__name__
+    begin = first if first.startswith(file.name) else f"{first[0].upper()}{first[1:]}"
+    return f"{begin.rstrip('.')}."
+
+
+def _numbered(classes: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Return classes by name; what was found several times is numbered."""
+    named: dict[str, float] = {}
+    for name, share in classes:
+        free = (name if count == 1 else f"{name} ({count})" for count in itertools.count(1))
+        named[next(one for one in free if one not in named)] = share
+    return named
+
+
+def _write(frames: Sequence[NDArray[np.uint8]]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="eyetoy-demo-"))
+    return eyetoy_video.visualize.write_clip(frames, folder / "maps.mp4")

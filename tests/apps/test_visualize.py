@@ -1,0 +1,109 @@
+"""visualize.py of every app, as a user runs it, and what it draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import eyetoy_audio.visualize
+import eyetoy_image.visualize
+import eyetoy_video.visualize
+from eyetoy_image.classification import APP
+from eyetoy_train.classifier_view import ClassifierView
+from eyetoy_train.map_figures import heated
+from eyetoy_train.maps import collect_maps
+from eyetoy_train.visualize import write_figure
+
+FILES = {
+    "image": ("image", "pictures/dark/0.png"),
+    "audio": ("audio", "sounds/low/0.wav"),
+    "video": ("video", "videos/test/left/00000.mp4"),
+}
+
+
+@pytest.mark.parametrize("run", FILES)
+def test_maps_of_a_file_are_drawn(run, checkpoints, run_command, tmp_path):
+    app, name = FILES[run]
+    arguments = (checkpoints / "runs" / run, checkpoints / name, "--output", "maps")
+    done = run_command(tmp_path, f"apps/{app}/visualize.py", *arguments)
+    written = sorted((tmp_path / "maps").iterdir())
+    stem = Path(name).stem
+    assert [path.name for path in written] == [f"{stem}.mp4", f"{stem}.png"][run != "video" :]
+    assert all(f"maps/{path.name}" in done.stdout for path in written)
+    assert_is_drawn(written[-1])
+    if run == "video":
+        with av.open(str(written[0])) as clip:
+            frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+        assert len(frames) == 4
+        assert frames[0].shape[1] > 3 * frames[0].shape[0]
+
+
+def assert_is_drawn(path: Path) -> None:
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert min(pixels.shape[:2]) > 500
+    assert pixels.std(axis=(0, 1)).min() > 20
+
+
+@pytest.mark.parametrize("run", ["detection", "segmentation"])
+def test_maps_of_dense_predictors_are_drawn_and_what_they_find(run, checkpoints, tmp_path):
+    file = next((checkpoints / "composed").rglob("test/*.jpg"))
+    view = eyetoy_image.visualize.open_viewer(checkpoints / "runs" / run)(file, None)
+    assert_is_drawn(write_figure(view.maps, tmp_path / "maps.png"))
+    height, width, channels = view.answer.shape
+    assert min(height, width) >= 480
+    assert channels == 3
+    assert all(0 <= share <= 1 for _, share in view.classes)
+
+
+@pytest.mark.parametrize(
+    ("run", "main", "point"),
+    [
+        ("image", eyetoy_image.visualize.main, (0.5,)),
+        ("audio", eyetoy_audio.visualize.main, (0.2, 1.5)),
+        ("video", eyetoy_video.visualize.main, (0.5, 0.5, -1)),
+    ],
+)
+def test_a_point_that_no_file_has_is_refused(run, main, point, checkpoints, tmp_path, capsys):
+    arguments = [checkpoints / "runs" / run, checkpoints / FILES[run][1], "--output", tmp_path, "--point", *point]
+    with pytest.raises(SystemExit, match="2"):
+        main([str(argument) for argument in arguments])
+    said = capsys.readouterr().err.strip()
+    assert "--point must be a share from 0 to 1 of each of" in said
+    assert said.endswith(f"got {' '.join(f'{share:g}' for share in point)}")
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_drawn(checkpoints, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = [tmp_path / "broken.png", checkpoints / "pictures/dark/0.png", checkpoints / "pictures/bright/0.png"]
+    arguments = [checkpoints / "runs" / "image", *files, "--output", tmp_path / "maps"]
+    with pytest.raises(SystemExit, match="1"):
+        eyetoy_image.visualize.main([str(argument) for argument in arguments])
+    assert f"skipped: cannot read {files[0]} as a picture" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"0.png", "0-2.png"}
+
+
+def test_a_map_is_brightest_where_it_is_greatest():
+    picture, values = np.full((4, 5, 3), 0.5, np.float32), np.zeros((4, 5), np.float32)
+    values[1, 2] = 3
+    laid = heated(picture, values)
+    assert laid.shape == picture.shape
+    assert np.unravel_index(laid.sum(-1).argmax(), values.shape) == (1, 2)
+
+
+def test_maps_lie_on_the_input(checkpoints):
+    view = ClassifierView(APP, checkpoints / "runs" / "image")
+    example = view.example(checkpoints / "pictures/dark/0.png")
+    maps = view.maps(example, (0.0, 1.0))
+    assert maps.point == (0, 15)
+    assert maps.context.shape == maps.field.shape == maps.components.shape[:2] == (16, 16)
+    for stage in maps.stages:
+        for group in stage.groups:
+            assert group.seen[maps.point]
+            assert not group.weights[~group.seen].any()
+    x, lengths = view.model_input(example)
+    np.testing.assert_array_equal(collect_maps(view.encoder, x, lengths, (0.0, 1.0)).context, maps.context)
