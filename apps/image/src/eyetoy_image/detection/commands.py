@@ -20,6 +20,7 @@ from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, draw
 from eyetoy_image.files import EXTENSIONS, read_image
 from eyetoy_train import LabelledApp, UnreadableFileError, parse_recipe
 from eyetoy_train.commands import exit_on_error, expand, read_labels
+from eyetoy_train.foreign import read_json
 from eyetoy_train.models import best_device, find_checkpoint
 
 
@@ -102,7 +103,7 @@ def _write(found: Sequence[Found], folder: Path, options: argparse.Namespace) ->
             for caption, box in zip(objects.captions, objects.boxes.tolist(), strict=True):
                 print(f"{one.file}  {caption}  {' '.join(f'{value:.1f}' for value in box)}")
     elif options.output.suffix == ".json":
-        categories = [entry["id"] for entry in json.loads((folder / CATEGORIES).read_text(encoding="utf-8"))]
+        categories = [entry["id"] for entry in read_json(folder / CATEGORIES)]
         entries = [
             entry | {"file_name": str(one.file)}
             for place, one in enumerate(found, 1)

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from eyetoy_image.files import open_picture
 from eyetoy_train import UnreadableFileError
 
 IGNORED = 255
@@ -76,7 +76,7 @@ def read_values(path: Path) -> NDArray[np.int64]:
     if not path.is_file():
         raise BadLabelMapError("missing map", path, "it is not there")
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             mode, values = image.mode, np.asarray(image)
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
         raise BadLabelMapError("broken map", path, str(error)) from error
