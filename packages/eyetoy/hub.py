@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,9 @@ An encoder of sound, images or video, or a classifier over one, of the project E
 and what it is made of in `config.json`. `from_pretrained` of its class reads them.
 """
 """What stands beside a saved model that no run has described."""
+
+MOST_ADDED = 2**26
+"""Parameters that a model may have more than twice those of its checkpoint: a new head has many classes."""
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
         Raises:
             FileNotFoundError: the folder holds no weights.
             RuntimeError: the weights are not those of the model that the config describes.
+            ValueError: it describes a far larger model.
         """
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
@@ -78,9 +83,19 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
             raise FileNotFoundError(f"{model_id} holds no {WEIGHTS}")
         if in_channels is not None:
             options["params"] = dataclasses.replace(as_encoder_params(options["params"]), in_channels=in_channels)
+        weights = load_file(path, device=map_location)
+        _check_size(cls, options, sum(weight.numel() for weight in weights.values()))
         model = cls(**options)
-        _load(model, load_file(path, device=map_location), strict=strict)
+        _load(model, weights, strict=strict)
         return model.to(map_location).eval()
+
+
+def _check_size(build: Callable[..., nn.Module], options: dict[str, Any], available: int) -> None:
+    """Refuse, before memory is taken, a config of a model that its weights could never fill."""
+    with torch.device("meta"):
+        needed = sum(parameter.numel() for parameter in build(**options).parameters())
+    if needed > 2 * available + MOST_ADDED:
+        raise ValueError(f"the config describes a model of {needed:,} parameters, and the weights are {available:,}")
 
 
 def _load(model: nn.Module, weights: dict[str, Tensor], *, strict: bool) -> None:

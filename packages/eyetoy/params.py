@@ -16,6 +16,9 @@ from eyetoy.sizes import Size, ceil_div, check_count, check_divisible, check_rat
 
 T = TypeVar("T")
 
+DEEPEST = 1024
+"""Layers of a global stack."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvParams:
@@ -115,7 +118,7 @@ class GlobalAttentionParams:
 
     def __post_init__(self) -> None:
         """Refuse a stack without layers, heads or a global token, rates out of range, or an unknown choice."""
-        check_count(self.depth, "depth")
+        check_count(self.depth, "depth", most=DEEPEST)
         check_count(self.num_heads, "num_heads")
         check_rates(dropout=self.dropout, drop_path=self.drop_path)
         if self.num_register_tokens < 0 or self.num_global_tokens == 0:

@@ -29,14 +29,16 @@ def ceil_div(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-def check_count(value: int, name: str) -> None:
-    """Refuse a number of things that is not at least 1.
+def check_count(value: int, name: str, *, most: int | None = None) -> None:
+    """Refuse a number of things that is not at least 1, and not above `most`.
 
     Raises:
-        ValueError: `value` is below 1.
+        ValueError: `value` is.
     """
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be {most} at most; got {value}")
 
 
 def check_rates(*, dropout: float, drop_path: float = 0.0) -> None:

@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from eyetoy_train.foreign import read_json
 
 MANIFEST = "manifest.json"
 """Names the other files of a folder with size and digest; written last."""
@@ -75,7 +78,7 @@ def check_folder(folder: Path) -> None:
     if not is_complete(folder):
         return
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = read_json(folder / MANIFEST)
         for name, (size, digest) in files.items():
             path = folder / name
             if not path.is_file():
@@ -86,6 +89,22 @@ def check_folder(folder: Path) -> None:
                 raise CheckpointError(f"{folder} is damaged: the content of {name} has changed since it was written")
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} cannot be read: {error}") from error
+
+
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Name a folder in what goes wrong while the model that it holds is built and loaded.
+
+    Raises:
+        OSError: a file is missing.
+        CheckpointError: anything else.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # a config is somebody else's, and its values may lead a constructor anywhere
+        raise CheckpointError(f"cannot load the model in {folder}: {type(error).__name__}: {error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 
+from eyetoy_train.foreign import check_yaml
 from eyetoy_train.recipe import Recipe
 
 R = TypeVar("R", bound=Recipe)
+
+MODE = "checked yaml"
+"""What jsonargparse calls the way in which a recipe is read."""
 
 
 class RecipeParser(ArgumentParser):
@@ -47,21 +51,33 @@ def parse_recipe(
     `--lr 3e-4 --model.name eyetoy2d_nano`. On a wrong key or value the program ends with a message and code 2.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    set_parsing_settings(
+        docstring_parse_attribute_docstrings=True,
+        # A recipe is data: what looks like a class and its arguments neither is built nor has a module imported.
+        instantiate_subclass_spec_in_any=False,
+        import_path_denylist=["*"],
+    )
+    set_loader(MODE, _load, (yaml.YAMLError,))
     chosen = any(argument.split("=")[0] == "--config" for argument in arguments)
     parser = RecipeParser(
         description=description or recipe_class.__doc__,
         default_config_files=[] if chosen else [str(default_config)],
         allow_abbrev=False,
+        parser_mode=MODE,
     )
     parser.add_argument("--config", action="config", help="A recipe file, in place of the default one.")
     parser.add_class_arguments(recipe_class, as_group=False)
-    values = parser.parse_args(arguments)
-    del values["config"]
     try:
+        values = parser.parse_args(arguments)
+        del values["config"]
         return recipe_class(**{key: value for key, value in vars(parser.instantiate(values)).items() if key[0] != "_"})
     except ValueError as error:
         parser.error(str(error))
+
+
+def _load(text: str) -> Any:
+    check_yaml(text)
+    return get_loader("yaml")(text)
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -15,14 +15,18 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from accelerate import Accelerator
 
+from eyetoy_train.checkpoint import CheckpointError
 from eyetoy_train.classification import ClassificationTask
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.evaluate import evaluation_sums
+from eyetoy_train.foreign import read_json
 from eyetoy_train.loop import train
 from eyetoy_train.models import find_checkpoint
 from eyetoy_train.predictions import LoadedClassifier, write_predictions
 from eyetoy_train.recipe import ClassificationRecipe, Recipe
 from eyetoy_train.task import Table, Task
+
+LABELS = "labels.json"
 
 R = TypeVar("R", bound=Recipe)
 C = TypeVar("C", bound=ClassificationRecipe)
@@ -155,8 +159,15 @@ class ClassificationApp(LabelledApp[C]):
 
 
 def read_labels(folder: Path) -> list[str]:
-    """Return the names of a checkpoint's classes, in the order of its logits."""
-    labels: list[str] = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    """Return the names of a checkpoint's classes, in the order of its logits.
+
+    Raises:
+        OSError: there is no labels.json in the folder.
+        ValueError: it is no list of names.
+    """
+    labels = read_json(folder / LABELS)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{folder / LABELS} must be a list of names")
     return labels
 
 
@@ -196,6 +207,6 @@ def exit_on_error(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Turn an error about what the user gave into a message and exit code 2."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, CheckpointError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error

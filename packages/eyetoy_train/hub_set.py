@@ -26,11 +26,33 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 }
 
 
+PROTOCOLS = frozenset(["hf", "https", "http", "file", "zip", "tar", "gzip", "s3", "gs"])
+"""By which a set may name its files; fsspec knows others, some of which log in to machines or make files up."""
+
+
+def _check_address(address: str) -> None:
+    """Refuse the address of a file, such as `zip://a.png::hf://...`, that is of none of `PROTOCOLS`.
+
+    Raises:
+        ValueError: it is.
+    """
+    for part in address.split("::"):
+        protocol, separator, _ = part.partition("://")
+        if separator and protocol not in PROTOCOLS:
+            known = ", ".join(sorted(PROTOCOLS))
+            raise ValueError(f"the set names a file as {address!r}; files are read from {known}, not {protocol}")
+
+
 def stored_content(stored: dict[str, Any]) -> bytes | Path:
-    """Return the bytes of an undecoded file of `datasets`, or the path of the local file that holds them."""
+    """Return the bytes of an undecoded file of `datasets`, or the path of the local file that holds them.
+
+    Raises:
+        ValueError: its address is of a kind that is not read.
+    """
     content: bytes | None = stored["bytes"]
     path = stored["path"]
     if content is None and "://" in path:  # of a stream, on the hub or in an archive
+        _check_address(path)
         with importlib.import_module("fsspec").open(path, "rb") as file:
             content = file.read()
     return Path(path) if content is None else content

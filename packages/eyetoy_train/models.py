@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy import Classifier, create_model
+from eyetoy_train.checkpoint import named
+from eyetoy_train.foreign import read_json
 from eyetoy_train.other_models import CONFIG, TIMM, WEIGHTS, Families, OtherModel, load_other_model, split_name
 from eyetoy_train.recipe import ModelRecipe
 
@@ -118,12 +119,15 @@ def load_classifier(folder: Path, families: Families = TIMM) -> nn.Module:
 
     Raises:
         FileNotFoundError: the folder holds no model.
+        ValueError: its config is no JSON.
+        CheckpointError: config and weights do not make a model; the message says why.
     """
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    other = load_other_model(folder, config, families)
-    return Classifier.from_pretrained(folder) if other is None else other.eval()
+    config = read_json(folder / CONFIG)
+    with named(folder):
+        other = load_other_model(folder, config, families)
+        return Classifier.from_pretrained(folder) if other is None else other.eval()
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -112,11 +112,27 @@ def build_timm(name: str, arguments: dict[str, Any], grid: Sequence[int] | None)
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
         raise ValueError(f"timm has no model named {name!r}; near it are {', '.join(near) or 'none'}")
+    refuse_foreign_weights(arguments)
     arguments = {TIMM_NAMES.get(key, key): value for key, value in arguments.items()}
     fixed = timm.models.get_pretrained_cfg_value(name, "fixed_input_size")
     size = {"img_size": tuple(grid)} if fixed and grid is not None else {}
     model: nn.Module = timm.create_model(name, pretrained=False, **(size | arguments))
     return model
+
+
+FOREIGN_WEIGHTS = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""Arguments by which timm loads weights, which may be pickles, or fetches them."""
+
+
+def refuse_foreign_weights(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that would have timm read files: a recipe or a checkpoint is somebody else's.
+
+    Raises:
+        ValueError: there is one of them.
+    """
+    found = sorted(set(FOREIGN_WEIGHTS).intersection(arguments))
+    if found:
+        raise ValueError(f"model.options must not have {', '.join(found)}: weights are read by model.weights alone")
 
 
 TIMM_NAMES = {"in_channels": "in_chans", "drop_path": "drop_path_rate", "dropout": "drop_rate"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,15 @@ class Progress:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Progress:
-        """Undo `to_json`."""
+        """Undo `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: `to_json` has not given this.
+        """
+        for name in ("epoch", "step", "last_rise"):
+            if type(values[name]) is not int or values[name] < 0:
+                raise ValueError(f"{name} must be a whole number from 0 on; got {values[name]!r}")
+        if not math.isfinite(values["seconds"]):
+            raise ValueError(f"seconds must be finite; got {values['seconds']!r}")
         ranking = {int(epoch): float(score) for epoch, score in values["ranking"]}
         return cls(**values | {"ranking": ranking, "record": EpochRecord.from_json(values["record"])})

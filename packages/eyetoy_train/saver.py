@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from eyetoy_train.checkpoint import CheckpointError
 from eyetoy_train.ema import Ema
+from eyetoy_train.foreign import read_json
 from eyetoy_train.kept import Kept
 from eyetoy_train.other_models import WEIGHTS
 from eyetoy_train.processes import on_main_process
@@ -123,9 +124,9 @@ class Saver:
         if self.ema:
             self.ema.load(read_tensors(folder / EMA))
         try:
-            state = json.loads((folder / TRAINER).read_text(encoding="utf-8"))
+            state = read_json(folder / TRAINER)
             progress = Progress.from_json(state["progress"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CheckpointError(f"cannot read {folder / TRAINER}: {error}") from error
         if self.accelerator.scaler and state["grad_scaler"]:
             self.accelerator.scaler.load_state_dict(state["grad_scaler"])

@@ -8,7 +8,9 @@ seen already is read again and dropped without being decoded.
 from __future__ import annotations
 
 import importlib
+import lzma
 import tarfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,9 @@ from eyetoy_train.task import Batch
 ROWS_AT_ONCE = 64
 MOST_MISSING = 1000
 """How many samples in a row may be left out because they cannot be read."""
+
+MOST_BYTES = 2**30
+"""Of a sample in a tar file, which a kilobyte of compressed zeros can announce."""
 
 Place = tuple[int, int]
 """Number of a shard and of a sample in it."""
@@ -86,7 +91,7 @@ class TarStream(SampleStream):
         try:
             with tarfile.open(path, "r|*") as archive:
                 yield from _grouped(archive)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
             raise ValueError(f"cannot read {path}: {error}") from error
 
     def decode(self, raw: dict[str, Any]) -> Batch:
@@ -105,6 +110,9 @@ def _grouped(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
         if sample and sample["__key__"] != key:
             yield sample
             sample = {}
+        held = sum(map(len, sample.values()))
+        if held + member.size > MOST_BYTES:
+            raise tarfile.TarError(f"{key} announces {held + member.size:,} bytes; a sample has {MOST_BYTES:,} at most")
         file = archive.extractfile(member)
         assert file is not None
         sample |= {"__key__": key, extension.lower(): file.read()}

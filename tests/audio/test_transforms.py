@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import pickle
+import pickle  # noqa: TID251 (its own bytes)
 
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import pickle
+import pickle  # noqa: TID251 (its own bytes)
 import struct
 import tarfile
 

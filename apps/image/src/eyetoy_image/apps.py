@@ -12,6 +12,7 @@ from eyetoy_image import classification, detection, segmentation
 from eyetoy_image.detection.checking import check as check_detection
 from eyetoy_image.segmentation.checking import check as check_segmentation
 from eyetoy_train import App
+from eyetoy_train.foreign import read_yaml
 from eyetoy_train.models import find_checkpoint
 
 APPS: dict[str, App] = {
@@ -76,11 +77,11 @@ def _app(path: Path) -> App:
 def _task(path: Path) -> str:
     """Return the task of a recipe; of one that cannot be read the usual one, whose parser says what is wrong."""
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = read_yaml(path)
     except (OSError, yaml.YAMLError):
         return USUAL
     task = recipe.get("task", USUAL) if isinstance(recipe, dict) else USUAL
-    if task not in APPS:
+    if not isinstance(task, str) or task not in APPS:
         print(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
         raise SystemExit(2)
-    return str(task)
+    return task

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +15,12 @@ from torchvision.transforms.v2 import functional as TF
 from eyetoy_train import UnreadableFileError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+"""What Pillow may take a file for, whatever its name. Of the others, EPS would start a program, Ghostscript."""
+MOST_PIXELS = 2**27
+"""134 million, such as 16,384 x 8,192; decoded in colour, a picture of so many takes 0.4 GB."""
 
 
 class UnreadableImageError(UnreadableFileError):
@@ -33,10 +41,29 @@ def read_image(source: Path | IO[bytes], *, grayscale: bool, name: str | None = 
         UnreadableImageError: the file is no picture, or a broken one, or its pixels have no known range.
     """
     try:
-        with Image.open(source) as image:
+        with open_picture(source) as image:
             return to_pixels(image, grayscale=grayscale)
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
         raise UnreadableImageError(f"cannot read {name or source} as a picture: {error}") from error
+
+
+@contextmanager
+def open_picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """Open a picture that somebody else may have made; its pixels are not decoded yet.
+
+    Raises:
+        OSError: there is none, or it is of none of `FORMATS`.
+        ValueError: it announces more than `MOST_PIXELS`.
+    """
+    try:
+        opened = Image.open(source, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+    with opened as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise ValueError(f"it is of {width} x {height} pixels; it should have {MOST_PIXELS:,} at most")
+        yield image
 
 
 def to_pixels(image: Image.Image, *, grayscale: bool) -> Tensor:

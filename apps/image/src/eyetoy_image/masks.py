@@ -11,6 +11,8 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+MOST_BITS = 40
+"""Of a run length; no picture is so large."""
 Rle = dict[str, Any]
 """`size`, which is height and width, and `counts`, compressed run lengths as ASCII text."""
 
@@ -37,18 +39,18 @@ def read_mask(segmentation: Any, height: int, width: int) -> Rle:
         width: of the picture.
 
     Raises:
-        PolygonError: a polygon has fewer than three points, or a coordinate that is no number.
+        PolygonError: a polygon has fewer than three points, or a coordinate that is no number or far from the picture.
         MaskSizeError: the run lengths are of a picture of another size.
         BadMaskError: it is nothing of the kind, or the run lengths are broken.
     """
     if isinstance(segmentation, Mapping):
         return _read_runs(segmentation, height, width)
-    check_polygons(segmentation)
+    check_polygons(segmentation, height, width)
     return _as_text(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
 
 
-def check_polygons(polygons: Any) -> None:
-    """Look at polygons without drawing them.
+def check_polygons(polygons: Any, height: int, width: int) -> None:
+    """Look at polygons without drawing them; pycocotools takes memory for every pixel that an outline goes through.
 
     Raises:
         PolygonError: see `read_mask`.
@@ -56,6 +58,7 @@ def check_polygons(polygons: Any) -> None:
     """
     if not isinstance(polygons, list) or not polygons:
         raise BadMaskError(f"a mask must be a list of polygons or run lengths; got {_short(polygons)}")
+    side = max(height, width)
     for polygon in polygons:
         if not isinstance(polygon, list):
             raise PolygonError(f"a polygon must be a list of numbers; got {_short(polygon)}")
@@ -64,6 +67,9 @@ def check_polygons(polygons: Any) -> None:
         wrong = [value for value in polygon if not is_number(value)]
         if wrong:
             raise PolygonError(f"a polygon must have finite numbers alone; got {_short(wrong[0])}")
+        far = next((value for value in polygon if not -side <= value <= 2 * side), None)
+        if far is not None:
+            raise PolygonError(f"a polygon must lie near its picture of {width} x {height} pixels; got {_short(far)}")
 
 
 def is_number(value: object) -> bool:
@@ -116,6 +122,8 @@ def _decompress(counts: str) -> list[int]:
     value = shift = 0
     for character in counts:
         bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > MOST_BITS:
+            raise BadMaskError(f"its compressed run lengths have no number at {character!r}")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eyetoy import Classifier, FeaturePyramid, create_pyramid
 from eyetoy_train import ModelRecipe
 from eyetoy_train.models import find_checkpoint, prepare_model
-from eyetoy_train.other_models import TIMM, split_name
+from eyetoy_train.other_models import TIMM, refuse_foreign_weights, split_name
 
 FLEXIBLE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 """By what names models of timm are asked to take pictures of any size; convolutional ones always do."""
@@ -113,6 +113,7 @@ def _create(name: str, options: dict[str, Any]) -> Any:
         raise ValueError("models named timm/... need timm: pip install timm") from error
     if not timm.is_model(name):
         raise ValueError(f"timm has no model named {name!r}")
+    refuse_foreign_weights(options)
     for flexible in FLEXIBLE:
         try:
             return timm.create_model(name, pretrained=False, features_only=True, **flexible | options)

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from eyetoy_train.foreign import read_json
 from eyetoy_train.other_models import CONFIG, WEIGHTS
 
 
@@ -37,7 +38,7 @@ def read_config(folder: Path, part: str) -> dict[str, Any]:
     """
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if part not in config:
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or part not in config:
         raise ValueError(f"{folder} holds no {part}: its {CONFIG} has no part of that name")
     return config

@@ -11,6 +11,7 @@ from eyetoy_audio.decoding.decoders import Decoded, decode
 from eyetoy_audio.decoding.errors import NotSoundError
 from eyetoy_audio.decoding.kinds import KINDS, kind_of
 from eyetoy_audio.decoding.wholeness import check_length, check_whole
+from eyetoy_train.boxes import excess_of_samples
 
 HIGHEST_RATE = 10_000_000
 LOUDEST = 1e15
@@ -34,6 +35,9 @@ def decode_checked(content: bytes, name: str, decoder: Decoder) -> Decoded:
     if not can_read(chosen, kind):
         raise NotSoundError(f"{chosen} does not read {kind} files", "the decoder should be auto, torchcodec or pyav")
     check_whole(content, kind)
+    wrong = excess_of_samples(content)
+    if wrong:
+        raise NotSoundError(wrong)
     decoded = decode(content, chosen)
     check_length(decoded, content, kind)
     _check_rate(decoded.rate)

@@ -15,6 +15,7 @@ from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
 from eyetoy_train.checkpoint import write_text
+from eyetoy_train.foreign import read_json
 from eyetoy_train.monitor import say
 
 
@@ -67,7 +68,7 @@ def write_clean(path: Path, findings: Sequence[Finding], output: Path) -> None:
     """
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output would overwrite {path}; give another folder")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     places = {finding.annotation.place for finding in findings if finding.annotation is not None}
     pictures = {finding.picture.id for finding in findings if finding.picture and finding.annotation is None}
     content["images"] = [entry for entry in content["images"] if entry["id"] not in pictures]

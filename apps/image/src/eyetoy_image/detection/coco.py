@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eyetoy_image.detection.recipe import DetectionData
+from eyetoy_image.files import MOST_PIXELS
 from eyetoy_train import Split
+from eyetoy_train.foreign import read_json
 
 FETCH_COCO = """COCO 2017 is not in {root}: there is no {missing}. Fetch and unpack there
     http://images.cocodataset.org/zips/train2017.zip (19.3 GB)
@@ -96,10 +97,7 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
     Raises:
         ValueError: the file is no JSON, or not of this format; the message says what is missing.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from error
+    content = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{path} must have a list of {key}, as COCO's format has")
@@ -111,7 +109,7 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
         members: dict[Any, list[Annotation]] = {int(entry["id"]): [] for entry in content["images"]}
         strays = _sort_in(content["annotations"], members)
         pictures = [_picture(entry, folder, members) for entry in content["images"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not of COCO's format: an entry lacks, or has a wrong, {error}") from error
     for name, entries in (("images", pictures), ("categories", categories)):
         if len({entry.id for entry in entries}) < len(entries):
@@ -134,4 +132,7 @@ def _sort_in(entries: list[dict[str, Any]], members: dict[Any, list[Annotation]]
 def _picture(entry: dict[str, Any], folder: Path, members: dict[Any, list[Annotation]]) -> Picture:
     number = int(entry["id"])
     path = folder / str(entry["file_name"])
-    return Picture(number, path, int(entry["height"]), int(entry["width"]), tuple(members[number]))
+    height, width = int(entry["height"]), int(entry["width"])
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        raise ValueError(f"size of picture {number}: {width} x {height} pixels, where 1 to {MOST_PIXELS:,} can be")
+    return Picture(number, path, height, width, tuple(members[number]))

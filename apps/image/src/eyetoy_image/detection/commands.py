@@ -20,6 +20,7 @@ from eyetoy_image.files import EXTENSIONS
 from eyetoy_image.predicting import make_output_folder, picture_parser, readable_pictures
 from eyetoy_train import LabelledApp, parse_recipe
 from eyetoy_train.commands import exit_on_error, expand, read_labels
+from eyetoy_train.foreign import read_json
 from eyetoy_train.models import best_device, find_checkpoint
 
 
@@ -111,7 +112,7 @@ def _print(file: Path, objects: Objects) -> None:
 
 def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], options: argparse.Namespace) -> int:
     """Write what is found in COCO's results format; return on how many pictures."""
-    categories = [entry["id"] for entry in json.loads((folder / CATEGORIES).read_text(encoding="utf-8"))]
+    categories = [entry["id"] for entry in read_json(folder / CATEGORIES)]
     numbers, entries, done = _numbers(files), [], 0
     for one in found:
         done += 1

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from PIL import Image
-
 from eyetoy_image.detection.coco import Annotation, Category, CocoSet, Picture
+from eyetoy_image.files import open_picture
 from eyetoy_image.masks import (
     BadMaskError,
     MaskSizeError,
@@ -103,7 +102,7 @@ def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
     if not open_files:
         return []
     try:
-        with Image.open(picture.path) as image:
+        with open_picture(picture.path) as image:
             width, height = image.size
             image.load()
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
@@ -144,7 +143,7 @@ def _box(box: Any, picture: Picture) -> tuple[Kind | None, str]:
 def _mask(segmentation: Any, picture: Picture) -> tuple[Kind | None, str]:
     try:
         if isinstance(segmentation, list) and segmentation:
-            check_polygons(segmentation)
+            check_polygons(segmentation, picture.height, picture.width)
         elif not area(read_mask(segmentation, picture.height, picture.width)):
             return "zero area", "its mask has no pixels"
     except PolygonError as error:

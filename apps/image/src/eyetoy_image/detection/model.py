@@ -21,6 +21,7 @@ from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_image.pyramids import build_pyramid
 from eyetoy_image.saved import DensePredictor, read_config
 from eyetoy_train import ModelRecipe
+from eyetoy_train.checkpoint import named
 from eyetoy_train.other_models import WEIGHTS
 
 BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
@@ -100,12 +101,14 @@ def load_detector(folder: Path) -> Detector:
     Raises:
         FileNotFoundError: the folder holds no model.
         ValueError: it holds another kind of model.
+        CheckpointError: config and weights do not make a model; the message says why.
     """
     config = read_config(folder, "detector")
-    model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
-    detector = Detector(model, recipe, config["num_classes"], tuple(config["sizes"]))
-    detector.load_state_dict(load_file(folder / WEIGHTS))
-    return detector.eval()
+    with named(folder):
+        model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
+        detector = Detector(model, recipe, config["num_classes"], tuple(config["sizes"]))
+        detector.load_state_dict(load_file(folder / WEIGHTS))
+        return detector.eval()
 
 
 def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:

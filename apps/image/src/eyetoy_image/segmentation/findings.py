@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
-from PIL import Image
-
-from eyetoy_image.files import UnreadableImageError, read_image
+from eyetoy_image.files import open_picture, read_image
 from eyetoy_image.hub_pictures import PictureFile, is_there, opened
 from eyetoy_image.segmentation.label_maps import BadLabelMapError, Kind, LabelTable, read_labels
 from eyetoy_image.segmentation.layouts import LabelledPicture
@@ -53,8 +51,8 @@ def _grid(file: PictureFile, *, open_files: bool) -> tuple[int, int]:
     try:
         if open_files:
             read_image(opened(file), grayscale=False, name=str(file))
-        with Image.open(opened(file)) as image:
+        with open_picture(opened(file)) as image:
             sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
             return image.size if sideways else image.size[::-1]
-    except (UnreadableImageError, OSError) as error:  # Pillow knows a file of no picture from its first bytes
+    except (ValueError, OSError) as error:  # Pillow knows a file of no picture from its first bytes
         raise BadLabelMapError("broken picture", file, str(error)) from error

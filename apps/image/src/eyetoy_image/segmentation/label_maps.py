@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from eyetoy_image.files import open_picture
 from eyetoy_image.hub_pictures import PictureFile, is_there, opened
 from eyetoy_train import UnreadableFileError
 
@@ -76,7 +76,7 @@ def read_values(file: PictureFile) -> NDArray[np.int64]:
     if not is_there(file):
         raise BadLabelMapError("missing map", file, "it is not there")
     try:
-        with Image.open(opened(file)) as image:
+        with open_picture(opened(file)) as image:
             mode, values = image.mode, np.asarray(image)
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
         raise BadLabelMapError("broken map", file, str(error)) from error

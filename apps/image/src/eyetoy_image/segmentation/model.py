@@ -14,6 +14,7 @@ from eyetoy_image.saved import DensePredictor, read_config
 from eyetoy_image.segmentation.heads import LinearHead, UperNet, fcn_head, resized
 from eyetoy_image.segmentation.recipe import SegmenterRecipe
 from eyetoy_train import ModelRecipe
+from eyetoy_train.checkpoint import named
 from eyetoy_train.other_models import WEIGHTS
 
 
@@ -74,9 +75,11 @@ def load_segmenter(folder: Path) -> Segmenter:
     Raises:
         FileNotFoundError: the folder holds no model.
         ValueError: it holds another kind of model.
+        CheckpointError: config and weights do not make a model; the message says why.
     """
     config = read_config(folder, "segmenter")
-    model, recipe = ModelRecipe(**config["model"]), SegmenterRecipe(**config["segmenter"])
-    segmenter = Segmenter(model, recipe, config["num_classes"])
-    segmenter.load_state_dict(load_file(folder / WEIGHTS))
-    return segmenter.eval()
+    with named(folder):
+        model, recipe = ModelRecipe(**config["model"]), SegmenterRecipe(**config["segmenter"])
+        segmenter = Segmenter(model, recipe, config["num_classes"])
+        segmenter.load_state_dict(load_file(folder / WEIGHTS))
+        return segmenter.eval()

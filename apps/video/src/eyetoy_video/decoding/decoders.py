@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from eyetoy_video.decoding.choice import COUNTED, Decoder, DecoderName, choose_decoder
 from eyetoy_video.decoding.errors import NotVideoError
-from eyetoy_video.decoding.packets import FrameIndex, Video
+from eyetoy_video.decoding.packets import FrameIndex, Video, check_size
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -104,6 +104,7 @@ def _pyav_frames_from(video: Video, key: int) -> Iterator[tuple[int, VideoFrame]
     index = video.index
     video.container.seek(index.times[key], stream=video.stream)
     for count, frame in enumerate(video.container.decode(video.stream)):
+        check_size(frame.width, frame.height)  # they may grow on the way
         yield (count if index.counted else index.frame_at(frame.pts or 0)), frame
 
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from eyetoy_train.boxes import excess_of_samples
 from eyetoy_video.decoding.choice import require
 from eyetoy_video.decoding.errors import NotVideoError
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 Source = Path | bytes
 """A file, or what one holds."""
 
+MOST_FRAMES = 10_000_000
+"""Four days at 25 frames a second."""
+MOST_PIXELS = 2**25
+"""Of a frame: 34 million, as 8K has."""
 MICROSECONDS = 1_000_000  # what a container counts in
 _UNTIMED = ("avi", "mpeg", "mpegts")  # not every frame's time is stored, and FFmpeg's guesses may be out of order
 _MISSING = 0.1  # a file that ends by this fraction before its header's duration was cut
@@ -99,6 +104,9 @@ def open_video(source: Source) -> Iterator[Video]:
     import av
 
     _check_filled(source)
+    wrong = excess_of_samples(source)
+    if wrong:
+        raise NotVideoError(wrong)
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
         with av.open(file, "r", metadata_errors="replace") as container:
@@ -106,6 +114,16 @@ def open_video(source: Source) -> Iterator[Video]:
             yield Video(source, container, stream, _read_index(container, stream))
     except av.error.FFmpegError as error:
         raise NotVideoError(f"FFmpeg cannot read it ({error.strerror})") from error
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse frames that are too large to hold several of them.
+
+    Raises:
+        NotVideoError: they are.
+    """
+    if width * height > MOST_PIXELS:
+        raise NotVideoError(f"its frames are of {width} x {height} pixels", f"{MOST_PIXELS:,} pixels at most")
 
 
 def _check_filled(source: Source) -> None:
@@ -122,6 +140,7 @@ def _video_stream(container: InputContainer) -> VideoStream:
         if not stream.disposition & Disposition.attached_pic:  # the cover picture of a song
             if stream.codec_context is None:
                 raise NotVideoError("its video is coded in a way that FFmpeg does not know")
+            check_size(stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.thread_count = 1  # a loader's workers are the parallelism; threads slow short clips
             return stream
     raise NotVideoError(f"it has no video, only {[stream.type for stream in container.streams]}")
@@ -137,6 +156,8 @@ def _read_index(container: InputContainer, stream: VideoStream) -> FrameIndex:
             end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         if packet.stream_index == stream.index and packet.size and not packet.is_discard:
             packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe))
+            if len(packets) > MOST_FRAMES:
+                raise NotVideoError(f"it has more than {MOST_FRAMES:,} frames", "it to be cut into shorter ones")
     _check_whole(container, end)
     if not packets:
         raise NotVideoError("its video has no frames")

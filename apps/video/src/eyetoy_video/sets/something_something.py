@@ -5,11 +5,11 @@ Which of two directions something moves in may be the class: a mirror image is o
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from eyetoy_train import ClassFolder, Split
+from eyetoy_train.foreign import read_json
 from eyetoy_video.sets.listing import find_clips, labelled
 
 FOLDER = "20bn-something-something-v2"
@@ -64,4 +64,4 @@ def _path(root: Path, name: str) -> Path:
 
 
 def _load(root: Path, name: str) -> Any:
-    return json.loads(_path(root, name).read_text(encoding="utf-8"))
+    return read_json(_path(root, name))
