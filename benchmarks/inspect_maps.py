@@ -26,7 +26,7 @@ from measuring import added_bytes, conditions
 from eyetoy import Encoder, create_encoder
 from eyetoy.inspect import context_maps, effective_receptive_field, feature_components, neighborhood_weights
 
-MODELS = ("eyetoy2d_pico", "eyetoy2d_nano", "eyetoy2d_tiny")
+MODELS = ("eyetoy2d_nano", "eyetoy2d_tiny")
 MEGABYTE = 2**20
 
 

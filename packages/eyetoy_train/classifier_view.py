@@ -67,9 +67,9 @@ class ClassifierView:
         batch = self.task.to_input(batch)
         return batch["input"], batch.get("length")
 
-    def maps(self, example: Batch, at: Sequence[float]) -> InputMaps:
-        """Return all maps of one view of an example."""
-        return collect_maps(self.encoder, *self.model_input(example), at)
+    def maps(self, example: Batch, at: Sequence[float], unit: str) -> InputMaps:
+        """Return all maps of one view of an example; see `collect_maps`."""
+        return collect_maps(self.encoder, *self.model_input(example), at, unit)
 
 
 def heading(classes: Sequence[tuple[str, float]]) -> str:

@@ -62,7 +62,7 @@ class InputMaps:
     """Fine to coarse."""
 
 
-def collect_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None, at: Sequence[float]) -> InputMaps:
+def collect_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None, at: Sequence[float], unit: str) -> InputMaps:
     """Return all maps of one input.
 
     Args:
@@ -70,6 +70,7 @@ def collect_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None, at: Sequen
         x: `[1, channels, *grid]`.
         lengths: in one dimension, how much of the input is real, `[1]`.
         at: the chosen place, as a share from 0 to 1 of every axis, of what is real of it.
+        unit: what the input's places are called in titles, such as pixels.
     """
     grid = tuple(x.shape[2:])
     real = grid if lengths is None else tuple(lengths.tolist())
@@ -80,16 +81,18 @@ def collect_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None, at: Sequen
         context = _array(places.spread(context_maps(encoder, x, lengths)[0, -1], grid, linear=True))
     components = places.spread(feature_components(encoder, x, lengths=lengths)[0], grid, linear=True)
     field = effective_receptive_field(encoder, x, point, lengths=lengths)[0]
-    stages = [_stage(encoder, x, lengths, point, stage) for stage in range(len(encoder.params.stages))]
+    stages = [_stage(encoder, x, lengths, point, stage, unit) for stage in range(len(encoder.params.stages))]
     return InputMaps(point, context, _colors(_array(components)), _array(field), stages)
 
 
-def _stage(encoder: Encoder, x: Tensor, lengths: Tensor | None, point: tuple[int, ...], stage: int) -> StageMaps:
+def _stage(
+    encoder: Encoder, x: Tensor, lengths: Tensor | None, point: tuple[int, ...], stage: int, unit: str
+) -> StageMaps:
     block, grid = encoder.params.stages[stage][-1], tuple(x.shape[2:])
     found = neighborhood_weights(encoder, x, point, blocks=[block], lengths=lengths)
     groups = [
         GroupMap(
-            _group_title(encoder, one),
+            _group_title(encoder, one, unit),
             _array(one.over_input(grid)[0].mean(0)),
             one.places.spread(one.seen, grid)[0].cpu().numpy(),
         )
@@ -99,11 +102,11 @@ def _stage(encoder: Encoder, x: Tensor, lengths: Tensor | None, point: tuple[int
     return StageMaps(f"stage {stage + 1}", groups, _array(field))
 
 
-def _group_title(encoder: Encoder, one: NeighborhoodWeights) -> str:
+def _group_title(encoder: Encoder, one: NeighborhoodWeights, unit: str) -> str:
     heads: Any = encoder.params.transformer[one.block].heads[one.group]
     window = heads.attn_params.attention_window
     sizes = [window] * len(one.places.step) if isinstance(window, int) else window
-    return f"{' x '.join(map(str, sizes))} tokens of {' x '.join(map(str, one.places.step))}"
+    return f"{' x '.join(map(str, sizes))} tokens of {' x '.join(map(str, one.places.step))} {unit}"
 
 
 def _colors(components: NDArray[np.float32]) -> Map:

@@ -98,12 +98,13 @@ def test_a_map_is_brightest_where_it_is_greatest():
 def test_maps_lie_on_the_input(checkpoints):
     view = ClassifierView(APP, checkpoints / "runs" / "image")
     example = view.example(checkpoints / "pictures/dark/0.png")
-    maps = view.maps(example, (0.0, 1.0))
+    maps = view.maps(example, (0.0, 1.0), "pixels")
     assert maps.point == (0, 15)
     assert maps.context.shape == maps.field.shape == maps.components.shape[:2] == (16, 16)
+    assert [group.title for group in maps.stages[0].groups][1] == "7 x 7 tokens of 4 x 4 pixels"
     for stage in maps.stages:
         for group in stage.groups:
             assert group.seen[maps.point]
             assert not group.weights[~group.seen].any()
     x, lengths = view.model_input(example)
-    np.testing.assert_array_equal(collect_maps(view.encoder, x, lengths, (0.0, 1.0)).context, maps.context)
+    np.testing.assert_array_equal(collect_maps(view.encoder, x, lengths, (0.0, 1.0), "pixels").context, maps.context)

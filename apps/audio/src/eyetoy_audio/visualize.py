@@ -34,7 +34,8 @@ class SoundView(ClassifierView):
         """Look at a file."""
         place, example = check_place(at, self.axes), self.example(file)
         classes, one = self.top(example), self.one_view(example)
-        maps = self.maps(one, place)
+        is_waveform = cast("AudioClassification", self.task).data.features == "waveform"
+        maps = self.maps(one, place, "samples" if is_waveform else "frames")
         if len(self.axes) == 2:  # the picture of a sound: low frequencies come first in it
             x, _ = self.model_input(one)
             return View(classes, draw_picture_maps(_picture(x[0, 0].cpu().numpy()), maps, heading(classes), "auto"))

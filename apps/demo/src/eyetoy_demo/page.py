@@ -30,6 +30,7 @@ Multi-scale neighborhood attention on pictures, sounds and videos: what a model 
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
 #image-file img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
+#video-file video { max-height: 260px; }
 .message { min-height: 0; } .message p { color: #b42318; font-weight: 600; font-size: 1.05em; }
 """
 
@@ -97,11 +98,11 @@ def _tab(modality: Modality, runs: Sequence[Run]) -> None:
 
 def _given(modality: Modality) -> Any:
     """Return where a file is dropped, recorded or picked; it goes to the apps' own readers as it came."""
-    where: dict[str, Any] = {"elem_id": f"{modality}-file", "label": "Drop, record or pick"}
+    where: dict[str, Any] = {"elem_id": f"{modality}-file", "show_label": False}
     if modality == "audio":
         return gr.Audio(type="filepath", **where)
     if modality == "video":
-        return gr.Video(include_audio=True, height=320, **where)
+        return gr.Video(include_audio=True, **where)
     image: Any = gr.Image(type="filepath", height=300, **where)
     image.preprocess = lambda payload: None if payload is None else payload.path
     return image

@@ -37,7 +37,7 @@ class ClassificationView(ClassifierView):
         """Look at a file."""
         place, example = check_place(at, AXES), self.example(file)
         classes, picture = self.top(example), as_picture(example["input"])
-        return View(classes, draw_picture_maps(picture, self.maps(example, place), heading(classes)))
+        return View(classes, draw_picture_maps(picture, self.maps(example, place, "pixels"), heading(classes)))
 
 
 def as_picture(pixels: Tensor) -> Picture:

@@ -37,7 +37,7 @@ class ClipView(ClassifierView):
         place, example = check_place(at, self.axes), self.example(file)
         classes, one = self.top(example), self.one_view(example)
         frames = cast("VideoClassification", self.task).frames(one["input"]).float().div(255).numpy()
-        maps = self.maps(one, place)
+        maps = self.maps(one, place, "places")
         return View(classes, draw_stills(frames, maps, heading(classes)), draw_clip(frames, maps))
 
 
