@@ -77,15 +77,8 @@ class ImageClassification(SetClassification):
     @property
     def about(self) -> About:
         """What a card says of the data and the task."""
-        data = self.data
-        return About.of_data(
-            "pictures",
-            data.source,
-            data.root,
-            pipeline_tag="image-classification",
-            predict="apps/image/predict.py",
-            limits=(FORCED_CHOICE,),
-        )
+        said = {"pipeline_tag": "image-classification", "predict": "apps/image/predict.py", "limits": (FORCED_CHOICE,)}
+        return About.of_data("pictures", self.data.source, self.data.root, **said)
 
     def prepare(self) -> None:
         """Write the digits if need be, and make sure that all is there."""
