@@ -1,6 +1,6 @@
 """Export a trained video model: `python apps/video/export.py runs/moving-digits [--format pt2]`; see `--help`."""
 
-from eyetoy_train.export_command import export_checkpoint
+from eyetoy_train import export_checkpoint
 from eyetoy_video.classification import APP
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Classify series of sensors: CSV files in class folders, a row for each moment, a column for each channel.
-
-`accelerate launch docs/examples/sensors.py train --data.root my/series`, then `validate`, `predict` or `export` of it.
-"""
+"""Classify series of sensors: CSV files in class folders, a row for each moment, a column for each channel."""
 
 from __future__ import annotations
 
@@ -15,9 +12,14 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from eyetoy_train import ClassificationApp, ClassificationRecipe, FolderClassification, UnreadableFileError
-from eyetoy_train.export_command import export_checkpoint
-from eyetoy_train.plain import PlainInput
+from eyetoy_train import (
+    ClassificationApp,
+    ClassificationRecipe,
+    FolderClassification,
+    PlainInput,
+    UnreadableFileError,
+    export_checkpoint,
+)
 
 
 @dataclass(kw_only=True)

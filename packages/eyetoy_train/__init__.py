@@ -7,16 +7,19 @@ from eyetoy_train.classification_metrics import ClassificationMetrics
 from eyetoy_train.cli import parse_recipe
 from eyetoy_train.commands import App, ClassificationApp, LabelledApp
 from eyetoy_train.evaluate import evaluate
+from eyetoy_train.export_command import export_checkpoint
 from eyetoy_train.folder_task import FolderClassification
 from eyetoy_train.loop import Trainer, train
 from eyetoy_train.models import build_classifier, load_classifier
+from eyetoy_train.plain import PlainInput
 from eyetoy_train.readable import UnreadableFileError
 from eyetoy_train.recipe import CheckpointRecipe, ClassificationRecipe, EmaRecipe, ModelRecipe, Recipe
 from eyetoy_train.signals import Preempted
 from eyetoy_train.stream import HubStream, SampleStream, TarStream
-from eyetoy_train.task import Batch, Details, Metrics, Split, Table, Task
+from eyetoy_train.task import About, Batch, Details, Metrics, Split, Table, Task
 
 __all__ = [
+    "About",
     "App",
     "Batch",
     "CheckpointError",
@@ -33,6 +36,7 @@ __all__ = [
     "LabelledApp",
     "Metrics",
     "ModelRecipe",
+    "PlainInput",
     "Preempted",
     "Recipe",
     "SampleStream",
@@ -44,6 +48,7 @@ __all__ = [
     "UnreadableFileError",
     "build_classifier",
     "evaluate",
+    "export_checkpoint",
     "load_classifier",
     "parse_recipe",
     "read_class_folder",

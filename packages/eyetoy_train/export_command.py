@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from torch import nn
 
 from eyetoy_train.cli import parse_recipe
-from eyetoy_train.commands import App, LabelledApp, exit_on_error, read_labels
+from eyetoy_train.commands import LabelledApp, exit_on_error, read_labels
 from eyetoy_train.exporting import ABOUT, FORMATS, export
 from eyetoy_train.models import find_checkpoint
 from eyetoy_train.plain import Exportable, PlainModel
@@ -23,12 +23,11 @@ DESCRIPTION = (
 )
 
 
-def export_checkpoint(app: App, argv: Sequence[str] | None = None) -> None:
+def export_checkpoint(app: LabelledApp[Any], argv: Sequence[str] | None = None) -> None:
     """Export a checkpoint as the command line says, and print where it is and how far it differs from the model."""
     parser = _parser()
     options, overrides = parser.parse_known_args(argv)
     with exit_on_error(parser):
-        assert isinstance(app, LabelledApp)
         checkpoint = find_checkpoint(options.checkpoint)
         output = options.output or options.checkpoint / "exported"
         check_output(output)

@@ -71,4 +71,4 @@ class PlainClassifier(nn.Module):
         """Return the probabilities of the classes."""
         batch = self.task.to_input(self.plain.prepare(x))
         probabilities = self.task.probabilities(self.task.forward(self.model, batch))
-        return probabilities.unflatten(0, (-1, self.plain.views)).mean(1)
+        return probabilities.view(-1, self.plain.views, probabilities.shape[-1]).mean(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -49,6 +49,11 @@ class About:
     """The script that tells what a model sees in files."""
     limits: Sequence[str] = ()
     """What the scores do not say, in sentences."""
+
+    @classmethod
+    def of_data(cls, kind: str, source: str, root: str, **said: Any) -> Self:
+        """Describe data as `about_data` does, whose arguments these are, and say what else there is to say."""
+        return cls(data=about_data(kind, source, root), hub_dataset=root if source == "hub" else None, **said)
 
 
 def about_data(kind: str, source: str, root: str) -> str:

@@ -34,7 +34,7 @@ from eyetoy_train.monitor import say
 from eyetoy_train.other_models import TIMM
 from eyetoy_train.plain import PlainInput
 from eyetoy_train.set_task import SetClassification
-from eyetoy_train.task import About, about_data
+from eyetoy_train.task import About
 
 SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understands people is not known."
 
@@ -97,12 +97,13 @@ class AudioClassification(SetClassification):
     def about(self) -> About:
         """What a card says of the data and the task."""
         data = self.data
-        limits = () if self.multi_label else (FORCED_CHOICE,)
+        limits: tuple[str, ...] = () if self.multi_label else (FORCED_CHOICE,)
         if data.source == "spoken_keywords":
             limits += (SYNTHETIC,)
-        return About(
-            data=about_data("sounds", data.source, data.root),
-            hub_dataset=data.root if data.source == "hub" else None,
+        return About.of_data(
+            "sounds",
+            data.source,
+            data.root,
             pipeline_tag="audio-classification",
             predict="apps/audio/predict.py",
             limits=limits,

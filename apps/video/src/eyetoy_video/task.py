@@ -20,7 +20,7 @@ from eyetoy_train.hub_set import HubSample, HubSet
 from eyetoy_train.monitor import say
 from eyetoy_train.plain import PlainInput
 from eyetoy_train.set_task import SetClassification
-from eyetoy_train.task import About, about_data
+from eyetoy_train.task import About
 from eyetoy_video.baselines import FAMILIES
 from eyetoy_video.decoding import describe_decoders
 from eyetoy_video.encoding import write_mp4
@@ -85,9 +85,10 @@ class VideoClassification(SetClassification):
     def about(self) -> About:
         """What a card says of the data and the task."""
         data = self.data
-        return About(
-            data=about_data("videos", data.source, data.root),
-            hub_dataset=data.root if data.source == "hub" else None,
+        return About.of_data(
+            "videos",
+            data.source,
+            data.root,
             pipeline_tag="video-classification",
             predict="apps/video/predict.py",
             limits=(FORCED_CHOICE, COMPOSED) if data.source == "moving_digits" else (FORCED_CHOICE,),

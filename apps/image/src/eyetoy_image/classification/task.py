@@ -33,7 +33,7 @@ from eyetoy_train.classification import FORCED_CHOICE
 from eyetoy_train.hub_set import HubSample, HubSet
 from eyetoy_train.plain import PlainInput
 from eyetoy_train.set_task import SetClassification
-from eyetoy_train.task import About, about_data
+from eyetoy_train.task import About
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 FOLDERS = {"imagenet": read_imagenet, "caltech256": read_caltech256}
@@ -77,14 +77,8 @@ class ImageClassification(SetClassification):
     @property
     def about(self) -> About:
         """What a card says of the data and the task."""
-        data = self.data
-        return About(
-            data=about_data("pictures", data.source, data.root),
-            hub_dataset=data.root if data.source == "hub" else None,
-            pipeline_tag="image-classification",
-            predict="apps/image/predict.py",
-            limits=(FORCED_CHOICE,),
-        )
+        said = {"pipeline_tag": "image-classification", "predict": "apps/image/predict.py", "limits": (FORCED_CHOICE,)}
+        return About.of_data("pictures", self.data.source, self.data.root, **said)
 
     def prepare(self) -> None:
         """Write the digits if need be, and make sure that all is there."""

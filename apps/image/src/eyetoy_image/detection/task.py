@@ -29,7 +29,7 @@ from eyetoy_train import Batch, Split
 from eyetoy_train.class_folder import write_once
 from eyetoy_train.cli import recipe_text
 from eyetoy_train.plain import PlainModel
-from eyetoy_train.task import About, about_data
+from eyetoy_train.task import About
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
 DRAWN_SCORE = 0.5
@@ -73,8 +73,8 @@ class Detection:
     @property
     def about(self) -> About:
         """What a card says of the data and the task."""
-        data = about_data("pictures", self.data.source, self.data.root)
-        return About(data=data, pipeline_tag="object-detection", predict="apps/image/predict.py")
+        said = {"pipeline_tag": "object-detection", "predict": "apps/image/predict.py"}
+        return About.of_data("pictures", self.data.source, self.data.root, **said)
 
     def prepare(self) -> None:
         """Compose the digits if need be, and look at all annotations.
