@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from eyetoy_image.segmentation import Segmentation, SegmentationRecipe, SegmenterRecipe
 from eyetoy_image.segmentation.heads import LinearHead
+from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy
 from eyetoy_image.segmentation.model import Segmenter, load_segmenter
-from eyetoy_image.segmentation.task import labelled_cross_entropy
 from eyetoy_train import ModelRecipe
 
 SMALL = {"channels": 8, "auxiliary_channels": 8, "dropout": 0.0}
@@ -110,3 +110,25 @@ def test_saving_and_loading_gives_the_same_model(tree, recipe_of, tmp_path):
     (tmp_path / "config.json").write_text('{"detector": {}}')
     with pytest.raises(ValueError, match="holds no segmenter"):
         load_segmenter(tmp_path)
+
+
+def test_dice_loss_is_that_of_a_plain_loop_without_ignored_pixels():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 3, (2, 6, 5), generator=generator).to(torch.uint8)  # class 3 is nowhere
+    labels[:, 0] = 255
+    both, sizes = [0.0] * 4, [0.0] * 4
+    for picture, row, column in ((i, y, x) for i in range(2) for y in range(1, 6) for x in range(5)):
+        shares = logits[picture, :, row, column].softmax(0).tolist()
+        for label, share in enumerate(shares):
+            is_truth = int(labels[picture, row, column]) == label
+            both[label] += share * is_truth
+            sizes[label] += share + is_truth
+    expected = 1 - sum((2 * b + 1) / (s + 1) for b, s in zip(both, sizes, strict=True)) / 4
+    loss = dice_loss(logits, labels)
+    assert float(loss) == pytest.approx(expected, abs=1e-6)
+    loss.backward()
+    assert not logits.grad[:, :, 0].any()
+    assert logits.grad[:, :, 1:].any()
+    right = torch.nn.functional.one_hot(labels.long() % 255, 4).movedim(-1, 1) * 100.0
+    assert float(dice_loss(right, labels)) == pytest.approx(0, abs=1e-6)

@@ -31,6 +31,8 @@ class SegmenterRecipe:
     """Weight of the loss of an auxiliary FCN head (Long et al., CVPR 2015), on the last stage but one; 0 for none."""
     auxiliary_channels: int = 256
     """Width of the auxiliary head."""
+    dice_weight: float = 0.0
+    """Weight of a Dice loss of the head, beside its cross-entropy: it counts every class alike, as mIoU does."""
 
     def __post_init__(self) -> None:
         """Refuse what no head can be built of."""
@@ -39,7 +41,8 @@ class SegmenterRecipe:
         scales = self.pool_scales
         _check(len(scales) > 0 and min(scales) > 0, "segmenter.pool_scales", scales, "numbers above 0, at least one")
         _check(0 <= self.dropout < 1, "segmenter.dropout", self.dropout, "at least 0 and below 1")
-        _check(self.auxiliary_weight >= 0, "segmenter.auxiliary_weight", self.auxiliary_weight, "at least 0")
+        for name in ("auxiliary_weight", "dice_weight"):
+            _check(getattr(self, name) >= 0, f"segmenter.{name}", getattr(self, name), "at least 0")
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
@@ -23,8 +22,8 @@ from eyetoy_image.segmentation.data import SegmentationDataset
 from eyetoy_image.segmentation.drawing import draw_labels, enlarged
 from eyetoy_image.segmentation.findings import find_bad, summary
 from eyetoy_image.segmentation.inference import probabilities
-from eyetoy_image.segmentation.label_maps import IGNORED
 from eyetoy_image.segmentation.layouts import LabelledPicture, SegmentationSet, read_set
+from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy
 from eyetoy_image.segmentation.metrics import SegmentationMetrics
 from eyetoy_image.segmentation.model import Segmenter, load_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
@@ -121,11 +120,13 @@ class Segmentation:
         return Segmenter(self.recipe.model, self.recipe.segmenter, len(self.classes))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the cross-entropy of the head, and that of the auxiliary head with its weight."""
+        """Return the cross-entropy of the head and, with their weights, its Dice loss and the auxiliary head's loss."""
+        recipe = self.recipe.segmenter
         outputs: list[Tensor] = model(normalized(torch.stack(batch["image"])))
         labels = torch.stack(batch["labels"])
-        losses = [labelled_cross_entropy(logits, labels) for logits in outputs]
-        return losses[0] + sum(self.recipe.segmenter.auxiliary_weight * loss for loss in losses[1:])
+        head, *others = (labelled_cross_entropy(logits, labels) for logits in outputs)
+        dice = [recipe.dice_weight * dice_loss(outputs[0], labels)] if recipe.dice_weight else []
+        return head + sum([*dice, *(recipe.auxiliary_weight * loss for loss in others)])
 
     def outputs(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """Return the most probable class of every pixel, uint8 `[height, width]` for each picture."""
@@ -184,14 +185,3 @@ class PlainSegmenter(nn.Module):
         """Return the logits."""
         logits: Tensor = self.model(normalized(x.movedim(-1, 1)))
         return logits
-
-
-def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy over the pixels that have a class; 0 if none has.
-
-    Args:
-        logits: `[batch, classes, height, width]`.
-        labels: uint8 `[batch, height, width]`; 255 is ignored.
-    """
-    total = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)

@@ -1,0 +1,39 @@
+"""Losses over the pixels that have a class."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from eyetoy_image.segmentation.label_maps import IGNORED
+
+SMOOTH = 1.0
+"""Pixels that are added to both sides of the fraction, so that a class that is nowhere has 1, not 0 / 0."""
+
+
+def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the pixels that have a class; 0 if none has.
+
+    Args:
+        logits: `[batch, classes, height, width]`.
+        labels: uint8 `[batch, height, width]`; 255 is ignored.
+    """
+    total = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return 1 minus the mean of the classes' soft Dice coefficients (Milletari et al., V-Net, 2016, section 3).
+
+    A class's coefficient is that of all pixels of the batch together, without squares in its denominator.
+
+    Args:
+        logits: `[batch, classes, height, width]`.
+        labels: uint8 `[batch, height, width]`; 255 is ignored.
+    """
+    known = (labels != IGNORED)[:, None]
+    probabilities = logits.float().softmax(1) * known
+    truth = F.one_hot(labels.long() * known[:, 0], logits.shape[1]).movedim(-1, 1) * known
+    both = (probabilities * truth).sum((0, 2, 3))
+    sizes = (probabilities + truth).sum((0, 2, 3))
+    return 1 - ((2 * both + SMOOTH) / (sizes + SMOOTH)).mean()
