@@ -81,6 +81,10 @@ def write_pictures(root: Path, *folders: str, count: int) -> None:
             Image.new("RGB", (40, 30), (index, 0, 0)).save(root / folder / f"{index:04d}.jpg")
 
 
+def write_own(root: Path) -> None:
+    write_pictures(root, "cat", "dog", count=20)
+
+
 def write_imagenet(root: Path) -> None:
     write_pictures(root, "train/n01440764", "train/n01443537", count=12)
     write_pictures(root, "val/n01440764", "val/n01443537", count=3)
@@ -186,6 +190,7 @@ def write_something_something(root: Path) -> None:
 
 WRITE = {
     "digits": write_digits,
+    "folder": write_own,
     "imagenet": write_imagenet,
     "caltech256": write_caltech,
     "composed_digits": write_composed,
