@@ -61,15 +61,16 @@ class ClassifierView:
             return example
         return {key: x[self.task.num_views // 2] for key, x in example.items()}
 
-    def model_input(self, example: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return what the model is given of one view, `[1, channels, *grid]`, and how much of it is real, `[1]`."""
+    def model_input(self, example: Batch) -> Tensor:
+        """Return what the model is given of one view, `[1, channels, *grid]`; padding is cut off."""
         batch = send_to_device(default_collate([example]), next(self.classifier.model.parameters()).device)
         batch = self.task.to_input(batch)
-        return batch["input"], batch.get("length")
+        x: Tensor = batch["input"]
+        return x[..., : int(batch["length"])] if "length" in batch else x
 
     def maps(self, example: Batch, at: Sequence[float], unit: str) -> InputMaps:
         """Return all maps of one view of an example; see `collect_maps`."""
-        return collect_maps(self.encoder, *self.model_input(example), at, unit)
+        return collect_maps(self.encoder, self.model_input(example), at, unit)
 
 
 def heading(classes: Sequence[tuple[str, float]]) -> str:

@@ -62,43 +62,38 @@ class InputMaps:
     """Fine to coarse."""
 
 
-def collect_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None, at: Sequence[float], unit: str) -> InputMaps:
+def collect_maps(encoder: Encoder, x: Tensor, at: Sequence[float], unit: str) -> InputMaps:
     """Return all maps of one input.
 
     Args:
         encoder: of any number of dimensions.
-        x: `[1, channels, *grid]`.
-        lengths: in one dimension, how much of the input is real, `[1]`.
-        at: the chosen place, as a share from 0 to 1 of every axis, of what is real of it.
+        x: `[1, channels, *grid]`, without padding.
+        at: the chosen place, as a share from 0 to 1 of every axis.
         unit: what the input's places are called in titles, such as pixels.
     """
     grid = tuple(x.shape[2:])
-    real = grid if lengths is None else tuple(lengths.tolist())
-    point = tuple(min(int(share * size), size - 1) for share, size in zip(at, real, strict=True))
+    point = tuple(min(int(share * size), size - 1) for share, size in zip(at, grid, strict=True))
     places, stack = feature_places(encoder), encoder.global_attention
     context = None
     if stack is not None and stack.has_context_token:
-        context = _array(places.spread(context_maps(encoder, x, lengths)[0, -1], grid, linear=True))
-    components = places.spread(feature_components(encoder, x, lengths=lengths)[0], grid, linear=True)
-    field = effective_receptive_field(encoder, x, point, lengths=lengths)[0]
-    stages = [_stage(encoder, x, lengths, point, stage, unit) for stage in range(len(encoder.params.stages))]
+        context = _array(places.spread(context_maps(encoder, x)[0, -1], grid, linear=True))
+    components = places.spread(feature_components(encoder, x)[0], grid, linear=True)
+    field = effective_receptive_field(encoder, x, point)[0]
+    stages = [_stage(encoder, x, point, stage, unit) for stage in range(len(encoder.params.stages))]
     return InputMaps(point, context, _colors(_array(components)), _array(field), stages)
 
 
-def _stage(
-    encoder: Encoder, x: Tensor, lengths: Tensor | None, point: tuple[int, ...], stage: int, unit: str
-) -> StageMaps:
+def _stage(encoder: Encoder, x: Tensor, point: tuple[int, ...], stage: int, unit: str) -> StageMaps:
     block, grid = encoder.params.stages[stage][-1], tuple(x.shape[2:])
-    found = neighborhood_weights(encoder, x, point, blocks=[block], lengths=lengths)
     groups = [
         GroupMap(
             _group_title(encoder, one, unit),
             _array(one.over_input(grid)[0].mean(0)),
             one.places.spread(one.seen, grid)[0].cpu().numpy(),
         )
-        for one in found
+        for one in neighborhood_weights(encoder, x, point, blocks=[block])
     ]
-    field = effective_receptive_field(encoder, x, point, stage=stage, lengths=lengths)[0]
+    field = effective_receptive_field(encoder, x, point, stage=stage)[0]
     return StageMaps(f"stage {stage + 1}", groups, _array(field))
 
 

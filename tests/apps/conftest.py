@@ -63,11 +63,15 @@ def checkpoints(tmp_path_factory) -> Path:
     files, small = ("--data.source", "folder"), ("--model.name", "eyetoy2d_pico")
     detector = (*small, "--detector.anchor_sizes", "[16, 32, 64]", "--detector.fpn_channels", 16)
     detector += ("--detector.box_head_channels", 32, "--detector.mask_head_channels", "[8]", "--data.short_side", 64)
+    picture_of_sound = (*files, *small, "--data.features", "log_mel_image", "--data.padding", "silence")
+    masked = ("--data.features", "log_mel", "--data.padding", "mask", "--data.windows", 2, "--data.seconds", 1.5)
     runs = {
         "image": (IMAGE_APPS["classification"], "image/configs/digits.yaml", "pictures", files),
         "detection": (IMAGE_APPS["detection"], "image/configs/composed_detection.yaml", "composed", detector),
         "segmentation": (IMAGE_APPS["segmentation"], "image/configs/composed_segmentation.yaml", "composed", small),
         "audio": (AUDIO, "audio/configs/spoken_keywords.yaml", "sounds", (*files, "--data.sample_rate", 8000)),
+        "audio-image": (AUDIO, "audio/configs/spoken_keywords.yaml", "sounds", picture_of_sound),
+        "audio-masked": (AUDIO, "audio/configs/spoken_keywords.yaml", "sounds", (*files, *masked)),
         "video": (VIDEO, "video/configs/moving_digits.yaml", "videos", (*files, "--data.num_frames", 4)),
     }
     for name, (app, config, data, options) in runs.items():

@@ -62,7 +62,7 @@ def choose(page, tab: str, modality: str, run: str) -> None:
     box.wait_for()
     if box.input_value() != run:
         box.click()
-        page.get_by_role("option", name=run).click()
+        page.get_by_role("option", name=run, exact=True).click()
 
 
 def give(page, modality: str, file: Path) -> None:
@@ -121,7 +121,8 @@ def test_a_bad_upload_gets_a_sentence(modality, page, tmp_path):
 def test_runs_are_found_with_their_modality(checkpoints, tmp_path):
     found = {run.name: run.modality for run in find_runs(checkpoints / "runs")}
     images = dict.fromkeys(("detection", "image", "segmentation"), "image")
-    assert found == {"audio": "audio", "video": "video", **images}
+    sounds = dict.fromkeys(("audio", "audio-image", "audio-masked"), "audio")
+    assert found == {"video": "video", **images, **sounds}
     (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
     (tmp_path / "note.txt").write_text("no run")
     assert find_runs(tmp_path) == []

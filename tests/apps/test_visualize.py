@@ -60,6 +60,13 @@ def test_maps_of_dense_predictors_are_drawn_and_what_they_find(run, checkpoints,
     assert all(0 <= share <= 1 for _, share in view.classes)
 
 
+@pytest.mark.parametrize(("run", "axes"), [("audio-image", ("frequency", "time")), ("audio-masked", ("time",))])
+def test_maps_of_features_of_a_sound_are_drawn(run, axes, checkpoints, tmp_path):
+    view = eyetoy_audio.visualize.SoundView(checkpoints / "runs" / run)
+    assert view.axes == axes
+    assert_is_drawn(write_figure(view(checkpoints / "sounds/low/0.wav").maps, tmp_path / "maps.png"))
+
+
 @pytest.mark.parametrize(
     ("run", "main", "point"),
     [
@@ -106,5 +113,5 @@ def test_maps_lie_on_the_input(checkpoints):
         for group in stage.groups:
             assert group.seen[maps.point]
             assert not group.weights[~group.seen].any()
-    x, lengths = view.model_input(example)
-    np.testing.assert_array_equal(collect_maps(view.encoder, x, lengths, (0.0, 1.0), "pixels").context, maps.context)
+    x = view.model_input(example)
+    np.testing.assert_array_equal(collect_maps(view.encoder, x, (0.0, 1.0), "pixels").context, maps.context)

@@ -147,6 +147,16 @@ def test_the_query_is_the_token_nearest_to_the_point(data: st.DataObject, dimens
     assert feature_places(encoder).first == pytest.approx([centers(features, 1)[0]] * dimension)
 
 
+def test_the_nearest_token_is_not_that_of_the_patch_where_kernels_reach_over_it(encoders: Any) -> None:
+    """Two convolutions of kernel 3 and stride 2: tokens are centered at 0, 4, 8 and so on."""
+    conv = ConvParams(kernel_size=3, stride=2)
+    block = encoders.block(heads=(encoders.head_group(),))
+    encoder = make_encoder(encoders, 1, initial_proj=(conv, conv), transformer=(block,))
+    x = torch.zeros(1, 3, 16, dtype=torch.float64)
+    tokens = [neighborhood_weights(encoder, x, [at])[0].queries[0][0] for at in (0, 1, 3, 4, 5, 7, 9, 11, 15)]
+    assert tokens == [0, 0, 1, 1, 1, 2, 2, 3, 3]
+
+
 def test_values_are_spread_to_the_nearest_token_or_interpolated() -> None:
     places = TokenPlaces(step=(4, 2), first=(1.5, 0.0))
     maps = torch.tensor([[0.0, 1.0, 2.0], [4.0, 5.0, 6.0]])

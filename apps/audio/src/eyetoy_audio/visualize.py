@@ -34,13 +34,18 @@ class SoundView(ClassifierView):
         """Look at a file."""
         place, example = check_place(at, self.axes), self.example(file)
         classes, one = self.top(example), self.one_view(example)
-        is_waveform = cast("AudioClassification", self.task).data.features == "waveform"
-        maps = self.maps(one, place, "samples" if is_waveform else "frames")
-        if len(self.axes) == 2:  # the picture of a sound: low frequencies come first in it
-            x, _ = self.model_input(one)
-            return View(classes, draw_picture_maps(_picture(x[0, 0].cpu().numpy()), maps, heading(classes), "auto"))
-        rate = cast("AudioClassification", self.task).data.sample_rate
-        return View(classes, draw_sound_maps(one["input"][0].numpy(), rate, maps, heading(classes)))
+        data = cast("AudioClassification", self.task).data
+        unit = {"waveform": "samples", "log_mel": "frames"}.get(data.features, "places")
+        maps = self.maps(one, place, unit)
+        if len(self.axes) == 2:
+            picture = _picture(self.model_input(one)[0, 0].cpu().numpy())
+            figure = draw_picture_maps(picture, maps, heading(classes), aspect="auto")
+            for axes in figure.axes:
+                axes.invert_yaxis()  # low frequencies come first, and are drawn below
+        else:
+            waveform = one["input"][0, : one.get("length")].numpy()
+            figure = draw_sound_maps(waveform, data.sample_rate, maps, heading(classes))
+        return View(classes, figure)
 
 
 def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: InputMaps, title: str) -> Figure:

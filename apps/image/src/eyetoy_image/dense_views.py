@@ -59,7 +59,7 @@ class DetectionView:
         seen, _ = self.model.rcnn.transform(to_input([on_device]))
         height, width = seen.image_sizes[0]  # padding follows, which the encoder sees and no map shows
         x = seen.tensors[..., :height, :width]
-        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, None, place, "pixels"), heading(classes))
+        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
         return View(classes, figure, answer=_pixels(draw_objects(image, objects, least_side=SHOWN_SIDE)))
 
 
@@ -86,7 +86,7 @@ class SegmentationView:
         classes = [(self.labels[label], share) for label, share in ranked if share]
         grid = fitted_size(tuple(image.shape[-2:]), data.short_side, data.long_side, 1.0)
         x = normalized(TF.resize(on_device, list(grid), antialias=True))[None]
-        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, None, place, "pixels"), heading(classes))
+        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
         return View(classes, figure, answer=_pixels(draw_labels(image, labels, least_side=SHOWN_SIDE)))
 
 
