@@ -120,6 +120,36 @@ def docs(session: nox.Session) -> None:
     run(session, *command, *session.posargs, NO_MKDOCS_2_WARNING="1")
 
 
+@session
+def fuzz(session: nox.Session) -> None:
+    """Give thousands of damaged files to every reader, for about ten minutes; options as in tests/trust/fuzzing.py."""
+    install(session)
+    run(session, "python", "tests/trust/fuzzing.py", *session.posargs, OMP_NUM_THREADS="1")
+
+
+@session
+def mutants(session: nox.Session) -> None:
+    """Break one line at a time, and see whether the tests notice; options as in tests/mutants.py."""
+    install(session)
+    run(session, "python", "tests/mutants.py", *session.posargs, OMP_NUM_THREADS="1")
+
+
+@session
+def installs(session: nox.Session) -> None:
+    """Install the wheel alone, with each extra, and with other versions of PyTorch; options as in tests/installs.py."""
+    install(session)
+    run(session, "python", "-m", "pip", "install", "-q", "virtualenv")
+    run(session, "python", "tests/installs.py", *session.posargs)
+
+
+@session
+def audit(session: nox.Session) -> None:
+    """Look for known vulnerabilities of what is installed; needs a network."""
+    install(session)
+    run(session, "python", "-m", "pip", "install", "-q", "pip-audit")
+    run(session, "pip-audit", "--skip-editable", *session.posargs)
+
+
 def check(session: nox.Session) -> None:
     """Run the linter, the formatter and the type checker."""
     run(session, "ruff", "check")

@@ -71,7 +71,7 @@ def parse_recipe(
         values = parser.parse_args(arguments)
         del values["config"]
         return recipe_class(**{key: value for key, value in vars(parser.instantiate(values)).items() if key[0] != "_"})
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a recipe's own checks compare what may be no number
         parser.error(str(error))
 
 

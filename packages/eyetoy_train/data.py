@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from eyetoy_train.seeds import derive_seed, kept_generator
+from eyetoy_train.sharing import SharedCollate
 from eyetoy_train.signals import worker_setup
 from eyetoy_train.stream import EpochStream, SampleStream
 from eyetoy_train.task import Batch
@@ -176,7 +177,7 @@ class Loading:
             # They keep what the dataset caches; those of a stream are to begin anew with every epoch.
             persistent_workers=self.num_workers > 0 and sampler is not None,
             pin_memory=self.pin_memory,
-            collate_fn=collate_of(dataset),
+            collate_fn=SharedCollate(collate_of(dataset)),
             worker_init_fn=worker_setup(),
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eyetoy_train.data import EvaluationSampler, collate_of, size_of
+from eyetoy_train.sharing import SharedCollate
 from eyetoy_train.signals import worker_setup
 from eyetoy_train.stream import EvaluationStream, SampleStream
 from eyetoy_train.task import Batch, Metrics, Task
@@ -118,7 +119,7 @@ def _batches(
         batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=collate_of(dataset),
+        collate_fn=SharedCollate(collate_of(dataset)),
         worker_init_fn=setup,
     )
     for batch in loader:

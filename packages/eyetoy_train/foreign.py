@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,30 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file: {error}") from error
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a header, each with a text in every one of `columns`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no CSV file, lacks a column, or a row lacks a value; the message names it.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            lacking = [column for column in columns if column not in (rows.fieldnames or ())]
+            if lacking:
+                had = f"it has {rows.fieldnames}, and lacks {', '.join(lacking)}"
+                raise ValueError(f"{path} should have the columns {', '.join(columns)}; {had}")
+            found = []
+            for row in rows:
+                if any(row[column] is None for column in columns):
+                    raise ValueError(f"{path}, line {rows.line_num}, has fewer values than the header has columns")
+                found.append(row)
+            return found
+    except (UnicodeError, csv.Error) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
 
 
 def check_yaml(text: str) -> None:

@@ -243,9 +243,7 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(ValueError, match="2.wav of the val split has the label 'dgo', which is none of the 1 classes"):
         read_tagged(tmp_path)
     (tmp_path / "val.csv").write_text("path,label\n2.wav,dog\n")
-    with pytest.raises(
-        ValueError, match=r"val.csv should have the columns file and labels; it has \['path', 'label'\]"
-    ):
+    with pytest.raises(ValueError, match=r"val.csv should have the columns file, labels; it has \['path', 'label'\]"):
         read_tagged(tmp_path)
 
 

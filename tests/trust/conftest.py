@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,18 +10,43 @@ from pathlib import Path
 
 import pytest
 
-MEASURE = """
-import resource, sys
-{setup}
+SERVER = """
+import json, os, resource, sys, warnings
+from pathlib import Path
+import soundfile, av, torchaudio
+from PIL import Image
+from eyetoy_audio.files import read_sound
+from eyetoy_image.detection.coco import read_coco
+from eyetoy_image.files import read_image
+from eyetoy_image.masks import read_mask
+from eyetoy_image.segmentation.label_maps import read_values
+from eyetoy_train import TarStream
+from eyetoy_train.models import load_classifier
+from eyetoy_video.files import read_clips
+from eyetoy_video.sampling import ClipSampling
+warnings.simplefilter("ignore")
+Image.init()
+
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-before = peak()
-try:
-    {call}
-    print("read")
-except (ValueError, OSError, RuntimeError) as error:
-    print(f"refused: {{type(error).__name__}}: {{error}}")
-print(peak() - before)
+
+def answer(call, path):
+    before = peak()
+    try:
+        said = str(eval(call))
+    except (ValueError, OSError, RuntimeError) as error:
+        said = f"refused: {type(error).__name__}: {error}"
+    return json.dumps([said, peak() - before])
+
+for line in sys.stdin:
+    call, path = json.loads(line)
+    process = os.fork()
+    if not process:
+        print(answer(call, Path(path)), flush=True)
+        os._exit(0)
+    _, status = os.waitpid(process, 0)
+    if status:
+        print(json.dumps([f"died: {status}", 0]), flush=True)
 """
 
 
@@ -42,16 +68,17 @@ def payload(tmp_path):
     assert not mark.exists()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def measured():
-    """Run a call in a process of its own; return what was said of it and the megabytes that it took."""
+    """Run an expression of `path` in a process of its own; return its text and the megabytes that it took."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", SERVER], text=True, **pipes) as server:
 
-    def run(setup: str, call: str, *arguments: object) -> tuple[str, int]:
-        code = MEASURE.format(setup=setup, call=call)
-        command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert found.returncode == 0, found.stderr
-        said, megabytes = found.stdout.strip().rsplit("\n", 1)
-        return said, int(megabytes)
+        def run(call: str, path: Path = Path()) -> tuple[str, int]:
+            server.stdin.write(json.dumps([call, str(path)]) + "\n")
+            server.stdin.flush()
+            said, megabytes = json.loads(server.stdout.readline())
+            return said, megabytes
 
-    return run
+        yield run
+        server.stdin.close()

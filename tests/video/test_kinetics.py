@@ -137,7 +137,7 @@ def test_wrong_lists_are_refused_in_words(tmp_path, train, val, message):
 def test_official_lists_without_a_column_are_refused(kinetics):
     table = kinetics / "annotations" / "val.csv"
     table.write_text("label,youtube_id,time_end,split\nabseiling,x,10,val\n")
-    with pytest.raises(ValueError, match=r"val.csv should have the columns label, youtube_id.*it lacks time_start"):
+    with pytest.raises(ValueError, match=r"val.csv should have the columns label, youtube_id.*and lacks time_start"):
         read_kinetics(kinetics)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split
+from eyetoy_train.foreign import read_table
 
 FOLDER = "ESC-50-master"
 NUM_FOLDS = 5
@@ -62,8 +62,7 @@ def _read_rows(root: Path) -> list[Row]:
     path = root / FOLDER / "meta" / "esc50.csv"
     if not path.is_file():
         raise FileNotFoundError(FETCH.format(wrong=f"ESC-50 is not in {root}", root=root))
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(path, ("filename", "fold", "target", "category"))
     missing = [row["filename"] for row in rows if not (_audio(root) / row["filename"]).is_file()]
     if missing:
         wrong = f"{len(missing)} of {len(rows)} clips of ESC-50 are not in {_audio(root)}, such as {missing[0]}"

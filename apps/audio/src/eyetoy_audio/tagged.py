@@ -16,6 +16,7 @@ from accelerate import PartialState
 from eyetoy_audio.files import EXTENSIONS
 from eyetoy_train import Split
 from eyetoy_train.class_folder import HELD_OUT, SPLIT_NAMES
+from eyetoy_train.foreign import read_table
 from eyetoy_train.monitor import say
 from eyetoy_train.seeds import derive_seed
 
@@ -140,14 +141,10 @@ def _first_file(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def _table_rows(table: Path) -> Iterator[_Row]:
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"file", "labels"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{table} should have the columns file and labels; it has {rows.fieldnames}")
-        for row in rows:
-            path = table.parent / row["file"]
-            labels = (label.strip() for label in (row["labels"] or "").split(";"))
-            yield _Row(row["file"], path if path.is_file() else None, tuple(label for label in labels if label))
+    for row in read_table(table, ("file", "labels")):
+        path = table.parent / row["file"]
+        labels = (label.strip() for label in row["labels"].split(";"))
+        yield _Row(row["file"], path if path.is_file() else None, tuple(label for label in labels if label))
 
 
 def _read_audioset(root: Path) -> _Tables:
@@ -156,10 +153,11 @@ def _read_audioset(root: Path) -> _Tables:
     if not found["train"]:
         raise FileNotFoundError(EXPECTED.format(root=root))
     clips = _clips_by_stem(root)
-    with (root / AUDIOSET_CLASSES).open(encoding="utf-8", newline="") as file:
-        about = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
+    rows = read_table(root / AUDIOSET_CLASSES, ("index", "mid", "display_name"))
+    about = sorted(rows, key=lambda row: int(row["index"]))
     tables = {split: [row for path in named for row in _segments(path, clips)] for split, named in found.items()}
-    return {row["mid"]: row["display_name"] for row in about}, {split: rows for split, rows in tables.items() if rows}
+    kept = {split: rows for split, rows in tables.items() if rows or split == "train"}
+    return {row["mid"]: row["display_name"] for row in about}, kept
 
 
 def _clips_by_stem(root: Path) -> dict[str, Path]:
@@ -177,11 +175,19 @@ def _segments(table: Path, clips: dict[str, Path]) -> Iterator[_Row]:
     """Read lines such as `-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw,/m/0k4j"`."""
     with table.open(encoding="utf-8", newline="") as file:
         lines = (line for line in file if line.strip() and not line.startswith("#"))
-        for video, start, _, labels in csv.reader(lines, skipinitialspace=True):
+        for values in _csv_rows(lines, table):
+            video, start, _, labels = values
             seconds = float(start)
             stems = (video, f"Y{video}", f"{video}_{seconds:g}", f"{video}_{seconds * 1000:.0f}")
             path = next((clips[stem] for stem in stems if stem in clips), None)
             yield _Row(video, path, tuple(labels.split(",")))
+
+
+def _csv_rows(lines: Iterator[str], table: Path) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines, skipinitialspace=True)
+    except csv.Error as error:
+        raise ValueError(f"cannot read {table}: {error}") from error
 
 
 def _numbered(row: _Row, numbers: dict[str, int]) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def _look(
     content: Mapping[str, Any], annotation: Annotation, picture: Picture, known: set[int], *, with_masks: bool
 ) -> Iterator[Finding]:
     """Give what is wrong with an annotation; the first one says it."""
-    if content.get("category_id") not in known:
+    if not isinstance(content.get("category_id"), int) or content["category_id"] not in known:
         yield Finding("unknown class", picture, annotation, f"no class has the id {content.get('category_id')!r}")
     kind, why = _box(content.get("bbox"), picture)
     if kind:

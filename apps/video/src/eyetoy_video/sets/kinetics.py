@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split, read_class_folder
 from eyetoy_train.class_folder import SPLIT_NAMES
+from eyetoy_train.foreign import read_table
 from eyetoy_video.decoding import KINDS
 from eyetoy_video.sets.listing import find_clips, hold_out, labelled
 from eyetoy_video.sets.lists import find_tables, read_lists
@@ -54,7 +55,10 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
 
 def _header(table: Path) -> Sequence[str]:
     with table.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
+        try:
+            return next(csv.reader(file), [])
+        except csv.Error as error:
+            raise ValueError(f"cannot read {table}: {error}") from error
 
 
 def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> ClassFolder:
@@ -71,12 +75,7 @@ def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> Clas
 def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
     folder = next((root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()), root / split)
     there = find_clips(folder) | find_clips(root / REPLACEMENT)
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        lacking = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
-        if lacking:
-            raise ValueError(f"{table} should have the columns {', '.join(COLUMNS)}; it lacks {', '.join(lacking)}")
-        names = [(_name(row), row["label"]) for row in rows]
+    names = [(_name(row), row["label"]) for row in read_table(table, COLUMNS)]
     return [(there.get(name, folder / f"{name}.mp4"), label) for name, label in names]
 
 

@@ -11,6 +11,7 @@ from eyetoy_train.class_folder import SPLIT_NAMES
 from eyetoy_video.sets.listing import hold_out, labelled
 
 CLASSES = "classes.txt"
+MOST_CLASSES = 1_000_000
 TABLES: dict[Split, tuple[str, ...]] = {**SPLIT_NAMES, "val": (*SPLIT_NAMES["val"], "validate")}
 """Names of lists, without suffix."""
 
@@ -97,7 +98,10 @@ def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[
     if names.is_file():
         classes = tuple(line for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
     elif are_numbers:
-        classes = tuple(str(number) for number in range(max(map(int, labels), default=-1) + 1))
+        last = max(map(int, labels), default=-1)
+        if last >= MOST_CLASSES:
+            raise ValueError(f"{names.parent} has a list with the class {last}; there can be {MOST_CLASSES:,} at most")
+        classes = tuple(str(number) for number in range(last + 1))
     else:
         classes = tuple(sorted(set(labels)))
     keys = map(str, range(len(classes))) if are_numbers else classes

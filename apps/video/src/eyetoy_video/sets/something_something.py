@@ -32,20 +32,22 @@ def read_something_something(root: Path) -> ClassFolder:
         FileNotFoundError: it is not there. The message says where to get it.
         ValueError: a template is no class.
     """
-    names = _load(root, "labels")
-    classes = tuple(sorted(names, key=lambda name: int(names[name])))
+    names = _load(root, "labels", dict)
+    classes = tuple(sorted(names, key=lambda name: int(str(names[name]))))
     labels = {name: number for number, name in enumerate(classes)}
     if not (root / FOLDER).is_dir():
         raise FileNotFoundError(FETCH.format(root=root, missing=root / FOLDER))
     there = find_clips(root / FOLDER)
     splits = {
-        split: labelled([_row(root, there, clip) for clip in _load(root, table)], labels, _path(root, table))
+        split: labelled([_row(root, there, clip) for clip in _load(root, table, list)], labels, _path(root, table))
         for split, table in TABLES.items()
     }
     return ClassFolder(classes, splits)
 
 
-def _row(root: Path, there: dict[str, Path], clip: dict[str, Any]) -> tuple[Path, str]:
+def _row(root: Path, there: dict[str, Path], clip: Any) -> tuple[Path, str]:
+    if not isinstance(clip, dict) or not all(isinstance(clip.get(key), str) for key in ("id", "template")):
+        raise ValueError(f"a clip should have an id and a template, which are texts; got {clip!r:.80}")
     name = clip["template"].replace("[", "").replace("]", "")
     return there.get(clip["id"], root / FOLDER / f"{clip['id']}.webm"), name
 
@@ -63,5 +65,8 @@ def _path(root: Path, name: str) -> Path:
     raise FileNotFoundError(FETCH.format(root=root, missing=f"{name}.json"))
 
 
-def _load(root: Path, name: str) -> Any:
-    return read_json(_path(root, name))
+def _load(root: Path, name: str, kind: type) -> Any:
+    content = read_json(_path(root, name))
+    if not isinstance(content, kind):
+        raise ValueError(f"{_path(root, name)} should hold a {kind.__name__}; got a {type(content).__name__}")
+    return content

@@ -1,0 +1,55 @@
+"""Batches on their way from a loading worker: by shared memory, which a machine may have little of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from eyetoy_train.task import Batch
+
+NO_ROOM = (
+    "a loading worker has no room for a batch in shared memory, which is /dev/shm on Linux: {error}. Give the machine "
+    "more of it, as by `docker run --shm-size=8g`, or take a smaller batch_size or fewer num_workers"
+)
+
+
+@dataclass(frozen=True)
+class SharedCollate:
+    """Makes a batch of samples by `collate`, and puts it into shared memory if it is a worker that does so.
+
+    PyTorch would do that later, in a thread that loses the batch if there is no room, and the run would wait for it
+    for ever.
+    """
+
+    collate: Callable[[list[Batch]], Batch]
+
+    def __call__(self, samples: list[Batch]) -> Batch:
+        """Return the batch.
+
+        Raises:
+            RuntimeError: there is no room for it.
+        """
+        if get_worker_info() is None:
+            return self.collate(samples)
+        try:
+            batch = self.collate(samples)
+            _share(batch)
+        except RuntimeError as error:
+            if "</torch_" not in str(error):  # the name of a piece of shared memory
+                raise
+            raise RuntimeError(NO_ROOM.format(error=error)) from error
+        return batch
+
+
+def _share(value: Any) -> None:
+    if isinstance(value, Tensor):
+        value.share_memory_()  # type: ignore[no-untyped-call]
+    elif isinstance(value, dict):
+        _share(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _share(item)
