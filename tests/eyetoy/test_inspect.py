@@ -294,6 +294,18 @@ def test_components_leave_padding_out(encoders: Any) -> None:
         torch.testing.assert_close(both.mean(1), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize(("stage", "reduction"), [(None, 4), (0, 2), (1, 4)])
+@torch.no_grad()
+def test_features_of_a_stage_are_those_of_the_clip_alone_and_zeros(
+    stage: int | None, reduction: int, encoders: Any
+) -> None:
+    encoder = make_encoder(encoders, 1)
+    x, lengths = torch.randn(2, 3, 40, dtype=torch.float64), torch.tensor([40, 17])
+    features, real = stage_features(encoder, x, stage, lengths), -(-17 // reduction)
+    torch.testing.assert_close(features[1:, :, :real], stage_features(encoder, x[1:, :, :17], stage), **EXACT)
+    assert not features[1, :, real:].any()
+
+
 def test_maps_leave_no_hook_and_no_gradient(encoders: Any) -> None:
     encoder = make_encoder(encoders, 2)
     x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
