@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from eyetoy import neighborhood_attention
+from eyetoy.neighborhood.window import AxisRule
 
 
 def attention_weights(
@@ -155,3 +156,13 @@ def test_interior_moves_with_its_input(
     interior = (slice(None), *[slice(reach, length - reach - step)] * dimension)
     assert original[interior].numel() > 0
     torch.testing.assert_close(moved[moved_interior], original[interior], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("length", [3, 7, 20])
+def test_a_stride_beyond_the_window_is_that_of_the_window(length: int, is_causal: bool) -> None:
+    """The longer one would leave queries without their own key."""
+    found, expected = (
+        AxisRule(length=length, window=3, stride=stride, is_causal=is_causal).bounds() for stride in (5, 3)
+    )
+    assert [bound.tolist() for bound in found] == [bound.tolist() for bound in expected]

@@ -81,6 +81,13 @@ def test_a_first_write_needs_no_backup(tmp_path):
     assert not (tmp_path / "last").exists()
 
 
+def test_a_backup_does_not_take_the_place_of_a_whole_folder(tmp_path):
+    write_folder(tmp_path / "last", writer("new"))
+    write_folder(tmp_path / "last.backup", writer("old"))
+    recover_folder(tmp_path / "last")
+    assert content(tmp_path / "last") == "new"
+
+
 def test_a_removal_that_is_interrupted_leaves_nothing_that_passes_for_whole(tmp_path, monkeypatch):
     kept = Kept(tmp_path, CheckpointRecipe())
     kept.write_step(3, writer("x"))
@@ -115,6 +122,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     [
         (lambda path: path.write_text("nex"), "content of file has changed"),
         (lambda path: path.write_text("ne"), "file has 2 bytes of 3"),
+        (lambda path: path.write_text("newer"), "file has 5 bytes of 3"),
         (lambda path: path.unlink(), "file is missing"),
         (lambda path: path.with_name("manifest.json").write_text("{"), "manifest.json cannot be read"),
         (lambda path: path.with_name("manifest.json").write_text("[1]"), "manifest.json cannot be read"),
@@ -134,6 +142,14 @@ def test_the_latest_checkpoints_are_kept_by_count(tmp_path):
         kept.write_step(step, writer(str(step)))
     assert names(tmp_path) == ["step-00000020", "step-00000100"]
     assert kept.latest() == tmp_path / "step-00000100"
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_none(tmp_path):
+    kept = Kept(tmp_path, CheckpointRecipe())
+    kept.write_step(1, writer("1"))
+    (tmp_path / "step-00000002").mkdir()
+    (tmp_path / "step-00000002" / "file").write_text("2")
+    assert kept.latest() == tmp_path / "step-00000001"
 
 
 def test_a_damaged_latest_checkpoint_is_refused_and_the_older_one_named_and_kept(tmp_path):

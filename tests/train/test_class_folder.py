@@ -34,6 +34,15 @@ def test_without_split_folders_shares_of_every_class_are_held_out(tmp_path):
     assert len(files) == len(set(files)) == 30
 
 
+def test_of_a_small_class_one_file_at_least_is_held_out_for_each(tmp_path):
+    found = read_class_folder(make(tmp_path, a=3, b=20), [".txt"])
+    assert {split: [label for _, label in samples].count(0) for split, samples in found.splits.items()} == {
+        "train": 1,
+        "val": 1,
+        "test": 1,
+    }
+
+
 def test_without_a_validation_folder_a_tenth_of_train_is_held_out_and_test_stays(tmp_path):
     root = make(tmp_path, train__cat=20, test__cat=3)
     folder = read_class_folder(root, [".txt"])

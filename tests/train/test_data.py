@@ -83,6 +83,11 @@ def test_an_evaluation_counts_every_sample_once_and_gives_all_processes_the_same
     assert sorted(counted) == list(range(size))
 
 
+def test_who_has_one_sample_less_sees_the_last_again():
+    shares = [list(EvaluationSampler(5, process=process, num_processes=2)) for process in range(2)]
+    assert shares == [[0, 2, 4], [1, 3, 4]]
+
+
 def test_random_draws_depend_on_seed_epoch_and_sample_alone():
     dataset = SeededDataset(Noise(), seed=3)
     torch.manual_seed(1)
