@@ -42,15 +42,8 @@ def maps(encoder: Encoder, size: int) -> dict[str, Callable[[], Any]]:
         "neighborhoods of all blocks": partial(neighborhood_weights, encoder, x, point),
         "receptive field, first stage": partial(effective_receptive_field, encoder, x, stage=0, num_probes=1),
         "receptive field": partial(effective_receptive_field, encoder, x, num_probes=1),
-        "receptive field, checkpointed": partial(checkpointed_field, encoder, x),
         "components": partial(feature_components, encoder, x),
     }
-
-
-def checkpointed_field(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
-    """Compute the inside of every block again in the backward pass."""
-    encoder.set_grad_checkpointing()
-    return effective_receptive_field(encoder, x, num_probes=1)
 
 
 def measure(model: str, size: int, name: str, rounds: int) -> dict[str, float]:
