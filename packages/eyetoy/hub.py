@@ -62,14 +62,14 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
         """Build the model of the config and load its weights.
 
         Raises:
-            FileNotFoundError: the folder holds no weights.
+            FileNotFoundError: the folder holds no weights, or they cannot be fetched.
             RuntimeError: the weights are not those of the model that the config describes.
             ValueError: it describes a far larger model.
         """
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
-            path = Path(
-                hf_hub_download(
+            try:
+                fetched = hf_hub_download(
                     model_id,
                     WEIGHTS,
                     revision=revision,
@@ -78,7 +78,9 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
                     local_files_only=local_files_only,
                     token=token,
                 )
-            )
+            except OSError as error:  # without a network, it does not say of what
+                raise FileNotFoundError(f"cannot fetch {model_id} from Hugging Face's hub: {error}") from error
+            path = Path(fetched)
         if not path.is_file():
             raise FileNotFoundError(f"{model_id} holds no {WEIGHTS}")
         if in_channels is not None:

@@ -47,7 +47,8 @@ class SharedCollate:
 
 def _share(value: Any) -> None:
     if isinstance(value, Tensor):
-        value.share_memory_()  # type: ignore[no-untyped-call]
+        share: Callable[[], object] = value.share_memory_
+        share()
     elif isinstance(value, dict):
         _share(list(value.values()))
     elif isinstance(value, list | tuple):

@@ -156,3 +156,12 @@ def test_layer_scale_is_in_every_branch(dimension: int) -> None:
     gammas = [p for name, p in model.named_parameters() if name.endswith("gamma")]
     assert len(gammas) == 2 * (len(model.params.transformer) + 1)
     assert all(torch.equal(gamma, torch.full_like(gamma, 0.25)) for gamma in gammas)
+
+
+def test_weights_for_twice_the_channels_give_for_a_constant_what_they_gave(dimension: int, tmp_path: Path) -> None:
+    create_model(f"eyetoy{dimension}d_pico", num_classes=3, in_channels=3).save_pretrained(tmp_path)
+    three, six = (Classifier.from_pretrained(str(tmp_path), in_channels=channels) for channels in (None, 6))
+    assert not three.training
+    assert not six.training
+    grid = {1: (512,), 2: (32, 32), 3: (4, 32, 32)}[dimension]
+    torch.testing.assert_close(six(torch.ones(1, 6, *grid)), three(torch.ones(1, 3, *grid)), rtol=1e-3, atol=1e-4)

@@ -23,6 +23,7 @@ from eyetoy import (
     neighborhood_attention,
 )
 from eyetoy.conv import upsample
+from eyetoy.lengths import mean_over_tokens
 from eyetoy.neighborhood.ragged import ragged_attention
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -305,3 +306,8 @@ def test_lengths_are_for_one_dimension(encoders: Any, num_axes: int) -> None:
     message = f"lengths is for inputs of one dimension, [batch, channels, length]; Encoder{num_axes}D takes {num_axes}"
     with pytest.raises(ValueError, match=re.escape(message)):
         model(torch.zeros(2, 3, *(9,) * num_axes), torch.tensor([9, 9]))
+
+
+def test_a_mean_in_half_precision_does_not_overflow() -> None:
+    x = torch.full((2, 8, 3), 6e4, dtype=torch.float16)
+    assert mean_over_tokens(x, torch.tensor([8, 3])).tolist() == x[:, 0].tolist()

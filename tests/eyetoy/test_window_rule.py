@@ -166,3 +166,8 @@ def test_a_stride_beyond_the_window_is_that_of_the_window(length: int, is_causal
         AxisRule(length=length, window=3, stride=stride, is_causal=is_causal).bounds() for stride in (5, 3)
     )
     assert [bound.tolist() for bound in found] == [bound.tolist() for bound in expected]
+
+
+def test_a_window_as_long_as_its_axis_sees_all() -> None:
+    """What then need not be asked query by query."""
+    assert [AxisRule(length=length, window=5).sees_all for length in (4, 5, 6)] == [True, True, False]

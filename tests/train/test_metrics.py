@@ -69,3 +69,24 @@ def test_an_empty_set_is_refused(slopes, toy_recipe):
     task = Empty(toy_recipe())
     with pytest.raises(ValueError, match="empty set"):
         evaluate(task, task.build_model(), task.dataset("test"), Accelerator(), batch_size=4)
+
+
+def test_the_table_of_classes_tells_recall_precision_and_what_a_class_is_taken_for(tmp_path):
+    """Of four cats one is taken for a dog; of two dogs one for a cat; birds are never seen."""
+    metrics = ClassificationMetrics(3, ["cat", "dog", "bird"])
+    labels, predictions = torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 0])
+    metrics.update(torch.nn.functional.one_hot(predictions, 3).float(), {"label": labels})
+    table = metrics.details(metrics.sums, tmp_path).tables[0]
+    assert table.rows == [("dog", 2, 0.5, 0.5, "cat (1)"), ("cat", 4, 0.75, 0.75, "dog (1)")]
+    skewed = ClassificationMetrics(2)
+    skewed.update(torch.tensor([[1.0, 0], [1, 0], [1, 0]]), {"label": torch.tensor([0, 1, 1])})
+    rows = {row[0]: row[2:4] for row in skewed.details(skewed.sums, tmp_path).tables[0].rows}
+    assert rows["0"] == pytest.approx((1, 1 / 3))
+    assert rows["1"] == (0, 0)
+
+
+def test_a_confidence_between_two_bins_belongs_to_the_lower_one():
+    """As Guo et al. (ICML 2017) have it, whose bins are open below."""
+    metrics = ClassificationMetrics(3)
+    metrics.update(torch.zeros(1, 3), {"label": torch.tensor([0])})
+    assert metrics.sums["bins"][:, 0].tolist().index(1) == 4  # of 1 / 3, which is five fifteenths

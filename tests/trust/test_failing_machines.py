@@ -221,11 +221,9 @@ socket.socket.connect = refuse
 """
 
 
-@pytest.mark.parametrize("what", ["weights", "data"])
+@pytest.mark.parametrize("what", ["data"])
 def test_without_a_network_it_is_said_what_was_to_be_fetched(tmp_path, what):
     calls = {
-        "weights": "from eyetoy_train.models import build_classifier; from eyetoy_train import ModelRecipe\n"
-        "build_classifier(ModelRecipe(name='eyetoy2d_pico', weights='someone/something'), num_classes=2)",
         "data": "from eyetoy_train.hub_set import HubSet\nHubSet('someone/something', 'Image').prepare()",
     }
     env = environment(HF_HOME=str(tmp_path), HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
