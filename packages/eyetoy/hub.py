@@ -128,7 +128,12 @@ def _fitted(name: str, weight: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def _with_channels(weight: Tensor, channels: int) -> Tensor:
-    """Repeat a stem's input channels, or drop some, so that a constant input gives what it gave before."""
+    """Fit a stem to other input channels: one sees the sum of all, as a grey picture in colour would; more are repeats.
+
+    The same constant in every channel then gives what it gave before where all channels are used equally often.
+    """
+    if channels == 1:
+        return weight.sum(-1, keepdim=True)
     repeats = ceil_div(channels, weight.shape[-1])
     return weight.repeat(*[1] * (weight.ndim - 1), repeats)[..., :channels] * (weight.shape[-1] / channels)
 

@@ -165,3 +165,11 @@ def test_weights_for_twice_the_channels_give_for_a_constant_what_they_gave(dimen
     assert not six.training
     grid = {1: (512,), 2: (32, 32), 3: (4, 32, 32)}[dimension]
     torch.testing.assert_close(six(torch.ones(1, 6, *grid)), three(torch.ones(1, 3, *grid)), rtol=1e-3, atol=1e-4)
+
+
+def test_weights_for_one_channel_see_what_three_equal_ones_show(dimension: int, tmp_path: Path) -> None:
+    create_model(f"eyetoy{dimension}d_pico", num_classes=3, in_channels=3).save_pretrained(tmp_path)
+    three, one = (Classifier.from_pretrained(str(tmp_path), in_channels=channels) for channels in (None, 1))
+    grid = {1: (512,), 2: (32, 32), 3: (4, 32, 32)}[dimension]
+    grey = torch.randn(1, 1, *grid)
+    torch.testing.assert_close(one(grey), three(grey.expand(-1, 3, *grid)), rtol=1e-3, atol=1e-4)
