@@ -45,6 +45,28 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
     """
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Return the model of a folder, or of a name on Hugging Face's hub.
+
+        Args:
+            pretrained_model_name_or_path: the folder or the name.
+            options: the hub's `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`; and what the
+                config says otherwise.
+
+        Raises:
+            FileNotFoundError: the folder holds no weights, or what is on the hub cannot be fetched.
+            RuntimeError: the weights are not those of the model that the config describes.
+            ValueError: it describes a far larger model.
+        """
+        name = str(pretrained_model_name_or_path)
+        if Path(name).is_dir():
+            return super().from_pretrained(name, **options)
+        try:
+            return super().from_pretrained(name, **options)
+        except OSError as error:  # without a network, it does not say of what
+            raise FileNotFoundError(f"cannot fetch {name} from Hugging Face's hub: {error}") from error
+
+    @classmethod
     def _from_pretrained(
         cls,
         *,
@@ -62,24 +84,19 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
         """Build the model of the config and load its weights.
 
         Raises:
-            FileNotFoundError: the folder holds no weights, or they cannot be fetched.
-            RuntimeError: the weights are not those of the model that the config describes.
-            ValueError: it describes a far larger model.
+            FileNotFoundError: the folder holds no weights.
         """
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
-            try:
-                fetched = hf_hub_download(
-                    model_id,
-                    WEIGHTS,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                )
-            except OSError as error:  # without a network, it does not say of what
-                raise FileNotFoundError(f"cannot fetch {model_id} from Hugging Face's hub: {error}") from error
+            fetched = hf_hub_download(
+                model_id,
+                WEIGHTS,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
             path = Path(fetched)
         if not path.is_file():
             raise FileNotFoundError(f"{model_id} holds no {WEIGHTS}")

@@ -213,7 +213,8 @@ def test_a_clock_that_jumps_back_changes_nothing(tmp_path):
 
 
 WITHOUT_NETWORK = """
-import socket, sys
+import socket, sys, time
+time.sleep = lambda seconds: None  # between tries
 def refuse(*arguments, **options):
     raise socket.gaierror(-3, "Temporary failure in name resolution")
 socket.getaddrinfo = socket.create_connection = refuse
@@ -221,10 +222,13 @@ socket.socket.connect = refuse
 """
 
 
-@pytest.mark.parametrize("what", ["data"])
+@pytest.mark.parametrize("what", ["data", "weights", "model"])
 def test_without_a_network_it_is_said_what_was_to_be_fetched(tmp_path, what):
     calls = {
         "data": "from eyetoy_train.hub_set import HubSet\nHubSet('someone/something', 'Image').prepare()",
+        "weights": "from eyetoy_train import ModelRecipe\nfrom eyetoy_train.models import build_classifier\n"
+        "build_classifier(ModelRecipe(name='eyetoy2d_pico', weights='someone/something'), num_classes=2)",
+        "model": "from eyetoy import Classifier\nClassifier.from_pretrained('someone/something')",
     }
     env = environment(HF_HOME=str(tmp_path), HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
     command = [sys.executable, "-c", WITHOUT_NETWORK + calls[what]]

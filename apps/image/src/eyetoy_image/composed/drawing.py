@@ -15,9 +15,6 @@ from eyetoy_image.composed.sources import Digit
 LEAST_SIZE, LARGEST_SIZE = 0.2, 0.45
 """Height of a digit, as a share of the picture's side."""
 LARGEST_TILT = 15.0
-LARGEST_SHEAR, LARGEST_STRETCH = 0.25, 1.25
-"""Of training digits alone, to stand for writers that are not among those of training: how far the top may move, as a
-share of the height, and the factor by which the width may grow or shrink."""
 LEAST_DIGITS, MOST_DIGITS = 2, 7
 MOST_COVERED = 0.15
 """How much of a digit another one may cover."""
@@ -42,12 +39,7 @@ class Composition:
 
 
 def compose(
-    photographs: Sequence[Image.Image],
-    digits: Sequence[Digit],
-    size: int,
-    rng: np.random.Generator,
-    *,
-    varied: bool = False,
+    photographs: Sequence[Image.Image], digits: Sequence[Digit], size: int, rng: np.random.Generator
 ) -> Composition:
     """Paste two to seven digits of random size, tilt, colour and place on a random part of a photograph.
 
@@ -56,15 +48,13 @@ def compose(
         digits: to choose from.
         size: height and width of the picture in pixels.
         rng: the source of randomness.
-        varied: shear and stretch the digits.
     """
     pixels = _background(photographs[int(rng.integers(len(photographs)))], size, rng)
     labels: list[int] = []
     masks: list[Mask] = []
     for _ in range(rng.integers(LEAST_DIGITS, MOST_DIGITS + 1)):
         digit = digits[int(rng.integers(len(digits)))]
-        picture = _varied(digit.picture, rng) if varied else digit.picture
-        ink = _free_ink(picture, size, masks, rng)
+        ink = _free_ink(digit.picture, size, masks, rng)
         if ink is None:
             continue  # the picture is full
         mask = ink > 0.5
@@ -81,15 +71,6 @@ def _background(photograph: Image.Image, size: int, rng: np.random.Generator) ->
     left, top = (int(rng.integers(length - side + 1)) for length in photograph.size)
     square = photograph.resize((size, size), Resampling.BILINEAR, box=(left, top, left + side, top + side))
     return np.asarray(square, dtype=np.float64)
-
-
-def _varied(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Return a digit, sheared and stretched about its middle; its picture has a margin."""
-    shear = rng.uniform(-LARGEST_SHEAR, LARGEST_SHEAR)
-    shrunk = LARGEST_STRETCH ** rng.uniform(-1, 1)
-    width, height = picture.size
-    left = width / 2 - shrunk * width / 2 - shear * height / 2
-    return picture.transform(picture.size, Image.Transform.AFFINE, (shrunk, shear, left, 0, 1, 0), Resampling.BICUBIC)
 
 
 def _free_ink(

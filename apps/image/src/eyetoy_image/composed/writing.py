@@ -75,7 +75,7 @@ def _write_split(tree: Path, split: Split, count: int, size: int, seed: int) -> 
     annotations: list[dict[str, Any]] = []
     for number in range(count):
         rng = np.random.default_rng([seed, get_args(Split).index(split), number])
-        composition = compose(photographs, digits, size, rng, varied=split == "train")
+        composition = compose(photographs, digits, size, rng)
         name = f"{number:05d}"
         Image.fromarray(composition.pixels).save(tree / split / f"{name}.jpg", quality=JPEG_QUALITY)
         Image.fromarray(label_map(composition)).save(tree / "maps" / split / f"{name}.png")
