@@ -52,7 +52,7 @@ def test_the_checkpoint_is_weights_and_text(workplace):
     best = workplace / "run" / "checkpoints" / "best"
     names = {path.name for path in best.iterdir()}
     assert {"model.safetensors", "config.json", "labels.json", "categories.json", "recipe.yaml"} <= names
-    assert all(path.suffix in (".safetensors", ".json", ".yaml") for path in best.iterdir())
+    assert all(path.suffix in (".safetensors", ".json", ".yaml", ".md") for path in best.iterdir())
     assert json.loads((best / "labels.json").read_text()) == list("0123456789")
 
 
