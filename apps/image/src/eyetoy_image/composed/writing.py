@@ -33,7 +33,7 @@ No photograph and no digit serves two splits.
 
 
 def write_composed_digits(
-    root: Path, *, seed: int = 0, train: int = 7500, val: int = 200, test: int = 400, size: int = 128
+    root: Path, *, seed: int = 0, train: int = 6000, val: int = 200, test: int = 400, size: int = 128
 ) -> None:
     """Write pictures, their boxes and masks in COCO's format, and their label maps; see the README it writes.
 
