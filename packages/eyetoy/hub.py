@@ -59,11 +59,11 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
             ValueError: it describes a far larger model.
         """
         name = str(pretrained_model_name_or_path)
-        if Path(name).is_dir():
-            return super().from_pretrained(name, **options)
         try:
             return super().from_pretrained(name, **options)
         except OSError as error:  # without a network, it does not say of what
+            if Path(name).is_dir():
+                raise
             raise FileNotFoundError(f"cannot fetch {name} from Hugging Face's hub: {error}") from error
 
     @classmethod

@@ -72,11 +72,8 @@ class LabelledApp(Generic[R]):
 
     def validate(self, argv: Sequence[str] | None = None) -> None:
         """Score a checkpoint on a split of its data, or of other data, and print the scores as JSON."""
-        parser = argparse.ArgumentParser(
-            description="Score a checkpoint. Further options override its recipe, such as --data.root FOLDER."
-        )
-        parser.add_argument(
-            "checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint"
+        parser = checkpoint_parser(
+            "Score a checkpoint. Further options override its recipe, such as --data.root FOLDER."
         )
         parser.add_argument("--split", choices=("train", "val", "test"), default="test")
         parser.add_argument(
@@ -120,15 +117,7 @@ class ClassificationApp(LabelledApp[C]):
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
-        parser = argparse.ArgumentParser(
-            description="Classify files with a checkpoint. Further options override its recipe."
-        )
-        parser.add_argument(
-            "checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint"
-        )
-        parser.add_argument(
-            "inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(self.extensions)})"
-        )
+        parser = files_parser("Classify files with a checkpoint. Further options override its recipe.", self.extensions)
         parser.add_argument("--top_k", type=int, default=5, help="how many classes to name for each file (default: 5)")
         parser.add_argument("--batch_size", type=int, default=32, help="files classified at a time (default: 32)")
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
@@ -200,6 +189,30 @@ def _check_labels(folder: Path, task: LabelledTask) -> None:
     labels = read_labels(folder)
     if labels != list(task.classes):
         raise ValueError(f"the checkpoint knows the classes {labels}, but the data have {list(task.classes)}")
+
+
+def checkpoint_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser for a command that takes a checkpoint."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
+    return parser
+
+
+def files_parser(description: str, extensions: Collection[str]) -> argparse.ArgumentParser:
+    """Return a parser for a command that takes a checkpoint and files, folders or patterns."""
+    parser = checkpoint_parser(description)
+    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(extensions)})")
+    return parser
+
+
+def check_output_folder(folder: Path) -> None:
+    """Refuse a file where a folder is to be written to.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output must be a folder; got the file {folder}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from torch import nn
 
 from eyetoy_train.cli import parse_recipe
-from eyetoy_train.commands import LabelledApp, exit_on_error, read_labels
+from eyetoy_train.commands import LabelledApp, checkpoint_parser, exit_on_error, read_labels
 from eyetoy_train.exporting import ABOUT, FORMATS, export
 from eyetoy_train.models import find_checkpoint
 from eyetoy_train.plain import Exportable, PlainModel
@@ -56,8 +56,7 @@ def push(name: str, *folders: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=DESCRIPTION)
-    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
+    parser = checkpoint_parser(DESCRIPTION)
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="ONNX, or a torch.export archive")
     parser.add_argument("--output", type=Path, help="folder for the files (default: exported, in the one given)")
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")

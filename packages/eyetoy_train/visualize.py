@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eyetoy_train.commands import exit_on_error, expand
+from eyetoy_train.commands import check_output_folder, exit_on_error, expand, files_parser
 from eyetoy_train.readable import UnreadableFileError
 
 DOTS_PER_INCH = 110
@@ -77,8 +77,7 @@ def visualize(
     failed = False
     with exit_on_error(parser):
         files = list(expand(options.inputs, extensions))
-        if options.output.exists() and not options.output.is_dir():
-            raise ValueError(f"--output must be a folder; got the file {options.output}")
+        check_output_folder(options.output)
         viewer = open_viewer(options.checkpoint, overrides)
         options.output.mkdir(parents=True, exist_ok=True)
         for file, name in zip(files, _names(files), strict=True):
@@ -127,11 +126,7 @@ def check_place(at: Sequence[float] | None, axes: Sequence[str]) -> Sequence[flo
 
 
 def _parser(extensions: Collection[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Draw what a checkpoint looks at. Further options override its recipe."
-    )
-    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
-    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(extensions)})")
+    parser = files_parser("Draw what a checkpoint looks at. Further options override its recipe.", extensions)
     parser.add_argument(
         "--point",
         type=float,

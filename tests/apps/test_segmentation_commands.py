@@ -55,7 +55,7 @@ def test_the_run_ends_with_a_report_and_a_checkpoint_of_weights_and_text(workpla
 
 def test_validate_on_two_processes_equals_a_count_over_the_maps_that_predict_writes(workplace, run_command):
     """Of seven pictures, which two processes cannot share equally; through windows, mirrored too."""
-    how = ("--evaluation.window", 48, "--evaluation.flip", "true")
+    how = ("--evaluation.window", 48, "--evaluation.flip", "true", "--evaluation.scales", "[1.0]")
     two = printed(run_command(workplace, "apps/image/validate.py", "run", *how, "--output", "two", processes=2))
     run_command(workplace, "apps/image/predict.py", "run", "data/test", "--maps", "--output", "maps", *how)
     confusion = np.zeros((11, 11))

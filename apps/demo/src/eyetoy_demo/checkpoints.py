@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from eyetoy_train.foreign import read_yaml
 from eyetoy_train.models import find_checkpoint
 
 Modality = Literal["image", "audio", "video"]
@@ -48,7 +49,7 @@ def sample_files(run: Run, extensions: tuple[str, ...]) -> list[Path]:
 def _run(folder: Path) -> Run | None:
     try:
         checkpoint = find_checkpoint(folder)
-        recipe = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
+        recipe = read_yaml(checkpoint / "recipe.yaml")
     except (OSError, yaml.YAMLError):
         return None
     if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), dict):

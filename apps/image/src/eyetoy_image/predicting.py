@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,16 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from eyetoy_image.files import EXTENSIONS, read_image
+from eyetoy_image.files import read_image
 from eyetoy_train import UnreadableFileError
-
-
-def picture_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser for a checkpoint and pictures."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
-    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(EXTENSIONS)})")
-    return parser
+from eyetoy_train.commands import check_output_folder
 
 
 def readable_pictures(files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
@@ -37,8 +29,7 @@ def make_output_folder(folder: Path, files: Sequence[Path]) -> None:
     Raises:
         ValueError: it is a file, or two pictures have one name.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output must be a folder; got the file {folder}")
+    check_output_folder(folder)
     twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
     if twice:
         raise ValueError(f"several of the files would be written to {folder / twice[0]}.png; take them in turn")

@@ -17,9 +17,9 @@ from eyetoy_image.detection.drawing import Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
 from eyetoy_image.files import EXTENSIONS
-from eyetoy_image.predicting import make_output_folder, picture_parser, readable_pictures
+from eyetoy_image.predicting import make_output_folder, readable_pictures
 from eyetoy_train import LabelledApp, parse_recipe
-from eyetoy_train.commands import exit_on_error, expand, read_labels
+from eyetoy_train.commands import exit_on_error, expand, files_parser, read_labels
 from eyetoy_train.foreign import read_json
 from eyetoy_train.models import best_device, find_checkpoint
 
@@ -53,7 +53,9 @@ class Found:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = picture_parser("Find objects in pictures with a checkpoint. Further options override its recipe.")
+    parser = files_parser(
+        "Find objects in pictures with a checkpoint. Further options override its recipe.", EXTENSIONS
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -12,12 +12,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.files import EXTENSIONS
-from eyetoy_image.predicting import make_output_folder, picture_parser, readable_pictures
+from eyetoy_image.predicting import make_output_folder, readable_pictures
 from eyetoy_image.segmentation.drawing import draw_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_train import LabelledApp, parse_recipe
-from eyetoy_train.commands import exit_on_error, expand, read_labels
+from eyetoy_train.commands import exit_on_error, expand, files_parser, read_labels
 from eyetoy_train.models import best_device, find_checkpoint
 
 NAMED_CLASSES = 5
@@ -48,9 +48,10 @@ class SegmentationApp(LabelledApp[SegmentationRecipe]):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = picture_parser(
+    parser = files_parser(
         "Tell the class of every pixel of pictures with a checkpoint. Further options override its recipe, such as "
-        "--evaluation.flip true."
+        "--evaluation.flip true.",
+        EXTENSIONS,
     )
     parser.add_argument(
         "--output",
