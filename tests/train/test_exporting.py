@@ -31,7 +31,8 @@ class Moody(Mean):
 
 
 def plain(module: nn.Module) -> PlainModel:
-    examples = [torch.randn(batch, length) for batch, length in ((2, 9), (3, 5))]
+    # Below 1, as mean and deviation then are: differences are told as they are.
+    examples = [torch.rand(batch, length) for batch, length in ((2, 9), (3, 5))]
     given = PlainInput(
         name="samples",
         axes=("batch", "samples"),

@@ -81,4 +81,4 @@ def measured():
             return said, megabytes
 
         yield run
-        server.stdin.close()
+        server.kill()  # loading workers that other tests forked may hold the pipe open: the end of it might never come
