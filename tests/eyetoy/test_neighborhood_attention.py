@@ -118,10 +118,11 @@ def test_tiled_equals_reference_with_gradients_in_float32(
 ) -> None:
     problem = data.draw(problems.attention_problems(dimension, large=True))
     *qkv, key_mask = problem.tensors(torch.float32, device)
-    tiled, reference = (
-        output_and_gradients(qkv, key_mask=key_mask, backend=backend, **problem.options)
-        for backend in ("tiled", "reference")
-    )
+    tiled = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
+    # In float64, on the CPU: the reference's own rounding, as large as that of `tiled`, is not in the bound.
+    exact, mask = [x.cpu().double() for x in qkv], None if key_mask is None else key_mask.cpu()
+    reference = output_and_gradients(exact, key_mask=mask, backend="reference", **problem.options)
+    tiled = [x.cpu().double() for x in tiled]
     assert_all_close(tiled, reference, **TOLERANCES[torch.float32])
 
 
