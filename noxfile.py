@@ -138,7 +138,7 @@ def mutants(session: nox.Session) -> None:
 def installs(session: nox.Session) -> None:
     """Install the wheel alone, with each extra, and with other versions of PyTorch; options as in tests/installs.py."""
     install(session)
-    run(session, "python", "-m", "pip", "install", "-q", "virtualenv")
+    run(session, "python", "-m", "pip", "install", "-q", "uv")
     run(session, "python", "tests/installs.py", *session.posargs)
 
 

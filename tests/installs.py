@@ -1,8 +1,9 @@
 """What an installed wheel does in an environment of its own: `python tests/installs.py`, or `nox -s installs`.
 
-The wheel is built twice, which must give the same bytes. Then it is installed alone, with each extra alone, and with
-the oldest and the newest PyTorch, for every supported Python that is there; one environment at a time, of 6 GB at most,
-in a temporary folder, with an empty home.
+The wheel is built twice, which must give the same bytes. Then it is installed alone, with each extra alone, with the
+oldest and the newest PyTorch, and with the oldest of everything that it asks for, for every supported Python that is
+there. Every environment is new, and what runs in it has an empty home and no project beside it but the apps' scripts.
+uv installs, since it links files that it has where pip would copy 6 GB again; the cache is in the temporary folder.
 """
 
 from __future__ import annotations
@@ -15,42 +16,86 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12")
-ENCODES = """
+FEW = "--max_steps 2 --num_workers 0 --output_dir run --data.root data"
+
+
+class Case(NamedTuple):
+    """What is installed, and what must then run in the environment: arguments of its Python."""
+
+    extra: str
+    options: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
+
+
+def program(text: str) -> tuple[str, ...]:
+    """Return the arguments that run a program given as text."""
+    return "-c", text
+
+
+def script(path: str, arguments: str = FEW) -> tuple[str, ...]:
+    """Return the arguments that run a script of the tree."""
+    return f"{{tree}}/{path}", *arguments.split()
+
+
+ENCODES = program("""
 import sys, torch, eyetoy
 for dimension, shape in ((1, (1, 1024)), (2, (3, 64, 48)), (3, (3, 4, 32, 32))):
     encoder = eyetoy.create_encoder(f"eyetoy{dimension}d_pico", in_channels=shape[0])
     features, context = encoder(torch.randn(2, *shape))
     assert features.isfinite().all() and context.shape[0] == 2
+    features.sum().backward()
 for name in ("torchvision", "torchaudio", "accelerate", "datasets", "av", "PIL", "matplotlib", "jsonargparse"):
     assert name not in sys.modules, f"the library imports {name}"
 print("encodes on torch", torch.__version__)
-"""
-NO_NATTEN = """
+""")
+NO_NATTEN = program("""
 from eyetoy import available_backends, na2d
 import torch
 x = torch.randn(1, 8, 8, 2, 8)
 na2d(x, x, x, window=3)
 assert available_backends("cpu")["natten"], "natten should say why it is not there"
 print("without natten:", available_backends("cpu")["natten"])
-"""
-DESCRIBES = "from eyetoy_{0}.decoding.choice import describe_decoders; import eyetoy_{0}.classification; "
-DESCRIBES += "print(describe_decoders())"
-IMPORTS = {
-    "train": "import eyetoy_train; print('the engine is there')",
-    "image": "import eyetoy_image.apps; print('pictures are there')",
-    "audio": DESCRIBES.format("audio"),
-    "video": DESCRIBES.format("video"),
+""")
+BASELINES = program("""
+import timm, torch
+from eyetoy import register_timm_models
+register_timm_models()
+print("timm makes", timm.create_model("eyetoy2d_pico", num_classes=3)(torch.randn(1, 3, 64, 64)).shape)
+""")
+EXPORTS = program("""
+import onnxruntime, torch
+from eyetoy import create_model
+model, x = create_model("eyetoy2d_pico", num_classes=3).eval(), torch.randn(1, 3, 64, 64)
+torch.onnx.export(model, (x,), "model.onnx", dynamo=True, verbose=False)
+session = onnxruntime.InferenceSession("model.onnx")
+(scores,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+assert abs(torch.from_numpy(scores) - model(x)).max() < 1e-4
+print("onnxruntime gives the model's scores")
+""")
+DECODES = program("from eyetoy_audio.decoding.choice import describe_decoders; print(describe_decoders())")
+DOCS = ("-m", "mkdocs", "build", "-q", "--strict", "-f", "{tree}/docs/mkdocs/mkdocs.yml", "-d", "{here}/site")
+TRAINS = {app: script(f"apps/{app}/train.py") for app in ("image", "audio", "video")}
+
+PINNED = ("-c", str(ROOT / "constraints.txt"))
+LOWEST = ("--resolution", "lowest-direct")
+CASES: dict[str, Case] = {
+    "alone": Case("", (), (ENCODES, NO_NATTEN)),
+    "oldest torch": Case("", ("torch==2.11.*",), (ENCODES,)),
+    "newest torch": Case("", ("--resolution", "highest"), (ENCODES,)),
+    "train": Case("train", PINNED, (program("import eyetoy_train; print('the engine is there')"),)),
+    **{app: Case(app, PINNED, (command,)) for app, command in TRAINS.items()},
+    "torchcodec": Case("torchcodec", PINNED, (DECODES,)),
+    "demo": Case("demo", PINNED, (script("apps/demo/demo.py", "--help"),)),
+    "baselines": Case("baselines", PINNED, (BASELINES,)),
+    "export": Case("export", PINNED, (EXPORTS,)),
+    "docs": Case("docs", PINNED, (DOCS,)),
+    "everything oldest": Case("image,audio,video", LOWEST, (ENCODES, *TRAINS.values())),
+    "everything newest": Case("image,audio,video", ("--resolution", "highest"), (ENCODES, *TRAINS.values())),
 }
-CASES: dict[str, tuple[str, list[str], list[str]]] = {
-    "alone": ("", [], [ENCODES, NO_NATTEN]),
-    "oldest torch": ("", ["torch==2.11.*"], [ENCODES]),
-    "newest torch": ("", ["torch<2.15"], [ENCODES]),
-    **{extra: (f"[{extra}]", ["-c", str(ROOT / "constraints.txt")], [check]) for extra, check in IMPORTS.items()},
-}
-"""By name: the extra, what else pip is given, and programs that must run."""
 
 
 def build(folder: Path) -> Path:
@@ -79,37 +124,44 @@ def build_twice(folder: Path) -> Path:
     return first
 
 
-def try_case(name: str, python: str, wheel: Path, folder: Path) -> None:
-    """Install the wheel as a case says, and run its programs."""
-    extra, options, programs = CASES[name]
+def try_case(case: Case, python: str, wheel: Path, folder: Path) -> None:
+    """Install the wheel as a case says, and run its commands."""
     home, venv = folder / "home", folder / "venv"
     home.mkdir()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1"}
-    environment |= {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "SSL_", "REQUESTS_"))}
-    subprocess.run([sys.executable, "-m", "virtualenv", "-q", "-p", python, str(venv)], check=True)
-    requirement = f"eyetoy{extra} @ {wheel.as_uri()}"
-    pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin" / "python"), "install", "-q", "--no-cache-dir"]
-    subprocess.run([*pip, requirement, *options], check=True)
-    for program in programs:
-        subprocess.run([venv / "bin" / "python", "-c", program], env=environment, cwd=home, check=True)
+    requirement = f"eyetoy[{case.extra}] @ {wheel.as_uri()}" if case.extra else f"eyetoy @ {wheel.as_uri()}"
+    uv = [sys.executable, "-m", "uv", "-q", "--cache-dir", str(folder.parent / "cache")]
+    subprocess.run([*uv, "venv", "-p", python, str(venv)], check=True)
+    subprocess.run([*uv, "pip", "install", "-p", str(venv), requirement, *case.options], check=True)
+    environment = {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "HOME": str(home), "OMP_NUM_THREADS": "1"}
+    tree = wheel.parents[1] / "source"
+    for number, command in enumerate(case.commands):
+        here = folder / f"work{number}"
+        here.mkdir()
+        arguments = [text.replace("{tree}", str(tree)).replace("{here}", str(here)) for text in command]
+        subprocess.run([venv / "bin" / "python", *arguments], env=environment, cwd=here, check=True)
+
+
+def is_there(python: str) -> bool:
+    """Return whether a Python of this version starts; a version manager's stand-in may not."""
+    found = shutil.which(f"python{python}")
+    return bool(found) and not subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", choices=["build", *CASES], nargs="+", default=["build", *CASES])
-    parser.add_argument("--python", nargs="+", default=[p for p in PYTHONS if shutil.which(f"python{p}")])
+    parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES))
+    parser.add_argument("--python", nargs="+", default=[p for p in PYTHONS if is_there(p)])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_twice(Path(folder))
         print("two builds of", wheel.name, "are equal", flush=True)
         for python in options.python:
-            for case in options.case:
-                if case == "build":
-                    continue
-                started = time.monotonic()
-                with tempfile.TemporaryDirectory() as place:
-                    try_case(case, python, wheel, Path(place))
-                print(f"Python {python}, {case}: {time.monotonic() - started:.0f} s", flush=True)
+            for name in options.case:
+                started, place = time.monotonic(), Path(folder) / "case"
+                place.mkdir()
+                try_case(CASES[name], python, wheel, place)
+                shutil.rmtree(place)
+                print(f"Python {python}, {name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,19 @@ def test_a_pixel_of_a_digit_has_its_colour():
     assert composition.pixels[inner].std(0).max() < 12
 
 
+def test_photographs_are_changed_for_training_alone(tmp_path, monkeypatch):
+    grey = [Image.new("RGB", (200, 160), (100, 100, 100))]
+    monkeypatch.setattr("eyetoy_image.composed.writing.read_photographs", lambda split: grey)
+    write_composed_digits(tmp_path / "digits", train=8, val=4, test=4, size=96)
+    shades = {}
+    for split in SPLITS:
+        pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "digits" / split).iterdir())]
+        shades[split] = np.array([np.median(picture, axis=(0, 1)) for picture in pictures])
+    assert abs(shades["val"] - 100).max() <= 2
+    assert abs(shades["test"] - 100).max() <= 2
+    assert abs(shades["train"] - 100).max() > 20
+
+
 def test_splits_share_no_photograph_and_no_digit():
     names = [name for split in SPLITS for name in PHOTOGRAPHS[split]]
     assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""What pictures are composed of: scikit-image's photographs and scikit-learn's digits, apart for every split."""
+"""What pictures are composed of: photographs and digits of scikit-image and scikit-learn, apart for every split."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from PIL.Image import Resampling
 from eyetoy_train import Split
 
 PHOTOGRAPHS: Mapping[Split, tuple[str, ...]] = {
-    "train": ("astronaut", "brick", "coffee", "coins", "grass", "hubble_deep_field", "immunohistochemistry", "retina"),
+    "train": (
+        *("astronaut", "brick", "cell", "coffee", "coins", "grass", "hubble_deep_field", "immunohistochemistry"),
+        *("retina", "china.jpg", "flower.jpg"),
+    ),
     "val": ("camera", "rocket"),
     "test": ("chelsea", "clock", "gravel"),
 }
-"""Functions of `skimage.data`; all come with the package."""
+"""Functions of `skimage.data`, or files of scikit-learn's; all come with the packages."""
 
 DIGITS: Mapping[Split, slice] = {"train": slice(0, 1200), "val": slice(1200, 1380), "test": slice(1380, 1797)}
 """Places in `sklearn.datasets.load_digits`, whose order is that of the writers."""
 
 LICENCES = """The digits are scikit-learn's: the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin
 and C. Kaynak, UCI Machine Learning Repository); scikit-learn states no licence. The photographs are scikit-image's,
-which states: CC0 for brick, camera, chelsea, coffee, grass, gravel and retina; public domain for astronaut, clock,
-hubble_deep_field (NASA) and rocket (SpaceX); no known copyright restrictions for coins (Brooklyn Museum) and
-immunohistochemistry (CMMI).
+which states: CC0 for brick, camera, cell, chelsea, coffee, grass, gravel and retina; public domain for astronaut,
+clock, hubble_deep_field (NASA) and rocket (SpaceX); no known copyright restrictions for coins (Brooklyn Museum) and
+immunohistochemistry (CMMI); and scikit-learn's, Creative Commons Attribution 2.0: china.jpg by danielbuechele and
+flower.jpg by vultilion.
 """
 
 ENLARGED = 64
@@ -43,9 +47,12 @@ class Digit:
 
 def read_photographs(split: Split) -> list[Image.Image]:
     """Return the photographs of a split, in colour."""
-    from skimage import data  # slow to import: only who writes pictures pays
+    # Both are slow to import: only who writes pictures pays.
+    from skimage import data
+    from sklearn.datasets import load_sample_image
 
-    return [Image.fromarray(getattr(data, name)()).convert("RGB") for name in PHOTOGRAPHS[split]]
+    read = [load_sample_image(name) if "." in name else getattr(data, name)() for name in PHOTOGRAPHS[split]]
+    return [Image.fromarray(pixels).convert("RGB") for pixels in read]
 
 
 def read_digits(split: Split) -> list[Digit]:

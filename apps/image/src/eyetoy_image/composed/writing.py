@@ -33,7 +33,7 @@ No photograph and no digit serves two splits.
 
 
 def write_composed_digits(
-    root: Path, *, seed: int = 0, train: int = 6000, val: int = 200, test: int = 400, size: int = 128
+    root: Path, *, seed: int = 0, train: int = 8500, val: int = 200, test: int = 400, size: int = 128
 ) -> None:
     """Write pictures, their boxes and masks in COCO's format, and their label maps; see the README it writes.
 
@@ -75,7 +75,7 @@ def _write_split(tree: Path, split: Split, count: int, size: int, seed: int) -> 
     annotations: list[dict[str, Any]] = []
     for number in range(count):
         rng = np.random.default_rng([seed, get_args(Split).index(split), number])
-        composition = compose(photographs, digits, size, rng)
+        composition = compose(photographs, digits, size, rng, vary=split == "train")
         name = f"{number:05d}"
         Image.fromarray(composition.pixels).save(tree / split / f"{name}.jpg", quality=JPEG_QUALITY)
         Image.fromarray(label_map(composition)).save(tree / "maps" / split / f"{name}.png")
