@@ -64,7 +64,7 @@ BASELINES = program("""
 import timm, torch
 from eyetoy import register_timm_models
 register_timm_models()
-print("timm makes", timm.create_model("eyetoy2d_pico", num_classes=3)(torch.randn(1, 3, 64, 64)).shape)
+print("timm makes", timm.create_model("eyetoy_pico", num_classes=3)(torch.randn(1, 3, 64, 64)).shape)
 """)
 EXPORTS = program("""
 import onnxruntime, torch

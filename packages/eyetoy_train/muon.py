@@ -11,7 +11,6 @@ from torch.optim.adamw import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
-MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
@@ -24,6 +23,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         groups: parameter groups; those whose `is_matrix` is true take Muon's steps.
         lr: learning rate of groups that have none.
+        momentum: decay rate of the matrices' momentum.
         betas: AdamW's decay rates.
         eps: AdamW's.
     """
@@ -33,10 +33,11 @@ class Muon(torch.optim.Optimizer):
         groups: Iterable[dict[str, Any]],
         *,
         lr: float,
+        momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "is_matrix": False}
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": 0.0, "is_matrix": False}
         # Says where `load_state_dict` is to put the number of steps: on the parameter's device.
         super().__init__(groups, defaults | {"fused": True})
 
@@ -56,8 +57,8 @@ class Muon(torch.optim.Optimizer):
     def _step_matrices(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         gradients = _gradients(parameters)
         momenta = self._states(parameters, "momentum")
-        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        updates = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         for members in _same_shapes(parameters).values():
             orthogonal = orthogonalize(torch.stack([updates[i].flatten(1) for i in members]))

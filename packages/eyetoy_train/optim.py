@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """
     groups = _groups(model, recipe)
     if recipe.optimizer == "muon":
-        return Muon(_split(groups, matrices(model)), lr=recipe.lr, betas=recipe.betas)
+        return Muon(_split(groups, matrices(model)), lr=recipe.lr, momentum=recipe.momentum, betas=recipe.betas)
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 

@@ -113,6 +113,8 @@ class Recipe:
     """Factor on the learning rate for every layer further from the head; 0.65 to 0.9 is usual in fine-tuning."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's first and second moment."""
+    momentum: float = 0.95
+    """Muon's decay rate of the gradient's momentum; 0.9 and less learn faster in runs of a few thousand steps."""
     clip_grad_norm: float | None = None
     """Clip the gradient to this norm; no clipping if not given."""
     drop_path_warmup_epochs: float = 0.0
@@ -142,7 +144,8 @@ class Recipe:
         _require(self, "at least 1", "eval_epochs", "log_steps", "max_steps", "steps_per_epoch", "early_stop_epochs")
         _require(self, "at least 1", "augmentation_repeats")
         _require(self, "at least 0", "min_lr", "warmup_epochs", "weight_decay", "num_workers")
-        _require(self, "at least 0", "drop_path_warmup_epochs")
+        _require(self, "at least 0", "drop_path_warmup_epochs", "momentum")
+        _require(self, "below 1", "momentum")
         _require(self, "above 0", "lr", "layer_decay", "clip_grad_norm")
         _require(self, "at most 1", "layer_decay")
         if (self.schedule == "steps") != bool(self.decay_epochs):

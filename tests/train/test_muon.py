@@ -22,14 +22,16 @@ def steps(model, optimizer, count=5):
     return [parameter.detach() for parameter in model.parameters()]
 
 
-def test_matrices_take_the_steps_of_pytorchs_muon():
+@pytest.mark.parametrize("momentum", [0.95, 0.8])
+def test_matrices_take_the_steps_of_pytorchs_muon(momentum):
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Linear(12, 30, bias=False), nn.Linear(30, 12, bias=False), nn.Linear(12, 30, bias=False))
     theirs = copy.deepcopy(ours)
     start = [parameter.detach().clone() for parameter in ours.parameters()]
     group = {"params": list(ours.parameters()), "is_matrix": True, "weight_decay": 0.1}
-    expected = torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-    pairs = zip(start, steps(ours, Muon([group], lr=0.02)), steps(theirs, expected), strict=True)
+    options = {"lr": 0.02, "momentum": momentum}
+    expected = torch.optim.Muon(theirs.parameters(), weight_decay=0.1, adjust_lr_fn="match_rms_adamw", **options)
+    pairs = zip(start, steps(ours, Muon([group], **options)), steps(theirs, expected), strict=True)
     for before, mine, other in pairs:
         # PyTorch's iterates in bfloat16.
         torch.testing.assert_close(mine - before, other - before, atol=0.003, rtol=0.03)
