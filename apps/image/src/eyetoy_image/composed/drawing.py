@@ -79,12 +79,14 @@ def compose(
 
 def _varied_background(photographs: Sequence[Image.Image], size: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return a random square of a photograph, turned, mirrored and half of the time in other colours."""
-    square = np.rot90(_background(photographs, size, rng), rng.integers(4))
-    pixels = square[:, ::-1].copy() if rng.integers(2) else square.copy()
+    pixels = np.rot90(_background(photographs, size, rng), int(rng.integers(4)))
     if rng.integers(2):
-        return pixels
+        pixels = pixels[:, ::-1]
+    if rng.integers(2):
+        return pixels.copy()
     contrast, brightness = rng.uniform(0.6, 1.2, 3), rng.uniform(-30, 30, 3)
-    return np.clip((pixels[:, :, rng.permutation(3)] - 128) * contrast + 128 + brightness, 0, 255)
+    recoloured: NDArray[np.float64] = (pixels[:, :, rng.permutation(3)] - 128) * contrast + 128 + brightness
+    return recoloured.clip(0, 255)
 
 
 def _background(photographs: Sequence[Image.Image], size: int, rng: np.random.Generator) -> NDArray[np.float64]:
