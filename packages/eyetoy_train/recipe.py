@@ -114,7 +114,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's first and second moment."""
     momentum: float = 0.95
-    """Muon's decay rate of the gradient's momentum; 0.9 and less learn faster in runs of a few thousand steps."""
+    """Muon's decay rate of the gradient's momentum; try 0.9 for a short run."""
     clip_grad_norm: float | None = None
     """Clip the gradient to this norm; no clipping if not given."""
     drop_path_warmup_epochs: float = 0.0
