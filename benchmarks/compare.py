@@ -5,6 +5,9 @@ proposal's ablations. Each run is the app's own `train.py` in a folder of its ow
 repeated, and one that was interrupted goes on, so the same command can be given again at any time. It ends with a
 table of test accuracy with a 95 % confidence interval over seeds, parameters, training time and speed, and the most
 memory that a process held, its data included; and in a plot.
+
+The same variants on other data: `--recipe apps/image/configs/preliminary_cifar10.yaml`, whose own options then hold
+instead of those that the grid has for all runs.
 """
 
 from __future__ import annotations
@@ -44,6 +47,13 @@ class Grid:
     """Options for all runs, such as `epochs: 5`."""
     variants: dict[str, dict[str, Any]]
     """Options of each variant, by its name in the table."""
+    other: Path | None = None
+    """Recipe of the same app, in place of the grid's own."""
+
+    @property
+    def config(self) -> Path:
+        """The recipe that is trained."""
+        return self.other or REPOSITORY / self.recipe
 
     @property
     def script(self) -> Path:
@@ -89,10 +99,17 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="folder of the runs")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of table, plot and figures")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the processor's cores")
+    parser.add_argument("--recipe", type=Path, help="recipe file, in place of the grid's and its options for all runs")
     options = parser.parse_args()
     grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
     grid = replace(grid, seeds=options.seeds or grid.seeds)
-    folder = options.runs / options.grid.stem
+    name = options.grid.stem
+    if options.recipe:
+        if not options.recipe.is_file():
+            parser.error(f"there is no recipe {options.recipe}")
+        name += f"-{options.recipe.stem}"
+        grid = replace(grid, title=f"Variants of {options.grid.stem}.yaml", other=options.recipe, options={})
+    folder = options.runs / name
     if len({_slug(variant) for variant in grid.variants}) < len(grid.variants):
         parser.error("the names of two variants differ in signs alone; their runs would share a folder")
     # By seed first: what slows this machine for a while slows all variants alike.
@@ -108,8 +125,9 @@ def main() -> None:
         sys.exit(f"some runs did not end well; see {', '.join(failed)}")
     rows = {variant: summary([run for run in runs if run.variant == variant]) for variant in grid.variants}
     options.output.mkdir(parents=True, exist_ok=True)
-    report = {"title": grid.title, "conditions": conditions("cpu") | {"jobs": options.jobs}, "variants": rows}
-    path = options.output / f"compare-{options.grid.stem}.json"
+    device = (runs[0].results or {})["environment"]["device"].split(":")[0]
+    report = {"title": grid.title, "conditions": conditions(device) | {"jobs": options.jobs}, "variants": rows}
+    path = options.output / f"compare-{name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(table(grid, rows), encoding="utf-8")
     plot(grid, rows, path.with_suffix(".png"))
@@ -119,13 +137,13 @@ def main() -> None:
 def train(grid: Grid, run: Run, threads: int) -> int:
     """Train a run, or what is left of it, and return the exit code."""
     options = grid.options | grid.variants[run.variant] | {"seed": run.seed, "output_dir": str(run.folder)}
-    asked = json.dumps({"recipe": grid.recipe, **options}, indent=1)
+    asked = json.dumps({"recipe": str(grid.other or grid.recipe), **options}, indent=1)
     if run.options.is_file() and run.options.read_text(encoding="utf-8") != asked:
         print(f"{run.folder} was started with other options, in {run.options}; remove it, or choose another --runs")
         return 2
     if run.results:
         return 0
-    command = [sys.executable, str(grid.script), "--config", str(REPOSITORY / grid.recipe)]
+    command = [sys.executable, str(grid.script), "--config", str(grid.config)]
     command += [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     run.options.write_text(asked, encoding="utf-8")
@@ -150,6 +168,7 @@ def summary(runs: list[Run]) -> dict[str, Any]:
         "accuracies": [round(accuracy, 3) for accuracy in accuracies],
         "parameters": results[0]["parameters"],
         "epochs": len(runs[0].epochs),
+        "validation": _validation([run.epochs for run in runs]),
         "seconds_per_epoch": round(statistics.median(epoch["speed"]["seconds"] for epoch in epochs), 3),
         "samples_per_second": round(statistics.median(epoch["speed"]["samples_per_second"] for epoch in epochs), 1),
         "peak_memory_gb": round(max(epoch["speed"]["peak_memory_gb"] for epoch in epochs), 2),
@@ -159,10 +178,16 @@ def summary(runs: list[Run]) -> dict[str, Any]:
     }
 
 
+def _validation(runs: list[list[dict[str, Any]]]) -> dict[int, float]:
+    """Return the mean accuracy after each epoch that ended with an evaluation on the validation set."""
+    epochs = [epochs for epochs in zip(*runs, strict=False) if all("val" in epoch for epoch in epochs)]
+    return {same[0]["epoch"]: round(100 * statistics.mean(e["val"]["accuracy"] for e in same), 3) for same in epochs}
+
+
 def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
     """Return the table as Markdown, the best first."""
     lines = [
-        f"{grid.title} ({grid.recipe}, {grid.seeds} seed(s))",
+        f"{grid.title} ({grid.other or grid.recipe}, {grid.seeds} seed(s))",
         "",
         "| variant | accuracy | parameters | epochs | s per epoch | training time | samples/s | memory | "
         "largest grad norm | loss spikes |",
@@ -184,14 +209,20 @@ def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the error over training time; on a logarithmic scale, so that those near the best can be told apart."""
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.add_subplot(xlabel="training time, minutes", ylabel="test error, %", title=grid.title)
-        for name, row in rows.items():
-            minutes, error = row["epochs"] * row["seconds_per_epoch"] / 60, max(100 - row["accuracy"], LEAST_ERROR)
-            half = row["interval"] or 0
+        label = "error, %: lines on validation, points on test"
+        axes = figure.add_subplot(xlabel="training time, minutes", ylabel=label, title=grid.title)
+        for number, (name, row) in enumerate(rows.items()):
+            minutes = {epoch: epoch * row["seconds_per_epoch"] / 60 for epoch in [*row["validation"], row["epochs"]]}
+            error, half = max(100 - row["accuracy"], LEAST_ERROR), row["interval"] or 0
             bar = [[min(half, error - LEAST_ERROR)], [half]]
-            axes.errorbar(minutes, error, yerr=bar, fmt="o", capsize=3, label=name)
+            color = f"C{number % 10}"
+            axes.errorbar(minutes[row["epochs"]], error, yerr=bar, fmt="o", capsize=3, color=color, label=name)
+            if len(row["validation"]) > 1:
+                errors = [max(100 - accuracy, LEAST_ERROR) for accuracy in row["validation"].values()]
+                axes.plot([minutes[epoch] for epoch in row["validation"]], errors, color=color, linewidth=1)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(alpha=0.3, which="both")
         figure.legend(loc="outside right upper")
         figure.savefig(path, dpi=150)

@@ -54,12 +54,25 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
     # Student's t with one degree of freedom: 12.706 standard errors.
     half = 12.7062 * abs(accuracies[0] - accuracies[1]) / 2
     assert row["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
+    validated = [100 * json.loads(path.read_text())["val"]["accuracy"] for path in runs]
+    assert row["validation"] == {"1": pytest.approx(sum(validated) / 2, abs=1e-3)}
     assert (folder / "compare-small.png").stat().st_size > 10_000
     assert "| narrow, augmented | " in (folder / "compare-small.md").read_text()
     runs[0].unlink()
     assert compare(tmp_path, "small.yaml").count(": done") == 1
     (tmp_path / "small.yaml").write_text(SMALL.replace("erasing: 0.5", "erasing: 0.6"))
     assert "was started with other options" in compare(tmp_path, "small.yaml", code=1)
+
+
+def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL.replace("max_steps: 2", "max_steps: 3"))
+    recipe = yaml.safe_load((REPOSITORY / "apps" / "image" / "configs" / "digits.yaml").read_text())
+    recipe |= {"epochs": 1, "warmup_epochs": 0, "max_steps": 1, "trackers": [], "model": {"name": "timm/test_vit"}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(recipe))
+    compare(tmp_path, "small.yaml", "--seeds", "1", "--recipe", "other.yaml")
+    report = json.loads((tmp_path / "runs" / "compare" / "compare-small-other.json").read_text())
+    assert report["variants"]["narrow, augmented"]["steps"] == 1
+    compare(tmp_path, "small.yaml", "--recipe", "no.yaml", code=2)
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
