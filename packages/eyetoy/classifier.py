@@ -41,7 +41,7 @@ class Classifier(HubModel):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the logits of `x`; arguments and errors as in `Encoder.forward`."""
-        return self.forward_head(self.forward_features(x, lengths))
+        return self.forward_head(self.encoder(x, lengths, context_only=True))
 
     def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
         """Return what the encoder gives, spatial features and context; arguments and errors as in `Encoder.forward`."""

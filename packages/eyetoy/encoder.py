@@ -83,7 +83,7 @@ class Encoder(HubModel):
             GlobalAttentionStack(width, params.global_attention) if params.global_attention else None
         )
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
+    def forward(self, x: Tensor, lengths: Tensor | None = None, *, context_only: bool = False) -> EncoderOutput:
         """Encode `[batch, in_channels, *grid]`.
 
         Args:
@@ -91,12 +91,14 @@ class Encoder(HubModel):
             lengths: in one dimension, int64 `[batch]`: how many samples of each row are real. What follows them,
                 whatever it is, changes nothing: a clip gets what it gets alone, and zeros as features after its own
                 `params.out_grid((length,))`.
+            context_only: compute of the global stack's last layer only what the context needs, as a classifier does.
+                The context is the same; the features are those that the stack was given.
 
         Raises:
             ValueError: `x` has the wrong dtype, number of axes or channels, or an axis of length 0; or `lengths` does
                 not fit `x`, or is given in more dimensions than one.
         """
-        return self.finish(self.forward_stages(x, lengths)[-1], lengths)
+        return self.finish(self.forward_stages(x, lengths)[-1], lengths, context_only=context_only)
 
     def forward_stages(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
         """Return what every stage gives, fine to coarse, `[batch, *grid, channels]` each; arguments as in `forward`.
@@ -122,12 +124,14 @@ class Encoder(HubModel):
             out = block(x, lengths)
         return out
 
-    def finish(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
-        """Turn what the last stage gave into features and context; `lengths` are those of the encoder's input."""
+    def finish(self, x: Tensor, lengths: Tensor | None = None, *, context_only: bool = False) -> EncoderOutput:
+        """Turn what the last stage gave into features and context; arguments as in `forward`."""
         lengths = reduce(shrink, [*self.initial_proj.strides, *self.transformer.strides], lengths)
         x = self.norm(x)
         if self.global_attention is None:
             context = mean_over_tokens(x.flatten(1, -2), lengths)
+        elif context_only:
+            context = self.global_attention.context(x, lengths)
         else:
             x, context = self.global_attention(x, lengths)
         return EncoderOutput(clear_padding(x, lengths).movedim(-1, 1), context)

@@ -70,9 +70,14 @@ def global_attention(
         return out
     if backend != "exact":
         raise ValueError(f"backend must be 'exact' or 'flex'; got {backend!r}")
+    rows = _global_rows(query[:, :, :num_global_tokens], key, value, key_mask)
+    return torch.cat([rows, _spatial_rows(query, key, value, num_global_tokens)], dim=2)
+
+
+def _global_rows(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
+    """Return what global tokens get, of which `query` has some or all."""
     seen = None if key_mask is None else key_mask[:, None, None]  # [batch, 1, 1, tokens]
-    seen_by_all = F.scaled_dot_product_attention(query[:, :, :num_global_tokens], key, value, attn_mask=seen)
-    return torch.cat([seen_by_all, _spatial_rows(query, key, value, num_global_tokens)], dim=2)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
 
 
 def _spatial_rows(query: Tensor, key: Tensor, value: Tensor, num_global: int) -> Tensor:
@@ -101,18 +106,26 @@ class GlobalAttentionTransformer(nn.Module):
         self.ffn = FeedForward(channels, params.mlp_ratio)
         self.branch2 = ResidualBranch(channels, params)
 
-    def forward(self, tokens: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        """Apply the layer; the global tokens come first, and see what `key_mask`, `[batch, tokens]`, leaves."""
+    def forward(self, tokens: Tensor, key_mask: Tensor | None = None, *, first_only: bool = False) -> Tensor:
+        """Apply the layer; the global tokens come first, and see what `key_mask`, `[batch, tokens]`, leaves.
+
+        With `first_only`, return what the first token gets, `[batch, 1, channels]`, and compute nothing for the others.
+        """
         normed = self.norm1(tokens)
         shortcut = tokens if self.residual == "input" else normed
-        tokens = self.branch1(shortcut, self._attend(normed, key_mask))
+        if first_only:
+            shortcut = shortcut[:, :1]
+        tokens = self.branch1(shortcut, self._attend(normed, key_mask, first_only))
         out: Tensor = self.branch2(tokens, self.ffn(self.norm2(tokens)))
         return out
 
-    def _attend(self, normed: Tensor, key_mask: Tensor | None) -> Tensor:
+    def _attend(self, normed: Tensor, key_mask: Tensor | None, first_only: bool) -> Tensor:
         qkv = self.qkv_proj(normed).unflatten(-1, (3, self.num_heads, -1))  # [batch, tokens, 3, heads, head_dim]
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = global_attention(query, key, value, num_global_tokens=self.num_global_tokens, key_mask=key_mask)
+        if first_only:
+            attended = _global_rows(query[:, :, :1], key, value, key_mask)
+        else:
+            attended = global_attention(query, key, value, num_global_tokens=self.num_global_tokens, key_mask=key_mask)
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 
@@ -141,16 +154,29 @@ class GlobalAttentionStack(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return refined features and context; in one dimension `lengths` says how many features are real."""
-        spatial = x.flatten(1, -2)
-        given = self.global_tokens.expand(x.shape[0], -1, -1)
-        if self.begins_as_mean:
-            context = given[:, :1] + mean_over_tokens(spatial, lengths)[:, None]
-            given = torch.cat([context, given[:, 1:]], dim=1)
-        tokens = torch.cat([given, spatial], dim=1)
-        key_mask = None if lengths is None else valid_tokens(lengths + self.num_global_tokens, tokens.shape[1])
+        tokens, key_mask = self._begin(x, lengths)
         for layer in self.layers:
             tokens = layer(tokens, key_mask)
         tokens = self.norm(tokens)
         spatial = tokens[:, self.num_global_tokens :]
         context = tokens[:, 0] if self.has_context_token else mean_over_tokens(spatial, lengths)
         return spatial.reshape(x.shape), context
+
+    def context(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the context alone: of the last layer, nothing is computed but what the context token gets."""
+        if not self.has_context_token:
+            return self(x, lengths)[1]
+        tokens, key_mask = self._begin(x, lengths)
+        for number, layer in enumerate(self.layers, start=1):
+            tokens = layer(tokens, key_mask, first_only=number == len(self.layers))
+        return self.norm(tokens[:, 0])
+
+    def _begin(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return global and spatial tokens, `[batch, tokens, channels]`, and which of them are seen."""
+        spatial = x.flatten(1, -2)
+        given = self.global_tokens.expand(x.shape[0], -1, -1)
+        if self.begins_as_mean:
+            context = given[:, :1] + mean_over_tokens(spatial, lengths)[:, None]
+            given = torch.cat([context, given[:, 1:]], dim=1)
+        tokens = torch.cat([given, spatial], dim=1)
+        return tokens, None if lengths is None else valid_tokens(lengths + self.num_global_tokens, tokens.shape[1])

@@ -207,6 +207,35 @@ def test_stack_keeps_every_token_at_its_place(dimension: int, device: str, doubl
     assert torch.allclose(context[0], context[1])
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(("num_registers", "context_token"), [(0, True), (1, False), (4, True)])
+def test_context_alone_is_that_of_the_whole_stack_and_so_are_its_gradients(
+    dimension: int, device: str, double: torch.dtype, depth: int, num_registers: int, context_token: bool
+) -> None:
+    stack = make_stack(num_registers, context_token, depth=depth).to(device)
+    x = torch.randn(3, *GRIDS[dimension], 8, dtype=double, device=device, requires_grad=True)
+    cases = [None] if dimension > 1 else [None, torch.tensor([9, 1, 4], device=device)]
+    for lengths in cases:
+        whole, alone = stack(x, lengths)[1], stack.context(x, lengths)
+        torch.testing.assert_close(alone, whole, **EXACT)
+        leaves = [x, *stack.parameters()]
+        for ours, theirs in zip(
+            torch.autograd.grad(alone.pow(3).sum(), leaves),
+            torch.autograd.grad(whole.pow(3).sum(), leaves),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+def test_context_alone_computes_less_of_the_last_layer() -> None:
+    stack, x = make_stack(4, True), torch.randn(1, 100, 8, dtype=torch.float64)
+    seen: list[int] = []
+    stack.layers[-1].ffn.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+    stack(x)
+    stack.context(x)
+    assert seen == [105, 1]
+
+
 def test_spatial_tokens_hear_each_other_through_two_layers(dimension: int, device: str, double: torch.dtype) -> None:
     x = torch.randn(1, *GRIDS[dimension], 8, dtype=double, device=device)
     other = x.clone()

@@ -30,9 +30,18 @@ def inputs(dimension: int, channels: int = 3) -> torch.Tensor:
 def test_features_and_head_make_up_the_logits(dimension: int, encoders: Any) -> None:
     model, x = Classifier(encoders.encoder_params(dimension), num_classes=7).eval(), inputs(dimension)
     features = model.forward_features(x)
-    assert torch.equal(model.forward_head(features), model(x))
+    torch.testing.assert_close(model.forward_head(features), model(x))
     assert model.forward_head(features, pre_logits=True).shape == (2, model.num_features)
     assert model.get_classifier().out_features == 7
+
+
+def test_context_only_leaves_the_context_as_it_is(dimension: int, encoders: Any) -> None:
+    encoder, x = Classifier(encoders.encoder_params(dimension), num_classes=7).encoder.eval(), inputs(dimension)
+    features, context = encoder(x)
+    given, alone = encoder(x, context_only=True)
+    torch.testing.assert_close(alone, context)
+    assert given.shape == features.shape
+    assert not torch.allclose(given, features)
 
 
 def test_new_head_is_saved_with_the_model(dimension: int, encoders: Any, tmp_path: Path) -> None:
