@@ -164,12 +164,15 @@ class GlobalAttentionStack(nn.Module):
 
     def context(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the context alone: of the last layer, nothing is computed but what the context token gets."""
+        context: Tensor
         if not self.has_context_token:
-            return self(x, lengths)[1]
+            _, context = self(x, lengths)
+            return context
         tokens, key_mask = self._begin(x, lengths)
         for number, layer in enumerate(self.layers, start=1):
             tokens = layer(tokens, key_mask, first_only=number == len(self.layers))
-        return self.norm(tokens[:, 0])
+        context = self.norm(tokens[:, 0])
+        return context
 
     def _begin(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return global and spatial tokens, `[batch, tokens, channels]`, and which of them are seen."""
