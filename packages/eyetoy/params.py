@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from eyetoy.sizes import Size, ceil_div, check_count, check_divisible, check_rates, per_axis
 
 T = TypeVar("T")
+Pool = Literal["token", "avg"]
 
 DEEPEST = 1024
 """Layers of a global stack."""
@@ -103,6 +104,9 @@ class GlobalAttentionParams:
 
     `context_init` says what the context token is before the first layer: learned alone, as in the proposal, or that
     plus the mean of the spatial tokens, so that the encoder learns from the first step on what it does with a mean.
+
+    `global_pool` says what the stack gives as context: "token" is what the context token became, "avg" the mean of the
+    spatial tokens, refined with a context token in sight; without one, it is "avg" in any case.
     """
 
     depth: int
@@ -115,6 +119,7 @@ class GlobalAttentionParams:
     layer_scale: float | None = None
     residual: Literal["input", "norm"] = "input"
     context_init: Literal["learned", "mean"] = "learned"
+    global_pool: Pool = "token"
 
     def __post_init__(self) -> None:
         """Refuse a stack without layers, heads or a global token, rates out of range, or an unknown choice."""
@@ -130,6 +135,8 @@ class GlobalAttentionParams:
             raise ValueError(f"residual must be 'input' or 'norm'; got {self.residual!r}")
         if self.context_init not in ("learned", "mean"):
             raise ValueError(f"context_init must be 'learned' or 'mean'; got {self.context_init!r}")
+        if self.global_pool not in typing.get_args(Pool):
+            raise ValueError(f"global_pool must be 'token' or 'avg'; got {self.global_pool!r}")
 
     @property
     def num_global_tokens(self) -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from eyetoy.models import head_groups, overlapping
-from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams
+from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Pool
 from eyetoy.sizes import Size
 
-Merging = Literal["patches", "overlapping", "none"]
+Merging = Literal["patches", "overlapping", "none", "coarse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Changes:
     half of a block's width, the others share the rest."""
     merging: Merging | None = None
     """How tokens are merged: a kernel that equals the stride; one of `2 * stride - 1`, at least 3, so that tokens
-    overlap; or no tokenizer, for a single scale of stride 1 (NAT). New `scales` are patches if this is not given."""
+    overlap; no tokenizer, for a single scale of stride 1 (NAT); or "coarse", patches for the coarser groups and no
+    tokenizer for a stride of 1. New `scales` are patches if this is not given."""
     global_depth: int | None = None
     """Layers of the global stack; 0 for none, which leaves the mean of all tokens as context."""
     num_register_tokens: int | None = None
@@ -33,6 +34,8 @@ class Changes:
     """Where the residual of the global stack's attention comes from; see `GlobalAttentionParams`."""
     context_init: Literal["learned", "mean"] | None = None
     """What the context token is before the global stack; see `GlobalAttentionParams`."""
+    global_pool: Pool | None = None
+    """What the global stack gives as context, the context token or a mean; see `GlobalAttentionParams`."""
     positional_embedding: bool | None = None
     """Whether positions are added."""
 
@@ -79,15 +82,16 @@ def _stride(group: HeadParams) -> Size:
 
 
 def _tokenizer(stride: Size, merging: Merging) -> ConvParams | None:
-    if merging == "patches":
+    finest = set(stride if isinstance(stride, tuple) else (stride,)) == {1}
+    if merging == "patches" or (merging == "coarse" and not finest):
         return ConvParams(kernel_size=stride, stride=stride)
     if merging not in get_args(Merging):
         raise ValueError(f"merging must be one of {', '.join(get_args(Merging))}; got {merging!r}")
-    if merging == "none":
-        if set(stride if isinstance(stride, tuple) else (stride,)) != {1}:
-            raise ValueError(f"merging 'none' is for a stride of 1; got {stride}")
-        return None
-    return overlapping(stride)
+    if merging == "overlapping":
+        return overlapping(stride)
+    if not finest:
+        raise ValueError(f"merging 'none' is for a stride of 1; got {stride}")
+    return None
 
 
 def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAttentionParams | None:
@@ -98,6 +102,7 @@ def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAtten
         "num_register_tokens": changes.num_register_tokens,
         "residual": changes.residual,
         "context_init": changes.context_init,
+        "global_pool": changes.global_pool,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked:

@@ -176,24 +176,25 @@ def test_norm_residual_forgets_the_scale_of_its_input() -> None:
     assert not torch.allclose(layers["input"](3 * tokens + 1), layers["input"](tokens), rtol=1e-1, atol=1e-1)
 
 
-def make_stack(num_registers: int, context_token: bool, *, depth: int = 2) -> GlobalAttentionStack:
+def make_stack(num_registers: int, context_token: bool, *, depth: int = 2, pool: str = "token") -> GlobalAttentionStack:
     params = GlobalAttentionParams(
-        depth=depth, num_heads=2, num_register_tokens=num_registers, context_token=context_token
+        depth=depth, num_heads=2, num_register_tokens=num_registers, context_token=context_token, global_pool=pool
     )
     return randomize(GlobalAttentionStack(8, params).double()).eval()
 
 
+@pytest.mark.parametrize("pool", ["token", "avg"])
 @pytest.mark.parametrize(("num_registers", "context_token"), [(0, True), (1, False), (1, True), (4, False), (4, True)])
 def test_stack_returns_features_on_the_grid_and_one_context(
-    dimension: int, device: str, double: torch.dtype, num_registers: int, context_token: bool
+    dimension: int, device: str, double: torch.dtype, num_registers: int, context_token: bool, pool: str
 ) -> None:
-    stack = make_stack(num_registers, context_token).to(device)
+    stack = make_stack(num_registers, context_token, pool=pool).to(device)
     x = torch.randn(3, *GRIDS[dimension], 8, dtype=double, device=device)
     features, context = stack(x)
     assert features.shape == x.shape
     assert context.shape == (3, 8)
     mean = features.flatten(1, -2).mean(1)
-    assert torch.allclose(context, mean, rtol=0, atol=1e-10) == (not context_token)
+    assert torch.allclose(context, mean, rtol=0, atol=1e-10) == (pool == "avg" or not context_token)
 
 
 def test_stack_keeps_every_token_at_its_place(dimension: int, device: str, double: torch.dtype) -> None:
@@ -207,12 +208,13 @@ def test_stack_keeps_every_token_at_its_place(dimension: int, device: str, doubl
     assert torch.allclose(context[0], context[1])
 
 
+@pytest.mark.parametrize("pool", ["token", "avg"])
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize(("num_registers", "context_token"), [(0, True), (1, False), (4, True)])
 def test_context_alone_is_that_of_the_whole_stack_and_so_are_its_gradients(
-    dimension: int, device: str, double: torch.dtype, depth: int, num_registers: int, context_token: bool
+    dimension: int, device: str, double: torch.dtype, depth: int, num_registers: int, context_token: bool, pool: str
 ) -> None:
-    stack = make_stack(num_registers, context_token, depth=depth).to(device)
+    stack = make_stack(num_registers, context_token, depth=depth, pool=pool).to(device)
     x = torch.randn(3, *GRIDS[dimension], 8, dtype=double, device=device, requires_grad=True)
     cases = [None] if dimension > 1 else [None, torch.tensor([9, 1, 4], device=device)]
     for lengths in cases:
@@ -227,13 +229,14 @@ def test_context_alone_is_that_of_the_whole_stack_and_so_are_its_gradients(
             torch.testing.assert_close(ours, theirs, **EXACT)
 
 
-def test_context_alone_computes_less_of_the_last_layer() -> None:
-    stack, x = make_stack(4, True), torch.randn(1, 100, 8, dtype=torch.float64)
+@pytest.mark.parametrize(("pool", "needed"), [("token", 1), ("avg", 100)])
+def test_context_alone_computes_less_of_the_last_layer(pool: str, needed: int) -> None:
+    stack, x = make_stack(4, True, pool=pool), torch.randn(1, 100, 8, dtype=torch.float64)
     seen: list[int] = []
     stack.layers[-1].ffn.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
     stack(x)
     stack.context(x)
-    assert seen == [105, 1]
+    assert seen == [105, needed]
 
 
 def test_spatial_tokens_hear_each_other_through_two_layers(dimension: int, device: str, double: torch.dtype) -> None:

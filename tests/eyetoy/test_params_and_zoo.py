@@ -86,6 +86,7 @@ def two_dimensional_params() -> st.SearchStrategy[EncoderParams]:
         context_token=st.booleans(),
         residual=st.sampled_from(("input", "norm")),
         context_init=st.sampled_from(("learned", "mean")),
+        global_pool=st.sampled_from(("token", "avg")),
     )
     return st.builds(
         EncoderParams,
@@ -158,6 +159,7 @@ def test_unknown_field_is_found_at_any_depth(encoders: Any) -> None:
         ),
         (lambda: GlobalAttentionParams(depth=1, num_heads=2, residual="post"), "'input' or 'norm'; got 'post'"),
         (lambda: GlobalAttentionParams(depth=1, num_heads=2, context_init="sum"), "'learned' or 'mean'; got 'sum'"),
+        (lambda: GlobalAttentionParams(depth=1, num_heads=2, global_pool="max"), "'token' or 'avg'; got 'max'"),
         (lambda: GlobalAttentionParams(depth=1, num_heads=2, num_register_tokens=-1), "num_register_tokens=-1"),
     ],
 )

@@ -23,10 +23,12 @@ NANO = "eyetoy2d_nano"
         {"scales": [1], "merging": "none"},
         {"scales": [1, 2, 4, 8]},
         {"merging": "overlapping"},
+        {"merging": "coarse"},
         {"global_depth": 0},
         {"global_depth": 2, "num_register_tokens": 16, "residual": "norm"},
         {"num_register_tokens": 0},
         {"context_init": "learned"},
+        {"global_pool": "avg"},
         {"positional_embedding": False},
     ],
 )
@@ -74,10 +76,18 @@ def test_scales_and_merging_reach_every_block():
     assert tokenizers == {((3, 1), (7, 4))}
 
 
+def test_coarse_merging_leaves_the_finest_group_without_tokenizer():
+    params = encoder_params(NANO, changes={"merging": "coarse"})
+    for block, before in zip(params.transformer, encoder_params(NANO).transformer, strict=True):
+        assert block.heads[0] == replace(before.heads[0], conv_params=None)
+        assert block.heads[1:] == before.heads[1:]
+
+
 def test_the_global_stack_is_left_out_or_changed():
     assert encoder_params(NANO, changes={"global_depth": 0}).global_attention is None
-    stack = encoder_params(NANO, changes={"global_depth": 3, "num_register_tokens": 1}).global_attention
-    assert (stack.depth, stack.num_register_tokens) == (3, 1)
+    changes = {"global_depth": 3, "num_register_tokens": 1, "global_pool": "avg"}
+    stack = encoder_params(NANO, changes=changes).global_attention
+    assert (stack.depth, stack.num_register_tokens, stack.global_pool) == (3, 1, "avg")
     assert create_encoder(NANO, changes={"positional_embedding": False}).params.positional_embedding is False
 
 
@@ -86,7 +96,11 @@ def test_the_global_stack_is_left_out_or_changed():
     [
         ("nat_tiny", {"num_register_tokens": 4}, "has no global stack, of which to change num_register_tokens"),
         (NANO, {"merging": "none"}, "merging 'none' is for a stride of 1; got 2"),
-        (NANO, {"merging": "Overlapping"}, "merging must be one of patches, overlapping, none; got 'Overlapping'"),
+        (
+            NANO,
+            {"merging": "Overlapping"},
+            "merging must be one of patches, overlapping, none, coarse; got 'Overlapping'",
+        ),
     ],
 )
 def test_what_cannot_be_changed_is_refused(name, changes, message):
