@@ -144,7 +144,7 @@ def train(grid: Grid, run: Run, threads: int) -> int:
     if run.results:
         return 0
     command = [sys.executable, str(grid.script), "--config", str(grid.config)]
-    command += [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    command += as_arguments(options)
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     run.options.write_text(asked, encoding="utf-8")
     with run.log.open("a", encoding="utf-8") as log:
@@ -152,6 +152,11 @@ def train(grid: Grid, run: Run, threads: int) -> int:
         code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode  # noqa: S603
     print(f"{run.variant}, seed {run.seed}: {'done' if not code else f'ended with code {code}'}", flush=True)
     return code
+
+
+def as_arguments(options: dict[str, Any]) -> list[str]:
+    """Return options as the command line of a `train.py` has them."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
 
 
 def summary(runs: list[Run]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""benchmarks/compare.py: every grid names options that exist, and a small one is trained, kept and gone on with."""
+"""benchmarks/compare.py and steps.py: every grid names options that exist; a small one is trained, kept, timed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ variants:
 """
 
 
-def compare(folder: Path, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, str(REPOSITORY / "benchmarks" / "compare.py"), *arguments]
+def benchmark(name: str, folder: Path, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / name), *arguments]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
+
+
+def compare(folder: Path, *arguments: str, code: int = 0) -> str:
+    return benchmark("compare.py", folder, *arguments, code=code)
 
 
 def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
@@ -92,3 +96,11 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
         )
         channels = 3 if task.in_channels is None else task.in_channels
         assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
+
+
+def test_steps_of_a_grid_are_timed(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    printed = benchmark("steps.py", tmp_path, "small.yaml", "--rounds", "1", "--output", ".")
+    times = json.loads((tmp_path / "steps-small.json").read_text())["step_ms"]
+    assert list(times) == ["narrow, augmented"]
+    assert f"{times['narrow, augmented']:.1f} ms" in printed

@@ -1,0 +1,66 @@
+"""Time a training step of a grid's variants, which take turns: `python benchmarks/steps.py GRID.yaml`.
+
+`compare.py` trains them one after another, so that what else a machine does counts for one and not for the next; here
+it slows all alike. A step is that of the variant's recipe, forward, backward and optimizer, on one batch that lies
+ready. One thread unless `--threads` says otherwise, as a run of `compare.py --jobs 2` has on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from compare import Grid, as_arguments
+from measuring import conditions, interleaved
+
+from eyetoy_train import parse_recipe
+from eyetoy_train.data import SeededDataset
+from eyetoy_train.optim import build_optimizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
+    steps = {name: step_of(grid, grid.options | changes) for name, changes in grid.variants.items()}
+    times = interleaved(steps, options.rounds, "cpu")
+    for name, milliseconds in times.items():
+        print(f"{name:40s} {milliseconds:8.1f} ms")
+    if options.output:
+        report = {"title": grid.title, "conditions": conditions("cpu"), "step_ms": times}
+        path = options.output / f"steps-{options.grid.stem}.json"
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def step_of(grid: Grid, options: dict[str, Any]) -> Callable[[], object]:
+    """Return a step of training by a grid's recipe with these options, on the CPU."""
+    app = importlib.import_module(f"eyetoy_{grid.script.parent.name}.classification").APP
+    recipe = parse_recipe(app.recipe, grid.config, as_arguments(options))
+    task = app.task(recipe)
+    task.prepare()
+    dataset = SeededDataset(task.dataset("train"), recipe.seed)
+    batch = dataset.collate(dataset.__getitems__([(0, index, 0) for index in range(recipe.batch_size)]))
+    model = task.build_model().train()
+    optimizer = build_optimizer(model, recipe)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        task.loss(model, batch).backward()
+        optimizer.step()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
