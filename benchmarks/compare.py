@@ -7,7 +7,8 @@ table of test accuracy with a 95 % confidence interval over seeds, parameters, t
 memory that a process held, its data included; and in a plot.
 
 The same variants on other data: `--recipe apps/image/configs/preliminary_cifar10.yaml`, whose own options then hold
-instead of those that the grid has for all runs.
+instead of those that the grid has for all runs. Where a machine is not a run's own, `steps.py GRID.yaml --output
+FOLDER` and then `--steps FOLDER/steps-GRID.json` here compare times that were measured in turns.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of table, plot and figures")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the processor's cores")
     parser.add_argument("--recipe", type=Path, help="recipe file, in place of the grid's and its options for all runs")
+    parser.add_argument("--steps", type=Path, help="what steps.py wrote: time variants by it, not by their runs")
     options = parser.parse_args()
     grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
     grid = replace(grid, seeds=options.seeds or grid.seeds)
@@ -124,6 +126,8 @@ def main() -> None:
     if failed:
         sys.exit(f"some runs did not end well; see {', '.join(failed)}")
     rows = {variant: summary([run for run in runs if run.variant == variant]) for variant in grid.variants}
+    if options.steps:
+        rows = timed(rows, grid.seeds, json.loads(options.steps.read_text(encoding="utf-8"))["step_ms"])
     options.output.mkdir(parents=True, exist_ok=True)
     device = (runs[0].results or {})["environment"]["device"].split(":")[0]
     report = {"title": grid.title, "conditions": conditions(device) | {"jobs": options.jobs}, "variants": rows}
@@ -181,6 +185,16 @@ def summary(runs: list[Run]) -> dict[str, Any]:
         "loss_spikes": sum(result["stability"]["loss_spikes"] for result in results),
         "steps": sum(result["stability"]["steps"] for result in results),
     }
+
+
+def timed(rows: dict[str, dict[str, Any]], seeds: int, step_ms: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """Return the rows with an epoch's time made of steps that were timed taking turns."""
+    new = {}
+    for name, row in rows.items():
+        seconds = row["steps"] / (row["epochs"] * seeds) * step_ms[name] / 1e3
+        speed = row["samples_per_second"] * row["seconds_per_epoch"] / seconds
+        new[name] = row | {"seconds_per_epoch": round(seconds, 3), "samples_per_second": round(speed, 1)}
+    return new
 
 
 def _validation(runs: list[list[dict[str, Any]]]) -> dict[int, float]:

@@ -98,9 +98,15 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
         assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
 
 
-def test_steps_of_a_grid_are_timed(tmp_path):
+def test_steps_of_a_grid_are_timed_and_say_how_long_an_epoch_takes(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL)
     printed = benchmark("steps.py", tmp_path, "small.yaml", "--rounds", "1", "--output", ".")
     times = json.loads((tmp_path / "steps-small.json").read_text())["step_ms"]
     assert list(times) == ["narrow, augmented"]
     assert f"{times['narrow, augmented']:.1f} ms" in printed
+    compare(tmp_path, "small.yaml", "--seeds", "1", "--steps", "steps-small.json")
+    row = json.loads((tmp_path / "runs" / "compare" / "compare-small.json").read_text())["variants"][
+        "narrow, augmented"
+    ]
+    assert row["seconds_per_epoch"] == pytest.approx(2 * times["narrow, augmented"] / 1e3, abs=1e-3)
+    assert row["samples_per_second"] * row["seconds_per_epoch"] == pytest.approx(2 * 64, rel=0.02)
