@@ -28,6 +28,7 @@ from typing import Any
 import matplotlib as mpl
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from measuring import conditions
 from scipy import stats
 
@@ -241,7 +242,8 @@ def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
                 axes.plot([minutes[epoch] for epoch in row["validation"]], errors, color=color, linewidth=1)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        lowest, highest = axes.get_ylim()  # over several decades, numbers between their powers would not fit
+        axes.yaxis.set_minor_formatter("{x:g}" if highest < 10 * lowest else NullFormatter())
         axes.grid(alpha=0.3, which="both")
         figure.legend(loc="outside right upper")
         figure.savefig(path, dpi=150)

@@ -141,7 +141,7 @@ class GlobalAttentionStack(nn.Module):
     at the end (Darcet et al., Vision Transformers Need Registers, 2023).
 
     Where the context token begins as the mean of the features, gradients reach these past the attention: one pass over
-    Fashion-MNIST then ends at 84.9 % in place of 83.3 %.
+    Fashion-MNIST then ends at 84.8 % in place of 83.4 %.
     """
 
     def __init__(self, channels: int, params: GlobalAttentionParams) -> None:
