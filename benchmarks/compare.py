@@ -52,6 +52,11 @@ class Grid:
     other: Path | None = None
     """Recipe of the same app, in place of the grid's own."""
 
+    @classmethod
+    def read(cls, path: Path) -> Grid:
+        """Return the grid of a YAML file."""
+        return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
+
     @property
     def config(self) -> Path:
         """The recipe that is trained."""
@@ -104,7 +109,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, help="recipe file, in place of the grid's and its options for all runs")
     parser.add_argument("--steps", type=Path, help="what steps.py wrote: time variants by it, not by their runs")
     options = parser.parse_args()
-    grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
+    grid = Grid.read(options.grid)
     grid = replace(grid, seeds=options.seeds or grid.seeds)
     name = options.grid.stem
     if options.recipe:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from compare import Grid, as_arguments
 from measuring import conditions, interleaved
 
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    grid = Grid(**yaml.safe_load(options.grid.read_text(encoding="utf-8")))
+    grid = Grid.read(options.grid)
     steps = {name: step_of(grid, grid.options | changes) for name, changes in grid.variants.items()}
     times = interleaved(steps, options.rounds, "cpu")
     for name, milliseconds in times.items():
@@ -50,7 +49,7 @@ def step_of(grid: Grid, options: dict[str, Any]) -> Callable[[], object]:
     task = app.task(recipe)
     task.prepare()
     dataset = SeededDataset(task.dataset("train"), recipe.seed)
-    batch = dataset.collate(dataset.__getitems__([(0, index, 0) for index in range(recipe.batch_size)]))
+    batch = dataset.collate([dataset[0, index, 0] for index in range(recipe.batch_size)])
     model = task.build_model().train()
     optimizer = build_optimizer(model, recipe)
 

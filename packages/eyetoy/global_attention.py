@@ -89,6 +89,11 @@ def _spatial_rows(query: Tensor, key: Tensor, value: Tensor, num_global: int) ->
     return torch.addcmul(weights[..., :-1] @ value[:, :, :num_global], weights[..., -1:], own_value)
 
 
+def _pooled(tokens: Tensor, pool: Pool, num_global: int) -> Tensor:
+    """Return the tokens that the context is made of: the first, or all spatial ones."""
+    return tokens[:, :1] if pool == "token" else tokens[:, num_global:]
+
+
 class GlobalAttentionTransformer(nn.Module):
     """One layer: attention between global and spatial tokens, then a feed-forward, on `[batch, tokens, channels]`."""
 
@@ -115,7 +120,7 @@ class GlobalAttentionTransformer(nn.Module):
         normed = self.norm1(tokens)
         shortcut = tokens if self.residual == "input" else normed
         if only is not None:
-            shortcut = shortcut[:, :1] if only == "token" else shortcut[:, self.num_global_tokens :]
+            shortcut = _pooled(shortcut, only, self.num_global_tokens)
         tokens = self.branch1(shortcut, self._attend(normed, key_mask, only))
         out: Tensor = self.branch2(tokens, self.ffn(self.norm2(tokens)))
         return out
@@ -163,7 +168,7 @@ class GlobalAttentionStack(nn.Module):
             tokens = layer(tokens, key_mask)
         tokens = self.norm(tokens)
         spatial = tokens[:, self.num_global_tokens :]
-        return spatial.reshape(x.shape), self._pool(tokens[:, :1] if self.global_pool == "token" else spatial, lengths)
+        return spatial.reshape(x.shape), self._pool(_pooled(tokens, self.global_pool, self.num_global_tokens), lengths)
 
     def context(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the context alone: of the last layer, nothing is computed but the tokens that it comes from."""

@@ -135,7 +135,7 @@ class GlobalAttentionParams:
             raise ValueError(f"residual must be 'input' or 'norm'; got {self.residual!r}")
         if self.context_init not in ("learned", "mean"):
             raise ValueError(f"context_init must be 'learned' or 'mean'; got {self.context_init!r}")
-        if self.global_pool not in typing.get_args(Pool):
+        if self.global_pool not in ("token", "avg"):
             raise ValueError(f"global_pool must be 'token' or 'avg'; got {self.global_pool!r}")
 
     @property

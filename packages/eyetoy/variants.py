@@ -82,16 +82,16 @@ def _stride(group: HeadParams) -> Size:
 
 
 def _tokenizer(stride: Size, merging: Merging) -> ConvParams | None:
-    finest = set(stride if isinstance(stride, tuple) else (stride,)) == {1}
-    if merging == "patches" or (merging == "coarse" and not finest):
-        return ConvParams(kernel_size=stride, stride=stride)
     if merging not in get_args(Merging):
         raise ValueError(f"merging must be one of {', '.join(get_args(Merging))}; got {merging!r}")
     if merging == "overlapping":
         return overlapping(stride)
-    if not finest:
+    is_finest = set(stride if isinstance(stride, tuple) else (stride,)) == {1}
+    if merging == "none" and not is_finest:
         raise ValueError(f"merging 'none' is for a stride of 1; got {stride}")
-    return None
+    if is_finest and merging in ("none", "coarse"):
+        return None
+    return ConvParams(kernel_size=stride, stride=stride)
 
 
 def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAttentionParams | None:

@@ -105,8 +105,7 @@ def test_steps_of_a_grid_are_timed_and_say_how_long_an_epoch_takes(tmp_path):
     assert list(times) == ["narrow, augmented"]
     assert f"{times['narrow, augmented']:.1f} ms" in printed
     compare(tmp_path, "small.yaml", "--seeds", "1", "--steps", "steps-small.json")
-    row = json.loads((tmp_path / "runs" / "compare" / "compare-small.json").read_text())["variants"][
-        "narrow, augmented"
-    ]
+    report = json.loads((tmp_path / "runs" / "compare" / "compare-small.json").read_text())
+    row = report["variants"]["narrow, augmented"]
     assert row["seconds_per_epoch"] == pytest.approx(2 * times["narrow, augmented"] / 1e3, abs=1e-3)
     assert row["samples_per_second"] * row["seconds_per_epoch"] == pytest.approx(2 * 64, rel=0.02)
