@@ -1,8 +1,9 @@
 """Time a training step of a grid's variants, which take turns: `python benchmarks/steps.py GRID.yaml`.
 
 `compare.py` trains them one after another, so that what else a machine does counts for one and not for the next; here
-it slows all alike. A step is that of the variant's recipe, forward, backward and optimizer, on one batch that lies
-ready. One thread unless `--threads` says otherwise, as a run of `compare.py --jobs 2` has on two cores.
+it slows all alike. A step is that of the variant's recipe, forward, backward and optimizer, in the recipe's precision,
+on one batch that lies ready. One thread unless `--threads` says otherwise, as a run of `compare.py --jobs 2` has on two
+cores.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from compare import Grid, as_arguments
 from measuring import conditions, interleaved
 
@@ -28,34 +30,39 @@ def main() -> None:
     parser.add_argument("grid", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--output", type=Path, help="folder for results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     grid = Grid.read(options.grid)
-    steps = {name: step_of(grid, grid.options | changes) for name, changes in grid.variants.items()}
-    times = interleaved(steps, options.rounds, "cpu")
+    steps = {name: step_of(grid, grid.options | changes, options.device) for name, changes in grid.variants.items()}
+    times = interleaved(steps, options.rounds, options.device)
     for name, milliseconds in times.items():
         print(f"{name:40s} {milliseconds:8.1f} ms")
     if options.output:
-        report = {"title": grid.title, "conditions": conditions("cpu"), "step_ms": times}
+        report = {"title": grid.title, "conditions": conditions(options.device), "step_ms": times}
         path = options.output / f"steps-{options.grid.stem}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def step_of(grid: Grid, options: dict[str, Any]) -> Callable[[], object]:
-    """Return a step of training by a grid's recipe with these options, on the CPU."""
+def step_of(grid: Grid, options: dict[str, Any], device: str) -> Callable[[], object]:
+    """Return a step of training by a grid's recipe with these options."""
     app = importlib.import_module(f"eyetoy_{grid.script.parent.name}.classification").APP
     recipe = parse_recipe(app.recipe, grid.config, as_arguments(options))
     task = app.task(recipe)
     task.prepare()
     dataset = SeededDataset(task.dataset("train"), recipe.seed)
     batch = dataset.collate([dataset[0, index, 0] for index in range(recipe.batch_size)])
-    model = task.build_model().train()
+    batch = send_to_device(batch, torch.device(device))
+    model = task.build_model().to(device).train()
     optimizer = build_optimizer(model, recipe)
+    autocast = torch.autocast(device, torch.bfloat16, enabled=recipe.mixed_precision == "bf16")
 
     def step() -> None:
         optimizer.zero_grad()
-        task.loss(model, batch).backward()
+        with autocast:
+            loss = task.loss(model, batch)
+        loss.backward()
         optimizer.step()
 
     return step

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import BlockMask
 
 from eyetoy import available_backends, neighborhood_attention
-from eyetoy.neighborhood import backends
+from eyetoy.neighborhood import backends, flex
 from eyetoy.neighborhood.backends import Call, choose_backend
+from eyetoy.neighborhood.window import AxisRule
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
 ON_CUDA = Call(device="cuda", dtype=torch.bfloat16, head_dim=32, value_dim=32, requires_grad=True, has_key_mask=False)
@@ -21,7 +24,7 @@ ON_CUDA = Call(device="cuda", dtype=torch.bfloat16, head_dim=32, value_dim=32, r
 @pytest.fixture(autouse=True)
 def _forget_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    backends._say_once.cache_clear()
+    backends._log_once.cache_clear()
 
 
 @given(data=st.data())
@@ -124,6 +127,49 @@ def test_choice_on_cuda_says_why_once(monkeypatch: pytest.MonkeyPatch, caplog: p
     monkeypatch.setattr(backends.natten, "is_installed", lambda: True)
     monkeypatch.setattr(backends.natten, "has_kernels", lambda: True)
     assert choose_backend("auto", ON_CUDA) == "natten"
+
+
+def test_a_compiler_follows_the_choice_on_cuda(caplog: pytest.LogCaptureFixture) -> None:
+    """It cannot follow the search for a package, nor a logger."""
+    torch._dynamo.reset()
+    names = list(backends.BACKENDS)
+    compiled = torch.compile(
+        lambda x: x * names.index(choose_backend("auto", ON_CUDA)), fullgraph=True, backend="aot_eager"
+    )
+    with caplog.at_level(logging.INFO):
+        index = int(compiled(torch.ones(())))
+        assert names[index] == choose_backend("auto", ON_CUDA)
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+        f"neighborhood attention by {names[index]!r}"
+    ]
+
+
+@given(data=st.data())
+@settings(max_examples=25)
+def test_blocks_of_queries_that_flex_names_are_those_of_pytorch(
+    data: st.DataObject, dimension: int, problems: Any
+) -> None:
+    """Only the backward pass on CUDA reads them. PyTorch turns a square list round; ours has no more than it needs."""
+    grid = data.draw(problems.attention_problems(dimension, large=True)).grid
+    longest = {1: 2000, 2: 90, 3: 30}[dimension]
+    rules = tuple(
+        AxisRule(
+            length=data.draw(st.integers(length, longest)),
+            window=data.draw(st.integers(1, 20)),
+            is_causal=data.draw(st.booleans()),
+        )
+        for length in grid
+    )
+    mask = flex._block_mask(rules, flex.TILES[dimension], None, batch=1, device=torch.device("cpu"))
+    counts, indices = mask.kv_num_blocks, mask.kv_indices
+    square = F.pad(indices, (0, counts.shape[-1] - indices.shape[-1]))
+    expected = BlockMask.from_kv_blocks(counts, square, BLOCK_SIZE=mask.BLOCK_SIZE)
+    assert mask.q_num_blocks is not None
+    assert mask.q_indices is not None
+    assert expected.q_indices is not None
+    torch.testing.assert_close(mask.q_num_blocks, expected.q_num_blocks)
+    for row, theirs, count in zip(mask.q_indices[0, 0], expected.q_indices[0, 0], mask.q_num_blocks[0, 0], strict=True):
+        assert torch.equal(row[:count], theirs[:count])
 
 
 def test_nothing_of_one_sample_reaches_another(dimension: int, device: str, backend: str) -> None:

@@ -58,6 +58,15 @@ def test_compiled_program_takes_a_mask(dimension: int, device: str) -> None:
     torch.testing.assert_close(compiled(x, mask), attention(x, mask))
 
 
+@torch.no_grad()
+def test_flex_compiles_without_a_break(dimension: int, device: str) -> None:
+    attention, x = Attention(window=3, backend="flex"), tokens(dimension).repeat_interleave(2, -1).to(device)
+    mask = torch.arange(x[..., 0, 0].numel(), device=device).view(x.shape[:-2]) % 3 > 0
+    compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
+    for key_mask in (None, mask):
+        torch.testing.assert_close(compiled(x, key_mask), attention(x, key_mask), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_exported_program_takes_any_batch(dimension: int, options: dict[str, Any]) -> None:
     attention = Attention(**options)

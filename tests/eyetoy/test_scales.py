@@ -263,5 +263,6 @@ def test_output_depends_on_all_inputs_in_reach_and_no_others(
     out = module(x).flatten(1, -2)[0]
     for place, row in enumerate(reach):
         (gradient,) = torch.autograd.grad(out[place].sum(), x, retain_graph=True)
-        touched = gradient.flatten(1, -2)[0].abs().sum(-1).cpu() > 0
+        # A neighbor's share in the middle of a patch is zero, but for the rounding of a place on CUDA.
+        touched = gradient.flatten(1, -2)[0].abs().sum(-1).cpu() > 1e-12
         assert torch.equal(touched, row), f"output {place}"

@@ -167,8 +167,14 @@ def _automatic(call: Call) -> str:
     return chosen
 
 
-@lru_cache(maxsize=256)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _say_once(level: int, message: str) -> None:
+    """Log a message the first time; a compiler, which cannot follow a logger, calls this as it traces."""
+    _log_once(level, message)
+
+
+@lru_cache(maxsize=256)
+def _log_once(level: int, message: str) -> None:
     _logger.log(level, message)
 
 

@@ -82,7 +82,8 @@ def _block_mask(
     rules: tuple[AxisRule, ...], tile: tuple[int, ...], valid: Tensor | None, *, batch: int, device: torch.device
 ) -> BlockMask:
     plan = _plan if torch.compiler.is_compiling() else _cached_plan
-    counts, indices, bounds = plan(rules, tile, device)
+    axes = tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in rules)
+    (counts, indices), (q_counts, q_indices), bounds = plan(axes, tile, str(device))
 
     def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         seen = q >= 0 if valid is None else valid[b, k]
@@ -90,26 +91,51 @@ def _block_mask(
             seen = seen & (place[k] >= first[q]) & (place[k] < past[q])
         return seen
 
-    num = batch if valid is not None else 1
-    return BlockMask.from_kv_blocks(
-        counts[None, None].expand(num, 1, -1),
-        indices[None, None].expand(num, 1, -1, -1),
-        BLOCK_SIZE=volume(tile),
+    num, length = batch if valid is not None else 1, len(counts) * volume(tile)
+    # `BlockMask.from_kv_blocks` of PyTorch 2.11 takes the most blocks of a row for the number of all blocks.
+    return BlockMask(
+        seq_lengths=(length, length),
+        kv_num_blocks=counts[None, None].expand(num, 1, -1),
+        kv_indices=indices[None, None].expand(num, 1, -1, -1),
+        full_kv_num_blocks=None,
+        full_kv_indices=None,
+        q_num_blocks=q_counts[None, None].expand(num, 1, -1),
+        q_indices=q_indices[None, None].expand(num, 1, -1, -1),
+        full_q_num_blocks=None,
+        full_q_indices=None,
+        BLOCK_SIZE=(volume(tile), volume(tile)),
         mask_mod=sees,
-        seq_lengths=(len(counts) * volume(tile),) * 2,
     )
 
 
+Pair = tuple[Tensor, Tensor]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _plan(
-    rules: tuple[AxisRule, ...], tile: tuple[int, ...], device: torch.device
-) -> tuple[Tensor, Tensor, list[tuple[Tensor, ...]]]:
-    """Return `_blocks` and `_bounds` on a device."""
-    counts, indices = (torch.from_numpy(x).to(device) for x in _blocks(rules, tile))
+    axes: tuple[tuple[int, int, int, bool], ...], tile: tuple[int, ...], device: str
+) -> tuple[Pair, Pair, list[tuple[Tensor, ...]]]:
+    """Return the blocks that queries need, those that need keys, and `_bounds`, on a device.
+
+    Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
+    """
+    rules = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in axes)
+    blocks = _blocks(rules, tile)
+    of_queries, of_keys = (
+        (torch.from_numpy(counts).to(device), torch.from_numpy(indices).to(device))
+        for counts, indices in (blocks, _transposed(*blocks))
+    )
     bounds = [tuple(torch.from_numpy(x).to(device) for x in axis) for axis in _bounds(rules, tile)]
-    return counts, indices, bounds
+    return of_queries, of_keys, bounds
 
 
-_cached_plan = lru_cache(maxsize=64)(torch.inference_mode(False)(_plan))
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _cached_plan(
+    axes: tuple[tuple[int, int, int, bool], ...], tile: tuple[int, ...], device: str
+) -> tuple[Pair, Pair, list[tuple[Tensor, ...]]]:
+    plan: tuple[Pair, Pair, list[tuple[Tensor, ...]]] = _plan(axes, tile, device)
+    return plan
 
 
 def _bounds(
@@ -145,6 +171,16 @@ def _blocks(rules: tuple[AxisRule, ...], tile: tuple[int, ...]) -> tuple[NDArray
     for row, blocks in zip(indices, needed, strict=True):
         row[: len(blocks)] = np.ravel_multi_index(np.array(blocks).T, tiles)
     return counts, indices
+
+
+def _transposed(counts: NDArray[np.int32], indices: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return how many blocks of queries need each block of keys, and which, from `_blocks`."""
+    rows = np.repeat(np.arange(len(counts)), counts)
+    columns = indices[np.arange(indices.shape[1]) < counts[:, None]]
+    needed_by = np.bincount(columns, minlength=len(counts)).astype(np.int32)
+    transposed = np.zeros((len(counts), max(needed_by)), dtype=np.int32)
+    transposed[np.arange(transposed.shape[1]) < needed_by[:, None]] = rows[np.argsort(columns, kind="stable")]
+    return needed_by, transposed
 
 
 def _tile_range(rule: AxisRule, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 from eyetoy.neighborhood.problem import Problem
@@ -27,11 +28,13 @@ def natten_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem
     )
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_installed() -> bool:
     """Whether NATTEN can be imported."""
     return find_spec("natten") is not None
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_kernels() -> bool:
     """Whether NATTEN comes with its compiled CUDA kernels, libnatten."""
     return is_installed() and bool(getattr(import_module("natten"), "HAS_LIBNATTEN", False))

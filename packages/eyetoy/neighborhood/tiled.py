@@ -33,7 +33,10 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
 
 
 def _attend_plain(tokens: Three, problem: Problem) -> Tensor:
-    return attend_all(tokens, problem) if problem.is_dense else attend_whole(tokens, problem)
+    if problem.is_dense:
+        return attend_all(tokens, problem)
+    # CUDA's fused attention refuses the mask of a call under `torch.vmap`.
+    return attend_whole(tokens, problem, plain=torch._C._are_functorch_transforms_active())
 
 
 def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:

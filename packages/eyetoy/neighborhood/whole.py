@@ -36,7 +36,7 @@ def attend_all(tokens: Three, problem: Problem) -> Tensor:
 def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Tensor:
     """Attend among tokens `[batch, *grid, heads, dim]` without dilation; `tokens` are query, key and value.
 
-    `plain` avoids fused kernels, which have no second derivative.
+    `plain` avoids fused kernels, which have no second derivative and do not take every mask.
     """
     query, key, value = tokens
     is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # where tensors are not to be kept
