@@ -120,6 +120,9 @@ def main() -> None:
     folder = options.runs / name
     if len({_slug(variant) for variant in grid.variants}) < len(grid.variants):
         parser.error("the names of two variants differ in signs alone; their runs would share a folder")
+    step_ms = json.loads(options.steps.read_text(encoding="utf-8"))["step_ms"] if options.steps else None
+    if step_ms is not None and (missing := sorted(grid.variants.keys() - step_ms.keys())):
+        parser.error(f"{options.steps} has no time of {', '.join(missing)}; write it with steps.py {options.grid}")
     # By seed first: what slows this machine for a while slows all variants alike.
     runs = [
         Run(variant, seed, folder / _slug(variant) / f"seed-{seed}")
@@ -132,8 +135,8 @@ def main() -> None:
     if failed:
         sys.exit(f"some runs did not end well; see {', '.join(failed)}")
     rows = {variant: summary([run for run in runs if run.variant == variant]) for variant in grid.variants}
-    if options.steps:
-        rows = timed(rows, grid.seeds, json.loads(options.steps.read_text(encoding="utf-8"))["step_ms"])
+    if step_ms is not None:
+        rows = timed(rows, grid.seeds, step_ms)
     options.output.mkdir(parents=True, exist_ok=True)
     device = (runs[0].results or {})["environment"]["device"].split(":")[0]
     report = {"title": grid.title, "conditions": conditions(device) | {"jobs": options.jobs}, "variants": rows}
@@ -233,7 +236,7 @@ def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
 def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the error over training time; on a logarithmic scale, so that those near the best can be told apart."""
     with mpl.rc_context({"font.size": 9}):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        figure = Figure(figsize=(8, 4.5 + 0.1 * len(rows)), layout="constrained")
         label = "error, %: lines on validation, points on test"
         axes = figure.add_subplot(xlabel="training time, minutes", ylabel=label, title=grid.title)
         for number, (name, row) in enumerate(rows.items()):
@@ -250,7 +253,7 @@ def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
         lowest, highest = axes.get_ylim()  # over several decades, numbers between their powers would not fit
         axes.yaxis.set_minor_formatter("{x:g}" if highest < 10 * lowest else NullFormatter())
         axes.grid(alpha=0.3, which="both")
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside lower center", ncols=2)
         figure.savefig(path, dpi=150)
 
 
