@@ -1,4 +1,4 @@
-"""Options that restrict a run to one dimension or one device, and the hypothesis profiles."""
+"""Options that restrict a run to one dimension or one device, the hypothesis profiles, and random numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, register_random, settings
 
 DIMENSIONS = (1, 2, 3)
 DEVICES = ("cpu", "cuda", "mps")
@@ -14,6 +14,24 @@ DEVICES = ("cpu", "cuda", "mps")
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+
+
+class _TorchRandom:
+    """PyTorch's generator, for hypothesis to seed before every example."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+_TORCH_RANDOM = _TorchRandom()  # hypothesis keeps a weak reference only
+register_random(_TORCH_RANDOM)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time() -> None:
+    """Seed PyTorch before every test, so that a failure can be repeated, whatever ran before."""
+    torch.manual_seed(0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
