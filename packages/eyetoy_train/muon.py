@@ -63,13 +63,15 @@ class Muon(torch.optim.Optimizer):
         for members in _same_shapes(parameters).values():
             orthogonal = orthogonalize(torch.stack([updates[i].flatten(1) for i in members]))
             size = -0.2 * group["lr"] * max(orthogonal.shape[1:]) ** 0.5
-            for i, update in zip(members, orthogonal, strict=True):
-                parameters[i].add_(update.view_as(parameters[i]), alpha=size)
+            changed = [parameters[i] for i in members]
+            steps = [step.view_as(parameter) for step, parameter in zip(orthogonal, changed, strict=True)]
+            torch._foreach_add_(changed, steps, alpha=size)
 
     def _step_others(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
         for parameter in parameters:
-            self.state[parameter].setdefault("step", torch.zeros((), device=parameter.device))
+            if "step" not in self.state[parameter]:
+                self.state[parameter]["step"] = torch.zeros((), device=parameter.device)
         adamw(
             parameters,
             _gradients(parameters),
