@@ -31,10 +31,13 @@ def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tens
 
 
 def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """Return a whole tensor on the device of `example`, and spread over processes as it is."""
+    """Return a whole tensor on the device of `example`, spread over processes and laid out in memory as it is.
+
+    PyTorch's fused AdamW goes through a parameter and its moments in the order of memory, whatever their strides.
+    """
     if isinstance(example, DTensor):
         return distribute_tensor(tensor.to(example.device), example.device_mesh, example.placements)
-    return tensor.to(example.device)
+    return torch.empty_like(example, dtype=tensor.dtype).copy_(tensor)
 
 
 def is_spread(model: nn.Module) -> bool:
