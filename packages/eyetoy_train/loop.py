@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, set_seed
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -54,6 +54,8 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         log_with=list(recipe.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.tensorboard)),
+        # Each process gathers running statistics of its own; `Saver.share_buffers` takes their mean.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     prepare_data(task, accelerator)
     set_seed(recipe.seed)  # after what may have drawn random numbers in the first run only

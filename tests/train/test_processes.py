@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 
 # No dropout and no stochastic depth: their draws belong to a process.
 RECIPE = {"epochs": 10, "log_steps": 1, "model": {"name": "eyetoy1d_pico", "stem_strides": [8]}, "ema": {"decay": 0.9}}
@@ -102,6 +103,16 @@ def test_running_statistics_are_shared_before_they_are_used(tmp_path, run_toy):
     best = results(run)["best_epoch"]
     scored = json.loads((run / "metrics.jsonl").read_text().splitlines()[best - 1])["val"]
     assert results(run)["val"] == pytest.approx(scored, rel=1e-5)
+
+
+def test_running_statistics_are_of_the_samples_of_all_processes(tmp_path, run_toy, runs):
+    """A mean over all samples is the mean of the processes' means, as long as each goes on from its own."""
+    recipe, means = RECIPE | {"epochs": 2, "ema": {}}, []
+    for name, launch in (("one", ()), ("two", TWO)):
+        run_toy(recipe | {"output_dir": str(tmp_path / name)}, "--task", "normed", launch=launch)
+        latest = max((tmp_path / name / "checkpoints").glob("step-*"))
+        means.append(runs.weights(latest)["1.running_mean"])
+    torch.testing.assert_close(*means, rtol=0, atol=1e-6)
 
 
 def test_sharding_that_accelerate_leaves_out_is_said(tmp_path, run_toy):

@@ -85,11 +85,16 @@ class Streamed(Slopes):
 
 
 class Normed(Slopes):
-    """The toy task with a model whose batch norm gathers statistics on each process."""
+    """The toy task with a model whose batch norm gathers statistics on each process, of what is not trained."""
 
     def build_model(self):
         return nn.Sequential(
-            nn.Conv1d(1, 8, 9), nn.BatchNorm1d(8), nn.ReLU(), nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(32, 3)
+            nn.Conv1d(1, 8, 9).requires_grad_(False),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool1d(4),
+            nn.Flatten(),
+            nn.Linear(32, 3),
         )
 
     def save(self, model, folder):
