@@ -100,17 +100,19 @@ class Encoder(HubModel):
         """
         return self.finish(self.forward_stages(x, lengths)[-1], lengths, context_only=context_only)
 
-    def forward_stages(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
+    def forward_stages(
+        self, x: Tensor, lengths: Tensor | None = None, *, num_stages: int | None = None
+    ) -> list[Tensor]:
         """Return what every stage gives, fine to coarse, `[batch, *grid, channels]` each; arguments as in `forward`.
 
-        After the end of a clip, what a stage gives means nothing.
+        After the end of a clip, what a stage gives means nothing. With `num_stages`, only the first ones are computed.
         """
         self._check(x)
         self._check_lengths(x, lengths)
         x = self.positional_embedding(self.initial_proj(x.movedim(1, -1), lengths))
         lengths = reduce(shrink, self.initial_proj.strides, lengths)
         outputs = []
-        for stage in self.params.stages:
+        for stage in self.params.stages[:num_stages]:
             for index in stage:
                 x = self._apply_block(self.transformer[index], x, lengths)
                 lengths = shrink(lengths, self.transformer.strides[index])

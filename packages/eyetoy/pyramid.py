@@ -30,7 +30,7 @@ class FeaturePyramid(HubModel):
 
     The last stage gives the encoder's features, after the global stack; every other one is normalised by a layer norm
     of its own, as backbones of dense predictors do (Liu et al., Swin Transformer, 2021, section 4.2). `feature_info`
-    says what each level is.
+    says what each level is. What comes after the last of the chosen stages is neither computed nor trained.
 
     Args:
         params: the encoder, or a dict as its JSON config holds it.
@@ -51,10 +51,11 @@ class FeaturePyramid(HubModel):
             FeatureInfo(index=i, num_chs=widths[i], reduction=reductions[i]) for i in self.out_indices
         )
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(widths[i]) for i in self.out_indices if i != self.last})
+        self._freeze_unused()
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the features of the chosen stages."""
-        stages = self.encoder.forward_stages(x)
+        stages = self.encoder.forward_stages(x, num_stages=max(self.out_indices) + 1)
         return [
             self.encoder.finish(stages[i]).features if i == self.last else self.norms[str(i)](stages[i]).movedim(-1, 1)
             for i in self.out_indices
@@ -63,6 +64,16 @@ class FeaturePyramid(HubModel):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the inside of every block again in the backward pass: less memory for more time."""
         self.encoder.set_grad_checkpointing(enable)
+
+    def _freeze_unused(self) -> None:
+        """Processes that train together wait for the gradient of every parameter that may have one."""
+        last = max(self.out_indices)
+        if last == self.last:
+            return
+        unused = [self.encoder.norm, self.encoder.global_attention]
+        unused += list(self.encoder.transformer)[self.encoder.params.stages[last].stop :]
+        for module in filter(None, unused):
+            module.requires_grad_(False)
 
 
 def _checked(out_indices: Sequence[int] | None, num_stages: int) -> tuple[int, ...]:

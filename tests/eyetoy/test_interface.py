@@ -66,6 +66,18 @@ def test_pyramid_has_the_grids_and_channels_that_it_states(dimension: int) -> No
     assert idle == []
 
 
+@pytest.mark.parametrize("out_indices", [(0,), (2, 0), (1,), None])
+def test_pyramid_trains_what_its_levels_need_and_computes_no_more(dimension: int, out_indices: Any) -> None:
+    """On several processes a parameter that waits for its gradient in vain is an error."""
+    model, x = create_pyramid(f"eyetoy{dimension}d_nano", in_channels=3, out_indices=out_indices), inputs(dimension)
+    sum(level.square().sum() for level in model(x)).backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    for parameter in set(model.parameters()) - {p for p in model.parameters() if p.requires_grad}:
+        torch.nn.init.constant_(parameter, torch.nan)
+    assert all(level.isfinite().all() for level in model(x))
+
+
 def test_image_pyramid_has_the_usual_strides() -> None:
     assert [info.reduction for info in create_pyramid("eyetoy2d_nano").feature_info] == [(s, s) for s in (4, 8, 16, 32)]
 
