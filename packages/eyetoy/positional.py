@@ -42,10 +42,10 @@ class PositionalEmbedding(nn.Module):
             for i, axis in enumerate(axes)
         ]
         unused = self.channels - channels_for(self.num_spatial_dims, self.pairs)
-        return torch.cat([*spread, torch.zeros(*grid, unused, device=device)], dim=-1)
+        return torch.cat([*spread, torch.zeros(*grid, unused, device=device, dtype=torch.float32)], dim=-1)
 
     def _axis(self, length: int, device: torch.device | None) -> Tensor:
-        exponents = torch.arange(self.pairs, device=device) / self.pairs
+        exponents = torch.arange(self.pairs, device=device, dtype=torch.float32) / self.pairs
         frequencies = torch.exp(-math.log(self.max_wavelength) * exponents)
         angles = torch.arange(length, device=device)[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=-1)

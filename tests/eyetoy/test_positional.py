@@ -26,6 +26,21 @@ def test_equals_the_formula_on_any_grid(data: st.DataObject, dimension: int, dev
     torch.testing.assert_close(positions.cpu().double(), oracle.sinusoids(grid, channels), rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("default_dtype", [torch.bfloat16, torch.float64])
+def test_does_not_depend_on_the_default_dtype(dimension: int, default_dtype: torch.dtype) -> None:
+    grid = (500, 3, 5)[:dimension]
+    embedding = EMBEDDINGS[dimension](8 * dimension + 1)
+    expected = embedding.positions(grid)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default_dtype)
+    try:
+        found = embedding.positions(grid)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_wavelengths_end_where_they_are_told_to(dimension: int, oracle: Any) -> None:
     grid = (7,) * dimension
     embedding = EMBEDDINGS[dimension](8 * dimension, max_wavelength=100.0)
