@@ -70,9 +70,8 @@ class FeaturePyramid(HubModel):
         last = max(self.out_indices)
         if last == self.last:
             return
-        unused = [self.encoder.norm, self.encoder.global_attention]
-        unused += list(self.encoder.transformer)[self.encoder.params.stages[last].stop :]
-        for module in filter(None, unused):
+        blocks = list(self.encoder.transformer)[self.encoder.params.stages[last].stop :]
+        for module in filter(None, (*blocks, self.encoder.norm, self.encoder.global_attention)):
             module.requires_grad_(False)
 
 
