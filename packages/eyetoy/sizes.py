@@ -26,7 +26,8 @@ def per_axis(value: Size | Sequence[int], num_spatial_dims: int, name: str, *, m
 
 def ceil_div(numerator: int, denominator: int) -> int:
     """Return `numerator / denominator`, rounded up."""
-    return -(-numerator // denominator)
+    # Not -(-numerator // denominator): compiled programs do not check divisions of negative symbolic sizes rightly.
+    return (numerator + denominator - 1) // denominator
 
 
 def check_count(value: int, name: str, *, most: int | None = None) -> None:

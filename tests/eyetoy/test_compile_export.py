@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eyetoy import neighborhood_attention
+from eyetoy import AttentionParams, ConvParams, HeadParams, SharedScaleNA, neighborhood_attention
 
 GRIDS = {1: (45,), 2: (9, 11), 3: (3, 5, 6)}
 
@@ -48,6 +48,18 @@ def test_compiles_without_a_break(dimension: int, device: str, options: dict[str
     result, expected = compiled(x), attention(x)
     torch.testing.assert_close(result, expected)
     gradients = [torch.autograd.grad(out.square().sum(), x)[0] for out in (result, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("grid", [(3, 5), (3, 9), (9, 3), (9, 11)])
+def test_heads_train_compiled_for_any_size(grid: tuple[int, int], device: str) -> None:
+    """Of three of these grids the tokenizer leaves one row, or one column."""
+    conv, attention = ConvParams(kernel_size=4, stride=4), AttentionParams(attention_window=3)
+    params = HeadParams(conv_params=conv, attn_params=attention, num_heads=2, intermediate_channels=8)
+    heads = SharedScaleNA(2, 6, params).to(device)
+    compiled, x = torch.compile(heads, dynamic=True, backend="aot_eager"), torch.randn(2, *grid, 6, device=device)
+    x.requires_grad_()
+    gradients = [torch.autograd.grad(program(x).square().sum(), x)[0] for program in (compiled, heads)]
     torch.testing.assert_close(*gradients)
 
 
