@@ -73,8 +73,9 @@ def test_pyramid_trains_what_its_levels_need_and_computes_no_more(dimension: int
     sum(level.square().sum() for level in model(x)).backward()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    for parameter in set(model.parameters()) - {p for p in model.parameters() if p.requires_grad}:
-        torch.nn.init.constant_(parameter, torch.nan)
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            nn.init.constant_(parameter, torch.nan)
     assert all(level.isfinite().all() for level in model(x))
 
 

@@ -41,7 +41,7 @@ def stage_features(encoder: Encoder, x: Tensor, stage: int | None = None, length
         features: Tensor = encoder(x, lengths).features
         return features
     _check_stage(encoder, stage)
-    features = encoder.forward_stages(x, lengths)[stage]
+    features = encoder.forward_stages(x, lengths, num_stages=stage % len(encoder.params.stages) + 1)[-1]
     return clear_padding(features, stage_lengths(encoder, stage, lengths)).movedim(-1, 1)
 
 
