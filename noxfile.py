@@ -116,30 +116,30 @@ def lint(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into site, with warnings as errors."""
     install(session)
-    command = ["mkdocs", "build", "--strict", "--config-file", "docs/mkdocs/mkdocs.yml"]
+    command = ["mkdocs", "build", "--strict", "--config-file", "mkdocs.yml"]
     run(session, *command, *session.posargs, NO_MKDOCS_2_WARNING="1")
 
 
 @session
 def fuzz(session: nox.Session) -> None:
-    """Give thousands of damaged files to every reader, for about ten minutes; options as in tests/trust/fuzzing.py."""
+    """Give thousands of damaged files to every reader, for about ten minutes; options as in tools/fuzz/fuzz.py."""
     install(session)
-    run(session, "python", "tests/trust/fuzzing.py", *session.posargs, OMP_NUM_THREADS="1")
+    run(session, "python", "tools/fuzz/fuzz.py", *session.posargs, OMP_NUM_THREADS="1")
 
 
 @session
 def mutants(session: nox.Session) -> None:
-    """Break one line at a time, and see whether the tests notice; options as in tests/mutants.py."""
+    """Break one line at a time, and see whether the tests notice; options as in tools/mutants.py."""
     install(session)
-    run(session, "python", "tests/mutants.py", *session.posargs, OMP_NUM_THREADS="1")
+    run(session, "python", "tools/mutants.py", *session.posargs, OMP_NUM_THREADS="1")
 
 
 @session
 def installs(session: nox.Session) -> None:
-    """Install the wheel alone, with each extra, and with other versions of PyTorch; options as in tests/installs.py."""
+    """Install the wheel alone, with each extra, and with other versions of PyTorch; options as in tools/installs.py."""
     install(session)
     run(session, "python", "-m", "pip", "install", "-q", "uv")
-    run(session, "python", "tests/installs.py", *session.posargs)
+    run(session, "python", "tools/installs.py", *session.posargs)
 
 
 @session

@@ -25,7 +25,7 @@ from eyetoy import count_flops
 from eyetoy_image.detection import DetectorRecipe
 from eyetoy_image.detection.model import BOX_GRID, MASK_GRID, Detector
 from eyetoy_train import ModelRecipe
-from eyetoy_train.monitor import peak_memory_bytes
+from eyetoy_train.utils.console import peak_memory_bytes
 
 MODELS = ("eyetoy2d_tiny", "timm/swin_tiny_patch4_window7_224", "timm/convnext_tiny")
 NUM_CLASSES = 80

@@ -28,7 +28,7 @@ from peers import build
 from torch import nn
 
 from eyetoy import count_flops
-from eyetoy.models import IN_CHANNELS
+from eyetoy.presets import IN_CHANNELS
 
 Case = tuple[tuple[int, ...], int]
 CASES: dict[str, tuple[Case, ...]] = {  # grid and batch

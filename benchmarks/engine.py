@@ -24,10 +24,10 @@ from measuring import conditions
 
 from eyetoy_image.classification import APP
 from eyetoy_train import parse_recipe
-from eyetoy_train.loop import Trainer
-from eyetoy_train.run_folder import RunFolder
-from eyetoy_train.signals import StopSignal
-from eyetoy_train.start import start_parts
+from eyetoy_train.engine.trainer import Trainer
+from eyetoy_train.checkpoint.run_folder import RunFolder
+from eyetoy_train.utils.signals import StopSignal
+from eyetoy_train.engine.setup import start_parts
 
 RECIPE = Path(__file__).parents[1] / "apps" / "image" / "configs" / "digits.yaml"
 WARMUP = 5

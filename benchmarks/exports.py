@@ -20,7 +20,7 @@ from measuring import conditions
 from torch import Tensor, nn
 
 from eyetoy import create_model, list_models
-from eyetoy.models import IN_CHANNELS
+from eyetoy.presets import IN_CHANNELS
 
 GRIDS = {1: (4000,), 2: (64, 64), 3: (4, 32, 32)}
 DYNAMIC = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}

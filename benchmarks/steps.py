@@ -21,8 +21,8 @@ from compare import Grid, as_arguments
 from measuring import conditions, interleaved
 
 from eyetoy_train import parse_recipe
-from eyetoy_train.data import SeededDataset
-from eyetoy_train.optim import build_optimizer
+from eyetoy_train.data.loading import SeededDataset
+from eyetoy_train.optim.build import build_optimizer
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from eyetoy.neighborhood import choice
-from eyetoy.neighborhood.kernel import TiledKernel
-from eyetoy.neighborhood.tiling import Tiling
+from eyetoy.neighborhood.backends.tiled import choice
+from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
+from eyetoy.neighborhood.backends.tiled.tiling import Tiling
 from eyetoy.neighborhood.window import AxisRule
 
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [  # [batch, *grid, heads, head_dim] and window

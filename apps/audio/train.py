@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eyetoy_audio.classification import APP
+from eyetoy_audio.app import APP
 
 if __name__ == "__main__":
     APP.train(Path(__file__).parent / "configs" / "spoken_keywords.yaml")

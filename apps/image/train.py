@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eyetoy_image.apps import app_of_recipe
+from eyetoy_image.app import app_of_recipe
 
 DEFAULT = Path(__file__).parent / "configs" / "digits.yaml"
 

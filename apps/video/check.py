@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eyetoy_video.checking import check
+from eyetoy_video.check import check
 
 if __name__ == "__main__":
     raise SystemExit(check(Path(__file__).parent / "configs" / "moving_digits.yaml"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eyetoy_video.classification import APP
+from eyetoy_video.app import APP
 
 if __name__ == "__main__":
     APP.train(Path(__file__).parent / "configs" / "moving_digits.yaml")

@@ -1,6 +1,6 @@
 """Score a trained video model: `python apps/video/validate.py runs/moving-digits [--split val]`; see `--help`."""
 
-from eyetoy_video.classification import APP
+from eyetoy_video.app import APP
 
 if __name__ == "__main__":
     APP.validate()

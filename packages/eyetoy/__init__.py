@@ -3,7 +3,7 @@
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import Encoder, Encoder1D, Encoder2D, Encoder3D, EncoderOutput
 from eyetoy.flops import count_flops
-from eyetoy.global_attention import (
+from eyetoy.global_stack import (
     GlobalAttentionStack,
     GlobalAttentionTransformer,
     create_attention_mask,
@@ -20,7 +20,7 @@ from eyetoy.msnat import (
     TransformerStack,
 )
 from eyetoy.neighborhood import available_backends, na1d, na2d, na3d, neighborhood_attention
-from eyetoy.param_groups import param_groups
+from eyetoy.optim_groups import param_groups
 from eyetoy.params import (
     AttentionParams,
     ConvParams,
@@ -32,7 +32,7 @@ from eyetoy.params import (
 from eyetoy.positional import PositionalEmbedding1D, PositionalEmbedding2D, PositionalEmbedding3D
 from eyetoy.pyramid import FeatureInfo, FeaturePyramid
 from eyetoy.with_timm import register_timm_models
-from eyetoy.zoo import create_encoder, create_model, create_pyramid, encoder_params, list_models
+from eyetoy.factory import create_encoder, create_model, create_pyramid, encoder_params, list_models
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from eyetoy.conv import StridedConv
-from eyetoy.global_attention import GlobalAttentionStack
+from eyetoy.global_stack import GlobalAttentionStack
 from eyetoy.hub import HubModel
 from eyetoy.lengths import check_lengths, clear_padding, mean_over_tokens, shrink
 from eyetoy.msnat import TransformerStack

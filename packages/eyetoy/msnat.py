@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eyetoy.conv import StridedConv, upsample
 from eyetoy.layers import FeedForward, ResidualBranch
 from eyetoy.lengths import clear_padding, shrink
-from eyetoy.neighborhood.ragged import ragged_attention
+from eyetoy.neighborhood.varlen import ragged_attention
 from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
 from eyetoy.sizes import per_axis
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from eyetoy.models import head_groups, overlapping
+from eyetoy.presets import head_groups, overlapping
 from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Pool
 from eyetoy.sizes import Size
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from eyetoy.zoo import create_model, create_pyramid, list_models
+from eyetoy.factory import create_model, create_pyramid, list_models
 
 
 def register_timm_models() -> list[str]:

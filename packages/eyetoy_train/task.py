@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 if TYPE_CHECKING:
-    from eyetoy_train.stream import SampleStream
+    from eyetoy_train.data.streaming import SampleStream
 
 Split = Literal["train", "val", "test"]
 Batch = dict[str, Any]
@@ -97,7 +97,7 @@ class Task(Protocol):
     sizes. In a batch, a list has an entry for every sample. Whatever is random in a training sample, or in the loss,
     must be drawn from torch's global generator, which the engine seeds for each sample and each pass. It adds the
     sample's seed to a training sample, as `seed`: what a task draws from these for a whole batch at once
-    (`eyetoy_train.seeds.uniforms`) is the same however many processes share the batch.
+    (`eyetoy_train.utils.seeds.uniforms`) is the same however many processes share the batch.
     """
 
     @property

@@ -49,11 +49,11 @@ def run_command():
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> Path:
     """A folder with `runs/NAME` of every task, with new weights, and files to look at in `files`."""
-    from eyetoy_audio.classification import APP as AUDIO
-    from eyetoy_image.apps import APPS as IMAGE_APPS
-    from eyetoy_image.composed import write_composed_digits
-    from eyetoy_video.classification import APP as VIDEO
-    from eyetoy_video.moving_digits import write_moving_digits
+    from eyetoy_audio.app import APP as AUDIO
+    from eyetoy_image.app import APPS as IMAGE_APPS
+    from eyetoy_image.dense.composed import write_composed_digits
+    from eyetoy_video.app import APP as VIDEO
+    from eyetoy_video.datasets.moving_digits import write_moving_digits
 
     folder = tmp_path_factory.mktemp("checkpoints")
     write_waves(folder / "sounds")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from eyetoy_audio.spoken_keywords import Split, write_spoken_keywords
-from eyetoy_video.moving_digits import write_moving_digits
+from eyetoy_audio.datasets.spoken_keywords import Split, write_spoken_keywords
+from eyetoy_video.datasets.moving_digits import write_moving_digits
 
 
 def write_sounds(root: Path) -> None:

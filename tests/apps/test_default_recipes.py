@@ -19,19 +19,19 @@ from PIL import Image
 from torchvision import datasets
 
 from eyetoy import create_model
-from eyetoy_audio.spoken_keywords import Split, write_spoken_keywords
-from eyetoy_image.apps import app_of_recipe
-from eyetoy_image.classification import torchvision_sets
-from eyetoy_image.classification.digits import write_digits
-from eyetoy_image.composed import write_composed_digits
+from eyetoy_audio.datasets.spoken_keywords import Split, write_spoken_keywords
+from eyetoy_image.app import app_of_recipe
+from eyetoy_image.classification.datasets import torchvision_sets
+from eyetoy_image.classification.datasets.digits import write_digits
+from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_train import parse_recipe, train
-from eyetoy_video.moving_digits import write_moving_digits
+from eyetoy_video.datasets.moving_digits import write_moving_digits
 
 REPOSITORY = Path(__file__).parents[2]
 APPS = {
-    "image": "eyetoy_image.apps",
-    "audio": "eyetoy_audio.classification",
-    "video": "eyetoy_video.classification",
+    "image": "eyetoy_image.app",
+    "audio": "eyetoy_audio.app",
+    "video": "eyetoy_video.app",
 }
 RECIPES = sorted(REPOSITORY.glob("apps/*/configs/*.yaml"))
 MOST_PIXELS = 64

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eyetoy_image.composed import write_composed_digits
+from eyetoy_image.dense.composed import write_composed_digits
 
 CONFIG = Path("apps", "image", "configs", "composed_detection.yaml")
 SMALL = (

@@ -16,16 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
-from eyetoy_audio.classification import APP as AUDIO
-from eyetoy_audio.spoken_keywords import Split, write_spoken_keywords
+from eyetoy_audio.app import APP as AUDIO
+from eyetoy_audio.datasets.spoken_keywords import Split, write_spoken_keywords
 from eyetoy_image.classification import APP as IMAGE
 from eyetoy_image.detection import Detection, DetectionRecipe
 from eyetoy_image.segmentation import Segmentation, SegmentationRecipe, SegmenterRecipe
 from eyetoy_image.segmentation.model import Segmenter
-from eyetoy_train.export_command import check_output, export_checkpoint
-from eyetoy_train.exporting import export
-from eyetoy_video.classification import APP as VIDEO
-from eyetoy_video.moving_digits import write_moving_digits
+from eyetoy_train.commands.export import check_output, export_checkpoint
+from eyetoy_train.export.exporter import export
+from eyetoy_video.app import APP as VIDEO
+from eyetoy_video.datasets.moving_digits import write_moving_digits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 SCRIPTS = re.findall(r"^```python\n(# python classify_(\w+).py.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)

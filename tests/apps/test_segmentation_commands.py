@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eyetoy_image.composed import write_composed_digits
+from eyetoy_image.dense.composed import write_composed_digits
 
 CONFIG = Path("apps", "image", "configs", "composed_segmentation.yaml")
 SMALL = (

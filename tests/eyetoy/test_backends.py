@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import BlockMask
 
 from eyetoy import available_backends, neighborhood_attention
-from eyetoy.neighborhood import backends, flex
-from eyetoy.neighborhood.backends import Call, choose_backend
+from eyetoy.neighborhood.backends import registry as backends
+from eyetoy.neighborhood.backends import flex
+from eyetoy.neighborhood.backends.registry import Call, choose_backend
 from eyetoy.neighborhood.window import AxisRule
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
@@ -197,7 +198,7 @@ def test_what_masked_tokens_hold_does_not_matter(dimension: int, device: str, ba
 def test_weights_of_large_calls_are_computed_again(
     monkeypatch: pytest.MonkeyPatch, dimension: int, device: str
 ) -> None:
-    from eyetoy.neighborhood import kernel
+    from eyetoy.neighborhood.backends.tiled import kernel
 
     x = torch.randn(2, *(7,) * dimension, 2, 4, device=device, requires_grad=True)
 

@@ -24,7 +24,7 @@ from eyetoy import (
 )
 from eyetoy.conv import upsample
 from eyetoy.lengths import mean_over_tokens
-from eyetoy.neighborhood.ragged import ragged_attention
+from eyetoy.neighborhood.varlen import ragged_attention
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-5, "atol": 1e-5}

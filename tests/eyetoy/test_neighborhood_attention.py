@@ -54,7 +54,7 @@ def output_and_gradients(qkv: list[Tensor], **options: Any) -> list[Tensor]:
 @contextmanager
 def planned_anew() -> Iterator[pytest.MonkeyPatch]:
     """Patch how plans are made; none that was made before is used, and none is left behind."""
-    from eyetoy.neighborhood import tiled
+    from eyetoy.neighborhood.backends.tiled import attention as tiled
 
     def clear() -> None:
         tiled._kernel.cache_clear()
@@ -70,7 +70,7 @@ def planned_anew() -> Iterator[pytest.MonkeyPatch]:
 
 def draw_choice(data: st.DataObject, dimension: int) -> Callable[..., Any]:
     """Draw what replaces `choose_tiling`: any tile sizes, any axis to walk along."""
-    from eyetoy.neighborhood.choice import make_tiling
+    from eyetoy.neighborhood.backends.tiled.choice import make_tiling
 
     tiles = tuple(data.draw(st.integers(1, 4)) for _ in range(dimension))
     outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))
@@ -130,7 +130,8 @@ def test_tiled_equals_reference_with_gradients_in_float32(
 @settings(max_examples=80)
 def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int, problems: Any) -> None:
     """Any tile sizes, any axis to walk along, any size of the blocks that are computed at once."""
-    from eyetoy.neighborhood import kernel, tiled
+    from eyetoy.neighborhood.backends.tiled import kernel
+    from eyetoy.neighborhood.backends.tiled import attention as tiled
 
     problem, choose = data.draw(problems.attention_problems(dimension)), draw_choice(data, dimension)
     *qkv, key_mask = problem.tensors(torch.float64, "cpu")
@@ -147,7 +148,7 @@ def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int
 @given(data=st.data())
 @settings(max_examples=60)
 def test_large_grids_are_cut_into_slabs(data: st.DataObject, dimension: int, problems: Any) -> None:
-    from eyetoy.neighborhood import slabs
+    from eyetoy.neighborhood.backends.tiled import slabs
 
     problem = data.draw(problems.attention_problems(dimension, large=True))
     *qkv, key_mask = problem.tensors(torch.float64, "cpu")
@@ -162,7 +163,7 @@ def test_large_grids_are_cut_into_slabs(data: st.DataObject, dimension: int, pro
 @settings(max_examples=60)
 def test_no_tiling_lets_a_sample_reach_another(data: st.DataObject, dimension: int, problems: Any) -> None:
     """The samples of a batch lie one after the other in memory; one full of NaN shows what reads beyond its own."""
-    from eyetoy.neighborhood import tiled
+    from eyetoy.neighborhood.backends.tiled import attention as tiled
 
     problem = replace(data.draw(problems.attention_problems(dimension, with_mask=False)), batch=3)
     choose = draw_choice(data, dimension)

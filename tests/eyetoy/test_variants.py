@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from eyetoy import create_encoder, create_model
-from eyetoy.models import MODELS
+from eyetoy.presets import MODELS
 from eyetoy.variants import Changes, changed
-from eyetoy.zoo import encoder_params
+from eyetoy.factory import encoder_params
 
 NANO = "eyetoy2d_nano"
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from eyetoy.encoder import Encoder
-from eyetoy.global_attention import GlobalAttentionTransformer
+from eyetoy.global_stack import GlobalAttentionTransformer
 from eyetoy.inspect.recording import recorded
 from eyetoy.inspect.stages import stage_lengths
 from eyetoy.lengths import valid_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from eyetoy.neighborhood.backends import BACKENDS, choose_backend, describe_call
+from eyetoy.neighborhood.backends.registry import BACKENDS, choose_backend, describe_call
 from eyetoy.neighborhood.problem import check_problem
 from eyetoy.sizes import Size, volume
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import eyetoy_audio.files
+import eyetoy_audio.io.files
 import eyetoy_audio.visualize
-import eyetoy_image.files
+import eyetoy_image.io.files
 import eyetoy_image.visualize
-import eyetoy_video.files
+import eyetoy_video.io.files
 import eyetoy_video.visualize
 from eyetoy_demo.checkpoints import Modality
-from eyetoy_train.visualize import OpenViewer, Viewer, figure_pixels
+from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
 
 OPEN: dict[Modality, OpenViewer] = {
     "image": eyetoy_image.visualize.open_viewer,
@@ -27,9 +27,9 @@ OPEN: dict[Modality, OpenViewer] = {
     "video": eyetoy_video.visualize.ClipView,
 }
 EXTENSIONS: dict[Modality, tuple[str, ...]] = {
-    "image": eyetoy_image.files.EXTENSIONS,
-    "audio": eyetoy_audio.files.EXTENSIONS,
-    "video": eyetoy_video.files.EXTENSIONS,
+    "image": eyetoy_image.io.files.EXTENSIONS,
+    "audio": eyetoy_audio.io.files.EXTENSIONS,
+    "video": eyetoy_video.io.files.EXTENSIONS,
 }
 KEPT_MODELS = 6
 

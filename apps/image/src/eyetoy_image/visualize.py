@@ -8,14 +8,14 @@ from pathlib import Path
 from torch import Tensor
 
 from eyetoy_image import classification
-from eyetoy_image.apps import app_of_checkpoint
-from eyetoy_image.dense_views import AXES, DetectionView, SegmentationView
-from eyetoy_image.detection.commands import DetectionApp
-from eyetoy_image.files import EXTENSIONS
-from eyetoy_image.segmentation.commands import SegmentationApp
-from eyetoy_train.classifier_view import ClassifierView, heading
-from eyetoy_train.map_figures import Picture, draw_picture_maps
-from eyetoy_train.visualize import View, Viewer, check_place, visualize
+from eyetoy_image.app import app_of_checkpoint
+from eyetoy_image.dense.views import AXES, DetectionView, SegmentationView
+from eyetoy_image.detection.app import DetectionApp
+from eyetoy_image.io.files import EXTENSIONS
+from eyetoy_image.segmentation.app import SegmentationApp
+from eyetoy_train.visualize.classifier import ClassifierView, heading
+from eyetoy_train.visualize.figures import Picture, draw_picture_maps
+from eyetoy_train.commands.visualize import View, Viewer, check_place, visualize
 
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:

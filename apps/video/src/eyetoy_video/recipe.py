@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from eyetoy_train import ClassificationRecipe
-from eyetoy_video.transforms import ClipTransformParams
+from eyetoy_video.transforms.clips import ClipTransformParams
 
 Source = Literal["folder", "list", "hub", "moving_digits", "kinetics", "something_something", "ucf101", "hmdb51"]
 FOLDS = (1, 2, 3)

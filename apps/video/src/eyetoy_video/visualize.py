@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from eyetoy_train.classifier_view import ClassifierView, heading
-from eyetoy_train.map_figures import MARK, heated, outlined
-from eyetoy_train.maps import InputMaps, Map
-from eyetoy_train.visualize import View, check_place, visualize
-from eyetoy_video.classification import APP
-from eyetoy_video.encoding import write_mp4
-from eyetoy_video.files import EXTENSIONS
+from eyetoy_train.visualize.classifier import ClassifierView, heading
+from eyetoy_train.visualize.figures import MARK, heated, outlined
+from eyetoy_train.visualize.maps import InputMaps, Map
+from eyetoy_train.commands.visualize import View, check_place, visualize
+from eyetoy_video.app import APP
+from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_video.io.files import EXTENSIONS
 from eyetoy_video.task import PLAYED_RATE, VideoClassification
 
 STILLS, PANEL_SIDE, CAPTION = 6, 192, 22

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from eyetoy_image.classification.recipe import ImageAugmentation
-from eyetoy_train.seeds import uniforms
+from eyetoy_train.utils.seeds import uniforms
 
 ERASED_ASPECT = 3.3
 MOVE_DRAWS, ERASE_DRAWS = 5, 5

@@ -1,6 +1,6 @@
 """Detection and instance segmentation."""
 
-from eyetoy_image.detection.commands import APP
+from eyetoy_image.detection.app import APP
 from eyetoy_image.detection.recipe import DetectionAugmentation, DetectionData, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.task import Detection
 

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from eyetoy_image.detection.coco import Category
-from eyetoy_image.masks import area
+from eyetoy_image.detection.datasets.coco import Category
+from eyetoy_image.dense.masks import area
 from eyetoy_train import Batch, Details, Table
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -32,7 +32,7 @@ class DetectionMetrics:
 
     For boxes, `box_AP` and so on, and for masks, `mask_AP`. A score of -1 means that there is no such object. Average
     precision ranks all detections of a set, which no sums allow: what is true of each picture and what was found are
-    kept as lines of JSON, whose bytes are joined over processes (`eyetoy_train.evaluate.RowMetrics`).
+    kept as lines of JSON, whose bytes are joined over processes (`eyetoy_train.engine.evaluation.RowMetrics`).
 
     Args:
         categories: the classes.

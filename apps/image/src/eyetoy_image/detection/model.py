@@ -18,11 +18,11 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.detection.recipe import DetectorRecipe
-from eyetoy_image.pyramids import build_pyramid
-from eyetoy_image.saved import DensePredictor, read_config
+from eyetoy_image.dense.pyramids import build_pyramid
+from eyetoy_image.dense.saved import DensePredictor, read_config
 from eyetoy_train import ModelRecipe
-from eyetoy_train.checkpoint import named
-from eyetoy_train.other_models import WEIGHTS
+from eyetoy_train.checkpoint.atomic import named
+from eyetoy_train.models.external import WEIGHTS
 
 BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
 """Sizes of what the heads see of a proposal, and samples of a cell of these along each axis (He et al., 2017)."""

@@ -1,6 +1,6 @@
 """Semantic segmentation."""
 
-from eyetoy_image.segmentation.commands import APP
+from eyetoy_image.segmentation.app import APP
 from eyetoy_image.segmentation.recipe import (
     SegmentationAugmentation,
     SegmentationData,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from eyetoy_image.segmentation.label_maps import IGNORED
+from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 
 SMOOTH = 1.0
 """Pixels that are added to both sides of the fraction, so that a class that is nowhere has 1, not 0 / 0."""

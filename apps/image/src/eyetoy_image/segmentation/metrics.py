@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eyetoy_image.segmentation.label_maps import IGNORED
+from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_train import Batch, Details, Table
-from eyetoy_train.classification_metrics import MOST_CLASSES_DRAWN
-from eyetoy_train.pictures import draw_confusion
+from eyetoy_train.classification.metrics import MOST_CLASSES_DRAWN
+from eyetoy_train.report.figures import draw_confusion
 
 
 class SegmentationMetrics:

@@ -9,13 +9,13 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from eyetoy_image.pyramids import build_pyramid
-from eyetoy_image.saved import DensePredictor, read_config
+from eyetoy_image.dense.pyramids import build_pyramid
+from eyetoy_image.dense.saved import DensePredictor, read_config
 from eyetoy_image.segmentation.heads import LinearHead, UperNet, fcn_head, resized
 from eyetoy_image.segmentation.recipe import SegmenterRecipe
 from eyetoy_train import ModelRecipe
-from eyetoy_train.checkpoint import named
-from eyetoy_train.other_models import WEIGHTS
+from eyetoy_train.checkpoint.atomic import named
+from eyetoy_train.models.external import WEIGHTS
 
 
 class Segmenter(DensePredictor):

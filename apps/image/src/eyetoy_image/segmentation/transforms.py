@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eyetoy_image.segmentation.label_maps import IGNORED
+from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_image.segmentation.recipe import SegmentationAugmentation
 
 TRIES = 10

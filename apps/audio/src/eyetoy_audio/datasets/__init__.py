@@ -1,0 +1,1 @@
+"""Sets of sounds, a file each."""

@@ -1,0 +1,1 @@
+"""Features and augmentations of sounds."""

@@ -1,0 +1,176 @@
+"""Waveforms as log-mel spectrograms, and SpecAugment on them: both for whole batches, on the model's device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from eyetoy_train.utils.seeds import uniforms
+
+# The energy, as a part of the loudest band's of a clip, below which nothing is told apart: 80 dB.
+DYNAMIC_RANGE = 1e-8
+# The energy of silence, which has a logarithm then, and what keeps its variance from zero.
+SILENT_ENERGY = 1e-20
+LEAST_VARIANCE = 1e-5
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrograms of mean 0 and variance 1.
+
+    A frame is a window of samples (von Hann's, without padding), and the first frame begins with the first sample, so
+    that a frame hears the same in a padded clip as in the clip alone. Energies in mel bands (O'Shaughnessy's scale, as
+    in HTK) go from 0 Hz to half the sample rate. What is 80 dB below a clip's loudest band is raised to that. Mean and
+    variance are each one number for a clip, over its bands and frames: a gain changes nothing, and silence, whose
+    variance is taken for :data:`LEAST_VARIANCE`, becomes zeros. Computed in float32, whatever autocast says.
+
+    Args:
+        sample_rate: in Hz.
+        num_bands: how many mel bands.
+        window_ms: length of a frame in milliseconds.
+        hop_ms: from the start of a frame to that of the next, in milliseconds.
+
+    Raises:
+        ValueError: if a value is not positive, or shorter than a sample.
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, sample_rate: int, num_bands: int = 64, window_ms: float = 25.0, hop_ms: float = 10.0) -> None:
+        super().__init__()
+        self.window_size, self.hop = (round(sample_rate * ms / 1000) for ms in (window_ms, hop_ms))
+        if min(num_bands, self.window_size - 1, self.hop) < 1:
+            raise ValueError(
+                f"num_bands is {num_bands}, and {window_ms} and {hop_ms} ms at {sample_rate} Hz are windows of "
+                f"{self.window_size} and hops of {self.hop} samples; they should be at least 1, 2 and 1"
+            )
+        self.num_bands = num_bands
+        self.num_points = 1 << (self.window_size - 1).bit_length()
+        filters = melscale_fbanks(self.num_points // 2 + 1, 0.0, sample_rate / 2, num_bands, sample_rate)
+        self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)  # [frequencies, bands]
+
+    def num_frames(self, lengths: Tensor) -> Tensor:
+        """Return how many frames clips of these lengths in samples give, each at least one; any shape, integers."""
+        return 1 + (lengths - self.window_size).clamp_min(0) // self.hop
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the spectrograms of a batch.
+
+        Args:
+            x: ``[batch, 1, samples]``.
+            lengths: samples of each clip, int64 ``[batch]``, where the rest is padding, whatever it holds; all by
+                default.
+
+        Returns:
+            ``[batch, bands, frames]``, in the type of ``x``; zeros after a clip's last frame.
+
+        Raises:
+            ValueError: if the shape is another one.
+        """
+        if x.ndim != 3 or x.shape[1] != 1:
+            raise ValueError(f"x is {list(x.shape)}; it should be [batch, 1, samples]")
+        if lengths is None:
+            lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
+        with torch.autocast(x.device.type, enabled=False):
+            energy = self._energy(x[:, 0].float().masked_fill(~_before(lengths, x.shape[-1]), 0.0))
+            valid = _before(self.num_frames(lengths), energy.shape[-1])[:, None]
+            return _normalized(_log(energy * valid), valid).to(x.dtype)
+
+    def _energy(self, x: Tensor) -> Tensor:
+        """Return energies in mel bands, ``[batch, bands, frames]``, of ``[batch, samples]``."""
+        x = nn.functional.pad(x, (0, max(self.window_size - x.shape[-1], 0)))
+        frames = x.unfold(-1, self.window_size, self.hop) * self.window
+        spectrum = torch.fft.rfft(frames, n=self.num_points)  # [batch, frames, frequencies]
+        energy: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ self.filters
+        return energy.mT
+
+
+def _before(ends: Tensor, size: int) -> Tensor:
+    """Return which of ``size`` places come before ``ends``, ``[batch, size]``."""
+    return torch.arange(size, device=ends.device) < ends[:, None]
+
+
+def _log(energy: Tensor) -> Tensor:
+    floor = energy.amax((1, 2), keepdim=True) * DYNAMIC_RANGE
+    return energy.maximum(floor.clamp_min(SILENT_ENERGY)).log()
+
+
+def _normalized(x: Tensor, valid: Tensor) -> Tensor:
+    """Bring ``[batch, bands, frames]`` to mean 0 and variance 1 over the frames of ``valid``; the others become 0."""
+    count = valid.sum(-1, keepdim=True) * x.shape[1]
+    centered = (x - (x * valid).sum((1, 2), keepdim=True) / count) * valid
+    variance = centered.square().sum((1, 2), keepdim=True) / count
+    return centered / (variance + LEAST_VARIANCE).sqrt()
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """Masks over time and frequency (Park et al., SpecAugment, Interspeech 2019), without the time warping.
+
+    A clip's masks depend on its seed alone, not on the batch that it is in. What is masked becomes 0, which is the mean
+    of what :class:`LogMel` gives.
+
+    Attributes:
+        frequency_masks: how many bands of frequencies to mask in each clip; they may overlap.
+        frequency_width: the largest width of one, in mel bands; each width from 0 on is as likely.
+        time_masks: how many stretches of time.
+        time_width: the largest width of one, in frames.
+        time_share: the largest width of one, as a part of a clip's frames.
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+
+    frequency_masks: int = 2
+    frequency_width: int = 15
+    time_masks: int = 2
+    time_width: int = 25
+    time_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("frequency_masks", "frequency_width", "time_masks", "time_width"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it should be zero or more")
+        if not 0 <= self.time_share <= 1:
+            raise ValueError(f"time_share is {self.time_share!r}; it should be from 0 to 1")
+
+    def __call__(self, x: Tensor, seeds: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """Mask ``[batch, bands, frames]``.
+
+        Args:
+            x: spectrograms.
+            seeds: what to draw from by `uniforms`, int64 ``[batch]``.
+            num_frames: frames of each clip before its padding, ``[batch]``; all by default.
+
+        Returns:
+            The same shape.
+        """
+        if num_frames is None:
+            num_frames = seeds.new_full(seeds.shape, x.shape[-1])
+        num_bands = seeds.new_full(seeds.shape, x.shape[1])
+        widest = (num_frames * self.time_share).floor().clamp_max(self.time_width)
+        count = self.frequency_masks + self.time_masks
+        draws = uniforms(seeds, 2 * count).view(len(seeds), count, 2)
+        bands, times = draws[:, : self.frequency_masks], draws[:, self.frequency_masks :]
+        masked = _masks(bands, num_bands, num_bands.clamp_max(self.frequency_width), x.shape[1])[:, :, None]
+        return x.masked_fill(masked | _masks(times, num_frames, widest, x.shape[2])[:, None], 0.0)
+
+
+def _masks(draws: Tensor, sizes: Tensor, widest: Tensor, size: int) -> Tensor:
+    """Return which of ``size`` places are masked, ``[batch, size]``.
+
+    Args:
+        draws: for each mask two numbers of [0, 1), width and place, ``[batch, masks, 2]``.
+        sizes: how many places there are to mask in each sample, ``[batch]``.
+        widest: the largest width, ``[batch]``.
+        size: how many places there are in all.
+    """
+    width = (draws[..., 0] * (widest[:, None] + 1)).floor()
+    start = (draws[..., 1] * (sizes[:, None] - width + 1)).floor()
+    places = torch.arange(size, device=draws.device)
+    masks = (places >= start[..., None]) & (places < (start + width)[..., None])  # [batch, masks, size]
+    return masks.any(1)

@@ -1,0 +1,47 @@
+"""Scikit-learn's handwritten digits as PNG files in class folders."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from eyetoy_train.data.folder import move_into_place
+
+TEST_SHARE, VAL_SHARE = 0.2, 0.1
+
+
+def write_digits(root: Path, *, seed: int = 0) -> None:
+    """Write the 1,797 real 8 × 8 digits (Alpaydin and Kaynak, 1998) to `root/{train,val,test}/{0..9}/NNNN.png`.
+
+    A fifth is held out for the test and a tenth for validation, the same share of every class. The tree is written
+    aside and renamed, so that `root` is whole or not there.
+
+    Raises:
+        FileExistsError: `root` is there already; it is not touched.
+    """
+    if root.exists():
+        raise FileExistsError(f"{root} is there already; choose another folder")
+    images, labels = load_digits(return_X_y=True)
+    pixels = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{root.name}.partial-", dir=root.parent) as folder:
+        partial = Path(folder) / root.name
+        for split, indices in _split(labels, seed).items():
+            for index in indices:
+                path = partial / split / str(labels[index]) / f"{index:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels[index]).save(path)
+        move_into_place(partial, root)
+
+
+def _split(labels: np.ndarray, seed: int) -> dict[str, list[int]]:
+    everything = np.arange(len(labels))
+    rest, test = train_test_split(everything, test_size=TEST_SHARE, stratify=labels, random_state=seed)
+    share = VAL_SHARE / (1 - TEST_SHARE)
+    train, val = train_test_split(rest, test_size=share, stratify=labels[rest], random_state=seed)
+    return {"train": train.tolist(), "val": val.tolist(), "test": test.tolist()}

@@ -1,0 +1,96 @@
+"""Sets of small pictures that torchvision reads whole: Fashion-MNIST, CIFAR-10 and CIFAR-100."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torchvision import datasets
+
+from eyetoy_train import Split
+from eyetoy_train.utils.console import say
+from eyetoy_train.utils.seeds import derive_seed
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+NUM_VAL = 5_000
+MEGABYTES = {"FashionMNIST": 31, "CIFAR10": 171, "CIFAR100": 169}
+
+Samples = list[tuple[Tensor, int]]
+
+
+@dataclass(frozen=True)
+class TorchvisionSet:
+    """A set with a training and a test part; 5,000 of the training pictures are held out for validation.
+
+    torchvision compares the MD5 sums of CIFAR's files before it reads them.
+
+    Args:
+        name: of torchvision's class.
+        root: the folder that holds the set in torchvision's layout.
+        seed: decides which pictures are held out.
+    """
+
+    name: str
+    root: Path
+    seed: int = 0
+    streaming: ClassVar[bool] = False
+
+    def prepare(self) -> None:
+        """Make sure that the set is there; Fashion-MNIST is unpacked from Debian's package if that is installed.
+
+        Raises:
+            FileNotFoundError: it is not there, or damaged. The message says how to fetch it.
+        """
+        if self.name == "FashionMNIST":
+            unpack_fashion_mnist(self.root, DEBIAN_FOLDER)
+        _open(self.name, self.root, train=True)
+
+    @cached_property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+        return list(_open(self.name, self.root, train=False).classes)
+
+    def samples(self, split: Split) -> Samples:
+        """Return pictures, uint8 `[channels, height, width]`, and labels."""
+        dataset = _open(self.name, self.root, train=split != "test")
+        pixels = torch.as_tensor(dataset.data)
+        pixels = pixels[:, None] if pixels.ndim == 3 else pixels.movedim(-1, 1)
+        indices = list(range(len(pixels)))
+        if split != "test":
+            random.Random(derive_seed(self.seed, self.name)).shuffle(indices)
+            indices = indices[:NUM_VAL] if split == "val" else indices[NUM_VAL:]
+        return [(pixels[index], int(dataset.targets[index])) for index in indices]
+
+
+@lru_cache(maxsize=2)
+def _open(name: str, root: Path, *, train: bool) -> Any:
+    try:
+        return getattr(datasets, name)(str(root), train=train)
+    except RuntimeError as error:
+        fetch = f"from torchvision.datasets import {name}; {name}('{root}', download=True)"
+        raise FileNotFoundError(
+            f'{name} is not in {root}, or damaged. This fetches it ({MEGABYTES[name]} MB):\n    python -c "{fetch}"'
+        ) from error
+
+
+def unpack_fashion_mnist(root: Path, debian_folder: Path) -> None:
+    """Unpack Fashion-MNIST from Debian's package dataset-fashion-mnist, if it is needed and there."""
+    raw = root / "FashionMNIST" / "raw"
+    archives = sorted(debian_folder.glob("*-ubyte.gz"))
+    if len(list(raw.glob("*-ubyte"))) == len(archives) or not archives:
+        return
+    say(f"unpacking Fashion-MNIST from {debian_folder} to {raw}")
+    raw.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=raw) as aside:  # several runs may begin at once
+        for archive in archives:
+            partial = Path(aside) / archive.stem
+            partial.write_bytes(gzip.decompress(archive.read_bytes()))
+            partial.replace(raw / archive.stem)

@@ -1,0 +1,92 @@
+"""Pictures in WebDataset's tar files."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from eyetoy_image.io.files import EXTENSIONS, read_image
+from eyetoy_train import Batch, Split, TarStream
+
+CLASSES = "classes.txt"
+REQUIRED: tuple[Split, ...] = ("train", "val")
+NAMES: dict[Split, str] = {"train": "train(ing)?", "val": "val(id|idation)?", "test": "test"}
+ARCHIVE = r"\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$"
+
+
+@dataclass(frozen=True)
+class TarSet:
+    """Tar files whose names have train, val or test as a word, beside a `classes.txt` with a class in each line.
+
+    A sample is a picture, such as `0001.jpg`, and `0001.cls` with the number of its class, from 0.
+    """
+
+    root: Path
+    streaming: ClassVar[bool] = True
+
+    def prepare(self) -> None:
+        """Make sure that the files are there.
+
+        Raises:
+            FileNotFoundError: they are not.
+        """
+        missing = [split for split in REQUIRED if not self._paths(split)]
+        if missing:
+            raise FileNotFoundError(
+                f"{self.root} should hold tar files for training and validation, such as {missing[0]}-000.tar"
+            )
+        doubled = set(self._paths("train")) & {*self._paths("val"), *self._paths("test")}
+        if doubled:
+            raise ValueError(f"the name of {sorted(doubled)[0]} says that it is of two splits; it should say one")
+        _ = self.classes
+
+    @cached_property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+        path = self.root / CLASSES
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no {path}; it should name the classes, one in each line, from class 0 on"
+            )
+        return path.read_text(encoding="utf-8").splitlines()
+
+    def stream(self, split: Split, decode: Callable[[Any, int], Batch]) -> TarStream | None:
+        """Return a split as a stream; `decode` takes a raw sample and a label."""
+        paths = self._paths(split)
+        return TarStream(paths, partial(self._decode, decode)) if paths else None
+
+    def _paths(self, split: Split) -> list[Path]:
+        """Return the tar files whose name has the split's as a word of its own."""
+        name = re.compile(rf"(^|[^a-z]){NAMES[split]}([^a-z].*)?{ARCHIVE}", re.IGNORECASE)
+        return sorted(path for path in self.root.glob("*") if name.search(path.name))
+
+    def _decode(self, decode: Callable[[Any, int], Batch], raw: dict[str, Any]) -> Batch:
+        return decode(raw, self._label(raw))
+
+    def _label(self, raw: dict[str, Any]) -> int:
+        try:
+            label = int(raw["cls"])
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{raw['__key__']} should come with a .cls file that holds a whole number") from error
+        if not 0 <= label < len(self.classes):
+            raise ValueError(f"{raw['__key__']} has class {label}, but {CLASSES} names {len(self.classes)} classes")
+        return label
+
+
+def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
+    """Return the uint8 pixels of a raw sample; errors as in `read_image`.
+
+    Raises:
+        ValueError: there is no picture in it.
+    """
+    extension = next((key for key in raw if f".{key}" in EXTENSIONS), None)
+    if extension is None:
+        raise ValueError(f"{raw['__key__']} should hold a picture ({', '.join(EXTENSIONS)}); it has {', '.join(raw)}")
+    return read_image(io.BytesIO(raw[extension]), grayscale=grayscale, name=f"{raw['__key__']}.{extension}")

@@ -1,5 +1,0 @@
-"""Pictures composed of handwritten digits and photographs, with exact boxes, masks and label maps."""
-
-from eyetoy_image.composed.writing import write_composed_digits
-
-__all__ = ["write_composed_digits"]

@@ -1,0 +1,101 @@
+"""What detectors and segmenters say of a picture, and the maps of what they look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from eyetoy.inspect import find_encoder
+from eyetoy_image.classification.transforms import MEAN, STD, normalized
+from eyetoy_image.detection.figures import draw_objects
+from eyetoy_image.detection.model import Detector
+from eyetoy_image.detection.recipe import DetectionRecipe
+from eyetoy_image.detection.task import DRAWN_SCORE, Detection, drawable, to_input
+from eyetoy_image.io.files import read_image
+from eyetoy_image.segmentation.figures import draw_labels
+from eyetoy_image.segmentation.recipe import SegmentationRecipe
+from eyetoy_image.segmentation.task import Segmentation
+from eyetoy_image.segmentation.transforms import fitted_size
+from eyetoy_train import parse_recipe
+from eyetoy_train.visualize.classifier import TOP, heading
+from eyetoy_train.commands.app import read_labels
+from eyetoy_train.visualize.figures import draw_picture_maps
+from eyetoy_train.visualize.maps import collect_maps
+from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.commands.visualize import View, check_place
+
+AXES = ("height", "width")
+SHOWN_SIDE = 480
+"""At least how many pixels the short side of a drawn answer has."""
+
+
+class DetectionView:
+    """A trained detector that shows what it finds and looks at; arguments and errors as of `ClassifierView`."""
+
+    axes = AXES
+
+    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
+        folder = find_checkpoint(checkpoint)
+        self.task = Detection(parse_recipe(DetectionRecipe, folder / "recipe.yaml", overrides))
+        self.model = cast("Detector", self.task.load(folder)).to(best_device()).eval()
+        self.labels, self.encoder = read_labels(folder), find_encoder(self.model)
+
+    @torch.no_grad()
+    def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
+        """Look at a file."""
+        place, image = check_place(at, AXES), read_image(file, grayscale=False)
+        on_device = image.to(best_device())
+        (found,) = self.task.find(self.model, [on_device])
+        objects = drawable(found, self.labels, image, DRAWN_SCORE)
+        best = zip(found["labels"].tolist(), found["scores"].tolist(), strict=True)
+        classes = [(self.labels[label - 1], score) for label, score in best if score >= DRAWN_SCORE][:TOP]
+        seen, _ = self.model.rcnn.transform(to_input([on_device]))
+        height, width = seen.image_sizes[0]  # padding follows, which the encoder sees and no map shows
+        x = seen.tensors[..., :height, :width]
+        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
+        return View(classes, figure, answer=_pixels(draw_objects(image, objects, least_side=SHOWN_SIDE)))
+
+
+class SegmentationView:
+    """A trained segmenter that shows what it sees and looks at; arguments and errors as of `ClassifierView`."""
+
+    axes = AXES
+
+    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
+        folder = find_checkpoint(checkpoint)
+        self.task = Segmentation(parse_recipe(SegmentationRecipe, folder / "recipe.yaml", overrides))
+        self.model = self.task.load(folder).to(best_device()).eval()
+        self.labels, self.encoder = read_labels(folder), find_encoder(self.model)
+
+    @torch.no_grad()
+    def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
+        """Look at a file."""
+        place, image = check_place(at, AXES), read_image(file, grayscale=False)
+        on_device, data = image.to(best_device()), self.task.data
+        labels = self.task.segment(self.model, on_device).cpu()
+        shares = torch.bincount(labels.flatten().long(), minlength=len(self.labels)) / labels.numel()
+        best = shares.topk(min(TOP, len(self.labels)))
+        ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        classes = [(self.labels[label], share) for label, share in ranked if share]
+        grid = fitted_size(tuple(image.shape[-2:]), data.short_side, data.long_side, 1.0)
+        x = normalized(TF.resize(on_device, list(grid), antialias=True))[None]
+        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
+        return View(classes, figure, answer=_pixels(draw_labels(image, labels, least_side=SHOWN_SIDE)))
+
+
+def _shown(x: Tensor) -> NDArray[np.float32]:
+    """Return a normalised input `[1, 3, height, width]` as `[height, width, 3]` from 0 to 1."""
+    pixels: NDArray[np.float32] = (x[0] * STD + MEAN).clamp(0, 1).movedim(0, -1).cpu().numpy()
+    return pixels
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = image.movedim(0, -1).contiguous().numpy()
+    return pixels

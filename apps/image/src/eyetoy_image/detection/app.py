@@ -1,0 +1,135 @@
+"""What `train.py`, `validate.py` and `predict.py` do with a recipe of detection."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from eyetoy_image.detection.figures import Objects, draw_objects
+from eyetoy_image.detection.recipe import DetectionRecipe
+from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
+from eyetoy_image.io.files import EXTENSIONS
+from eyetoy_image.dense.predict import make_output_folder, readable_pictures
+from eyetoy_train import LabelledApp, parse_recipe
+from eyetoy_train.commands.app import exit_on_error, expand, files_parser, read_labels
+from eyetoy_train.utils.untrusted import read_json
+from eyetoy_train.models.build import best_device, find_checkpoint
+
+
+@dataclass(frozen=True)
+class DetectionApp(LabelledApp[DetectionRecipe]):
+    """The app of detection and instance segmentation."""
+
+    def predict(self, argv: Sequence[str] | None = None) -> None:
+        """Find objects in picture files, and print them, draw them, or write them in COCO's results format."""
+        parser = _parser()
+        options, overrides = parser.parse_known_args(argv)
+        with exit_on_error(parser):
+            folder = find_checkpoint(options.checkpoint)
+            task = Detection(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
+            files = list(expand(options.inputs, EXTENSIONS))
+            _check(options, files)
+            found = _find(task, folder, files)
+            done = _write_results(found, folder, files, options) if _is_json(options) else _show(found, folder, options)
+        if done < len(files):
+            raise SystemExit(1)  # what could not be read was named
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is on a picture file."""
+
+    file: Path
+    image: Tensor
+    objects: dict[str, Any]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = files_parser(
+        "Find objects in pictures with a checkpoint. Further options override its recipe.", EXTENSIONS
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="a folder for the pictures with boxes and masks drawn over them, or a .json file for COCO's results; "
+        "lines on the terminal if not given",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=DRAWN_SCORE,
+        help=f"least score of what is drawn or printed (default: {DRAWN_SCORE}); the recipe's for a .json file",
+    )
+    return parser
+
+
+def _is_json(options: argparse.Namespace) -> bool:
+    return options.output is not None and options.output.suffix == ".json"
+
+
+def _check(options: argparse.Namespace, files: Sequence[Path]) -> None:
+    if not 0 <= options.threshold <= 1:
+        raise ValueError(f"--threshold must be from 0 to 1; got {options.threshold}")
+    if options.output and options.output.suffix not in ("", ".json"):
+        raise ValueError(f"--output must be a folder or end in .json; got {options.output}")
+    if options.output and not _is_json(options):
+        make_output_folder(options.output, files)
+
+
+@torch.inference_mode()
+def _find(task: Detection, folder: Path, files: Sequence[Path]) -> Iterator[Found]:
+    """Look at files that can be read."""
+    device = best_device()
+    model = task.load(folder).to(device)
+    for file, image in readable_pictures(files):
+        (objects,) = task.find(model, [image.to(device)])
+        yield Found(file, image, objects)
+
+
+def _show(found: Iterator[Found], folder: Path, options: argparse.Namespace) -> int:
+    """Print or draw what is found; return on how many pictures."""
+    classes, done = read_labels(folder), 0
+    for one in found:
+        done += 1
+        objects = drawable(one.objects, classes, one.image, options.threshold)
+        if options.output is None:
+            _print(one.file, objects)
+        else:
+            to_pil_image(draw_objects(one.image, objects)).save(options.output / f"{one.file.stem}.png")
+    return done
+
+
+def _print(file: Path, objects: Objects) -> None:
+    for caption, box in zip(objects.captions, objects.boxes.tolist(), strict=True):
+        print(f"{file}  {caption}  {' '.join(f'{value:.1f}' for value in box)}", flush=True)
+
+
+def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], options: argparse.Namespace) -> int:
+    """Write what is found in COCO's results format; return on how many pictures."""
+    categories = [entry["id"] for entry in read_json(folder / CATEGORIES)]
+    numbers, entries, done = _numbers(files), [], 0
+    for one in found:
+        done += 1
+        entries += [
+            entry | {"file_name": str(one.file)} for entry in results(one.objects, numbers[one.file], categories)
+        ]
+    options.output.write_text(json.dumps(entries), encoding="utf-8")
+    return done
+
+
+def _numbers(files: Sequence[Path]) -> dict[Path, int]:
+    """Return ids of pictures: COCO's files are named by theirs; others have their place in the list."""
+    named = [int(file.stem) for file in files if file.stem.isdecimal()]
+    numbers = named if len(set(named)) == len(files) else range(1, len(files) + 1)
+    return dict(zip(files, numbers, strict=True))
+
+
+APP = DetectionApp(DetectionRecipe, Detection)

@@ -1,0 +1,80 @@
+"""A look through the annotations of a set, for what a run would stumble over."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from eyetoy_image.detection.datasets.coco import find_files, read_coco
+from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary
+from eyetoy_image.detection.recipe import DetectionRecipe
+from eyetoy_image.detection.task import Detection
+from eyetoy_train import Split, parse_recipe
+from eyetoy_train.checkpoint.atomic import write_text
+from eyetoy_train.utils.untrusted import read_json
+from eyetoy_train.utils.console import say
+
+
+def check(default_config: Path, argv: Sequence[str] | None = None) -> int:
+    """Check the annotations and pictures of a recipe's set, name what is wrong, and write files without it.
+
+    Returns:
+        the exit code: 0 if all is right, 1 if something is wrong, 2 if it cannot be checked.
+    """
+    parser = argparse.ArgumentParser(
+        description="Look for bad annotations and pictures. Further options are those of train.py, such as --config "
+        "FILE and --data.root FOLDER.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--split", choices=get_args(Split), help="look at this split alone")
+    parser.add_argument("--output", type=Path, help="folder for annotation files of the same names without what is bad")
+    options, overrides = parser.parse_known_args(argv)
+    recipe = parse_recipe(DetectionRecipe, default_config, overrides)
+    try:
+        splits = get_args(Split) if options.split is None else (options.split,)
+        found = [_check(Detection(recipe), split, options.output) for split in splits]
+        if all(findings is None for findings in found):
+            raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return int(any(found))
+
+
+def _check(task: Detection, split: Split, output: Path | None) -> list[Finding] | None:
+    files = find_files(task.data, split)
+    if files is None:
+        return None
+    coco = read_coco(*files)
+    findings = find_bad(coco, task.categories, with_masks=task.with_masks, open_files=True)
+    say(summary(coco, findings))
+    for finding in findings:
+        say(str(finding))
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        write_clean(files[0], findings, output / files[0].name)
+    return findings
+
+
+def write_clean(path: Path, findings: Sequence[Finding], output: Path) -> None:
+    """Write an annotation file again without what is bad: annotations, or whole pictures with theirs.
+
+    Raises:
+        ValueError: `output` is the file itself.
+    """
+    if output.exists() and output.samefile(path):
+        raise ValueError(f"--output would overwrite {path}; give another folder")
+    content = read_json(path)
+    places = {finding.annotation.place for finding in findings if finding.annotation is not None}
+    pictures = {finding.picture.id for finding in findings if finding.picture and finding.annotation is None}
+    content["images"] = [entry for entry in content["images"] if entry["id"] not in pictures]
+    content["annotations"] = [
+        entry
+        for place, entry in enumerate(content["annotations"])
+        if place not in places and entry["image_id"] not in pictures
+    ]
+    write_text(output, json.dumps(content))

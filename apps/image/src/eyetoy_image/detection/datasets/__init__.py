@@ -1,0 +1,1 @@
+"""Annotated pictures for detection."""

@@ -1,0 +1,111 @@
+"""Pictures with their objects, as a detector takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from eyetoy_image.detection.datasets.coco import Annotation, Picture
+from eyetoy_image.detection.transforms import TrainingTransform
+from eyetoy_image.io.files import UnreadableImageError, read_image
+from eyetoy_image.dense.masks import area, decode, is_number, read_mask
+from eyetoy_train import Batch
+
+
+class DetectionDataset(Dataset[Batch]):
+    """Pictures of a split, as dicts of `image` and what is on it.
+
+    In training that is `target`, see `TrainingTransform`; crowds are left out. In an evaluation it is `truth`, in
+    COCO's format: `image` and `annotations`.
+
+    Args:
+        pictures: the pictures, without bad annotations.
+        labels: the label of every category, by its id; from 1 on, because 0 is the background.
+        with_masks: whether masks are needed.
+        transform: what changes training pictures; None in an evaluation.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        labels: Mapping[int, int],
+        *,
+        with_masks: bool,
+        transform: TrainingTransform | None = None,
+    ) -> None:
+        self.pictures = pictures
+        self.labels = labels
+        self.with_masks = with_masks
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Batch:
+        picture = self.pictures[index]
+        image = read_picture(picture)
+        if self.transform is None:
+            return {"image": image, "truth": truth_of(picture, with_masks=self.with_masks)}
+        image, target = self.transform(image, target_of(picture, self.labels, with_masks=self.with_masks))
+        return {"image": image, "target": target}
+
+    @staticmethod
+    def collate(samples: list[Batch]) -> Batch:
+        """Return a batch of lists: pictures have different sizes, and different numbers of objects."""
+        return {key: [sample[key] for sample in samples] for key in samples[0]}
+
+
+def read_picture(picture: Picture) -> Tensor:
+    """Return a picture as uint8 `[3, height, width]`.
+
+    Raises:
+        UnreadableImageError: it cannot be read, or is not of the size that its annotations are for.
+    """
+    pixels = read_image(picture.path, grayscale=False)
+    if tuple(pixels.shape[1:]) != (picture.height, picture.width):
+        raise UnreadableImageError(
+            f"{picture.path} is {pixels.shape[2]} x {pixels.shape[1]} pixels, and its annotations are for "
+            f"{picture.width} x {picture.height}"
+        )
+    return pixels
+
+
+def target_of(picture: Picture, labels: Mapping[int, int], *, with_masks: bool) -> dict[str, Tensor]:
+    """Return the objects of a picture that are learned, as `TrainingTransform` takes them."""
+    learned = [annotation.content for annotation in picture.annotations if not annotation.is_crowd]
+    boxes = torch.tensor([content["bbox"] for content in learned], dtype=torch.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    target = {"boxes": boxes, "labels": torch.tensor([labels[content["category_id"]] for content in learned]).long()}
+    if with_masks:
+        runs = [read_mask(content["segmentation"], picture.height, picture.width) for content in learned]
+        target["masks"] = decode(runs, picture.height, picture.width)
+    return target
+
+
+def truth_of(picture: Picture, *, with_masks: bool) -> dict[str, Any]:
+    """Return a picture's size and objects, crowds included, in COCO's format."""
+    annotations = [_truth(annotation, picture, with_masks=with_masks) for annotation in picture.annotations]
+    return {
+        "image": {"id": picture.id, "height": picture.height, "width": picture.width},
+        "annotations": annotations,
+    }
+
+
+def _truth(annotation: Annotation, picture: Picture, *, with_masks: bool) -> dict[str, Any]:
+    content = annotation.content
+    mask = read_mask(content["segmentation"], picture.height, picture.width) if with_masks else None
+    size = content.get("area")
+    if not is_number(size):  # some tools leave it out, or write null
+        size = area(mask) if mask else content["bbox"][2] * content["bbox"][3]
+    return {
+        "image_id": picture.id,
+        "category_id": content["category_id"],
+        "bbox": content["bbox"],
+        "area": size,
+        "iscrowd": int(annotation.is_crowd),
+        **({"segmentation": mask} if mask else {}),
+    }

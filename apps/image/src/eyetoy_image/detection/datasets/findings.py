@@ -1,0 +1,155 @@
+"""What is wrong with annotations: found, named, and left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from eyetoy_image.detection.datasets.coco import Annotation, Category, CocoSet, Picture
+from eyetoy_image.io.files import open_picture
+from eyetoy_image.dense.masks import (
+    BadMaskError,
+    MaskSizeError,
+    PolygonError,
+    area,
+    check_polygons,
+    is_number,
+    read_mask,
+)
+
+Kind = Literal[
+    "missing file",
+    "broken file",
+    "picture of another size",
+    "unknown picture",
+    "unknown class",
+    "broken box",
+    "zero area",
+    "box outside",
+    "broken polygon",
+    "mask of another size",
+    "broken mask",
+]
+TOLERANCE = 1.0
+"""Pixels by which a box may leave its picture: tools round in many ways."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with an annotation, or, where that is None, with a whole picture."""
+
+    kind: Kind
+    picture: Picture | None
+    annotation: Annotation | None
+    why: str
+
+    def __str__(self) -> str:
+        """Name the annotation and its picture."""
+        name = "" if self.picture is None else f"{self.picture.path}: "
+        if self.annotation is not None:
+            name += f"annotation {self.annotation.content.get('id', f'at place {self.annotation.place}')}: "
+        return f"{self.kind}: {name}{self.why}"
+
+
+def find_bad(
+    coco: CocoSet, categories: Sequence[Category], *, with_masks: bool, open_files: bool = False
+) -> list[Finding]:
+    """Look at every picture and annotation of a set.
+
+    Args:
+        coco: the set.
+        categories: the classes that count, those of the training set.
+        with_masks: whether masks are needed.
+        open_files: look into the picture files too, which takes longer.
+    """
+    known = {category.id for category in categories}
+    found = [
+        Finding("unknown picture", None, stray, f"no picture has the id {stray.content['image_id']}")
+        for stray in coco.strays
+    ]
+    for picture in coco.pictures:
+        found += _look_at_file(picture, open_files=open_files)
+        for annotation in picture.annotations:
+            found += list(_look(annotation.content, annotation, picture, known, with_masks=with_masks))[:1]
+    return found
+
+
+def without(coco: CocoSet, findings: Sequence[Finding]) -> CocoSet:
+    """Leave out what something is wrong with."""
+    pictures = {finding.picture.id for finding in findings if finding.picture and finding.annotation is None}
+    places = {finding.annotation.place for finding in findings if finding.annotation is not None}
+    kept = tuple(
+        replace(picture, annotations=tuple(one for one in picture.annotations if one.place not in places))
+        for picture in coco.pictures
+        if picture.id not in pictures
+    )
+    return replace(coco, pictures=kept, strays=())
+
+
+def summary(coco: CocoSet, findings: Sequence[Finding]) -> str:
+    """Count what was found, by kind."""
+    counts = Counter(finding.kind for finding in findings)
+    said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind) if counts[kind])
+    total = sum(len(picture.annotations) for picture in coco.pictures) + len(coco.strays)
+    return f"{coco.path}: {len(coco.pictures)} pictures, {total} annotations; wrong: {said or 'none'}"
+
+
+def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
+    if not picture.path.is_file():
+        return [Finding("missing file", picture, None, "it is not there")]
+    if not open_files:
+        return []
+    try:
+        with open_picture(picture.path) as image:
+            width, height = image.size
+            image.load()
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        return [Finding("broken file", picture, None, str(error))]
+    if (height, width) == (picture.height, picture.width):
+        return []
+    why = f"it is {width} x {height} pixels, and {picture.width} x {picture.height} in the annotations"
+    return [Finding("picture of another size", picture, None, why)]
+
+
+def _look(
+    content: Mapping[str, Any], annotation: Annotation, picture: Picture, known: set[int], *, with_masks: bool
+) -> Iterator[Finding]:
+    """Give what is wrong with an annotation; the first one says it."""
+    if not isinstance(content.get("category_id"), int) or content["category_id"] not in known:
+        yield Finding("unknown class", picture, annotation, f"no class has the id {content.get('category_id')!r}")
+    kind, why = _box(content.get("bbox"), picture)
+    if kind:
+        yield Finding(kind, picture, annotation, why)
+    if with_masks:
+        kind, why = _mask(content.get("segmentation"), picture)
+        if kind:
+            yield Finding(kind, picture, annotation, why)
+
+
+def _box(box: Any, picture: Picture) -> tuple[Kind | None, str]:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        return "broken box", f"a box must be x, y, width and height; got {box!r}"
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return "zero area", f"its box {box} is {width} wide and {height} high"
+    inside = min(x, y) >= -TOLERANCE and x + width <= picture.width + TOLERANCE
+    if not inside or y + height > picture.height + TOLERANCE:
+        return "box outside", f"its box {box} leaves the picture of {picture.width} x {picture.height} pixels"
+    return None, ""
+
+
+def _mask(segmentation: Any, picture: Picture) -> tuple[Kind | None, str]:
+    try:
+        if isinstance(segmentation, list) and segmentation:
+            check_polygons(segmentation, picture.height, picture.width)
+        elif not area(read_mask(segmentation, picture.height, picture.width)):
+            return "zero area", "its mask has no pixels"
+    except PolygonError as error:
+        return "broken polygon", str(error)
+    except MaskSizeError as error:
+        return "mask of another size", str(error)
+    except BadMaskError as error:
+        return "broken mask", str(error)
+    return None, ""

@@ -1,0 +1,66 @@
+"""Pictures with objects drawn over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from matplotlib import font_manager
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+from torchvision.utils import draw_bounding_boxes
+
+from eyetoy_image.figures import class_color
+
+OPACITY = 0.45
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What is on a picture."""
+
+    boxes: Tensor
+    """`[objects, 4]`: left, top, right and bottom."""
+    labels: Tensor
+    """`[objects]`, from 1 on."""
+    captions: Sequence[str]
+    masks: Tensor | None = None
+    """Bool `[objects, height, width]`."""
+
+
+def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Tensor:
+    """Return a picture with boxes, captions and masks; objects of one class have one colour.
+
+    Args:
+        image: uint8 `[3, height, width]`.
+        objects: what is on it.
+        least_side: enlarge the picture so that its short side has this many pixels, for captions to be read.
+    """
+    height, width = image.shape[-2:]
+    factor = max(least_side / min(height, width), 1.0)
+    size = [round(height * factor), round(width * factor)]
+    drawn: Tensor = TF.resize(image, size, antialias=True)
+    if not len(objects.boxes):
+        return drawn
+    colors = [class_color(int(label)) for label in objects.labels]
+    if objects.masks is not None:
+        masks = TF.resize(objects.masks.to(torch.uint8), size, TF.InterpolationMode.NEAREST).bool()
+        for mask, color in zip(masks, colors, strict=True):
+            drawn = _tint(drawn, mask, color)
+    out: Tensor = draw_bounding_boxes(
+        drawn,
+        objects.boxes * factor,
+        list(objects.captions),
+        colors,
+        width=max(round(min(size) / 250), 1),
+        font=font_manager.findfont("DejaVu Sans"),
+        font_size=max(round(min(size) / 30), 9),
+    )
+    return out
+
+
+def _tint(image: Tensor, mask: Tensor, color: tuple[int, int, int]) -> Tensor:
+    """Return a picture with a colour over a mask; torchvision's function makes black what two masks share."""
+    tinted = (1 - OPACITY) * image + OPACITY * torch.tensor(color)[:, None, None]
+    return torch.where(mask, tinted.round().to(torch.uint8), image)

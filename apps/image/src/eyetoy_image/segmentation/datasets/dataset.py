@@ -1,0 +1,47 @@
+"""Pictures with the class of every pixel, as a segmenter takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch.utils.data import Dataset
+
+from eyetoy_image.io.files import read_image
+from eyetoy_image.io.hub import opened
+from eyetoy_image.segmentation.datasets.label_maps import LabelTable, read_labels
+from eyetoy_image.segmentation.datasets.layouts import LabelledPicture
+from eyetoy_image.segmentation.transforms import TrainingTransform
+from eyetoy_train import Batch
+
+
+class SegmentationDataset(Dataset[Batch]):
+    """Pictures of a split, as dicts of `image`, uint8 `[3, height, width]`, and `labels`, uint8 `[height, width]`.
+
+    Args:
+        pictures: the pictures, without bad label maps.
+        table: what the values of the label maps mean.
+        transform: what changes training pictures; None in an evaluation.
+    """
+
+    def __init__(
+        self, pictures: Sequence[LabelledPicture], table: LabelTable, transform: TrainingTransform | None = None
+    ) -> None:
+        self.pictures = pictures
+        self.table = table
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Batch:
+        picture = self.pictures[index]
+        image = read_image(opened(picture.path), grayscale=False, name=str(picture.path))
+        labels = read_labels(picture.map, self.table, (image.shape[1], image.shape[2]))
+        if self.transform is not None:
+            image, labels = self.transform(image, labels)
+        return {"image": image, "labels": labels}
+
+    @staticmethod
+    def collate(samples: list[Batch]) -> Batch:
+        """Return a batch of lists: pictures of an evaluation have different sizes."""
+        return {key: [sample[key] for sample in samples] for key in samples[0]}

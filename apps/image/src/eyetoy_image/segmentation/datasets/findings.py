@@ -1,0 +1,58 @@
+"""What is wrong with the label maps of a set: found and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import get_args
+
+from eyetoy_image.io.files import open_picture, read_image
+from eyetoy_image.io.hub import PictureFile, is_there, opened
+from eyetoy_image.segmentation.datasets.label_maps import BadLabelMapError, Kind, LabelTable, read_labels
+from eyetoy_image.segmentation.datasets.layouts import LabelledPicture
+
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag, and its values for pictures whose height and width are swapped."""
+
+
+def find_bad(
+    pictures: Sequence[LabelledPicture], table: LabelTable, *, open_files: bool = False
+) -> dict[LabelledPicture, BadLabelMapError]:
+    """Read every label map of a set, and return what is wrong.
+
+    Args:
+        pictures: the set.
+        table: what the values of its label maps mean.
+        open_files: decode the picture files too, which takes longer.
+    """
+    found = {picture: _look(picture, table, open_files=open_files) for picture in pictures}
+    return {picture: error for picture, error in found.items() if error is not None}
+
+
+def summary(place: str, pictures: Sequence[LabelledPicture], errors: Sequence[BadLabelMapError]) -> str:
+    """Count what was found, by kind."""
+    counts = Counter(error.kind for error in errors)
+    said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind) if counts[kind])
+    return f"{place}: {len(pictures)} pictures; wrong: {said or 'none'}"
+
+
+def _look(picture: LabelledPicture, table: LabelTable, *, open_files: bool) -> BadLabelMapError | None:
+    try:
+        read_labels(picture.map, table, _grid(picture.path, open_files=open_files))
+    except BadLabelMapError as error:
+        return error
+    return None
+
+
+def _grid(file: PictureFile, *, open_files: bool) -> tuple[int, int]:
+    """Return the height and width of a picture the way its EXIF data turn it."""
+    if not is_there(file):
+        raise BadLabelMapError("missing picture", file, "there is a label map of that name, but no picture")
+    try:
+        if open_files:
+            read_image(opened(file), grayscale=False, name=str(file))
+        with open_picture(opened(file)) as image:
+            sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+            return image.size if sideways else image.size[::-1]
+    except (ValueError, OSError) as error:  # Pillow knows a file of no picture from its first bytes
+        raise BadLabelMapError("broken picture", file, str(error)) from error

@@ -1,0 +1,98 @@
+"""Label maps: a picture file whose pixels are numbers of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eyetoy_image.io.files import open_picture
+from eyetoy_image.io.hub import PictureFile, is_there, opened
+from eyetoy_train import UnreadableFileError
+
+IGNORED = 255
+"""Label of pixels that stand for no class: they are neither learned nor scored."""
+MOST_CLASSES = 255
+UNKNOWN = -1
+MODES = ("1", "L", "P", "I", "I;16")
+"""Modes of Pillow whose pixels are one number each."""
+
+Kind = Literal[
+    "missing map",
+    "missing picture",
+    "broken picture",
+    "broken map",
+    "colour map",
+    "map of another size",
+    "unknown value",
+]
+
+
+class BadLabelMapError(UnreadableFileError):
+    """A label map that is none, or not of its picture. The message names it and says what is wrong."""
+
+    def __init__(self, kind: Kind, file: PictureFile, why: str) -> None:
+        super().__init__(f"{kind}: {file}: {why}")
+        self.kind: Kind = kind
+
+
+class LabelTable:
+    """Which class each value of a label map's pixels stands for.
+
+    Args:
+        classes: number of the class, from 0 on, by value; `IGNORED` for none. Other values are errors.
+    """
+
+    def __init__(self, classes: Mapping[int, int]) -> None:
+        self.labels = np.full(256, UNKNOWN, dtype=np.int16)
+        for value, label in classes.items():
+            self.labels[value] = label
+
+    def __call__(self, values: NDArray[np.int64], file: PictureFile) -> Tensor:
+        """Return labels, uint8 `[height, width]`, of a map's values.
+
+        Raises:
+            BadLabelMapError: a value stands for nothing.
+        """
+        labels = self.labels[values.clip(0, 255)]
+        wrong = values[(labels == UNKNOWN) | (values < 0) | (values > 255)]
+        if wrong.size:
+            known = ", ".join(map(str, np.flatnonzero(self.labels != UNKNOWN)[:3]))
+            why = f"{wrong.size} pixels have values such as {wrong[0]}, which is no class; known are {known}, ..."
+            raise BadLabelMapError("unknown value", file, why)
+        return torch.from_numpy(labels.astype(np.uint8))
+
+
+def read_values(file: PictureFile) -> NDArray[np.int64]:
+    """Return the numbers of a label map, `[height, width]`: grey values, or places in a palette.
+
+    Raises:
+        BadLabelMapError: it is not there, broken, or in colour.
+    """
+    if not is_there(file):
+        raise BadLabelMapError("missing map", file, "it is not there")
+    try:
+        with open_picture(opened(file)) as image:
+            mode, values = image.mode, np.asarray(image)
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        raise BadLabelMapError("broken map", file, str(error)) from error
+    if mode not in MODES:
+        raise BadLabelMapError("colour map", file, f"its pixels are {mode}, and should be one number each")
+    return values.astype(np.int64)
+
+
+def read_labels(file: PictureFile, table: LabelTable, grid: tuple[int, int]) -> Tensor:
+    """Return the labels of a picture of a height and width, uint8 of that size.
+
+    Raises:
+        BadLabelMapError: the map is none, of another size, or has a value that is no class.
+    """
+    values = read_values(file)
+    if values.shape != grid:
+        why = f"it is {values.shape[1]} x {values.shape[0]} pixels, and its picture {grid[1]} x {grid[0]}"
+        raise BadLabelMapError("map of another size", file, why)
+    return table(values, file)

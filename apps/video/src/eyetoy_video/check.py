@@ -1,0 +1,171 @@
+"""A look through a set of video files, for what a run would stumble over: missing, broken and short ones."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from tqdm import tqdm
+
+from eyetoy_train import ClassFolder, Split, parse_recipe
+from eyetoy_train.utils.console import say
+from eyetoy_train.media.clip import Decoder, NotVideoError, decode, describe_decoders, open_video
+from eyetoy_video.io.lengths import Length, Record
+from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
+from eyetoy_video.transforms.sampling import ClipSampling
+from eyetoy_video.datasets import list_clips, missing_files, write_lists
+
+RECORD = ".eyetoy-videos.jsonl"
+SMALL = 16
+"""Short side that frames are scaled to when it only matters that they can be decoded."""
+AT_ONCE = 512
+"""Frames that are held at that size."""
+
+Kind = Literal["missing", "broken", "short"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a file."""
+
+    kind: Kind
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """How files are looked at: opened, and decoded as an evaluation does it, or all of them."""
+
+    sampling: ClipSampling
+    """Which frames an evaluation takes."""
+    decoder: Decoder = "auto"
+    """The library that decodes."""
+    every_frame: bool = False
+    """Decode all frames."""
+
+    def __call__(self, path: Path) -> Length:
+        """Return how long a video is.
+
+        Raises:
+            NotVideoError: it cannot be read.
+            FileNotFoundError: it is not there.
+        """
+        with open_video(path) as video:
+            count = len(video.index)
+            numbers = range(count) if self.every_frame else sorted(set(self.sampling.numbers(video.index)))
+            for start in range(0, len(numbers), AT_ONCE):
+                decode(video, numbers[start : start + AT_ONCE], self.decoder, SMALL)
+            return Length(count, video.index.seconds)
+
+
+def find_broken(
+    paths: Sequence[Path], examine: Examination, record: Record
+) -> tuple[dict[Path, Length], list[Finding]]:
+    """Look at files, in as many threads as there are cores.
+
+    Returns:
+        how long the whole ones are, and what is wrong with the others.
+    """
+    lengths = {path: length for path in paths if (length := record.get(path)) is not None}
+    new = [path for path in paths if path not in lengths]
+    broken: list[Finding] = []
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with record.writing() as file:
+            found = pool.map(lambda path: _look(path, examine), new)
+            shown = tqdm(found, "checking files", len(new), leave=False, disable=None)
+            for path, result in zip(new, shown, strict=True):
+                if isinstance(result, Finding):
+                    broken.append(result)
+                    continue
+                lengths[path] = result
+                if file:
+                    file.write(record.line(path, result))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return lengths, broken
+
+
+def find_short(lengths: dict[Path, Length], num_frames: int, seconds: float) -> list[Finding]:
+    """Return the files with fewer frames than a clip needs, or of less than a number of seconds."""
+    return [
+        Finding("short", path, f"{length.num_frames} frames, {length.seconds:.2f} seconds")
+        for path, length in lengths.items()
+        if length.num_frames < num_frames or length.seconds < seconds
+    ]
+
+
+def check(default_config: Path, argv: Sequence[str] | None = None) -> int:
+    """Check the files of a recipe's set, say what is wrong, and write lists of those that are right.
+
+    Returns:
+        the exit code: 0 if all is right, 1 if something is wrong with a file, 2 if it cannot be checked.
+    """
+    parser = argparse.ArgumentParser(
+        description="Look for missing, broken and short files. Further options are those of train.py, such as --config "
+        "FILE and --data.root FOLDER.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--split", choices=get_args(Split), help="look at this split alone")
+    parser.add_argument("--seconds", type=float, default=0.0, help="files of less are short (default: 0)")
+    parser.add_argument("--every_frame", action="store_true", help="decode all frames, not just an evaluation's")
+    parser.add_argument("--output", type=Path, help="folder, or with --split a .csv file, for lists of what is right")
+    options, overrides = parser.parse_known_args(argv)
+    recipe = parse_recipe(VideoClassificationRecipe, default_config, overrides)
+    try:
+        return _check(recipe, options)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _check(recipe: VideoClassificationRecipe, options: argparse.Namespace) -> int:
+    say(describe_decoders(recipe.data.decoder))
+    clips = _chosen(list_clips(recipe.data, recipe.seed), options.split)
+    files = list({path: None for samples in clips.splits.values() for path, _ in samples})
+    findings = _findings(files, recipe.data, seconds=options.seconds, every_frame=options.every_frame)
+    _report(findings, len(files))
+    if options.output:
+        write_lists(options.output, clips.without({finding.path for finding in findings}))
+    return int(bool(findings))
+
+
+def _findings(files: Sequence[Path], data: VideoData, *, seconds: float, every_frame: bool) -> list[Finding]:
+    lost = set(missing_files(files))
+    sampling = ClipSampling(data.num_frames, data.frame_stride, data.frame_rate, data.clips)
+    examine = Examination(sampling=sampling, decoder=data.decoder, every_frame=every_frame)
+    root = Path(data.root)
+    record = Record((root.parent if root.is_file() else root) / RECORD, every_frame=every_frame)
+    lengths, broken = find_broken([path for path in files if path not in lost], examine, record)
+    missing = [Finding("missing", path, "it is not there") for path in files if path in lost]
+    return [*missing, *broken, *find_short(lengths, data.num_frames, seconds)]
+
+
+def _chosen(clips: ClassFolder, split: Split | None) -> ClassFolder:
+    if split is None:
+        return clips
+    if split not in clips.splits:
+        raise ValueError(f"the set has no split {split!r}, but {', '.join(clips.splits)}")
+    return ClassFolder(clips.classes, {split: clips.splits[split]})
+
+
+def _look(path: Path, examine: Examination) -> Length | Finding:
+    try:
+        return examine(path)
+    except (NotVideoError, OSError) as error:
+        return Finding("broken", path, error.wrong if isinstance(error, NotVideoError) else str(error))
+
+
+def _report(findings: Sequence[Finding], total: int) -> None:
+    counts = {kind: [finding for finding in findings if finding.kind == kind] for kind in get_args(Kind)}
+    said = ", ".join(f"{len(found)} {kind}" for kind, found in counts.items())
+    say(f"{total} files: {total - len(findings)} right, {said}")
+    for finding in findings:
+        say(f"{finding.kind}: {finding.path}: {finding.why}")

@@ -1,0 +1,53 @@
+"""HMDB-51 (Kuehne et al., ICCV 2011): 6,766 clips of 51 actions from films and the web, in three divisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eyetoy_train import ClassFolder
+from eyetoy_train.data.folder import Sample
+from eyetoy_video.datasets.listing import hold_out
+
+LISTS = "testTrainMulti_7030_splits"
+TRAIN, TEST = "1", "2"
+"""Marks in the lists; what is marked 0 is in neither."""
+
+FETCH = """HMDB-51 is not in {root}: there is no {missing}. This fetches it (2.1 GB):
+    mkdir -p {root} && cd {root} && wget \
+http://serre-lab.clps.brown.edu/wp-content/uploads/2013/10/hmdb51_org.rar \
+http://serre-lab.clps.brown.edu/wp-content/uploads/2013/10/test_train_splits.rar && \
+unrar x test_train_splits.rar && unrar x hmdb51_org.rar archives/ && \
+for file in archives/*.rar; do unrar x $file; done"""
+
+
+def read_hmdb51(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
+    """List `root/CLASS/*.avi` by `root/testTrainMulti_7030_splits/CLASS_test_split1.txt`, or 2 or 3.
+
+    Every list marks 70 clips of its class for training and 30 for the test, and leaves out the others. The usual score
+    is the mean over the three divisions. About a tenth of the training clips is held out for validation, by films: the
+    clips of one film (`Film_wave_u_nm_np1_fr_med_0.avi`, before the action) are in one of both.
+
+    Args:
+        root: the folder of the set.
+        fold: 1, 2 or 3.
+        seed: decides which films are held out.
+
+    Raises:
+        FileNotFoundError: it is not there. The message says how to fetch it.
+    """
+    ending = f"_test_split{fold}.txt"
+    tables = sorted((root / LISTS).glob(f"*{ending}"))
+    if not tables:
+        raise FileNotFoundError(FETCH.format(root=root, missing=root / LISTS / f"*{ending}"))
+    classes = tuple(table.name.removesuffix(ending) for table in tables)
+    marked: dict[str, list[Sample]] = {TRAIN: [], TEST: []}
+    for label, (name, table) in enumerate(zip(classes, tables, strict=True)):
+        for line in table.read_text(encoding="utf-8").splitlines():
+            if line.strip() and (mark := line.split()[-1]) in marked:
+                marked[mark].append((root / name / line.rsplit(maxsplit=1)[0], label))
+    train, val = hold_out(marked[TRAIN], _film, seed)
+    return ClassFolder(classes, {"train": train, "val": val, "test": tuple(marked[TEST])})
+
+
+def _film(path: Path) -> str:
+    return path.stem.rpartition(f"_{path.parent.name}_")[0]

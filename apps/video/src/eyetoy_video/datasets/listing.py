@@ -1,0 +1,102 @@
+"""What sets of clips that come with lists have in common: clips that are not there, and what is held out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from accelerate import PartialState
+
+from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.folder import HELD_OUT, Sample
+from eyetoy_train.utils.console import say
+from eyetoy_train.utils.seeds import derive_seed
+from eyetoy_train.media.clip import KINDS
+
+Missing = Literal["refuse", "skip"]
+SHOWN = 5
+"""How many missing clips are named."""
+
+
+def find_clips(folder: Path) -> dict[str, Path]:
+    """Return the video files in a folder and all below it by their names without suffix."""
+    return {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in KINDS}
+
+
+def missing_files(files: Sequence[Path]) -> list[Path]:
+    """Return those that are not there. Looks into each folder once, which is faster than asking file by file."""
+    folders = {path.parent for path in files}
+    there = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    return [path for path in files if path not in there]
+
+
+def without_missing(clips: ClassFolder, root: Path, missing: Missing) -> ClassFolder:
+    """Return a set without the files that are not there, and say on the main process how many these are.
+
+    Raises:
+        FileNotFoundError: there are such, and `missing` is "refuse".
+        ValueError: nothing is left of a split.
+    """
+    lost = {split: missing_files([path for path, _ in samples]) for split, samples in clips.splits.items()}
+    wrong = [_name(paths, len(clips.splits[split]), split) for split, paths in lost.items() if paths]
+    if not wrong:
+        return clips
+    said = "\n".join([f"clips that the lists of {root} name are not there:", *wrong])
+    if missing == "refuse":
+        raise FileNotFoundError(f"{said}\n--data.missing skip leaves them out")
+    if PartialState().is_main_process:
+        say(f"left out: {said}")
+    return clips.without({path for paths in lost.values() for path in paths})
+
+
+def _name(paths: Sequence[Path], total: int, split: Split) -> str:
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return f"  {len(paths)} of {total} in {split}: {', '.join(map(str, paths[:SHOWN]))}{more}"
+
+
+def hold_out(
+    samples: Sequence[Sample], group: Callable[[Path], str], seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Hold out about a tenth of every class for validation, by whole groups, such as the clips of one recording.
+
+    A class of a single group stays in training.
+
+    Args:
+        samples: all of them.
+        group: which group of its class a file belongs to.
+        seed: decides which groups.
+
+    Returns:
+        those for training, and those for validation.
+    """
+    held: set[Path] = set()
+    for label in sorted({label for _, label in samples}):
+        held |= _draw([path for path, member in samples if member == label], group, derive_seed(seed, "split", label))
+    train = tuple(sample for sample in samples if sample[0] not in held)
+    return train, tuple(sample for sample in samples if sample[0] in held)
+
+
+def _draw(paths: Sequence[Path], group: Callable[[Path], str], seed: int) -> set[Path]:
+    """Take groups of a class until they hold its share, and never all."""
+    groups = sorted({group(path) for path in paths})
+    random.Random(seed).shuffle(groups)
+    drawn: set[Path] = set()
+    for name in groups[1:]:
+        if len(drawn) >= round(len(paths) * HELD_OUT["val"]) and drawn:
+            break
+        drawn |= {path for path in paths if group(path) == name}
+    return drawn
+
+
+def labelled(rows: Sequence[tuple[Path, str]], labels: dict[str, int], table: Path) -> tuple[Sample, ...]:
+    """Return files with the numbers of their classes.
+
+    Raises:
+        ValueError: a class is none of those of the training set.
+    """
+    unknown = sorted({name for _, name in rows} - labels.keys())
+    if unknown:
+        raise ValueError(f"{table} has classes that the training set has not: {', '.join(unknown[:SHOWN])}")
+    return tuple((path, labels[name]) for path, name in rows)

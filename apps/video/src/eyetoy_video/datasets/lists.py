@@ -1,0 +1,108 @@
+"""Lists of clips as SlowFast, pytorchvideo and MMAction2 read them: a path and a label in each line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.folder import SPLIT_NAMES
+from eyetoy_video.datasets.listing import hold_out, labelled
+
+CLASSES = "classes.txt"
+MOST_CLASSES = 1_000_000
+TABLES: dict[Split, tuple[str, ...]] = {**SPLIT_NAMES, "val": (*SPLIT_NAMES["val"], "validate")}
+"""Names of lists, without suffix."""
+
+EXPECTED = """{root} has no list of clips for training. It should hold train.csv, val.csv (a tenth of train if missing)
+and perhaps test.csv, or be such a file itself, with a path and a label in each line, between them a space or a comma:
+    train/abseiling/a.mp4 0
+{classes} beside them may name the classes, one in each line."""
+
+Row = tuple[Path, str]
+
+
+def find_tables(folder: Path) -> dict[Split, Path]:
+    """Return the lists of a folder, or a folder below it named annotations."""
+    places = (folder, folder / "annotations")
+    found = {
+        split: [path for name in names for place in places if (path := place / f"{name}.csv").is_file()]
+        for split, names in TABLES.items()
+    }
+    return {split: paths[0] for split, paths in found.items() if paths}
+
+
+def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
+    """List the clips that `root/train.csv`, `val.csv` and `test.csv` name, or a single such file.
+
+    A line is a path and a label, between them a space or a comma. Labels are numbers of classes from 0 on, whose names
+    are the lines of `classes.txt`, if it is there; or they are the names themselves. Where there is no list for
+    validation, a tenth of the training clips is held out for it.
+
+    Args:
+        root: the folder of the lists, or the list of the training clips.
+        prefix: what stands before the paths; the folder of the lists by default.
+        seed: decides what is held out.
+
+    Raises:
+        FileNotFoundError: there is no list for training.
+        ValueError: a line is no path and label, or a label none of the classes.
+    """
+    tables: dict[Split, Path] = {"train": root} if root.is_file() else find_tables(root)
+    if "train" not in tables:
+        raise FileNotFoundError(EXPECTED.format(root=root, classes=CLASSES))
+    folder = tables["train"].parent
+    rows = {split: _read(table, Path(prefix) if prefix else folder) for split, table in tables.items()}
+    classes, labels = _classes(folder / CLASSES, [label for _, label in rows["train"]])
+    splits = {split: labelled(found, labels, tables[split]) for split, found in rows.items()}
+    if "val" not in splits:
+        splits["train"], splits["val"] = hold_out(splits["train"], str, seed)
+    return ClassFolder(classes, splits)
+
+
+def write_lists(output: Path, clips: ClassFolder) -> None:
+    """Write what `read_lists` reads, with absolute paths: a folder of lists, or a single one if its name ends in .csv.
+
+    Raises:
+        ValueError: a single list is asked for, and there are several splits.
+    """
+    one = output.suffix == ".csv"
+    if one and len(clips.splits) > 1:
+        raise ValueError(
+            f"{output} is one list, and there are {', '.join(clips.splits)}; name a folder, or choose one of these"
+        )
+    folder = output.parent if one else output
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CLASSES).write_text("".join(f"{name}\n" for name in clips.classes), encoding="utf-8")
+    for split, samples in clips.splits.items():
+        lines = "".join(f"{path.absolute()} {label}\n" for path, label in samples)
+        (output if one else folder / f"{split}.csv").write_text(lines, encoding="utf-8")
+
+
+def _read(table: Path, folder: Path) -> list[Row]:
+    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    return [_row(line, f"{table}, line {number}", folder) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _row(line: str, place: str, folder: Path) -> Row:
+    found = re.fullmatch(r"(.*[^,\s])[,\s]+([^,\s]+)", line.strip())
+    if not found:
+        raise ValueError(f"{place} should be a path and a label with a space or a comma between them; it is {line!r}")
+    return folder / found[1], found[2]
+
+
+def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the names of the classes, and the numbers of labels as they stand in the lists."""
+    are_numbers = all(label.isdecimal() for label in labels)
+    if names.is_file():
+        classes = tuple(line for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
+    elif are_numbers:
+        last = max(map(int, labels), default=-1)
+        if last >= MOST_CLASSES:
+            raise ValueError(f"{names.parent} has a list with the class {last}; there can be {MOST_CLASSES:,} at most")
+        classes = tuple(str(number) for number in range(last + 1))
+    else:
+        classes = tuple(sorted(set(labels)))
+    keys = map(str, range(len(classes))) if are_numbers else classes
+    return classes, {key: number for number, key in enumerate(keys)}

@@ -1,0 +1,71 @@
+"""How long the whole files of a set are, kept from one look at them to the next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from eyetoy_train.utils.console import say
+from eyetoy_train.data.unreadable import signature
+
+
+class Length(NamedTuple):
+    """How long a video is."""
+
+    num_frames: int
+    seconds: float
+
+
+class Record:
+    """Which files were found whole, and how long they are, kept in a file from one look to the next.
+
+    A file that has changed since is forgotten. What was broken is not kept: the cause may have been the machine.
+
+    Args:
+        path: of the record.
+        every_frame: trust only looks at every frame.
+    """
+
+    def __init__(self, path: Path, *, every_frame: bool) -> None:
+        self.path = path
+        self.every_frame = every_frame
+        self.known = dict(self._lines())
+
+    def get(self, path: Path) -> Length | None:
+        """Return how long a whole file is, or None if it is to be looked at."""
+        return self.known.get(_signature(path))
+
+    @contextmanager
+    def writing(self) -> Iterator[TextIO | None]:
+        """Open the record to be added to; None, said in words, where that cannot be."""
+        try:
+            file = self.path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            say(f"cannot keep in {self.path} which files are whole ({error}); the next look will begin anew")
+            yield None
+            return
+        with file:
+            yield file
+
+    def line(self, path: Path, length: Length) -> str:
+        """Return what the record says of a whole file."""
+        return json.dumps([*_signature(path), *length, self.every_frame]) + "\n"
+
+    def _lines(self) -> Iterator[tuple[tuple[str, int, int], Length]]:
+        if not self.path.is_file():
+            return
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                name, size, time, num_frames, seconds, every_frame = json.loads(line)
+            except ValueError:  # the last line of a look that was killed
+                continue
+            if every_frame or not self.every_frame:
+                yield (name, size, time), Length(num_frames, seconds)
+
+
+def _signature(path: Path) -> tuple[str, int, int]:
+    size, time = signature(path)
+    return str(path.absolute()), size, time

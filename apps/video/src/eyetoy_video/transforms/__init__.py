@@ -1,0 +1,1 @@
+"""Sampling and augmentation of clips."""

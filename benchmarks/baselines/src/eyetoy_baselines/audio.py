@@ -1,0 +1,286 @@
+"""Models to compare Encoder1D with, from their papers: M5, MatchboxNet and a plain 1-D vision transformer.
+
+Each maps waveforms `[batch, 1, samples]` of any length to logits `[batch, num_classes]`. By default each has about as
+many parameters as `eyetoy1d_nano`, 3.2 M; their papers' own sizes are options.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eyetoy_audio.transforms.features import LogMel
+
+
+class M5(nn.Module):
+    """Four convolutions on the raw waveform, each with a pool of 4 after it, and a global average (Dai et al., 2017).
+
+    Very deep convolutional neural networks for raw waveforms, ICASSP 2017, table 1. The first kernel, 80 samples with a
+    stride of 4 at the paper's 8 kHz, spans the same 10 and 0.5 ms at other rates. All convolutions and pools are padded
+    at the ends, so that short clips last through all four.
+
+    Args:
+        num_classes: how many logits.
+        sample_rate: of the waveform, in Hz.
+        width: channels of the first two convolutions; 128 in the paper (0.56 M parameters), followed by twice and four
+            times as many.
+        dropout: share of the channels to drop before the head; none in the paper.
+    """
+
+    def __init__(self, *, num_classes: int, sample_rate: int, width: int = 310, dropout: float = 0.0) -> None:
+        super().__init__()
+        kernel_size, stride = (max(round(samples * sample_rate / 8000), 1) for samples in (80, 4))
+        channels = (width, width, 2 * width, 4 * width)
+        self.layers = nn.Sequential(
+            self._layer(1, width, kernel_size, stride),
+            *[self._layer(before, after, 3, 1) for before, after in itertools.pairwise(channels)],
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(channels[-1], num_classes)
+
+    @staticmethod
+    def _layer(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv1d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+            nn.BatchNorm1d(out_channels),
+            nn.ReLU(),
+            nn.MaxPool1d(4, ceil_mode=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of `x`."""
+        logits: Tensor = self.head(self.dropout(self.layers(x).mean(-1)))
+        return logits
+
+
+class MatchboxNet(nn.Module):
+    """Separable convolutions over a spectrogram (Majumdar and Ginsburg, MatchboxNet, Interspeech 2020).
+
+    The front end is part of the module: 64 mel bands in windows of 25 ms, 10 ms apart (`LogMel`), of whose logarithms
+    the paper takes the cosine transform, MFCC. Then come, as in table 1 of the paper, a convolution, B blocks of R
+    sub-blocks with C channels, two more convolutions, the average over time and a linear layer.
+
+    Args:
+        num_classes: how many logits.
+        sample_rate: of the waveform, in Hz.
+        kernel_sizes: one for each block, all odd; so B is how many there are.
+        repeats: R, sub-blocks in a block.
+        channels: C; the convolutions around the blocks have twice as many. The paper's 3x2x64 has 64 (93 k
+            parameters with 30 classes).
+        dropout: share of a sub-block's activations to drop.
+
+    Raises:
+        ValueError: a kernel size is even.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        sample_rate: int,
+        kernel_sizes: Sequence[int] = (13, 15, 17),
+        repeats: int = 2,
+        channels: int = 428,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        even = [size for size in kernel_sizes if size % 2 == 0]
+        if even:
+            raise ValueError(f"kernel_sizes are {list(kernel_sizes)}; they should be odd, unlike {even}")
+        num_bands, wide = 64, 2 * channels
+        self.front_end = LogMel(sample_rate, num_bands)
+        inputs = (wide, *[channels] * (len(kernel_sizes) - 1))
+        self.layers = nn.Sequential(
+            *[_separable(num_bands, wide, 11), _Activation(dropout)],
+            *[
+                _MatchboxBlock(before, channels, size, repeats, dropout)
+                for before, size in zip(inputs, kernel_sizes, strict=True)
+            ],
+            *[_separable(channels, wide, 29, dilation=2), _Activation(dropout)],
+            *[nn.Conv1d(wide, wide, 1, bias=False), nn.BatchNorm1d(wide), _Activation(dropout)],
+        )
+        self.head = nn.Linear(wide, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of `x`."""
+        logits: Tensor = self.head(self.layers(self.front_end(x)).mean(-1))
+        return logits
+
+
+class _MatchboxBlock(nn.Module):
+    """Sub-blocks of separable convolution, batch norm, ReLU and dropout; the shortcut joins before the last ReLU."""
+
+    def __init__(self, in_channels: int, channels: int, kernel_size: int, repeats: int, dropout: float) -> None:
+        super().__init__()
+        self.shortcut = nn.Sequential(nn.Conv1d(in_channels, channels, 1, bias=False), nn.BatchNorm1d(channels))
+        inputs = (in_channels, *[channels] * (repeats - 1))
+        self.convolutions = nn.ModuleList(_separable(before, channels, kernel_size) for before in inputs)
+        self.activation = _Activation(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut: Tensor = self.shortcut(x)
+        for convolution in self.convolutions[:-1]:
+            x = self.activation(convolution(x))
+        out: Tensor = self.activation(self.convolutions[-1](x) + shortcut)
+        return out
+
+
+class _Activation(nn.Sequential):
+    """ReLU, then dropout."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__(nn.ReLU(), nn.Dropout(dropout))
+
+
+def _separable(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> nn.Sequential:
+    """Convolve over time in each channel, then over channels at each time, and normalise."""
+    padding = dilation * (kernel_size // 2)
+    return nn.Sequential(
+        nn.Conv1d(
+            in_channels, in_channels, kernel_size, padding=padding, dilation=dilation, groups=in_channels, bias=False
+        ),
+        nn.Conv1d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm1d(out_channels),
+    )
+
+
+class ViT1D(nn.Module):
+    """A plain vision transformer (Dosovitskiy et al., ICLR 2021) whose patches are 10 ms of the raw waveform.
+
+    With fixed sinusoidal positions, which any length has, and the average of the tokens in place of a class token
+    (Beyer et al., Better plain ViT baselines for ImageNet-1k, 2022). The last patch is filled up with zeros.
+
+    Args:
+        num_classes: how many logits.
+        sample_rate: of the waveform, in Hz.
+        patch_ms: length of a patch, in milliseconds.
+        dim: channels, a multiple of `num_heads` and even.
+        depth: how many blocks.
+        num_heads: how many attention heads.
+        mlp_ratio: hidden channels of the feed-forward part, in multiples of `dim`.
+        dropout: share of the channels to drop before the head.
+        drop_path: stochastic depth of the last block, growing linearly from 0 at the first.
+
+    Raises:
+        ValueError: `dim` does not fit `num_heads`, or is odd.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        sample_rate: int,
+        patch_ms: float = 10.0,
+        dim: int = 192,
+        depth: int = 7,
+        num_heads: int = 3,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads or dim % 2:
+            raise ValueError(f"dim is {dim}; it should be even and a multiple of num_heads, {num_heads}")
+        self.patch_size = max(round(sample_rate * patch_ms / 1000), 1)
+        self.embed = nn.Linear(self.patch_size, dim)
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.Sequential(*[_ViTBlock(dim, num_heads, round(dim * mlp_ratio), rate) for rate in rates])
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(_init_linear)
+        nn.init.normal_(self.embed.weight, std=self.patch_size**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of `x`."""
+        x = F.pad(x[:, 0], (0, -x.shape[-1] % self.patch_size))
+        tokens = self.embed(x.view(len(x), -1, self.patch_size))  # [batch, patches, dim]
+        tokens = self.blocks(tokens + sinusoids(tokens.shape[1], tokens.shape[2], x.device).to(tokens.dtype))
+        logits: Tensor = self.head(self.dropout(self.norm(tokens).mean(1)))
+        return logits
+
+
+class _ViTBlock(nn.Module):
+    """Attention and a feed-forward part, each normalised before and added to what came in."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, drop_path: float) -> None:
+        super().__init__()
+        self.num_heads, self.drop_path = num_heads, drop_path
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.project = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self._dropped(self._attend(self.attention_norm(x)))
+        return x + self._dropped(self.mlp(self.mlp_norm(x)))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        # Three of [batch, heads, tokens, head_dim].
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        attended: Tensor = self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return attended
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        """Leave the branch out of some samples, in training."""
+        if not self.training or self.drop_path == 0:
+            return branch
+        keep = 1 - self.drop_path
+        return branch * (branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep)
+
+
+def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """Return positions as sines and cosines of many wavelengths, `[length, dim]` (Vaswani et al., NeurIPS 2017)."""
+    frequencies = torch.exp(torch.arange(dim // 2, device=device) * (-2 * math.log(10_000) / dim))
+    angles = torch.arange(length, device=device)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _init_linear(module: nn.Module) -> None:
+    """Draw weights as timm does for vision transformers."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+BASELINES: dict[str, Callable[..., nn.Module]] = {"m5": M5, "matchboxnet": MatchboxNet, "vit1d": ViT1D}
+
+
+def create_baseline(name: str, *, num_classes: int, sample_rate: int, **options: object) -> nn.Module:
+    """Return one of :data:`BASELINES`, with new weights.
+
+    Args:
+        name: which one.
+        num_classes: how many logits.
+        sample_rate: of the waveforms, in Hz.
+        **options: further arguments of the model.
+
+    Raises:
+        ValueError: there is no such model, or it does not take one of the options.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"there is no baseline named {name!r}; there are {', '.join(sorted(BASELINES))}")
+    try:
+        return BASELINES[name](num_classes=num_classes, sample_rate=sample_rate, **options)
+    except TypeError as error:
+        raise ValueError(f"options {options} do not fit {name}: {error}") from error
+
+
+def build_baseline(
+    name: str, arguments: dict[str, Any], grid: Sequence[int] | None = None, *, sample_rate: int
+) -> nn.Module:
+    """Return a baseline as recipes build models: with rates that it does not know, where they are 0.
+
+    Raises:
+        ValueError: as `create_baseline`; or the model's input is to be no waveform.
+    """
+    channels = arguments.get("in_channels", 1)
+    if channels != 1:
+        raise ValueError(f"{name} takes waveforms of 1 channel, data.features: waveform; got {channels} channels")
+    ignored = {"in_channels"} | {rate for rate in ("drop_path", "dropout") if not arguments.get(rate)}
+    return create_baseline(name, sample_rate=sample_rate, **{k: v for k, v in arguments.items() if k not in ignored})

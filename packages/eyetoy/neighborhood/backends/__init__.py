@@ -1,0 +1,1 @@
+"""Backends of the operator, a file each; `registry` chooses one."""

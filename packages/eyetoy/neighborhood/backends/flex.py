@@ -1,0 +1,190 @@
+"""The backend on PyTorch's FlexAttention: one kernel compiled for the mask, on CUDA; dense and forward only on a CPU.
+
+Tokens are put in the order of tiles of 128, so that the tokens of a block lie close together on every axis and a block
+of queries needs few blocks of keys. The list of those blocks follows from the rule, in time linear in tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from eyetoy.neighborhood.backends.dilation import attend_groups
+from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.window import AxisRule
+from eyetoy.sizes import ceil_div, volume
+
+TILES = {1: (128,), 2: (8, 16), 3: (4, 4, 8)}
+"""Tokens of a block by the number of grid axes; FlexAttention's blocks are 128."""
+
+
+def flex_backend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Neighborhood attention by FlexAttention; shapes as in `neighborhood_attention`."""
+    return attend_groups(_attend, (query, key, value), problem)
+
+
+def _attend(tokens: Three, problem: Problem) -> Tensor:
+    rules, tile = problem.rules, TILES[len(problem.rules)]
+    q, k, v = (_in_tiles(x, tile) for x in tokens)  # [batch, heads, places, dim]
+    valid = None
+    if problem.key_mask is not None:
+        valid = _in_tiles(problem.key_mask[..., None, None], tile)[:, 0, :, 0]  # [batch, places]
+    mask = _block_mask(rules, tile, valid, batch=q.shape[0], device=q.device)
+    if q.device.type == "cuda" and not torch.compiler.is_compiling():
+        out: Tensor = _compiled()(q, k, v, block_mask=mask, scale=problem.scale)
+    else:
+        out = flex_attention(q, k, v, block_mask=mask, scale=problem.scale)
+    return _from_tiles(out, problem.grid, tile)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., Tensor]:
+    compiled: Callable[..., Tensor] = torch.compile(flex_attention)
+    return compiled
+
+
+def _in_tiles(x: Tensor, tile: tuple[int, ...]) -> Tensor:
+    """Pad `[batch, *grid, heads, dim]` to whole tiles and order it by them: `[batch, heads, places, dim]`.
+
+    In 2-D: [B, Y, X, H, D] -> [B, Ty, ty, Tx, tx, H, D] -> [B, H, Ty Tx ty tx, D].
+    """
+    dim = len(tile)
+    padding = [-x.shape[1 + axis] % size for axis, size in enumerate(tile)]
+    if any(padding):
+        x = F.pad(x, (0, 0, 0, 0, *(amount for after in reversed(padding) for amount in (0, after))))
+    for axis in reversed(range(dim)):
+        x = torch.unflatten(x, 1 + axis, (-1, tile[axis]))
+    x = x.permute(0, 2 * dim + 1, *range(1, 2 * dim, 2), *range(2, 2 * dim + 1, 2), 2 * dim + 2)
+    return x.flatten(2, -2)
+
+
+def _from_tiles(x: Tensor, grid: tuple[int, ...], tile: tuple[int, ...]) -> Tensor:
+    """Undo `_in_tiles`."""
+    dim = len(tile)
+    tiles = [ceil_div(length, size) for length, size in zip(grid, tile, strict=True)]
+    x = x.reshape(*x.shape[:2], *tiles, *tile, x.shape[-1])
+    places = (position for axis in range(dim) for position in (2 + axis, 2 + dim + axis))
+    x = x.permute(0, *places, 1, 2 + 2 * dim)
+    for axis in range(dim):
+        x = x.flatten(1 + axis, 2 + axis)
+    return x[(slice(None), *map(slice, grid))]
+
+
+def _block_mask(
+    rules: tuple[AxisRule, ...], tile: tuple[int, ...], valid: Tensor | None, *, batch: int, device: torch.device
+) -> BlockMask:
+    plan = _plan if torch.compiler.is_compiling() else _cached_plan
+    axes = tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in rules)
+    (counts, indices), (q_counts, q_indices), bounds = plan(axes, tile, str(device))
+
+    def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        seen = q >= 0 if valid is None else valid[b, k]
+        for place, first, past in bounds:
+            seen = seen & (place[k] >= first[q]) & (place[k] < past[q])
+        return seen
+
+    num, length = batch if valid is not None else 1, len(counts) * volume(tile)
+    # `BlockMask.from_kv_blocks` of PyTorch 2.11 takes the most blocks of a row for the number of all blocks.
+    return BlockMask(
+        seq_lengths=(length, length),
+        kv_num_blocks=counts[None, None].expand(num, 1, -1),
+        kv_indices=indices[None, None].expand(num, 1, -1, -1),
+        full_kv_num_blocks=None,
+        full_kv_indices=None,
+        q_num_blocks=q_counts[None, None].expand(num, 1, -1),
+        q_indices=q_indices[None, None].expand(num, 1, -1, -1),
+        full_q_num_blocks=None,
+        full_q_indices=None,
+        BLOCK_SIZE=(volume(tile), volume(tile)),
+        mask_mod=sees,
+    )
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _plan(
+    axes: tuple[tuple[int, int, int, bool], ...], tile: tuple[int, ...], device: str
+) -> tuple[Pair, Pair, list[tuple[Tensor, ...]]]:
+    """Return the blocks that queries need, those that need keys, and `_bounds`, on a device.
+
+    Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
+    """
+    rules = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in axes)
+    blocks = _blocks(rules, tile)
+    of_queries, of_keys = (
+        (torch.from_numpy(counts).to(device), torch.from_numpy(indices).to(device))
+        for counts, indices in (blocks, _transposed(*blocks))
+    )
+    bounds = [tuple(torch.from_numpy(x).to(device) for x in axis) for axis in _bounds(rules, tile)]
+    return of_queries, of_keys, bounds
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _cached_plan(
+    axes: tuple[tuple[int, int, int, bool], ...], tile: tuple[int, ...], device: str
+) -> tuple[Pair, Pair, list[tuple[Tensor, ...]]]:
+    plan: tuple[Pair, Pair, list[tuple[Tensor, ...]]] = _plan(axes, tile, device)
+    return plan
+
+
+def _bounds(
+    rules: tuple[AxisRule, ...], tile: tuple[int, ...]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Return per axis, for the tokens in the order of tiles: their place, and the first and past place they see.
+
+    Padding is seen by no query, and a padded query sees nothing.
+    """
+    tiles = [ceil_div(rule.length, size) for rule, size in zip(rules, tile, strict=True)]
+    bounds = []
+    for axis, (rule, size) in enumerate(zip(rules, tile, strict=True)):
+        first, past = (np.pad(x, (0, tiles[axis] * size - rule.length)) for x in rule.bounds())
+        shape = [1] * 2 * len(rules)
+        shape[axis], shape[len(rules) + axis] = tiles[axis], size
+        full = (*tiles, *tile)
+        place = np.arange(tiles[axis] * size)
+        place, first, past = (np.broadcast_to(x.reshape(shape), full).flatten() for x in (place, first, past))
+        bounds.append((place, first, past))
+    return bounds
+
+
+def _blocks(rules: tuple[AxisRule, ...], tile: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return how many blocks of keys each block of queries needs, and which: `[blocks]` and `[blocks, most]`."""
+    ranges = [_tile_range(rule, size) for rule, size in zip(rules, tile, strict=True)]
+    tiles = [len(first) for first, _ in ranges]
+    needed = [
+        list(itertools.product(*(range(first[t], past[t]) for t, (first, past) in zip(block, ranges, strict=True))))
+        for block in itertools.product(*map(range, tiles))
+    ]
+    counts = np.array([len(blocks) for blocks in needed], dtype=np.int32)
+    indices = np.zeros((len(needed), max(counts)), dtype=np.int32)
+    for row, blocks in zip(indices, needed, strict=True):
+        row[: len(blocks)] = np.ravel_multi_index(np.array(blocks).T, tiles)
+    return counts, indices
+
+
+def _transposed(counts: NDArray[np.int32], indices: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return how many blocks of queries need each block of keys, and which, from `_blocks`."""
+    rows = np.repeat(np.arange(len(counts)), counts)
+    columns = indices[np.arange(indices.shape[1]) < counts[:, None]]
+    needed_by = np.bincount(columns, minlength=len(counts)).astype(np.int32)
+    transposed = np.zeros((len(counts), max(needed_by)), dtype=np.int32)
+    transposed[np.arange(transposed.shape[1]) < needed_by[:, None]] = rows[np.argsort(columns, kind="stable")]
+    return needed_by, transposed
+
+
+def _tile_range(rule: AxisRule, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for every tile of an axis the first tile of keys that it needs, and one past the last."""
+    first, past = rule.bounds()
+    edges = np.arange(0, rule.length, size)
+    return np.minimum.reduceat(first, edges) // size, -(-np.maximum.reduceat(past, edges) // size)

@@ -1,0 +1,1 @@
+"""Neighborhood attention by tiles, in plain PyTorch."""

@@ -1,0 +1,188 @@
+"""The fast backend in plain PyTorch: tiles of queries against the halo of keys that their windows reach.
+
+Every tile is one small dense attention under a mask. It runs and trains wherever PyTorch does, in time and memory
+linear in tokens. On a CPU it is a kernel (see `kernel.py`), which compiled programs hold as the operators
+`eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`; elsewhere, in an exported program, under `torch.func`
+and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`). Windows that span the
+whole grid are plain attention, and one such call everywhere: PyTorch's fused kernels are the fastest for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eyetoy.neighborhood.backends.tiled.choice import choose_tiling
+from eyetoy.neighborhood.backends.dilation import attend_groups
+from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
+from eyetoy.neighborhood.problem import Problem, Three, needs_gradients
+from eyetoy.neighborhood.backends.tiled.slabs import SlabKernel, is_large
+from eyetoy.neighborhood.backends.tiled.sdpa import attend_all, attend_whole
+from eyetoy.neighborhood.window import Axis, AxisRule
+
+
+def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Neighborhood attention by tiles; shapes as in `neighborhood_attention`."""
+    is_traced = torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    use_kernel = query.device.type == "cpu" and not is_traced
+    return attend_groups(_attend_kernel if use_kernel else _attend_plain, (query, key, value), problem)
+
+
+def _attend_plain(tokens: Three, problem: Problem) -> Tensor:
+    if problem.is_dense:
+        return attend_all(tokens, problem)
+    # CUDA's fused attention refuses the mask of a call under `torch.vmap`.
+    return attend_whole(tokens, problem, plain=torch._C._are_functorch_transforms_active())
+
+
+def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:
+    if problem.is_dense:
+        return attend_all(tokens, problem)
+    if needs_gradients(tokens):
+        trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
+        return trained
+    return _run_forward(tokens, problem.key_mask, problem.rules, problem.scale, keep=False)[0]
+
+
+class _TiledAttention(torch.autograd.Function):
+    """The kernel's two passes, and plain operations where gradients are differentiated again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_mask: Tensor | None,
+        rules: tuple[AxisRule, ...],
+        scale: float,
+    ) -> Tensor:
+        keep = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
+        out, *kept = _run_forward((query, key, value), key_mask, rules, scale, keep=keep)
+        ctx.rules, ctx.scale = rules, scale
+        ctx.save_for_backward(query, key, value, key_mask, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, key_mask, tiles, weights = ctx.saved_tensors
+        tokens = query, key, value
+        if torch.is_grad_enabled():
+            problem = Problem(rules=ctx.rules, scale=ctx.scale, key_mask=key_mask)
+            grads = _differentiable_gradients(grad, tokens, problem)
+        else:
+            grads = _run_backward(grad, tokens, key_mask, (tiles, weights), ctx.rules, ctx.scale)
+        return *grads, None, None, None
+
+
+def _differentiable_gradients(grad: Tensor, tokens: Three, problem: Problem) -> tuple[Tensor, ...]:
+    """Return gradients that can be differentiated again: those of the same attention in plain operations."""
+    query, key, value = (x if x.requires_grad else x.detach().requires_grad_() for x in tokens)
+    leaves = query, key, value
+    return torch.autograd.grad(attend_whole(leaves, problem, plain=True), leaves, grad, create_graph=True)
+
+
+def _run_forward(
+    tokens: Three, key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what attention gives, and what it keeps for the backward pass."""
+    if _needs_operator(tokens[0]):
+        result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, keep)
+        return result
+    kernel = _kernel(rules, tokens[0].shape[-1], scale, tokens[0].dtype)
+    return kernel.forward(tokens, key_mask, keep=keep)
+
+
+def _run_backward(
+    grad: Tensor,
+    tokens: Three,
+    key_mask: Tensor | None,
+    kept: tuple[Tensor, Tensor],
+    rules: tuple[AxisRule, ...],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if _needs_operator(grad):
+        result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *kept, *_options(rules), scale)
+        return result
+    kernel = _kernel(rules, tokens[0].shape[-1], scale, grad.dtype)
+    return kernel.backward(grad, tokens, key_mask, kept)
+
+
+def _needs_operator(x: Tensor) -> bool:
+    """Whether what calls is a compiler, or the tensors are not plain ones; the kernel itself is called for less."""
+    return torch.compiler.is_compiling() or type(x) is not Tensor
+
+
+@torch.library.custom_op("eyetoy::tiled_attention", mutates_args=(), device_types="cpu")
+def _forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_mask: Tensor | None,
+    windows: Sequence[int],
+    strides: Sequence[int],
+    causal: Sequence[bool],
+    scale: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
+    return kernel.forward((query, key, value), key_mask, keep=keep)
+
+
+@torch.library.custom_op("eyetoy::tiled_attention_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_mask: Tensor | None,
+    tiles: Tensor,
+    weights: Tensor,
+    windows: Sequence[int],
+    strides: Sequence[int],
+    causal: Sequence[bool],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
+    return kernel.backward(grad, (query, key, value), key_mask, (tiles, weights))
+
+
+@_forward.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return value.new_empty(value.shape), value.new_empty(0), value.new_empty(0)
+
+
+@_backward.register_fake
+def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+
+
+@lru_cache(maxsize=128)
+def _kernel(rules: tuple[AxisRule, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel | SlabKernel:
+    if is_large(rules):
+        return SlabKernel(rules, lambda part: _tiled_kernel(part, head_dim, scale, dtype))
+    return _tiled_kernel(rules, head_dim, scale, dtype)
+
+
+@lru_cache(maxsize=256)
+def _tiled_kernel(rules: tuple[Axis, ...], head_dim: int, scale: float, dtype: torch.dtype) -> TiledKernel:
+    return TiledKernel(choose_tiling(rules, head_dim), scale, dtype)
+
+
+def _options(rules: tuple[AxisRule, ...]) -> tuple[list[int], list[int], list[bool]]:
+    """Return rules as an operator takes them: windows, strides, and whether they are causal."""
+    return [rule.window for rule in rules], [rule.stride for rule in rules], [rule.is_causal for rule in rules]
+
+
+def _rules(
+    query: Tensor, windows: Sequence[int], strides: Sequence[int], causal: Sequence[bool]
+) -> tuple[AxisRule, ...]:
+    """Undo `_options`."""
+    return tuple(
+        AxisRule(length=length, window=window, stride=stride, is_causal=is_causal)
+        for length, window, stride, is_causal in zip(query.shape[1:-2], windows, strides, causal, strict=True)
+    )

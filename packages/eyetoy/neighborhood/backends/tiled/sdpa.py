@@ -1,0 +1,119 @@
+"""All tiles in one call of `scaled_dot_product_attention`, in operations that trace, export and differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from eyetoy.neighborhood.backends.tiled.choice import choose_tiling
+from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, key_cut, query_cut
+from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.window import AxisRule
+from eyetoy.sizes import volume
+
+
+def attend_all(tokens: Three, problem: Problem) -> Tensor:
+    """Attend from every token to every valid one of `[batch, *grid, heads, dim]`; in float64 with second derivatives.
+
+    Invalid keys and values are zeros: a sample without a valid key attends them all, and gets zeros.
+    """
+    query, key, value = (x.flatten(1, -3).transpose(1, 2) for x in tokens)  # [batch, heads, tokens, dim]
+    seen = None
+    if problem.key_mask is not None:
+        valid = problem.key_mask.flatten(1)[:, None, None]  # [batch, 1, 1, tokens]
+        seen = valid | ~valid.any(-1, keepdim=True)
+    with sdpa_kernel(SDPBackend.MATH) if query.dtype == torch.float64 else nullcontext():
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=problem.scale).transpose(1, 2)
+    return torch.unflatten(out, 1, tokens[2].shape[1:-2])
+
+
+def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Tensor:
+    """Attend among tokens `[batch, *grid, heads, dim]` without dilation; `tokens` are query, key and value.
+
+    `plain` avoids fused kernels, which have no second derivative and do not take every mask.
+    """
+    query, key, value = tokens
+    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # where tensors are not to be kept
+    query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
+        tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
+        query.shape[-1],
+        str(query.device),
+    )
+    q = _tiles(query, query_cuts)  # [batch, heads, tiles, queries, dim]
+    k, v = _tiles(key, key_cuts), _tiles(value, key_cuts)
+    if problem.key_mask is None:
+        out = _attend(q, k, v, seen, problem.scale, plain)
+    else:
+        valid = _tiles(problem.key_mask[..., None, None], key_cuts).mT  # [batch, 1, tiles, 1, keys]
+        seen = (valid if seen is None else valid & seen).expand(-1, -1, -1, q.shape[-2], -1)
+        some = seen.any(-1, keepdim=True)
+        # A query without any valid key attends everything, which is finite, and is then replaced by zeros.
+        out = torch.where(some, _attend(q, k, v, seen | ~some, problem.scale, plain), 0.0)
+    return _join(out, query_cuts)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _plan(
+    rules: tuple[tuple[int, int, int, bool], ...], head_dim: int, device: str
+) -> tuple[list[Cut], list[Cut], Tensor | None]:
+    """Return how queries and keys are cut, and the mask `[tiles, queries, keys]` unless every query sees every key.
+
+    Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
+    """
+    axes = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in rules)
+    tiling = choose_tiling(axes, head_dim, walk=False)
+    masks, kinds = tiling.masks
+    seen = None if masks.all() else torch.from_numpy(masks[kinds]).to(device)
+    return [query_cut(axis) for axis in tiling.inner], [key_cut(axis) for axis in tiling.inner], seen
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is made here may be saved for a backward pass later
+def _cached_plan(
+    rules: tuple[tuple[int, int, int, bool], ...], head_dim: int, device: str
+) -> tuple[list[Cut], list[Cut], Tensor | None]:
+    plan: tuple[list[Cut], list[Cut], Tensor | None] = _plan(rules, head_dim, device)
+    return plan
+
+
+def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    """Cut `[batch, *grid, heads, dim]` into `[batch, heads, tiles, places, dim]`.
+
+    In 2-D: [B, Y, X, H, D] -> [B, H, Y, X, D] -> [B, H, Ty, Tx, D, py, px] -> [B, H, Ty Tx, py px, D].
+    """
+    dim = len(cuts)
+    held: Index = (..., *(cut.source for cut in cuts), slice(None))
+    x = x.movedim(-2, 1)[held]
+    padding = [(cut.target.start, cut.size - cut.target.stop) for cut in reversed(cuts)]
+    if any(amount for pair in padding for amount in pair):
+        x = F.pad(x, (0, 0, *(amount for pair in padding for amount in pair)))
+    for axis, cut in enumerate(cuts):
+        x = x.unfold(2 + axis, cut.span, cut.step)
+    x = x.permute(0, 1, *range(2, 2 + dim), *range(3 + dim, 3 + 2 * dim), 2 + dim)
+    return x.reshape(*x.shape[:2], volume([cut.num_tiles for cut in cuts]), -1, x.shape[-1])
+
+
+def _join(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    """Put `[batch, heads, tiles, queries, dim]` back on the grid: `[batch, *grid, heads, dim]`."""
+    dim = len(cuts)
+    x = x.reshape(*x.shape[:2], *(cut.num_tiles for cut in cuts), *(cut.span for cut in cuts), x.shape[-1])
+    places = (position for axis in range(dim) for position in (2 + axis, 2 + dim + axis))
+    x = x.permute(0, *places, 1, 2 + 2 * dim)
+    x = x.reshape(x.shape[0], *(cut.size for cut in cuts), *x.shape[-2:])
+    return x[(slice(None), *(slice(cut.length) for cut in cuts))]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scale: float, plain: bool) -> Tensor:
+    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+        # [batch * heads, tiles, places, dim]: the tiles are what heads are to the function.
+        query, key, value = (x.flatten(0, 1) for x in (q, k, v))
+        if seen is not None and seen.ndim == 5:
+            seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
+    return torch.unflatten(out, 0, q.shape[:2])

@@ -1,0 +1,149 @@
+"""Folders that are whole or not there: written aside, checked, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from eyetoy_train.utils.untrusted import read_json
+
+MANIFEST = "manifest.json"
+"""Names the other files of a folder with size and digest; written last."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; the message says which, why, and what is left."""
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder beside `folder`, then give it its name, whatever may have had it.
+
+    Whenever this is interrupted, `folder` or its backup (see `recover_folder`) is complete.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written for another reason.
+    """
+    partial, backup = _beside(folder, "partial"), _beside(folder, "backup")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write(partial)
+        _write_manifest(partial)
+        shutil.rmtree(backup, ignore_errors=True)
+        if folder.exists():
+            folder.rename(backup)
+        partial.rename(folder)
+        _sync(folder.parent)
+        shutil.rmtree(backup, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        recover_folder(folder)
+        free = shutil.disk_usage(_existing(folder)).free / 1e6
+        raise CheckpointError(f"could not write {folder}: {error} ({free:,.0f} MB are free there)") from error
+
+
+def recover_folder(folder: Path) -> None:
+    """Bring back the backup that an interrupted `write_folder` may have left in place of `folder`."""
+    backup = _beside(folder, "backup")
+    if not folder.exists() and backup.exists():
+        backup.rename(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; if this is interrupted, what is left does not pass for a whole one."""
+    partial = _beside(folder, "partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    folder.rename(partial)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder was written to its end."""
+    return (folder / MANIFEST).is_file()
+
+
+def check_folder(folder: Path) -> None:
+    """Compare the files of a folder with its manifest, if it has one.
+
+    Raises:
+        CheckpointError: a file is missing, cut short or changed; the message names it.
+    """
+    if not is_complete(folder):
+        return
+    try:
+        files = read_json(folder / MANIFEST)
+        for name, (size, digest) in files.items():
+            path = folder / name
+            if not path.is_file():
+                raise CheckpointError(f"{folder} is damaged: {name} is missing")
+            if path.stat().st_size != size:
+                raise CheckpointError(f"{folder} is damaged: {name} has {path.stat().st_size:,} bytes of {size:,}")
+            if _digest(path) != digest:
+                raise CheckpointError(f"{folder} is damaged: the content of {name} has changed since it was written")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder} is damaged: {MANIFEST} cannot be read: {error}") from error
+
+
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Name a folder in what goes wrong while the model that it holds is built and loaded.
+
+    Raises:
+        OSError: a file is missing.
+        CheckpointError: anything else.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # a config is somebody else's, and its values may lead a constructor anywhere
+        raise CheckpointError(f"cannot load the model in {folder}: {type(error).__name__}: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside and rename it, so that it is never half written."""
+    partial = _beside(path, "partial")
+    partial.write_text(text, encoding="utf-8")
+    _sync(partial)
+    partial.replace(path)
+
+
+def _write_manifest(folder: Path) -> None:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        _sync(path)
+    files = {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in paths}
+    (folder / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
+    _sync(folder / MANIFEST)
+    _sync(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _sync(path: Path) -> None:
+    """Have the system put a file or the entries of a folder on disk, so that a rename cannot overtake them."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())

@@ -1,0 +1,1 @@
+"""Classification, whatever the modality."""

@@ -1,0 +1,115 @@
+"""What a classifier says of files, or of parts of them, and how that is written."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from eyetoy_train.classification.task import ClassificationTask
+from eyetoy_train.models.build import best_device
+from eyetoy_train.data.unreadable import UnreadableFileError
+from eyetoy_train.task import Batch
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of a file, or of a part of one, with their probabilities, the first one first."""
+
+    file: str
+    span: dict[str, float]
+    """`start` and `end` of the part, in seconds; nothing for a whole file."""
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def ranked(self) -> Iterator[tuple[str, float]]:
+        """Classes and probabilities in pairs."""
+        return zip(self.classes, self.probabilities, strict=True)
+
+
+class Piece(NamedTuple):
+    """What is classified by itself: a file, or a part of one."""
+
+    file: Path
+    span: dict[str, float]
+    example: Batch
+
+
+class LoadedClassifier:
+    """A trained model with the preprocessing and the labels that it was trained with."""
+
+    def __init__(self, task: ClassificationTask, model: nn.Module, labels: Sequence[str]) -> None:
+        self.task = task
+        self.model = model.to(best_device()).eval()
+        self.labels = labels
+        self.skipped: list[Path] = []
+        """Files that could not be read, or not to their end."""
+
+    def predict(
+        self, files: Sequence[Path], top_k: int, batch_size: int = 32, *, timeline: float | None = None
+    ) -> Iterator[Prediction]:
+        """Classify files, or, with a `timeline`, their parts of about so many seconds.
+
+        A file that cannot be read is named on stderr and left out.
+        """
+        pieces = (piece for file in files for piece in self._read(file, timeline))
+        while batch := list(itertools.islice(pieces, batch_size)):
+            for piece, probabilities in zip(batch, self.classify([piece.example for piece in batch]), strict=True):
+                best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
+                classes = tuple(self.labels[i] for i in best.indices.tolist())
+                shares = tuple(round(p, 4) for p in best.values.tolist())
+                yield Prediction(str(piece.file), piece.span, classes, shares)
+
+    def _read(self, file: Path, timeline: float | None) -> Iterator[Piece]:
+        try:
+            if timeline is None:
+                raw = self.task.load_sample(file, training=False)
+                yield Piece(file, {}, self.task.example(raw, training=False))
+            else:
+                for start, end, example in self.task.parts(file, timeline):
+                    yield Piece(file, {"start": round(start, 3), "end": round(end, 3)}, example)
+        except (UnreadableFileError, OSError) as error:
+            self.skipped.append(file)
+            print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
+
+    @torch.inference_mode()
+    def classify(self, examples: Sequence[Batch]) -> Tensor:
+        """Return the probabilities of examples, `[examples, classes]`."""
+        batch = send_to_device(default_collate(list(examples)), next(self.model.parameters()).device)
+        return self.task.probabilities(self.task.outputs(self.model, batch)).cpu()
+
+
+def write_predictions(predictions: Iterable[Prediction], output: Path | None) -> None:
+    """Write predictions to a .json or .csv file, or print a line for each."""
+    if output is None:
+        for prediction in predictions:
+            print(_line(prediction), flush=True)  # noqa: T201
+    elif output.suffix == ".json":
+        rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
+        output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    else:
+        rows = [
+            {"file": prediction.file, **prediction.span, "rank": rank, "class": name, "probability": p}
+            for prediction in predictions
+            for rank, (name, p) in enumerate(prediction.ranked, 1)
+        ]
+        with output.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]) if rows else ["file", "rank", "class", "probability"])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _line(prediction: Prediction) -> str:
+    when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
+    return "  ".join([prediction.file, *when, *(f"{name} {p:.1%}" for name, p in prediction.ranked)])

@@ -1,0 +1,1 @@
+"""The commands that every app has."""

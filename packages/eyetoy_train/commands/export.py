@@ -1,0 +1,91 @@
+"""What `export.py` of every app does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from torch import nn
+
+from eyetoy_train.commands.cli import parse_recipe
+from eyetoy_train.commands.app import LabelledApp, checkpoint_parser, exit_on_error, read_labels
+from eyetoy_train.export.exporter import ABOUT, FORMATS, export
+from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.export.portable import Exportable, PlainModel
+
+DESCRIPTION = (
+    "Write a checkpoint as a file that runs without this project's code, with its preprocessing inside, and classes in "
+    "model.json beside it. The file is run and compared with the model. Further options override the checkpoint's "
+    "recipe."
+)
+
+
+def export_checkpoint(app: LabelledApp[Any], argv: Sequence[str] | None = None) -> None:
+    """Export a checkpoint as the command line says, and print where it is and how far it differs from the model."""
+    parser = _parser()
+    options, overrides = parser.parse_known_args(argv)
+    with exit_on_error(parser):
+        checkpoint = find_checkpoint(options.checkpoint)
+        output = options.output or options.checkpoint / "exported"
+        check_output(output)
+        task = app.task(parse_recipe(app.recipe, checkpoint / "recipe.yaml", overrides))
+        plain = _plain(task, task.load(checkpoint).cpu().eval())
+        classes = {"classes": read_labels(checkpoint)}
+        about = export(plain, output, options.format, classes)
+        _copy_card(checkpoint, output)
+        print(_line(output / about["file"], about))  # noqa: T201
+        if options.push_to_hub:
+            print(f"pushed to {push(options.push_to_hub, checkpoint, output)}")  # noqa: T201
+
+
+def push(name: str, *folders: Path) -> str:
+    """Upload the files of folders, later ones over earlier ones, to a repository of Hugging Face's hub; it is made if
+    need be.
+
+    Returns:
+        the address of the repository.
+    """
+    api = HfApi()
+    made = api.create_repo(name, exist_ok=True)
+    for folder in folders:
+        api.upload_folder(repo_id=made.repo_id, folder_path=folder, ignore_patterns=["manifest.json", "exported/*"])
+    return str(made)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = checkpoint_parser(DESCRIPTION)
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="ONNX, or a torch.export archive")
+    parser.add_argument("--output", type=Path, help="folder for the files (default: exported, in the one given)")
+    parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
+    return parser
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder in which an export would write over files that are none of its own."""
+    if folder.exists() and not (folder.is_dir() and ((folder / ABOUT).is_file() or not any(folder.iterdir()))):
+        raise ValueError(f"--output must be a new or empty folder, or one that an export wrote; got {folder}")
+
+
+def _plain(task: object, model: nn.Module) -> PlainModel:
+    if not isinstance(task, Exportable):
+        raise ValueError(f"{type(task).__name__} does not say how its models are exported: it has no plain_model")
+    return task.plain_model(model)
+
+
+def _copy_card(checkpoint: Path, output: Path) -> None:
+    card = checkpoint / "README.md"
+    if card.is_file():
+        (output / card.name).write_bytes(card.read_bytes())
+
+
+def _line(path: Path, about: dict[str, Any]) -> str:
+    given, checked = about["input"], about["checked"]
+    shape = ", ".join(str(size) for size in given["shape"])
+    return (
+        f"{path}: {given['name']} {given['dtype']} [{shape}] to {about['output']['name']}; in {checked['runtime']} it "
+        f"differs from the model by {checked['largest_difference']:.1g} at most ({checked['bound']:g} is allowed), on "
+        f"{len(checked['inputs'])} random inputs; classes and preprocessing are in {path.with_name(ABOUT)}"
+    )

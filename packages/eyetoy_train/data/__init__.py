@@ -1,0 +1,1 @@
+"""Loading, streaming and listing of samples."""

@@ -1,0 +1,127 @@
+"""Class folders: a file's class is the name of the folder that it lies in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Container, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from eyetoy_train.utils.seeds import derive_seed
+from eyetoy_train.task import Split
+
+SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+HELD_OUT: dict[Split, float] = {"test": 0.2, "val": 0.1}
+
+Sample = tuple[Path, int]
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """The files of a data set with their classes, by split."""
+
+    classes: tuple[str, ...]
+    splits: dict[Split, tuple[Sample, ...]]
+
+    def without(self, left_out: Container[Path]) -> ClassFolder:
+        """Return the same without some files.
+
+        Raises:
+            ValueError: nothing is left of a split.
+        """
+        splits = {
+            split: tuple(sample for sample in samples if sample[0] not in left_out)
+            for split, samples in self.splits.items()
+        }
+        empty = [split for split, samples in splits.items() if not samples]
+        if empty:
+            raise ValueError(f"no file of the split {empty[0]!r} can be read")
+        return ClassFolder(self.classes, splits)
+
+
+def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
+    """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
+
+    Where there are no split folders, a fifth of every class is held out for the test and a tenth for validation;
+    where there is train alone, or train and test, a tenth of train is held out for validation. `seed` decides which
+    files.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
+        ValueError: a split has a class that train does not have.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
+    folders = {split: _split_folder(root, names) for split, names in SPLIT_NAMES.items()}
+    if any(folders.values()) and not folders["train"]:
+        raise FileNotFoundError(f"{root} has split folders but none for training; it should be called train")
+    train_folder = folders["train"] or root
+    classes = tuple(sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir()))
+    splits = {split: _list(folder, classes, extensions) for split, folder in folders.items() if folder}
+    if "train" not in splits:
+        splits = _hold_out(_list(root, classes, extensions), ("test", "val"), seed)
+    elif "val" not in splits:
+        splits |= _hold_out(splits["train"], ("val",), seed)
+    return ClassFolder(classes, splits)
+
+
+def write_once(root: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a data set in `root` unless it is there, or another run that began meanwhile makes it."""
+    if not root.exists():
+        with suppress(FileExistsError):
+            write(root)
+
+
+def move_into_place(tree: Path, root: Path) -> None:
+    """Rename a data set that was written aside.
+
+    Raises:
+        FileExistsError: `root` was made meanwhile; it stays as it is.
+    """
+    try:
+        tree.rename(root)
+    except OSError as error:
+        if root.exists():
+            raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
+        raise
+
+
+def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -> tuple[Sample, ...]:
+    unknown = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in classes)
+    if unknown:
+        raise ValueError(f"{folder} has classes that the training set has not: {', '.join(unknown)}")
+    samples = tuple(
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix.lower() in extensions and not path.is_dir()
+    )
+    if not samples:
+        raise FileNotFoundError(
+            f"found no file ending in {', '.join(sorted(extensions))} in the class folders of {folder}"
+        )
+    return samples
+
+
+def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) -> dict[Split, tuple[Sample, ...]]:
+    """Take the shares of `names` from every class, at least one file each, and leave the rest for training."""
+    splits: dict[Split, list[Sample]] = {name: [] for name in ("train", *names)}
+    for label in sorted({label for _, label in samples}):
+        members = [sample for sample in samples if sample[1] == label]
+        random.Random(derive_seed(seed, "split", label)).shuffle(members)
+        total = len(members)
+        for name in names:
+            count = max(round(total * HELD_OUT[name]), 1)
+            splits[name] += members[:count]
+            members = members[count:]
+        splits["train"] += members
+    return {name: tuple(sorted(members)) for name, members in splits.items()}

@@ -1,0 +1,243 @@
+"""Any set of pictures, sounds or clips on Hugging Face's hub, or in a folder that `datasets` reads; whole or streamed.
+
+Files stay as they are stored: whoever asks for a set decodes them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+from eyetoy_train.data.folder import HELD_OUT
+from eyetoy_train.data.streaming import HubStream
+from eyetoy_train.task import Batch, Split
+
+ColumnType = Literal["Image", "Audio", "Video"]
+"""What `datasets` calls a column of files."""
+
+SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+PROTOCOLS = frozenset(["hf", "https", "http", "file", "zip", "tar", "gzip", "s3", "gs"])
+"""By which a set may name its files; fsspec knows others, some of which log in to machines or make files up."""
+
+
+def _check_address(address: str) -> None:
+    """Refuse the address of a file, such as `zip://a.png::hf://...`, that is of none of `PROTOCOLS`.
+
+    Raises:
+        ValueError: it is.
+    """
+    for part in address.split("::"):
+        protocol, separator, _ = part.partition("://")
+        if separator and protocol not in PROTOCOLS:
+            known = ", ".join(sorted(PROTOCOLS))
+            raise ValueError(f"the set names a file as {address!r}; files are read from {known}, not {protocol}")
+
+
+def stored_content(stored: dict[str, Any]) -> bytes | Path:
+    """Return the bytes of an undecoded file of `datasets`, or the path of the local file that holds them.
+
+    Raises:
+        ValueError: its address is of a kind that is not read.
+    """
+    content: bytes | None = stored["bytes"]
+    path = stored["path"]
+    if content is None and "://" in path:  # of a stream, on the hub or in an archive
+        _check_address(path)
+        with importlib.import_module("fsspec").open(path, "rb") as file:
+            content = file.read()
+    return Path(path) if content is None else content
+
+
+@dataclass(frozen=True)
+class HubSample:
+    """A file of a set that is not streamed."""
+
+    rows: Any
+    index: int
+    column: str
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The file, encoded; `stored_content` takes it."""
+        found: dict[str, Any] = self.rows[self.index][self.column]
+        return found
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for a message: `3 of birds`."""
+        return f"{self.index} of {self.rows.info.dataset_name or 'the set'}"
+
+    def __str__(self) -> str:
+        """Return what to call it in a message: the file that it was, if that is known, and its place otherwise."""
+        return (self.stored or {}).get("path") or f"{self.column} {self.place}"
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """A set by its name.
+
+    The classes are those of its column of the type `ClassLabel`; or, in a set that is not streamed, the texts of the
+    column `label_column`, in sorted order.
+
+    Args:
+        name: on the hub, or a folder.
+        column_type: of the column with the files.
+        streaming: read it as a stream, without a copy on this machine.
+        splits: names of its splits, where they are not the usual ones; an empty name for none.
+        seed: decides what is held out for validation where there is no such split.
+        label_column: the column with the classes, where it is not the only one of the type `ClassLabel`.
+        config: which of its parts, if it has several, such as languages or versions.
+        revision: a branch, tag or commit on the hub.
+
+    Raises:
+        ValueError: it has not one column of files and one of classes, or no split that is needed, or cannot be read.
+    """
+
+    name: str
+    column_type: ColumnType
+    streaming: bool = False
+    splits: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    label_column: str | None = None
+    config: str | None = None
+    revision: str | None = None
+
+    def prepare(self) -> None:
+        """Fetch the set, or open it if it is to be streamed."""
+        _ = self.parts
+
+    @cached_property
+    def parts(self) -> dict[Split, Any]:
+        """The splits, with files as they are stored."""
+        parts = load_splits(
+            self.name,
+            streaming=self.streaming,
+            splits=self.splits,
+            seed=self.seed,
+            config=self.config,
+            revision=self.revision,
+        )
+        file, label = self._columns(parts["train"])
+        if "test" in parts and next(iter(parts["test"].select_columns([label])))[label] == -1:
+            del parts["test"]  # its labels are kept secret
+        return {split: undecoded(part, [file], self.column_type, label) for split, part in parts.items()}
+
+    @cached_property
+    def columns(self) -> tuple[str, str]:
+        """Names of the columns with files and with classes."""
+        return self._columns(self.parts["train"])
+
+    def _columns(self, rows: Any) -> tuple[str, str]:
+        if rows.features is None:
+            raise ValueError(f"{self.name} does not say what its columns are")
+        label = self.label_column or self._only(rows, "ClassLabel", ", or label_column name one of text")
+        feature = rows.features.get(label)
+        is_text = getattr(feature, "dtype", None) == "string"
+        if not (_type(feature) == "ClassLabel" or (is_text and not self.streaming)):
+            right = "ClassLabel" if self.streaming else "ClassLabel or text"
+            raise ValueError(f"the column {label!r} of {self.name} should be {right}; it is {feature}")
+        return self._only(rows, self.column_type), label
+
+    def _only(self, rows: Any, kind: str, hint: str = "") -> str:
+        columns = columns_of_type(rows, kind)
+        if len(columns) != 1:
+            features = dict(rows.features)
+            raise ValueError(f"{self.name} should have one column of the type {kind}{hint}; it has {features}")
+        return columns[0]
+
+    @cached_property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels."""
+        label = self.columns[1]
+        feature = self.parts["train"].features[label]
+        if _type(feature) == "ClassLabel":
+            return list(feature.names)
+        return sorted({name for part in self.parts.values() for name in part.unique(label)})
+
+    def samples(self, split: Split) -> list[tuple[HubSample, int]] | None:
+        """Return files, encoded, and labels."""
+        rows, (file, label) = self.parts.get(split), self.columns
+        if rows is None:
+            return None
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        return [(HubSample(rows, i, file), numbers.get(y, y)) for i, y in enumerate(rows[label])]
+
+    def stream(self, split: Split, decode: Callable[[Any, int], Batch]) -> HubStream | None:
+        """Return a split as a stream; `decode` takes an undecoded file and a label."""
+        rows = self.parts.get(split)
+        return None if rows is None else HubStream(rows, partial(_decode_row, decode, *self.columns))
+
+
+def load_splits(
+    name: str,
+    *,
+    streaming: bool = False,
+    splits: Mapping[str, str] | None = None,
+    seed: int = 0,
+    config: str | None = None,
+    revision: str | None = None,
+) -> dict[Split, Any]:
+    """Return the splits of a set by its name; arguments and errors are those of `HubSet`."""
+    datasets = importlib.import_module("datasets")  # slow to import, and only needed here
+    try:
+        found = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
+    except datasets.exceptions.DatasetGenerationError as error:  # says nothing by itself
+        raise ValueError(f"cannot read {name}: {error.__cause__ or error}") from error
+    names = _split_names(name, list(found), splits or {})
+    parts: dict[Split, Any] = {split: found[part] for split, part in names.items()}
+    if "val" not in parts:
+        if streaming:
+            raise ValueError(f"{name} has no validation split to stream; name one by data.splits.val")
+        halves = parts["train"].train_test_split(HELD_OUT["val"], seed=seed)
+        parts |= {"train": halves["train"], "val": halves["test"]}
+    return parts
+
+
+def _split_names(name: str, found: Sequence[str], splits: Mapping[str, str]) -> dict[Split, str]:
+    """Return which of a set's splits is which. What validation takes is not left for the test."""
+    names = {split: splits.get(split, _first(usual, found)) for split, usual in SPLIT_NAMES.items()}
+    wrong = [part for part in names.values() if part and part not in found]
+    if wrong or not names["train"] or not splits.keys() <= names.keys():
+        raise ValueError(
+            f"{name} has the splits {', '.join(found)}; data.splits must name those for train, val and test, "
+            f"such as {{val: test}}; got {splits}"
+        )
+    if names["test"] == names["val"]:
+        names["test"] = None
+    return {split: part for split, part in names.items() if part}
+
+
+def columns_of_type(rows: Any, kind: str) -> list[str]:
+    """Return the names of a set's columns of a type of `datasets`, such as `Image`."""
+    return [column for column, feature in rows.features.items() if _type(feature) == kind]
+
+
+def undecoded(rows: Any, files: Sequence[str], kind: ColumnType, *others: str) -> Any:
+    """Return rows with some columns of files, as they are stored, and others alone."""
+    feature = getattr(importlib.import_module("datasets"), kind)(decode=False)
+    rows = rows.select_columns([*files, *others])
+    for column in files:
+        rows = rows.cast_column(column, feature)
+    return rows
+
+
+def _decode_row(decode: Callable[[Any, int], Batch], file: str, label: str, row: dict[str, Any]) -> Batch:
+    return decode(row[file], row[label])
+
+
+def _first(names: Sequence[str], found: Any) -> str | None:
+    return next((name for name in names if name in found), None)
+
+
+def _type(feature: Any) -> str:
+    return type(feature).__name__

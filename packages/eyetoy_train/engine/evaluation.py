@@ -1,0 +1,179 @@
+"""Exact evaluation: every sample counted once, on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from accelerate.utils.operations import slice_tensors
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from eyetoy_train.data.loading import EvaluationSampler, collate_of, size_of
+from eyetoy_train.data.collate import SharedCollate
+from eyetoy_train.utils.signals import worker_setup
+from eyetoy_train.data.streaming import EvaluationStream, SampleStream
+from eyetoy_train.task import Batch, Metrics, Task
+
+
+@runtime_checkable
+class RowMetrics(Metrics, Protocol):
+    """Metrics of scores that no sum gives, such as a ranking's: they keep a row for each sample.
+
+    Rows of the same name are joined over all batches and processes, in no certain order, and handed to `compute` and
+    `details` beside the sums. There is at least one tensor of each name, if an empty one.
+    """
+
+    rows: dict[str, list[Tensor]]
+
+
+def evaluate(
+    task: Task,
+    model: nn.Module,
+    dataset: Dataset[Batch] | SampleStream,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    before_batch: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    """Return the scores of `model` on `dataset`, the same on every process.
+
+    Raises:
+        ValueError: `dataset` is empty.
+        RuntimeError: not every sample was counted once.
+    """
+    sums = evaluation_sums(
+        task,
+        model,
+        dataset,
+        accelerator,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        before_batch=before_batch,
+    )
+    return task.metrics().compute(sums)
+
+
+@torch.no_grad()
+def evaluation_sums(
+    task: Task,
+    model: nn.Module,
+    dataset: Dataset[Batch] | SampleStream,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    before_batch: Callable[[], None] | None = None,
+) -> dict[str, Tensor]:
+    """Return what `Metrics.compute` takes; arguments and errors as in `evaluate`."""
+    metrics = task.metrics()
+    # Without the wrapper of distributed training, whose forward pass would wait for the other processes.
+    model = accelerator.unwrap_model(model)
+    was_training = model.training
+    model.eval()
+    counted = 0
+    for batch, num_own in _batches(dataset, accelerator, batch_size, num_workers):
+        if before_batch:
+            before_batch()
+        batch = send_to_device(batch, accelerator.device)
+        with accelerator.autocast():
+            outputs = task.outputs(model, batch)
+        metrics.update(_first(outputs, num_own), _first(batch, num_own))
+        counted += num_own
+    model.train(was_training)
+    sums = _add_up(metrics.sums | {"samples": torch.tensor(counted)}, accelerator)
+    seen = int(sums.pop("samples"))
+    size = seen if isinstance(dataset, SampleStream) else size_of(dataset)
+    if not seen:
+        raise ValueError("cannot evaluate on an empty set; it must hold at least one sample")
+    if isinstance(metrics, RowMetrics):
+        sums |= {name: _join(torch.cat(parts), accelerator) for name, parts in metrics.rows.items()}
+    found = round(metrics.compute(sums)["count"])
+    if not found == seen == size:
+        raise RuntimeError(f"the evaluation saw {seen} samples of {size}, and counted {found}")
+    return sums
+
+
+def _batches(
+    dataset: Dataset[Batch] | SampleStream, accelerator: Accelerator, batch_size: int, num_workers: int
+) -> Iterator[tuple[Batch, int]]:
+    """Give batches, as many on every process, and how many samples of each are this process's own."""
+    place = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
+    if isinstance(dataset, SampleStream):
+        stream = EvaluationStream(dataset, **place)
+        loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers, worker_init_fn=worker_setup())
+        yield from _in_step(loader, accelerator)
+        return
+    size = size_of(dataset)
+    if not size:
+        return
+    sampler = EvaluationSampler(size, **place)
+    left = sampler.num_real
+    setup = worker_setup()
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=SharedCollate(collate_of(dataset)),
+        worker_init_fn=setup,
+    )
+    for batch in loader:
+        yield batch, min(left, batch_size)
+        left = max(left - batch_size, 0)
+
+
+def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tuple[Batch, int]]:
+    """Go on while any process has samples; one that has none left repeats its last batch, which it must not count."""
+    batches, last = iter(loader), None
+    while True:
+        batch = next(batches, None)
+        num_going_on = _count(batch is not None, accelerator)
+        if not num_going_on:
+            return
+        if last is None and num_going_on < accelerator.num_processes:  # the same on all of them, in the first round
+            raise ValueError("the stream leaves a process without a sample to evaluate; use fewer processes")
+        last = last if batch is None else batch
+        assert last is not None
+        yield last, 0 if batch is None else _length(batch)
+
+
+def _first(values: Any, count: int) -> Any:
+    """Return the first samples: of tensors along their first axis, of lists the first entries, of dicts both."""
+    if isinstance(values, list):
+        return values[:count]
+    if isinstance(values, dict):
+        return {key: _first(value, count) for key, value in values.items()}
+    return slice_tensors(values, slice(count))
+
+
+def _length(batch: Batch) -> int:
+    return next(len(value) for value in batch.values() if isinstance(value, Tensor))
+
+
+def _count(own: bool, accelerator: Accelerator) -> int:
+    if accelerator.num_processes == 1:
+        return int(own)
+    return int(accelerator.reduce(torch.tensor(int(own), device=accelerator.device), reduction="sum"))
+
+
+def _add_up(sums: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
+    if accelerator.num_processes == 1:
+        return sums
+    on_device = {key: value.to(accelerator.device) for key, value in sums.items()}
+    return cast("dict[str, Tensor]", accelerator.reduce(on_device, reduction="sum"))
+
+
+def _join(rows: Tensor, accelerator: Accelerator) -> Tensor:
+    """Return the rows of all processes, which may have different numbers of them."""
+    if accelerator.num_processes == 1:
+        return rows
+    counts = accelerator.gather(torch.tensor([len(rows)], device=accelerator.device)).tolist()
+    padded = torch.zeros(max(counts), *rows.shape[1:], dtype=rows.dtype, device=accelerator.device)
+    padded[: len(rows)] = rows
+    parts = accelerator.gather(padded).split(max(counts))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

@@ -1,0 +1,177 @@
+"""A model as a file that needs none of this project's code: ONNX, or an archive of torch.export."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eyetoy_train.export.portable import PlainInput, PlainModel
+
+ABOUT = "model.json"
+BOUND = 1e-4
+"""The largest difference that an exported model may show to the model itself, in its outputs, relative to 1 or to the
+largest output if that is more."""
+
+Run = Callable[[Tensor], Tensor]
+
+
+class ExportError(ValueError):
+    """A model could not be exported, or the exported one differs from it."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: how it is written, and read back for a comparison."""
+
+    file: str
+    runtime: str
+    """The package that runs it."""
+    needs: tuple[str, ...]
+    """Packages that must be installed to write it and to run it."""
+    write: Callable[[PlainModel, Path], None]
+    open: Callable[[PlainInput, Path], Run]
+
+
+def export(plain: PlainModel, folder: Path, kind: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write a model to a folder, run the file, compare it with the model, and write `model.json` beside it.
+
+    Args:
+        plain: the model, on the CPU and in evaluation mode.
+        folder: where to; it is made if need be.
+        kind: `onnx` or `pt2`.
+        facts: what else `model.json` is to hold, such as the classes.
+
+    Returns:
+        what `model.json` holds.
+
+    Raises:
+        ExportError: a package is missing, the model cannot be traced, or the file gives other numbers than the model.
+    """
+    form = FORMATS[kind]
+    _check_installed(kind, form)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / form.file
+    with torch.no_grad(), _quiet():
+        try:
+            form.write(plain, path)
+        except Exception as error:  # exporters raise whatever a model's code leads them to
+            raise ExportError(f"the model cannot be exported as {kind}: {str(error)[:500]}") from error
+        difference = _largest_difference(plain, form.open(plain.input, path))
+    if not difference <= BOUND:
+        path.unlink()
+        raise ExportError(
+            f"{path} gave other numbers than the model: they differ by {difference:.2g}, and {BOUND:g} is allowed; "
+            "it was removed"
+        )
+    about = _about(plain, kind, form, difference) | facts
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return about
+
+
+def _about(plain: PlainModel, kind: str, form: Format, difference: float) -> dict[str, Any]:
+    example, given = plain.input.examples[0], plain.input
+    shape = [name if name in given.varying else size for name, size in zip(given.axes, example.shape, strict=True)]
+    return {
+        "format": kind,
+        "file": form.file,
+        "input": {
+            "name": given.name,
+            "dtype": str(example.dtype).removeprefix("torch."),
+            "axes": list(given.axes),
+            "shape": shape,
+            **given.preprocessing,
+        },
+        "output": {"name": plain.output, "axes": list(plain.output_axes)},
+        "checked": {
+            "runtime": f"{form.runtime} {metadata.version(form.runtime)}",
+            "inputs": [list(x.shape) for x in given.examples],
+            "largest_difference": float(f"{difference:.2g}"),
+            "bound": BOUND,
+        },
+        "versions": {name: metadata.version(name) for name in ("eyetoy", "torch")},
+    }
+
+
+def _largest_difference(plain: PlainModel, run: Run) -> float:
+    found = 0.0
+    for x in plain.input.examples:
+        expected, actual = plain.module(x).float(), run(x).float()
+        if actual.shape != expected.shape:
+            raise ExportError(
+                f"for an input of {list(x.shape)} the exported model gave {list(actual.shape)}, "
+                f"and the model itself {list(expected.shape)}"
+            )
+        scale = expected.abs().max().clamp_min(1)
+        found = max(found, float(((actual - expected).abs() / scale).nan_to_num(torch.inf).max()))
+    return found
+
+
+def _dynamic(given: PlainInput) -> tuple[dict[int, Any]]:
+    return ({i: torch.export.Dim(name, min=1) for i, name in enumerate(given.axes) if name in given.varying},)
+
+
+def _write_onnx(plain: PlainModel, path: Path) -> None:
+    program = torch.onnx.export(
+        plain.module,
+        (plain.input.examples[0],),
+        dynamo=True,
+        dynamic_shapes=_dynamic(plain.input),
+        input_names=[plain.input.name],
+        output_names=[plain.output],
+        verbose=False,
+    )
+    assert program is not None
+    program.save(path)
+
+
+def _open_onnx(given: PlainInput, path: Path) -> Run:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0])
+
+
+def _write_archive(plain: PlainModel, path: Path) -> None:
+    program = torch.export.export(plain.module, (plain.input.examples[0],), dynamic_shapes=_dynamic(plain.input))
+    torch.export.save(program, path)
+
+
+def _open_archive(given: PlainInput, path: Path) -> Run:
+    module: Run = torch.export.load(path).module()
+    return module
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", "onnxruntime", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _open_onnx),
+    "pt2": Format("model.pt2", "torch", (), _write_archive, _open_archive),
+}
+
+
+def _check_installed(kind: str, form: Format) -> None:
+    missing = [name for name in form.needs if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(f'{kind} needs {", ".join(missing)}: pip install "eyetoy[export]"')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporters say about themselves."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,166 @@
+"""The card of a trained model, as Hugging Face's hub shows it: data, recipe, score, hardware, use, limits.
+
+Its front matter follows the hub's model-card metadata (https://huggingface.co/docs/hub/model-cards).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from torch import nn
+
+from eyetoy.hub import HubModel
+from eyetoy_train.utils.console import duration, score_text
+from eyetoy_train.recipe import Recipe
+from eyetoy_train.task import Task
+
+CARD = "README.md"
+SHARES = ("accuracy", "top5")
+"""Scores that are shares of samples, and have a confidence interval."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    task: Task
+    recipe: Recipe
+    model: nn.Module
+    results: Mapping[str, Any]
+    """What results.json holds."""
+    num_samples: int | None
+    """Samples that it was trained on; None for a stream."""
+
+
+def card_text(run: Trained) -> str:
+    """Return the card of a run's best model."""
+    about = run.task.about
+    parts = [
+        f"---\n{_metadata(run)}\n---",
+        f"# {run.recipe.name}",
+        f"`{run.recipe.model.name}`, {run.results['parameters'] / 1e6:.2f} M parameters, trained on {about.data}.",
+        "## Score\n\n" + _scores(run),
+        "## Data\n\n" + _data(run),
+        "## Recipe\n\n" + _recipe(run),
+        "## Hardware and versions\n\n" + _environment(run),
+        "## Use\n\n" + _use(run),
+        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(run)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def interval(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share of `count` samples (Wilson, 1927)."""
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def _splits(run: Trained) -> list[str]:
+    return [split for split in ("val", "test") if run.results[split]]
+
+
+def _metadata(run: Trained) -> str:
+    """Return the YAML of the front matter, with the scores of the last split as a model index."""
+    about, split = run.task.about, _splits(run)[-1]
+    scores = run.results[split]
+    results = [
+        EvalResult(
+            task_type=about.pipeline_tag or "other",
+            dataset_type=about.hub_dataset or about.data,
+            dataset_name=about.data,
+            dataset_split=split,
+            metric_type=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in scores.items()
+        if name != "count"
+    ]
+    data = ModelCardData(
+        model_name=run.recipe.name,
+        license="apache-2.0",
+        library_name="eyetoy",
+        pipeline_tag=about.pipeline_tag or None,
+        tags=["eyetoy", "neighborhood-attention", run.recipe.model.name.replace("/", "-")],
+        datasets=[about.hub_dataset] if about.hub_dataset else None,
+        metrics=[run.task.score],
+        eval_results=results,
+    )
+    return str(data.to_yaml())
+
+
+def _scores(run: Trained) -> str:
+    how = f" by {run.task.protocol}" if run.task.protocol else ""
+    rows = [
+        (name, *(_score(name, run.results[split]) for split in _splits(run)))
+        for name in run.results[_splits(run)[0]]
+        if name != "count"
+    ]
+    counts = ("samples", *(f"{run.results[split]['count']:,.0f}" for split in _splits(run)))
+    return (
+        f"Of the best epoch, {run.results['best_epoch']}, which the validation set chose{how}; in brackets the 95 % "
+        f"confidence interval.\n\n" + _table(("", *_splits(run)), [*rows, counts])
+    )
+
+
+def _score(name: str, scores: Mapping[str, float]) -> str:
+    text = score_text(name, scores[name])
+    if name not in SHARES or not scores["count"]:
+        return text
+    low, high = interval(scores[name], scores["count"])
+    return f"{text} ({low:.1%} to {high:.1%})"
+
+
+def _data(run: Trained) -> str:
+    trained = "a stream" if run.num_samples is None else f"{run.num_samples:,}"
+    counts = {"train": trained} | {split: f"{run.results[split]['count']:,.0f}" for split in _splits(run)}
+    rows = [(split, count) for split, count in counts.items()]
+    return f"{run.task.about.data[0].upper()}{run.task.about.data[1:]}.\n\n" + _table(("split", "samples"), rows)
+
+
+def _recipe(run: Trained) -> str:
+    recipe, stability = run.recipe, run.results["stability"]
+    clipping = "none" if recipe.clip_grad_norm is None else f"to a norm of {recipe.clip_grad_norm:g}"
+    rows = [
+        ("epochs", recipe.epochs),
+        ("optimizer steps", f"{stability['steps']:,}"),
+        ("batch size", recipe.batch_size),
+        ("optimizer", f"{recipe.optimizer}, learning rate {recipe.lr:g}, {recipe.schedule}"),
+        ("gradient clipping", f"{clipping}; largest norm {stability['grad_norm_max']:.3g}"),
+        ("seed", recipe.seed),
+        ("training time", duration(run.results["training_seconds"])),
+    ]
+    return "All of it is in `recipe.yaml`, which `train.py --config` takes.\n\n" + _table(("", ""), rows)
+
+
+def _environment(run: Trained) -> str:
+    return _table(("", ""), list(run.results["environment"].items()))
+
+
+def _use(run: Trained) -> str:
+    predict = f"`python {run.task.about.predict} FOLDER FILE ...` reads files; `labels.json` names the classes."
+    if not isinstance(run.model, HubModel):
+        return predict
+    kind = type(run.model).__name__
+    code = f'from eyetoy import {kind}\n\nmodel = {kind}.from_pretrained("OWNER/NAME")  # or this folder'
+    return f"```python\n{code}\n```\n\n{predict}"
+
+
+def _limits(run: Trained) -> Iterator[str]:
+    split = _splits(run)[-1]
+    yield (
+        f"The score is that of {run.results[split]['count']:,.0f} held-out samples of the same data; on other data it "
+        "was not measured."
+    )
+    yield f"One run with seed {run.recipe.seed}: another seed gives another score."
+    yield from run.task.about.limits
+    yield "The licence is that of the weights; that of the data may ask for more."
+
+
+def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,0 +1,78 @@
+"""What a classifier says of a file, and the maps of what it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from accelerate.utils import send_to_device
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from eyetoy.inspect import find_encoder
+from eyetoy_train.classification.task import ClassificationTask
+from eyetoy_train.commands.cli import parse_recipe
+from eyetoy_train.commands.app import ClassificationApp, read_labels
+from eyetoy_train.visualize.maps import InputMaps, collect_maps
+from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.classification.predict import LoadedClassifier
+from eyetoy_train.recipe import ClassificationRecipe
+from eyetoy_train.task import Batch
+
+TOP = 5
+C = TypeVar("C", bound=ClassificationRecipe)
+
+
+class ClassifierView:
+    """A trained classifier that shows what it looks at.
+
+    Args:
+        app: the modality's app.
+        checkpoint: a run folder, or a checkpoint.
+        overrides: of its recipe, as on a command line.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the model is none of EyeToy's, or an override does not fit.
+    """
+
+    def __init__(self, app: ClassificationApp[C], checkpoint: Path, overrides: Sequence[str] = ()) -> None:
+        folder = find_checkpoint(checkpoint)
+        self.task: ClassificationTask = app.task(parse_recipe(app.recipe, folder / "recipe.yaml", overrides))
+        self.classifier = LoadedClassifier(self.task, self.task.load(folder), read_labels(folder))
+        self.encoder = find_encoder(self.classifier.model)
+
+    def example(self, file: Path) -> Batch:
+        """Return what the task makes of a file."""
+        return self.task.example(self.task.load_sample(file, training=False), training=False)
+
+    def top(self, example: Batch) -> list[tuple[str, float]]:
+        """Return the most probable classes."""
+        probabilities = self.classifier.classify([example])[0]
+        best = probabilities.topk(min(TOP, len(self.classifier.labels)))
+        return [
+            (self.classifier.labels[i], p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def one_view(self, example: Batch) -> Batch:
+        """Return the middle view of an example that has several."""
+        if self.task.num_views == 1:
+            return example
+        return {key: x[self.task.num_views // 2] for key, x in example.items()}
+
+    def model_input(self, example: Batch) -> Tensor:
+        """Return what the model is given of one view, `[1, channels, *grid]`; padding is cut off."""
+        batch = send_to_device(default_collate([example]), next(self.classifier.model.parameters()).device)
+        batch = self.task.to_input(batch)
+        x: Tensor = batch["input"]
+        return x[..., : int(batch["length"])] if "length" in batch else x
+
+    def maps(self, example: Batch, at: Sequence[float], unit: str) -> InputMaps:
+        """Return all maps of one view of an example; see `collect_maps`."""
+        return collect_maps(self.encoder, self.model_input(example), at, unit)
+
+
+def heading(classes: Sequence[tuple[str, float]]) -> str:
+    """Return classes as a line."""
+    return "   ".join(f"{name} {share:.1%}" for name, share in classes[:3])

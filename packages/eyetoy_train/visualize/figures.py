@@ -1,0 +1,85 @@
+"""Maps laid over pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from eyetoy_train.visualize.maps import InputMaps, Map
+
+Picture = NDArray[np.float32]
+"""`[..., 3]` from 0 to 1."""
+HEAT = colormaps["inferno"]
+FAINT, STRONG = 0.25, 0.8
+"""How much a map covers what is under it where it is 0 and where it is greatest."""
+MARK = "#00e5ff"
+
+
+def shares(values: Map) -> Map:
+    """Scale a map to 1, its faint parts a little lifted."""
+    lifted: Map = np.power(values.clip(0) / max(float(values.max()), 1e-12), 0.75, dtype=np.float32)
+    return lifted
+
+
+def heated(picture: Picture, values: Map) -> Picture:
+    """Lay a map over a picture without colours; the greatest value is the brightest."""
+    share = shares(values)[..., None]
+    cover = FAINT + (STRONG - FAINT) * share
+    grey = picture.mean(-1, keepdims=True)
+    mixed: Picture = ((1 - cover) * grey + cover * HEAT(share[..., 0])[..., :3]).astype(np.float32)
+    return mixed
+
+
+def outlined(axes: Axes, seen: NDArray[np.bool_]) -> None:
+    """Draw the border of a neighborhood `[height, width]`."""
+    rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    if seen.all() or not len(rows):
+        return
+    corner, width, height = (columns[0] - 0.5, rows[0] - 0.5), float(np.ptp(columns)) + 1, float(np.ptp(rows)) + 1
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=MARK, linewidth=1.5))
+
+
+def draw_picture_maps(picture: Picture, maps: InputMaps, title: str, aspect: str | float = "equal") -> Figure:
+    """Draw all maps of a two-dimensional input.
+
+    Args:
+        picture: `[height, width, 3]`, what the maps lie over.
+        maps: the maps.
+        title: what stands above all.
+        aspect: of a pixel, as matplotlib has it.
+    """
+    columns = max(4, *(len(stage.groups) + 1 for stage in maps.stages))
+    rows = 1 + len(maps.stages)
+    side = np.clip(picture.shape[0] / picture.shape[1], 0.5, 1.5) if aspect == "equal" else 0.6
+    figure = Figure(figsize=(3 * columns, (3 * side + 0.45) * rows + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=15)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for one in axes.flat:
+        one.set_axis_off()
+    panels = [("what the model sees, and the point", picture)]
+    if maps.context is not None:
+        panels.append(("attention of the context token", heated(picture, maps.context)))
+    panels += [
+        ("effective receptive field of the point", heated(picture, maps.field)),
+        ("features: three principal components", maps.components),
+    ]
+    for place, (name, panel) in enumerate(panels):
+        _show(axes[0, place], panel, name, maps.point, aspect)
+    for row, stage in zip(axes[1:], maps.stages, strict=True):
+        for place, group in zip(row, stage.groups, strict=False):
+            _show(place, heated(picture, group.weights), f"{stage.title}: {group.title}", maps.point, aspect)
+            outlined(place, group.seen)
+        _show(row[-1], heated(picture, stage.field), f"{stage.title}: receptive field", maps.point, aspect)
+    return figure
+
+
+def _show(axes: Axes, picture: Picture, title: str, point: Sequence[int], aspect: str | float) -> None:
+    axes.imshow(picture, aspect=aspect, interpolation="nearest")  # type: ignore[arg-type]
+    axes.set_title(title, fontsize=9.5)
+    axes.plot(point[1], point[0], "+", color=MARK, markersize=11, markeredgewidth=1.8)

@@ -1,0 +1,131 @@
+"""Bad annotations: each is named, left out if asked, and the rest is whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from eyetoy_image.dense.annotations import BadAnnotationsError
+from eyetoy_image.detection import Detection
+from eyetoy_image.detection.check import check
+from eyetoy_image.detection.datasets.coco import read_coco
+from eyetoy_image.detection.datasets.findings import find_bad, without
+
+GOOD = {
+    "id": 50,
+    "image_id": 1,
+    "category_id": 3,
+    "bbox": [5, 4, 10, 20],
+    "area": 200,
+    "segmentation": [[5, 4, 15, 4, 15, 24, 5, 24]],
+}
+BAD = [
+    ("unknown picture", {"image_id": 99}, "no picture has the id 99"),
+    ("unknown class", {"category_id": 5}, "no class has the id 5"),
+    ("broken box", {"bbox": [5, 4, 10]}, "must be x, y, width and height"),
+    ("broken box", {"bbox": [5, 4, 10, float("nan")]}, "must be x, y, width and height"),
+    ("zero area", {"bbox": [5, 4, 0, 20]}, "0 wide and 20 high"),
+    ("zero area", {"segmentation": {"size": [30, 40], "counts": [1200]}}, "no pixels"),
+    ("box outside", {"bbox": [35, 4, 10, 20]}, "leaves the picture of 40 x 30"),
+    ("box outside", {"bbox": [-3, 4, 10, 20]}, "leaves the picture of 40 x 30"),
+    ("box outside", {"bbox": [5, 14, 10, 20]}, "leaves the picture of 40 x 30"),
+    ("broken polygon", {"segmentation": [[5, 4, 15, 4]]}, "three points or more; got 4 numbers"),
+    ("broken polygon", {"segmentation": [[5, 4, 15, 4, 15, 24, 5]]}, "got 7 numbers"),
+    ("broken polygon", {"segmentation": [[5, 4, 15, 4, 15, "x"]]}, "finite numbers alone; got 'x'"),
+    ("mask of another size", {"segmentation": {"size": [40, 30], "counts": [600, 600]}}, "[40, 30]"),
+    ("broken mask", {"segmentation": {"size": [30, 40], "counts": [600, 700]}}, "add up to the picture's 1200 pixels"),
+    ("broken mask", {"segmentation": {"size": [30, 40], "counts": "0"}}, "add up to the picture's 1200 pixels"),
+    ("broken mask", {"segmentation": {"size": [30, 40], "counts": "P"}}, "end in the middle of a number"),
+    ("broken mask", {"segmentation": None}, "must be a list of polygons or run lengths; got None"),
+]
+
+
+def read(root, split="val"):
+    return read_coco(root / "annotations" / f"instances_{split}.json", root / split)
+
+
+@pytest.mark.parametrize(("kind", "change", "why"), BAD)
+def test_each_is_found_and_named_and_nothing_else(write_tree, kind, change, why):
+    coco = read(write_tree(annotations=[GOOD, GOOD | {"id": 51} | change]))
+    (finding,) = find_bad(coco, coco.categories, with_masks=True)
+    assert finding.kind == kind
+    assert str(finding).startswith(f"{kind}: ")
+    assert "annotation 51: " in str(finding)
+    assert why in str(finding)
+    kept = without(coco, [finding])
+    assert [one.content["id"] for picture in kept.pictures for one in picture.annotations] == [50]
+
+
+def test_boxes_alone_need_no_masks(write_tree):
+    coco = read(write_tree(annotations=[GOOD | {"segmentation": None}]))
+    assert find_bad(coco, coco.categories, with_masks=False) == []
+
+
+def test_a_box_may_leave_its_picture_by_the_rounding_of_a_tool(write_tree):
+    coco = read(write_tree(annotations=[GOOD | {"bbox": [30, 10, 10.7, 20.9]}]))
+    assert find_bad(coco, coco.categories, with_masks=True) == []
+
+
+@pytest.fixture
+def damaged(write_tree):
+    """A set with every bad annotation, a file that is missing, one that is broken and one of another size."""
+    bad = [GOOD | {"id": 100 + place} | change for place, (_, change, _) in enumerate(BAD)]
+    root = write_tree(annotations=[GOOD, *bad, GOOD | {"id": 51, "image_id": 4, "bbox": [0, 0, 9, 9]}])
+    (root / "train" / "two.jpg").unlink()
+    (root / "val" / "two.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (21, 20)).save(root / "val" / "four.png")
+    return root
+
+
+def test_they_stop_a_run_before_its_first_step(recipe_of, damaged):
+    with pytest.raises(BadAnnotationsError, match=r"1 missing file, 1 unknown picture, 1 unknown class, 2 broken box"):
+        Detection(recipe_of(damaged)).prepare()
+
+
+def test_or_they_are_left_out_and_counted_once(recipe_of, damaged, capsys):
+    task = Detection(recipe_of(damaged, bad_annotations="skip"))
+    task.prepare()
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if "left out of" in line]) == 2  # of train and of val
+    assert "3 pictures, 19 annotations; wrong: 1 missing file, 1 unknown picture, 1 unknown class, " in said[0]
+    assert "2 broken box, 2 zero area, 3 box outside, 3 broken polygon, " in said[0]
+    assert said[0].endswith("1 mask of another size, 4 broken mask")
+    assert [picture.id for picture in task.dataset("train").pictures] == [1, 4]
+    task.dataset("val")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_check_names_each_and_writes_a_clean_file(damaged, tmp_path, capsys, repository):
+    config = repository / "apps" / "image" / "configs" / "composed_detection.yaml"
+    arguments = ["--data.source", "folder", "--data.root", str(damaged)]
+    assert check(config, [*arguments, "--split", "val", "--output", str(tmp_path / "clean")]) == 1
+    said = capsys.readouterr().out
+    for place, (kind, _, why) in enumerate(BAD):
+        (line,) = [line for line in said.splitlines() if f"annotation {100 + place}: " in line]
+        assert line.startswith(kind)
+        assert why in line
+    assert f"broken file: {damaged / 'val' / 'two.jpg'}" in said
+    assert "it is 21 x 20 pixels, and 20 x 20 in the annotations" in said
+    content = json.loads((tmp_path / "clean" / "instances_val.json").read_text())
+    assert [entry["id"] for entry in content["images"]] == [1]
+    assert [entry["id"] for entry in content["annotations"]] == [50]
+    assert content["info"] == {"year": 2017}
+    clean = [*arguments, "--data.annotations", json.dumps({"val": str(tmp_path / "clean" / "instances_val.json")})]
+    assert check(config, [*clean, "--split", "val"]) == 0
+
+
+def test_the_check_says_what_it_cannot_check(tmp_path, capsys, repository):
+    config = repository / "apps" / "image" / "configs" / "composed_detection.yaml"
+    assert check(config, ["--data.source", "folder", "--data.root", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_check_does_not_write_over_what_it_reads(tree, capsys, repository):
+    config = repository / "apps" / "image" / "configs" / "composed_detection.yaml"
+    arguments = ["--data.source", "folder", "--data.root", str(tree), "--output", str(tree / "annotations")]
+    before = (tree / "annotations" / "instances_val.json").read_bytes()
+    assert check(config, arguments) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert (tree / "annotations" / "instances_val.json").read_bytes() == before

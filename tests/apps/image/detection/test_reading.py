@@ -1,0 +1,134 @@
+"""COCO's format: what is read of it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eyetoy_image.detection import Detection, DetectionData
+from eyetoy_image.detection.datasets.coco import find_files, read_coco
+from eyetoy_image.io.files import UnreadableImageError
+from eyetoy_image.dense.masks import decode, encode, read_mask
+
+
+@pytest.fixture
+def coco(tree):
+    return read_coco(tree / "annotations" / "instances_val.json", tree / "val")
+
+
+def test_categories_are_ordered_by_id_and_pictures_keep_theirs(coco):
+    assert [(category.id, category.name) for category in coco.categories] == [(3, "cat"), (7, "cup")]
+    assert [picture.id for picture in coco.pictures] == [1, 2, 4]
+    assert [len(picture.annotations) for picture in coco.pictures] == [2, 2, 0]
+
+
+def test_an_evaluation_sees_crowds_and_pictures_without_a_box(recipe_of, tree):
+    dataset = Detection(recipe_of(tree)).dataset("val")
+    assert len(dataset) == 3
+    assert [one["iscrowd"] for one in dataset[0]["truth"]["annotations"]] == [0, 1]
+    assert dataset[2]["truth"] == {"image": {"id": 4, "height": 20, "width": 20}, "annotations": []}
+    assert dataset[1]["image"].shape == (3, 51, 33)
+
+
+def test_an_area_that_is_missing_is_the_masks(recipe_of, tree):
+    dataset = Detection(recipe_of(tree)).dataset("val")
+    one, other = dataset[1]["truth"]["annotations"]
+    assert one["area"] == 357
+    assert other["area"] == int(decode([other["segmentation"]], 51, 33).sum())
+
+
+def test_training_sees_neither_crowds_nor_pictures_without_a_box(recipe_of, tree):
+    data = {"short_side": 30, "long_side": 100}
+    task = Detection(recipe_of(tree, **data))
+    task.data.augmentation.short_sides, task.data.augmentation.flip = [30], 0.0
+    dataset = task.dataset("train")
+    assert len(dataset) == 2
+    target = dataset[0]["target"]
+    assert target["labels"].tolist() == [1]  # of the category 3, the first one
+    assert target["boxes"].tolist() == [[5, 4, 15, 24]]
+    expected = torch.zeros(30, 40, dtype=torch.uint8)
+    expected[4:24, 5:15] = 1
+    assert torch.equal(target["masks"], expected[None])
+    task.data.keep_empty = True
+    dataset = task.dataset("train")
+    assert len(dataset) == 3
+    assert dataset[2]["target"]["boxes"].shape == (0, 4)
+    assert dataset[2]["target"]["masks"].shape == (0, 30, 30)
+
+
+def test_run_lengths_plain_and_compressed_are_one_mask():
+    pixels = np.zeros((5, 4), dtype=bool)
+    pixels[1:3, 2:] = True
+    flat = pixels.T.ravel()
+    edges = np.flatnonzero(np.diff(flat.astype(int))) + 1
+    counts = np.diff([0, *edges, flat.size]).tolist()
+    plain = read_mask({"size": [5, 4], "counts": counts}, 5, 4)
+    (compressed,) = encode(torch.from_numpy(pixels)[None])
+    assert plain == compressed == read_mask(compressed, 5, 4)
+    assert torch.equal(decode([plain], 5, 4)[0].bool(), torch.from_numpy(pixels))
+
+
+def test_several_polygons_are_one_mask():
+    parts = [[0, 0, 2, 0, 2, 5, 0, 5], [3, 0, 4, 0, 4, 5, 3, 5]]
+    mask = decode([read_mask(parts, 5, 4)], 5, 4)[0]
+    assert mask.tolist() == [[1, 1, 0, 1]] * 5
+
+
+def test_files_that_are_elsewhere_are_found(tree):
+    (tree / "annotations" / "instances_train.json").rename(tree / "mine.json")
+    data = DetectionData(root=str(tree), annotations={"train": "mine.json"}, pictures={"train": str(tree / "val")})
+    assert find_files(data, "train") == (tree / "mine.json", tree / "val")
+    assert find_files(data, "test") is None
+
+
+def test_coco_2017_is_found_as_its_archives_unpack(tree):
+    for split in ("train", "val"):
+        (tree / split).rename(tree / f"{split}2017")
+        name = tree / "annotations" / f"instances_{split}.json"
+        name.rename(tree / "annotations" / f"instances_{split}2017.json")
+    data = DetectionData(source="coco2017", root=str(tree))
+    assert find_files(data, "val") == (tree / "annotations" / "instances_val2017.json", tree / "val2017")
+    assert find_files(data, "test") is None
+    with pytest.raises(FileNotFoundError, match="annotations_trainval2017.zip"):
+        find_files(DetectionData(source="coco2017", root=str(tree / "nowhere")), "val")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": None}, "a list of images"),
+        ({"categories": []}, "names no categories"),
+        ({"categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]}, "two categories of one id"),
+        ({"images": [{"id": 1, "file_name": "one.png", "width": 40}]}, "'height'"),
+        ({"annotations": [{"id": 1}]}, "'image_id'"),
+    ],
+)
+def test_a_file_of_another_format_is_refused(write_tree, changes, message):
+    root = write_tree(**changes)
+    with pytest.raises(ValueError, match=message):
+        read_coco(root / "annotations" / "instances_val.json", root / "val")
+
+
+def test_what_is_no_json_is_refused(tree):
+    path = tree / "annotations" / "instances_val.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="no JSON file"):
+        read_coco(path, tree / "val")
+
+
+def test_a_picture_of_another_size_is_refused_where_it_is_read(recipe_of, tree):
+    Image.new("RGB", (30, 40)).save(tree / "val" / "one.png")
+    with pytest.raises(UnreadableImageError, match="is 30 x 40 pixels, and its annotations are for 40 x 30"):
+        Detection(recipe_of(tree)).dataset("val")[0]
+
+
+def test_the_training_set_decides_the_classes(recipe_of, tree):
+    path = tree / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 1, "name": "dog"})
+    path.write_text(json.dumps(content))
+    assert Detection(recipe_of(tree)).classes == ["dog", "cat", "cup"]

@@ -1,0 +1,108 @@
+"""Each layout: pictures find their label maps, and values their classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eyetoy_image.dense.composed import write_composed_digits
+from eyetoy_image.segmentation import SegmentationData
+from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
+from eyetoy_image.segmentation.datasets.layouts import read_set
+
+
+def stripes(*values: int) -> np.ndarray:
+    return np.repeat(values, 40 // len(values))[None].repeat(30, 0)
+
+
+def write(root: Path, picture: str, label_map: str, *values: int, palette: bool = False) -> None:
+    for path in (root / picture, root / label_map):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30)).save(root / picture)
+    written = Image.fromarray(stripes(*values).astype(np.uint8))
+    if palette:
+        written.putpalette([value for place in range(256) for value in (place, 255 - place, 7)])
+    written.save(root / label_map)
+
+
+def labels(found, split: str) -> list[int]:
+    """The labels of the first picture of a split, from left to right."""
+    row = SegmentationDataset(found.splits[split], found.table)[0]["labels"][0].tolist()
+    return [label for label, last in zip(row, [None, *row], strict=False) if label != last]
+
+
+def test_ade20k(tmp_path):
+    base = "ADEChallengeData2016"
+    for split in ("training", "validation"):
+        name = f"ADE_{split[:5]}_00000001"
+        write(tmp_path, f"{base}/images/{split}/{name}.jpg", f"{base}/annotations/{split}/{name}.png", 0, 1, 150, 2)
+    data = SegmentationData(source="ade20k", root=str(tmp_path))
+    found = read_set(data)
+    assert labels(found, "train") == labels(found, "val") == [255, 0, 149, 1]
+    assert found.classes[:2] == ("1", "2")
+    lines = ["Idx\tRatio\tTrain\tVal\tName", *(f"{i}\t0.1\t10\t1\tname{i}, other" for i in range(1, 151))]
+    (tmp_path / base / "objectInfo150.txt").write_text("\n".join(lines))
+    assert read_set(data).classes[149] == "name150"
+    assert "test" not in found.splits
+
+
+def test_cityscapes(tmp_path):
+    for split in ("train", "val"):
+        name = "aachen_000000_000019"
+        place = f"{split}/aachen/{name}"
+        write(tmp_path, f"leftImg8bit/{place}_leftImg8bit.png", f"gtFine/{place}_gtFine_labelIds.png", 7, 0, 33, 4)
+    found = read_set(SegmentationData(source="cityscapes", root=str(tmp_path)))
+    assert len(found.classes) == 19
+    assert labels(found, "train") == [0, 255, 18, 255]
+
+
+def test_voc2012_and_its_palette(tmp_path):
+    base = "VOCdevkit/VOC2012"
+    for split in ("train", "val"):
+        name = f"2007_{split}"
+        write(
+            *(tmp_path, f"{base}/JPEGImages/{name}.jpg", f"{base}/SegmentationClass/{name}.png", 0, 255, 20, 15),
+            palette=True,
+        )
+        lists = tmp_path / base / "ImageSets" / "Segmentation"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{split}.txt").write_text(f"{name}\n")
+    found = read_set(SegmentationData(source="voc2012", root=str(tmp_path)))
+    assert labels(found, "val") == [0, 255, 20, 15]
+    assert found.classes[20] == "tvmonitor"
+
+
+def test_a_folder_with_names_and_values_that_are_ignored(tmp_path):
+    write(tmp_path, "images/train/a.png", "maps/train/a.png", 0, 1, 2, 255)
+    (tmp_path / "classes.txt").write_text("sea\nsand\n")
+    found = read_set(SegmentationData(root=str(tmp_path), ignored=[0, 255]))
+    assert found.classes == ("sea", "sand")
+    assert labels(found, "train") == [255, 0, 1, 255]
+
+
+def test_a_folder_without_names_has_the_classes_of_its_training_maps(tmp_path):
+    write(tmp_path, "images/train/a.png", "maps/train/a.png", 0, 3, 255, 1)
+    assert read_set(SegmentationData(root=str(tmp_path))).classes == ("0", "1", "2", "3")
+
+
+def test_composed_digits(tmp_path):
+    write_composed_digits(tmp_path / "data", train=1, val=1, test=1, size=64)
+    found = read_set(SegmentationData(source="composed_digits", root=str(tmp_path / "data")))
+    assert found.classes == ("background", *map(str, range(10)))
+    truth = np.asarray(Image.open(tmp_path / "data" / "maps" / "test" / "00000.png"))
+    sample = SegmentationDataset(found.splits["test"], found.table)[0]
+    assert np.array_equal(sample["labels"].numpy(), truth)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("ade20k", "0.9 GB"), ("cityscapes", "11 GB"), ("voc2012", "2 GB"), ("folder", "images/train")],
+)
+def test_what_is_missing_is_told_with_what_fetches_it(tmp_path, source, told):
+    with pytest.raises(FileNotFoundError) as error:
+        read_set(SegmentationData(source=source, root=str(tmp_path / "nowhere")))
+    assert told in str(error.value)
+    assert str(tmp_path / "nowhere") in str(error.value)

@@ -1,0 +1,95 @@
+"""Pictures of any kind and size become inputs of the encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from eyetoy_image.classification import ImageAugmentation
+from eyetoy_image.classification.transforms import evaluation_transform, normalized, training_transform
+from eyetoy_image.io.files import UnreadableImageError, read_image
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "CMYK"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
+def test_colour_modes_and_formats(tmp_path, mode, suffix):
+    pixels = Image.fromarray(np.full((5, 7, 3), (200, 100, 50), dtype=np.uint8))
+    try:
+        pixels.convert(mode).save(tmp_path / f"x{suffix}")
+    except (OSError, ValueError):
+        pytest.skip(f"{suffix} cannot hold {mode}")
+    colour = read_image(tmp_path / f"x{suffix}", grayscale=False)
+    gray = read_image(tmp_path / f"x{suffix}", grayscale=True)
+    assert (colour.shape, colour.dtype) == ((3, 5, 7), torch.uint8)
+    assert gray.shape == (1, 5, 7)
+
+
+def test_channels_stay_in_order(tmp_path):
+    Image.fromarray(np.full((2, 2, 3), (255, 128, 0), dtype=np.uint8)).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png", grayscale=False)[:, 0, 0].tolist() == [255, 128, 0]
+
+
+def test_a_picture_is_turned_as_its_exif_data_say(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg", grayscale=False).shape == (3, 8, 4)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path, content):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(UnreadableImageError, match="bad.png"):
+        read_image(tmp_path / "bad.png", grayscale=False)
+
+
+def test_a_truncated_picture_is_refused_by_name(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.png")
+    whole = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableImageError, match="cut.png"):
+        read_image(tmp_path / "cut.png", grayscale=False)
+
+
+@settings(max_examples=30)
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    channels=st.sampled_from([1, 3]),
+    crop=st.sampled_from([0.0, 0.5]),
+    policy=st.sampled_from(["none", "rand_augment", "trivial_augment"]),
+)
+def test_any_picture_becomes_a_square(height, width, channels, crop, policy):
+    picture = torch.randint(0, 256, (channels, height, width), dtype=torch.uint8)
+    for transform in (evaluation_transform(16), training_transform(16, ImageAugmentation(crop=crop, policy=policy))):
+        x = picture if transform is None else transform(picture)
+        assert x.dtype == torch.uint8
+        assert transform is None or x.shape == (channels, 16, 16)
+
+
+def test_evaluation_keeps_a_picture_of_the_right_size():
+    picture = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
+    assert torch.equal(evaluation_transform(16)(picture), picture)
+    torch.testing.assert_close(normalized(picture) * 0.25 + 0.5, picture / 255)
+
+
+@pytest.mark.parametrize("augmentation", [{"crop": 0.5}, {"policy": "rand_augment"}, {"policy": "trivial_augment"}])
+def test_training_draws_from_torchs_generator(augmentation):
+    picture = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
+    transform = training_transform(16, ImageAugmentation(**augmentation))
+    drawn = []
+    for seed in (0, 0, *range(1, 8)):
+        torch.manual_seed(seed)
+        drawn.append(transform(picture))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not all(torch.equal(drawn[0], other) for other in drawn[2:])
+
+
+def test_an_evaluation_may_look_at_the_middle_of_a_larger_picture():
+    picture = torch.arange(20, dtype=torch.uint8).expand(1, 20, 20)
+    assert evaluation_transform(16, crop_pct=0.8)(picture)[0, 0].tolist() == list(range(2, 18))

@@ -1,0 +1,283 @@
+"""Sets in their true formats, small: torchvision's, Caltech-256's, ImageNet's, the hub's and WebDataset's."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import pickle  # noqa: TID251 (its own bytes)
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from PIL import Image as PillowImage
+from torchvision import datasets as torchvision_datasets
+
+from eyetoy_image.classification import APP
+from eyetoy_image.classification.datasets import torchvision_sets
+from eyetoy_image.classification.datasets.big_sets import read_caltech256
+from eyetoy_image.classification.datasets.webdataset import TarSet
+from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet, unpack_fashion_mnist
+from eyetoy_image.io.hub import read_stored
+from eyetoy_train import SampleStream, UnreadableFileError
+
+
+def task(source, root, **options):
+    recipe = APP.recipe()
+    recipe.data.source, recipe.data.root, recipe.data.image_size = source, str(root), 8
+    for name, value in options.items():
+        setattr(recipe.data, name, value)
+    return APP.task(recipe)
+
+
+def picture(shade, size=(9, 7), mode="RGB"):
+    return PillowImage.new(mode, size, (shade,) * 3 if mode == "RGB" else shade)
+
+
+def encoded(shade, kind="PNG"):
+    file = io.BytesIO()
+    picture(shade).save(file, kind)
+    return file.getvalue()
+
+
+def everything(dataset):
+    samples = list(dataset) if isinstance(dataset, SampleStream) else [dataset[i] for i in range(len(dataset))]
+    return sorted((int(sample["input"].float().mean()), int(sample["label"])) for sample in samples)
+
+
+def open_training_set(found):
+    found.prepare()
+    return found.dataset("train")
+
+
+@pytest.fixture
+def debian(tmp_path):
+    """Five training and four test pictures in idx files; picture i is filled with the shade i."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    for prefix, count in (("train", 5), ("t10k", 4)):
+        pixels = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28)
+        images = struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes()
+        labels = struct.pack(">II", 2049, count) + bytes(9 - i for i in range(count))
+        (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    return folder
+
+
+def test_fashion_mnist_is_unpacked_from_debians_package_once(debian, tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision_sets, "NUM_VAL", 2)
+    root = tmp_path / "data"
+    unpack_fashion_mnist(root, debian)
+    unpack_fashion_mnist(root, tmp_path / "nowhere")
+    found = TorchvisionSet("FashionMNIST", root)
+    assert found.classes[0] == "T-shirt/top"
+    splits = {split: found.samples(split) for split in ("train", "val", "test")}
+    assert {split: len(samples) for split, samples in splits.items()} == {"train": 3, "val": 2, "test": 4}
+    for samples in splits.values():
+        for pixels, label in samples:
+            assert pixels.shape == (1, 28, 28)
+            assert label == 9 - int(pixels[0, 0, 0])
+    shades = [int(pixels[0, 0, 0]) for split in ("train", "val") for pixels, _ in splits[split]]
+    assert sorted(shades) == [0, 1, 2, 3, 4]
+
+
+CIFAR = {
+    "CIFAR10": ("cifar10", ["data_batch_1", "data_batch_2"], ["test_batch"], "batches.meta", "labels", "label_names"),
+    "CIFAR100": ("cifar100", ["train"], ["test"], "meta", "fine_labels", "fine_label_names"),
+}
+
+
+@pytest.fixture(params=CIFAR)
+def cifar(request, tmp_path, monkeypatch):
+    """A small CIFAR in its own format, whose MD5 sums torchvision knows; picture i is filled with the shade i."""
+    name = request.param
+    source, train, test, meta, labels, names = CIFAR[name]
+    loader = getattr(torchvision_datasets, name)
+    folder = tmp_path / loader.base_folder
+    folder.mkdir()
+    sums = {}
+
+    def write(file, content):
+        (folder / file).write_bytes(pickle.dumps(content))
+        sums[file] = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
+
+    for file in (*train, *test):
+        pixels = np.repeat(np.arange(6, dtype=np.uint8)[:, None], 3072, axis=1)
+        write(file, {"data": pixels, labels: [i % 3 for i in range(6)]})
+    write(meta, {names: ["red", "green", "blue"]})
+    monkeypatch.setattr(loader, "train_list", [[file, sums[file]] for file in train])
+    monkeypatch.setattr(loader, "test_list", [[file, sums[file]] for file in test])
+    monkeypatch.setattr(loader, "meta", {"filename": meta, "key": names, "md5": sums[meta]})
+    monkeypatch.setattr(torchvision_sets, "NUM_VAL", 2)
+    torchvision_sets._open.cache_clear()
+    return source, tmp_path, folder / test[0], 6 * len(train)
+
+
+def test_cifar_is_read(cifar):
+    source, root, _, num_train = cifar
+    found = task(source, root)
+    found.prepare()
+    assert list(found.classes) == ["red", "green", "blue"]
+    splits = {split: everything(found.dataset(split)) for split in ("train", "val", "test")}
+    assert {split: len(samples) for split, samples in splits.items()} == {"train": num_train - 2, "val": 2, "test": 6}
+    assert all(label == shade % 3 for samples in splits.values() for shade, label in samples)
+    assert found.dataset("train")[0]["input"].shape == (3, 8, 8)
+
+
+def test_a_damaged_cifar_is_not_read(cifar):
+    source, root, file, _ = cifar
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(FileNotFoundError, match=r"or damaged. This fetches it \(\d+ MB\)"):
+        task(source, root).prepare()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("fashion_mnist", "from torchvision.datasets import FashionMNIST; FashionMNIST('nowhere', download=True)"),
+        ("cifar10", "(171 MB)"),
+        ("cifar100", "CIFAR100('nowhere', download=True)"),
+        ("caltech256", "(1.2 GB)"),
+        ("imagenet", "ILSVRC2012_img_train.tar (138 GB)"),
+        ("webdataset", "nowhere should hold tar files for training and validation"),
+        ("folder", "there is no folder nowhere"),
+    ],
+)
+def test_missing_data_are_told_with_the_command_that_fetches_them(source, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torchvision_sets, "DEBIAN_FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError) as error:
+        open_training_set(task(source, "nowhere"))
+    assert said in str(error.value)
+
+
+def write_pictures(folder, count, name="{index}.png", shade=0):
+    folder.mkdir(parents=True)
+    for index in range(1, count + 1):
+        picture(shade).save(folder / name.format(index=index))
+
+
+def test_caltech256_is_split_by_a_published_rule(tmp_path):
+    folder = tmp_path / "caltech256" / "256_ObjectCategories"
+    for number, name in ((1, "ak47"), (2, "american-flag"), (257, "clutter")):
+        (folder / f"{number:03d}.{name}").mkdir(parents=True)
+        for index in range(1, 91):
+            (folder / f"{number:03d}.{name}" / f"{number:03d}_{index:04d}.jpg").write_bytes(encoded(number, "JPEG"))
+    found = read_caltech256(tmp_path)
+    assert found.classes == ("001.ak47", "002.american-flag")
+    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 120, "val": 20, "test": 40}
+    names = {split: {path for path, _ in samples} for split, samples in found.splits.items()}
+    assert len(set.union(*names.values())) == 180
+    # The 61st to 70th in the order of the sums that `printf 001.ak47/001_0001.jpg | sha256sum` and so on give.
+    expected = {24, 26, 32, 44, 8, 19, 84, 76, 23, 51}
+    assert {int(path.stem[-4:]) for path in names["val"] if path.parent.name == "001.ak47"} == expected
+    assert task("caltech256", tmp_path).dataset("val")[0]["input"].shape == (3, 8, 8)
+
+
+def test_imagenet_as_torchvision_unpacks_it(tmp_path):
+    for split, count in (("train", 3), ("val", 2)):
+        for wnid in ("n01440764", "n01443537"):
+            write_pictures(tmp_path / split / wnid, count, name="ILSVRC2012_{index}.JPEG")
+    found = task("imagenet", tmp_path)
+    found.prepare()
+    assert list(found.classes) == ["n01440764", "n01443537"]
+    assert [len(found.dataset(split)) for split in ("train", "val")] == [6, 4]
+    assert found.dataset("test") is None
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A set in Parquet files, as the hub keeps them; pictures of class y are filled with the shade 10 + y."""
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    for split, count in (("train", 20), ("test", 6)):
+        labels = [i % 2 for i in range(count)]
+        images = [{"bytes": encoded(10 + label), "path": None} for label in labels]
+        rows = Dataset.from_dict({"image": images, "label": labels}, features=features)
+        (tmp_path / "set" / "data").mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
+    return tmp_path / "set"
+
+
+def test_a_set_of_the_hub(hub):
+    found = task("hub", hub)
+    found.prepare()
+    assert list(found.classes) == ["cat", "dog"]
+    assert [len(found.dataset(split)) for split in ("train", "val", "test")] == [18, 2, 6]
+    for split in ("train", "val", "test"):
+        assert all(shade == 10 + label for shade, label in everything(found.dataset(split)))
+
+
+def test_damaged_pictures_of_a_set_of_the_hub_are_left_out(tmp_path, capsys):
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    for split in ("train", "validation"):
+        images = [{"bytes": b"damaged" if i % 3 == 0 else encoded(10 + i % 2), "path": None} for i in range(9)]
+        rows = Dataset.from_dict({"image": images, "label": [i % 2 for i in range(9)]}, features=features)
+        rows.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    found = task("hub", tmp_path, unreadable="skip")
+    assert len(found.dataset("train")) == 6
+    said = capsys.readouterr().out
+    assert said.count("skipped 3 of 9 files, which cannot be read:") == 1
+    found.dataset("train")
+    assert "skipped" not in capsys.readouterr().out
+    assert [f"cannot read picture {i} of " in said for i in range(9)] == [i % 3 == 0 for i in range(9)]
+    with pytest.raises(UnreadableFileError, match="cannot read picture 0 of"):
+        everything(task("hub", tmp_path).dataset("val"))
+
+
+def test_a_set_of_the_hub_as_a_stream(hub):
+    found = task("hub", hub, streaming=True, splits={"val": "test"})
+    stream = found.dataset("val")
+    samples = [stream.decode(raw) for shard in range(stream.num_shards) for raw in stream.read(shard)]
+    assert sorted((int(s["input"].float().mean()), s["label"]) for s in samples) == [(10, 0)] * 3 + [(11, 1)] * 3
+    with pytest.raises(ValueError, match=r"no validation split to stream; name one by data.splits.val"):
+        task("hub", hub, streaming=True).prepare()
+    assert task("hub", hub, splits={"val": "test"}).dataset("test") is None
+    for splits in ({"val": "dev"}, {"validation": "test"}, {"train": ""}):
+        with pytest.raises(ValueError, match="has the splits train, test"):
+            task("hub", hub, splits=splits).prepare()
+    assert task("hub", hub, splits={"test": ""}).dataset("test") is None
+
+
+def test_a_test_split_with_secret_labels_is_left_out(hub):
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    secret = {"image": [{"bytes": encoded(10), "path": None}], "label": [-1]}
+    (parquet,) = (hub / "data").glob("test*")
+    Dataset.from_dict(secret, features=features).to_parquet(parquet)
+    assert task("hub", hub).dataset("test") is None
+
+
+def test_a_stream_of_files_by_their_addresses(tmp_path):
+    (tmp_path / "x.png").write_bytes(encoded(12))
+    stored = {"bytes": None, "path": f"file://{tmp_path / 'x.png'}"}
+    assert read_stored(stored, "x", grayscale=True).unique().tolist() == [12]
+    assert read_stored({"bytes": None, "path": str(tmp_path / "x.png")}, "x", grayscale=True).unique().tolist() == [12]
+
+
+def test_tar_files(tmp_path):
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    for name in ("train-000.tar", "train-001.tar", "val-000.tar"):
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for index in range(4):
+                for extension, content in (("png", encoded(10 + index % 2)), ("cls", str(index % 2).encode())):
+                    member = tarfile.TarInfo(f"{index:04d}.{extension}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    found = task("webdataset", tmp_path)
+    found.prepare()
+    stream = found.dataset("train")
+    samples = [stream.decode(raw) for shard in range(stream.num_shards) for raw in stream.read(shard)]
+    assert len(samples) == 8
+    assert all(torch.equal(s["input"], torch.full((3, 8, 8), 10 + s["label"], dtype=torch.uint8)) for s in samples)
+    assert found.dataset("test") is None
+    for name in ("medieval-train-002.tar", "latest_train.tar.gz", "train-000.tar.md5"):
+        (tmp_path / name).touch()
+    names = {split: [p.name for p in TarSet(tmp_path)._paths(split)] for split in ("train", "val", "test")}
+    assert names["train"] == ["latest_train.tar.gz", "medieval-train-002.tar", "train-000.tar", "train-001.tar"]
+    assert (names["val"], names["test"]) == (["val-000.tar"], [])
+    (tmp_path / "classes.txt").write_text("cat\n")
+    stream = task("webdataset", tmp_path).dataset("val")
+    with pytest.raises(ValueError, match="0001 has class 1, but classes.txt names 1 classes"):
+        [stream.decode(raw) for raw in stream.read(0)]

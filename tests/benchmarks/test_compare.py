@@ -1,0 +1,111 @@
+"""benchmarks/compare.py and steps.py: every grid names options that exist; a small one is trained, kept, timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from eyetoy_audio.app import APP as AUDIO
+from eyetoy_image.classification import APP as IMAGE
+from eyetoy_train import build_classifier, parse_recipe
+from eyetoy_video.app import APP as VIDEO
+
+REPOSITORY = Path(__file__).parents[2]
+APPS = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
+GRIDS = sorted((REPOSITORY / "benchmarks" / "grids").glob("*.yaml"))
+SMALL = """
+title: A small ViT
+recipe: apps/image/src/eyetoy_image/configs/digits.yaml
+seeds: 2
+options: {epochs: 1, max_steps: 2, model.stem_strides: null, trackers: []}
+variants:
+  narrow, augmented: {model.name: timm/test_vit, data.augmentation.erasing: 0.5, model.options: {patch_size: 4}}
+"""
+
+
+def benchmark(name: str, folder: Path, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / name), *arguments]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def compare(folder: Path, *arguments: str, code: int = 0) -> str:
+    return benchmark("compare.py", folder, *arguments, code=code)
+
+
+def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    assert compare(tmp_path, "small.yaml", "--seeds", "1").count(": done") == 1
+    assert compare(tmp_path, "small.yaml", "--jobs", "2").count(": done") == 1
+    folder = tmp_path / "runs" / "compare"
+    report = json.loads((folder / "compare-small.json").read_text())
+    row = report["variants"]["narrow, augmented"]
+    runs = [folder / "small" / "narrow--augmented" / f"seed-{seed}" / "results.json" for seed in (0, 1)]
+    accuracies = [100 * json.loads(path.read_text())["test"]["accuracy"] for path in runs]
+    assert row["accuracies"] == pytest.approx(accuracies, abs=1e-3)
+    assert row["accuracy"] == pytest.approx(sum(accuracies) / 2, abs=1e-3)
+    # Student's t with one degree of freedom: 12.706 standard errors.
+    half = 12.7062 * abs(accuracies[0] - accuracies[1]) / 2
+    assert row["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
+    validated = [100 * json.loads(path.read_text())["val"]["accuracy"] for path in runs]
+    assert row["validation"] == {"1": pytest.approx(sum(validated) / 2, abs=1e-3)}
+    assert (folder / "compare-small.png").stat().st_size > 10_000
+    assert "| narrow, augmented | " in (folder / "compare-small.md").read_text()
+    runs[0].unlink()
+    assert compare(tmp_path, "small.yaml").count(": done") == 1
+    (tmp_path / "small.yaml").write_text(SMALL.replace("erasing: 0.5", "erasing: 0.6"))
+    assert "was started with other options" in compare(tmp_path, "small.yaml", code=1)
+
+
+def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL.replace("max_steps: 2", "max_steps: 3"))
+    recipe = yaml.safe_load((REPOSITORY / "apps" / "image" / "configs" / "digits.yaml").read_text())
+    recipe |= {"epochs": 1, "warmup_epochs": 0, "max_steps": 1, "trackers": [], "model": {"name": "timm/test_vit"}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(recipe))
+    compare(tmp_path, "small.yaml", "--seeds", "1", "--recipe", "other.yaml")
+    report = json.loads((tmp_path / "runs" / "compare" / "compare-small-other.json").read_text())
+    assert report["variants"]["narrow, augmented"]["steps"] == 1
+    compare(tmp_path, "small.yaml", "--recipe", "no.yaml", code=2)
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
+    grid = yaml.safe_load(path.read_text())
+    assert path.read_text().startswith(f"# python benchmarks/compare.py benchmarks/grids/{path.name}")
+    for options in grid["variants"].values():
+        merged = grid.get("options", {}) | options
+        arguments = [
+            f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in merged.items()
+        ]
+        app = APPS[grid["recipe"].split("/")[1]]
+        recipe = parse_recipe(app.recipe, REPOSITORY / grid["recipe"], arguments)
+        task = app.task(recipe)
+        model = build_classifier(
+            recipe.model, num_classes=10, in_channels=task.in_channels, grid=task.grid, families=task.families
+        )
+        channels = 3 if task.in_channels is None else task.in_channels
+        assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
+
+
+def test_steps_of_a_grid_are_timed_and_say_how_long_an_epoch_takes(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    printed = benchmark("steps.py", tmp_path, "small.yaml", "--rounds", "1", "--output", ".")
+    times = json.loads((tmp_path / "steps-small.json").read_text())["step_ms"]
+    assert list(times) == ["narrow, augmented"]
+    assert f"{times['narrow, augmented']:.1f} ms" in printed
+    compare(tmp_path, "small.yaml", "--seeds", "1", "--steps", "steps-small.json")
+    report = json.loads((tmp_path / "runs" / "compare" / "compare-small.json").read_text())
+    row = report["variants"]["narrow, augmented"]
+    assert row["seconds_per_epoch"] == pytest.approx(2 * times["narrow, augmented"] / 1e3, abs=1e-3)
+    assert row["samples_per_second"] * row["seconds_per_epoch"] == pytest.approx(2 * 64, rel=0.02)

@@ -1,0 +1,150 @@
+"""The docs say what is true: code runs, commands parse, figures are what is drawn, and the site builds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eyetoy import create_model
+from eyetoy_audio.app import APP as AUDIO
+from eyetoy_image.app import app_of_recipe
+from eyetoy_train import parse_recipe
+from eyetoy_video.app import APP as VIDEO
+
+REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
+READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md"))]
+OWN = "runs/own-pictures/checkpoints/best"
+
+
+def named(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def is_run_here(code: str) -> bool:
+    return not code.startswith("# python classify_")  # those are run with what export.py wrote
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(map(is_run_here, blocks(page, "python")))], ids=named)
+def test_python_runs(page, tmp_path):
+    code = [block for block in blocks(page, "python") if is_run_here(block)]
+    if any(OWN in block for block in code):
+        create_model("eyetoy2d_pico", num_classes=3).save_pretrained(tmp_path / OWN)
+    for block in code:
+        done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+COMMANDS = [(page, words) for page in [*PAGES, *READMES] for words in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: named(value) if isinstance(value, Path) else "")
+def test_a_command_names_what_there_is(page, words):
+    for word in words:
+        if re.fullmatch(r"(apps|benchmarks|docs)/\S+\.(py|yaml)", word) or word == "noxfile.py":
+            assert (REPOSITORY / word).is_file(), word
+    extras = re.findall(r"\.\[(.+)\]", " ".join(words))
+    known = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [name for group in extras for name in group.split(",") if name not in known] == []
+
+
+TRAINING = [(page, words) for page, words in COMMANDS if any(re.search(r"apps/\w+/train\.py", word) for word in words)]
+
+
+@pytest.mark.parametrize(("page", "words"), TRAINING, ids=lambda value: named(value) if isinstance(value, Path) else "")
+def test_a_training_command_gives_a_recipe(page, words, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    place = next(i for i, word in enumerate(words) if word.endswith("train.py"))
+    name, options = words[place].split("/")[1], words[place + 1 :]
+    if "--help" in options:
+        return
+    code = (REPOSITORY / words[place]).read_text(encoding="utf-8")
+    default = REPOSITORY / "apps" / name / "configs" / re.search(r'"(\w+\.yaml)"', code)[1]
+    app = {"audio": AUDIO, "video": VIDEO}.get(name) or app_of_recipe(default, options)
+    recipe = parse_recipe(app.recipe, default, options)
+    app.task(recipe)
+
+
+def test_figures_are_what_is_drawn(tmp_path):
+    subprocess.run([sys.executable, DOCS / "figures" / "draw.py", "--output", tmp_path], check=True)
+    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in (DOCS / "figures").glob("*.svg")}
+
+
+def test_recipes_have_the_time_and_score_of_their_heads():
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", page, flags=re.MULTILINE))
+    files = {path.name: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("apps/*/configs/*.yaml")}
+    assert rows.keys() == files.keys()
+    for name, text in files.items():
+        head = "".join(re.findall(r"^# (?:Time|Score): (.*)\n", text, flags=re.MULTILINE))
+        for number in re.findall(r"[\d.,]*\d(?: %| min| s\b)", rows[name]):
+            assert number in head, f"{name}: {number}"
+        assert ("not run" in rows[name]) == ("not run" in head), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere_in_the_repository_too(page):
+    links = re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: pip install 'eyetoy[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "mkdocs.yml", "-d", tmp_path]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "reference" / "eyetoy" / "index.html").read_text(encoding="utf-8")
+    assert 'id="eyetoy.na2d"' in reference
+    assert "class SeriesClassification" in re.sub("<[^>]+>", "", (tmp_path / "extending/index.html").read_text())
+    served = [path for path in tmp_path.rglob("*.html") if re.search(r'(src|href)="https?://fonts', path.read_text())]
+    assert served == []
+
+
+def write_series(root: Path) -> None:
+    generator, time = np.random.default_rng(0), np.arange(100)[:, None]
+    for name, rate in (("slow", 0.1), ("fast", 0.6)):
+        (root / name).mkdir(parents=True)
+        for index in range(30):
+            series = np.sin(rate * time + generator.uniform(0, 6, 3)) + generator.normal(0, 0.3, (100, 3))
+            np.savetxt(root / name / f"{index}.csv", series, delimiter=",", fmt="%.3f")
+
+
+def test_the_modality_of_the_docs_learns(tmp_path):
+    script = DOCS / "examples" / "sensors.py"
+    assert len(script.read_text().splitlines()) < 100
+    write_series(tmp_path / "series")
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, script, *arguments]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "1"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("train", "--data.root", "series", "--epochs", "6", "--output_dir", "run")
+    assert json.loads((tmp_path / "run/results.json").read_text())["test"]["accuracy"] > 0.9
+    assert run("predict", "run", "series/fast/3.csv", "--top_k", "1").split()[1] == "fast"
+    assert "series float32 [batch, 3, 128] to probabilities" in run("export", "run", "--format", "pt2")

@@ -1,0 +1,263 @@
+"""Streams: every sample once over all takers, the same passes from any one on, tar files and sets of a hub."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from eyetoy_train import HubStream, SampleStream, TarStream, UnreadableFileError, evaluate, train
+from eyetoy_train.data.loading import Loading, training_data
+from eyetoy_train.data.streaming import EpochStream, EvaluationStream, samples_of_taker
+
+
+class Numbers(SampleStream):
+    """Shards of the given sizes; sample 1007 is the eighth of the second shard."""
+
+    shuffle_buffer = 5
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = sizes
+        self.decoded = 0
+
+    @property
+    def num_shards(self):
+        return len(self.sizes)
+
+    def read(self, shard):
+        return iter(range(1000 * shard, 1000 * shard + self.sizes[shard]))
+
+    def decode(self, raw):
+        self.decoded += 1
+        return {"number": raw, "noise": torch.rand(())}
+
+    @property
+    def everything(self):
+        return [number for shard in range(self.num_shards) for number in self.read(shard)]
+
+
+sizes = st.lists(st.integers(0, 9), min_size=1, max_size=7)
+
+
+@given(sizes=sizes, takers=st.integers(1, 6), seed=st.integers(0, 9))
+def test_takers_share_a_stream_without_gaps_or_doubles(sizes, takers, seed):
+    stream = Numbers(*sizes)
+    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed)).tolist()
+    taken = [raw for taker in range(takers) for _, raw in samples_of_taker(stream, order, taker, takers)]
+    assert Counter(taken) == Counter(stream.everything)
+
+
+@settings(max_examples=25)
+@given(
+    sizes=st.lists(st.integers(3, 9), min_size=1, max_size=5),
+    processes=st.integers(1, 3),
+    share=st.integers(1, 3),
+    skip=st.integers(0, 9),
+)
+def test_a_stream_goes_on_at_any_pass(sizes, processes, share, skip):
+    stream = Numbers(*sizes)
+    for process in range(processes):
+        data = training_data(
+            stream, Loading(batch_size=share * processes, seed=3, process=process, num_processes=processes)
+        )
+        whole = list(data.passes(7, skip=0, count=12))
+        rest = list(data.passes(7, skip=skip, count=12 - skip))
+        for expected, actual in zip(whole[skip:], rest, strict=True):
+            assert torch.equal(expected["number"], actual["number"])
+            assert torch.equal(expected["noise"], actual["noise"])
+        other = list(data.passes(19, skip=0, count=12))
+        assert [batch["noise"].tolist() for batch in other] != [batch["noise"].tolist() for batch in whole]
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3, 4])
+@pytest.mark.parametrize("shards", [1, 6])
+def test_with_workers_too(skip, shards):
+    data = training_data(Numbers(*[8] * shards), Loading(batch_size=2, seed=3, num_workers=2))
+    whole, rest = list(data.passes(0, skip=0, count=6)), list(data.passes(0, skip=skip, count=6 - skip))
+    assert [batch["number"].tolist() for batch in whole[skip:]] == [batch["number"].tolist() for batch in rest]
+
+
+def test_one_round_of_a_stream_gives_every_sample_once_in_a_random_order():
+    stream = Numbers(4, 6, 5)
+    dataset = iter(EpochStream(stream, 0, 1))
+    # The buffer holds five back, which come in the next round.
+    seen = [next(dataset)["number"] for _ in range(15 * 20)]
+    counts = Counter(seen)
+    assert set(counts) == set(stream.everything)
+    assert max(counts.values()) - min(counts.values()) <= 5
+    assert seen[:15] != stream.everything
+
+
+class Damaged(Numbers):
+    """A stream whose samples are damaged where their number is divisible by 3."""
+
+    skip_unreadable = True
+
+    def decode(self, raw):
+        if raw % 3 == 0:
+            raise UnreadableFileError(f"sample {raw} is damaged")
+        return super().decode(raw)
+
+
+@pytest.mark.parametrize("skip", range(6))
+def test_the_next_sample_takes_the_place_of_a_damaged_one(skip):
+    passes = [
+        training_data(Damaged(20, 20), Loading(batch_size=4, seed=2)).passes(0, skip=s, count=8 - s) for s in (0, skip)
+    ]
+    whole, rest = ([batch["number"].tolist() for batch in batches] for batches in passes)
+    assert whole[skip:] == rest
+    numbers = [number for batch in whole for number in batch]
+    assert len(numbers) == 32
+    assert all(number % 3 for number in numbers)
+
+
+def test_an_evaluation_leaves_damaged_samples_out_and_names_them(capsys):
+    seen = [sample["number"] for sample in EvaluationStream(Damaged(10))]
+    assert seen == [1, 2, 4, 5, 7, 8]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"skipped: sample {number} is damaged" for number in (0, 3, 6, 9)]
+
+
+def test_damaged_samples_stop_a_run_unless_asked_otherwise():
+    stream = Damaged(10)
+    stream.skip_unreadable = False
+    with pytest.raises(UnreadableFileError, match="sample 0 is damaged"):
+        list(EvaluationStream(stream))
+
+
+def test_a_stream_of_nothing_readable_ends():
+    stream = Damaged(1)
+    with pytest.raises(ValueError, match="in a row cannot be read"):
+        next(iter(EpochStream(stream, 0, 1)))
+
+
+def test_what_is_skipped_is_not_decoded():
+    stream = Numbers(30)
+    data = training_data(stream, Loading(batch_size=5, seed=0))
+    next(data.passes(0, skip=4, count=2))
+    assert stream.decoded == 5
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+@pytest.mark.parametrize("sizes", [(5,), (3, 0, 4, 2)])
+def test_an_evaluation_sees_every_sample_once(sizes, num_workers):
+    stream = Numbers(*sizes)
+    seen = []
+    for process in range(2):
+        loader = DataLoader(EvaluationStream(stream, process=process, num_processes=2), 2, num_workers=num_workers)
+        seen += [number for batch in loader for number in batch["number"].tolist()]
+    assert sorted(seen) == stream.everything
+
+
+def test_an_empty_share_is_refused_and_not_waited_for_forever():
+    data = training_data(Numbers(1), Loading(batch_size=2, seed=0, process=1, num_processes=2))
+    with pytest.raises(ValueError, match="taker 2 of 2 finds no sample"):
+        list(data.passes(0, skip=0, count=1))
+
+
+def test_a_model_trains_and_is_scored_on_streams(toy, toy_recipe):
+    class OnStreams(toy.Streamed):
+        def dataset(self, split):
+            return toy.SlopeStream(self)
+
+    recipe = toy_recipe(epochs=12, steps_per_epoch=5)
+    results = train(OnStreams(recipe), recipe)
+    assert results["test"]["count"] == 40
+    assert results["test"]["accuracy"] > 0.8
+
+
+def test_a_stream_and_a_set_of_the_same_samples_score_alike(toy, toy_recipe):
+    task = toy.Slopes(toy_recipe())
+    torch.manual_seed(0)
+    model = task.build_model()
+
+    class Plain(toy.SlopeStream):
+        def decode(self, raw):
+            return {"input": self.task.load_sample(raw, training=False), "label": raw[1] % 3}
+
+    class Whole(toy.Slopes):
+        def transform(self, raw, *, training):
+            return raw
+
+    expected = evaluate(Whole(toy_recipe()), model, Whole(toy_recipe()).dataset("train"), Accelerator(), batch_size=7)
+    assert evaluate(task, model, Plain(task), Accelerator(), batch_size=7) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_stream_needs_a_length_of_an_epoch(toy, toy_recipe):
+    recipe = toy_recipe()
+    with pytest.raises(ValueError, match="steps_per_epoch"):
+        train(toy.Streamed(recipe), recipe)
+
+
+def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> None:
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tar_files_in_the_layout_of_webdataset(tmp_path, mode):
+    write_tar(tmp_path / "b.tar", {"x/0003.txt": b"three", "x/0003.cls": b"3"}, mode)
+    write_tar(tmp_path / "a.tar", {"0001.cls": b"1", "0001.seg.PNG": b"p", "sub/0001.cls": b"2", "empty": b""}, mode)
+    stream = TarStream(list(tmp_path.glob("*.tar")), decode=lambda raw: raw)
+    assert stream.num_shards == 2
+    assert [stream.decode(raw) for shard in range(2) for raw in stream.read(shard)] == [
+        {"__key__": "0001", "cls": b"1", "seg.png": b"p"},
+        {"__key__": "sub/0001", "cls": b"2"},
+        {"__key__": "empty", "": b""},
+        {"__key__": "x/0003", "txt": b"three", "cls": b"3"},
+    ]
+
+
+def test_a_cut_tar_file_is_named(tmp_path):
+    write_tar(tmp_path / "cut.tar", {"0001.txt": bytes(5000)})
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[:3000])
+    with pytest.raises(ValueError, match="cannot read .*cut.tar"):
+        list(TarStream([tmp_path / "cut.tar"], decode=lambda raw: raw).read(0))
+
+
+def test_no_tar_file_is_refused():
+    with pytest.raises(FileNotFoundError, match="at least one tar file"):
+        TarStream([], decode=lambda raw: raw)
+
+
+def test_a_set_of_a_hub_is_read_by_its_shards():
+    rows = Dataset.from_dict({"number": list(range(10))}).to_iterable_dataset(num_shards=3)
+    stream = HubStream(rows, decode=lambda row: {"number": row["number"]})
+    assert stream.num_shards == 3
+    shards = [[stream.decode(row)["number"] for row in stream.read(shard)] for shard in range(3)]
+    assert sorted(number for shard in shards for number in shard) == list(range(10))
+    assert all(shards)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2, 4])
+def test_workers_share_a_set_of_a_hub(num_workers):
+    rows = Dataset.from_dict({"number": list(range(10))}).to_iterable_dataset(num_shards=3)
+    stream = HubStream(rows, decode=lambda row: {"number": row["number"]})
+    stream.shuffle_buffer = 2
+    loader = DataLoader(EvaluationStream(stream), batch_size=2, num_workers=num_workers)
+    assert sorted(number for batch in loader for number in batch["number"].tolist()) == list(range(10))
+    data = training_data(stream, Loading(batch_size=2, seed=0, num_workers=num_workers))
+    whole, rest = list(data.passes(0, skip=0, count=9)), list(data.passes(0, skip=5, count=4))
+    assert [batch["number"].tolist() for batch in whole[5:]] == [batch["number"].tolist() for batch in rest]
+
+
+def test_a_set_is_opened_by_the_folder_of_its_files(tmp_path):
+    Dataset.from_dict({"number": [4, 5, 6]}).to_parquet(tmp_path / "train.parquet")
+    stream = HubStream.load(str(tmp_path), "train", decode=lambda row: {"number": row["number"]})
+    assert [stream.decode(row)["number"] for shard in range(stream.num_shards) for row in stream.read(shard)] == [
+        4,
+        5,
+        6,
+    ]

@@ -1,0 +1,136 @@
+"""A run that is killed, wherever it is, goes on by the same command and ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from eyetoy_train import train
+from eyetoy_train.checkpoint.run_folder import choose_run_folder
+
+RECIPE = {
+    "epochs": 40,  # of five steps; a kill comes nine steps after the one before it at the latest
+    "ema": {"decay": 0.9},
+    "checkpoints": {"every_steps": 3, "keep_last": 2, "keep_best": 2},
+    "log_steps": 2,
+    "gradient_accumulation_steps": 2,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+@pytest.mark.parametrize("task", ["slopes", "streamed"])
+def test_a_run_that_is_killed_at_random_moments_ends_like_one_that_is_not(task, tmp_path, run_toy, runs):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    kills = 20 if task == "slopes" else 5
+    recipe = RECIPE if task == "slopes" else RECIPE | {"epochs": 12, "steps_per_epoch": 5}
+    run_toy(recipe | {"output_dir": str(whole)}, "--kill", "0", "--task", task)
+    printed = run_toy(recipe | {"output_dir": str(killed)}, "--kill", str(kills), "--task", task, "--seed", "1")
+    found = json.loads(printed.strip().splitlines()[-1])
+    assert found["kills"] == kills
+    assert found["while_writing"] >= kills // 4
+    runs.assert_equal(whole, killed)
+    names = {path.name for path in (killed / "checkpoints").iterdir()}
+    assert names == {path.name for path in (whole / "checkpoints").iterdir()}
+
+
+@pytest.mark.parametrize("every_steps", [None, 2])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_it_goes_on_at_the_next_batch(every_steps, num_workers, toy, toy_recipe, tmp_path, runs):
+    options = {"checkpoints": {"every_steps": every_steps}, "ema": {"decay": 0.9}, "log_steps": 1, "epochs": 2}
+    whole = toy_recipe(output_dir=str(tmp_path / "whole"), **options)
+    train(toy.Slopes(whole), whole)
+    recipe = toy_recipe(num_workers=num_workers, **options)
+    with pytest.raises(toy.Interrupted):
+        train(toy.Killed(recipe), recipe)
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert runs.latest(tmp_path / "run").name == f"step-{6 if every_steps else 5:08d}"
+    train(toy.Slopes(recipe), recipe)
+    runs.assert_equal(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("launch", [None, ("--multi_gpu", "--num_processes", "2")], ids=["one", "two"])
+def test_sigterm_saves_and_says_so(launch, tmp_path, start_toy, run_toy, runs):
+    """To a process alone with its loading workers, as Slurm sends it, or to one of two training processes."""
+    run = tmp_path / "run"
+    recipe = {"epochs": 12, "output_dir": str(run), "num_workers": 2 if launch is None else 0}
+    process = start_toy(recipe, "--task", "slow", launch=launch)
+    wait_for(run / "checkpoints" / "step-00000010")
+    if launch is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        os.kill(training_processes(process.pid)[1], signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert "SIGTERM: saved after step" in printed
+    assert process.returncode == (143 if launch is None else 1)  # the launcher reports a child's failure as 1
+    assert "143" in printed or launch is None
+    step = int(runs.latest(run).name.removeprefix("step-"))
+    printed = run_toy(recipe, "--task", "slopes")
+    assert f"going on after step {step}" in printed
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"there is no {path}"
+        time.sleep(0.02)
+
+
+def training_processes(launcher: int) -> list[int]:
+    """Return the processes that a launcher started."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children")
+    if not children.exists():
+        pytest.skip("this system does not list child processes")
+    return [int(child) for child in children.read_text().split()]
+
+
+def test_a_folder_in_which_a_run_is_under_way_is_left_alone(tmp_path, start_toy, toy, monkeypatch, capsys):
+    run = tmp_path / "runs" / "toy"
+    recipe = {"epochs": 30, "output_dir": None}
+    monkeypatch.chdir(tmp_path)
+    process = start_toy(recipe, "--task", "slow")
+    try:
+        wait_for(run / "checkpoints" / "step-00000005")
+        assert choose_run_folder(toy.build_recipe(**recipe)).path == Path("runs", "toy-2")
+        assert "runs/toy holds a run that is being trained" in capsys.readouterr().out
+        with pytest.raises(FileExistsError, match="under way"):
+            choose_run_folder(toy.build_recipe(**recipe | {"output_dir": str(run)}))
+    finally:
+        process.kill()
+        process.communicate()
+    assert choose_run_folder(toy.build_recipe(**recipe)).path == Path("runs", "toy")
+
+
+def test_a_run_that_was_killed_as_it_began_is_begun_again(toy, toy_recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("run.lock", "recipe.yaml.partial"):
+        (tmp_path / "run" / name).touch()
+    assert choose_run_folder(toy_recipe()).path == tmp_path / "run"
+
+
+def test_an_unfinished_run_of_another_recipe_is_named_and_left_alone(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipe = toy.build_recipe()
+    with pytest.raises(toy.Interrupted):
+        train(toy.Killed(recipe), recipe)
+    assert choose_run_folder(toy.build_recipe(lr=1.0)).path == Path("runs", "toy-2")
+    assert "runs/toy holds an unfinished run of another recipe" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_with_workers_at_work_ends_at_once(tmp_path, start_toy):
+    process = start_toy({"output_dir": str(tmp_path / "run"), "num_workers": 2}, "--task", "failing")
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "cannot read val 9" in printed
+
+
+def test_sigterm_is_only_taken_while_a_run_needs_it(slopes, toy_recipe):
+    before = signal.getsignal(signal.SIGTERM)
+    recipe = toy_recipe(epochs=1)
+    train(slopes(recipe), recipe)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,92 @@
+"""Recipes from YAML and the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eyetoy_train import ClassificationRecipe, Recipe, parse_recipe
+from eyetoy_train.commands.cli import recipe_text
+
+
+@pytest.fixture
+def default(tmp_path: Path) -> Path:
+    path = tmp_path / "default.yaml"
+    path.write_text("epochs: 7\nlr: 0.5\nmodel:\n  name: eyetoy1d_pico\n  stem_strides: [2, [4]]\n")
+    return path
+
+
+def test_options_override_the_file_and_the_file_overrides_the_defaults(default):
+    recipe = parse_recipe(ClassificationRecipe, default, ["--lr", "0.25", "--model.dropout=0.1"])
+    assert (recipe.epochs, recipe.lr, recipe.batch_size) == (7, 0.25, Recipe().batch_size)
+    assert recipe.model.dropout == 0.1
+    assert recipe.model.stem_strides == [2, [4]]
+
+
+def test_a_config_takes_the_place_of_the_default_one(default, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text("lr: 0.125\n")
+    recipe = parse_recipe(ClassificationRecipe, default, ["--config", str(other)])
+    assert (recipe.lr, recipe.epochs) == (0.125, Recipe().epochs)
+
+
+def test_what_a_run_writes_is_read_back_equal(default, tmp_path):
+    recipe = parse_recipe(ClassificationRecipe, default, ["--betas", "[0.8, 0.9]"])
+    written = tmp_path / "written.yaml"
+    written.write_text(recipe_text(recipe))
+    assert parse_recipe(ClassificationRecipe, written, []) == recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epoch", "3"], "Did you mean --epochs?"),
+        (["--model.drop_pth", "3"], "Did you mean --model.drop_path?"),
+        (["--zzzz", "3"], "The keys are: "),
+        (["--epochs", "three"], "epochs"),
+        (["--epochs", "0"], "epochs must be at least 1; got 0"),
+        (["--mixed_precision", "fp8"], "mixed_precision"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_a_wrong_option_ends_the_program_with_words(default, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        parse_recipe(ClassificationRecipe, default, arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochz: 3\n", "Did you mean --epochs?"),
+        ("model:\n  nam: x\n", "Did you mean --model.name?"),
+        ("lr: [1, 2]\n", "lr"),
+        ("model: !!python/object/apply:os.system ['touch pwned']\n", ""),
+    ],
+)
+def test_a_wrong_recipe_ends_the_program_with_words(tmp_path, capsys, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        parse_recipe(ClassificationRecipe, wrong, ["--config", str(wrong)])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_help_shows_the_docstring_of_every_field(default, capsys):
+    with pytest.raises(SystemExit):
+        parse_recipe(ClassificationRecipe, default, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for phrase in ("Passes over the training set.", "Share of the context's channels", "Share of the target"):
+        assert phrase in shown
+
+
+def test_print_config_prints_a_recipe(default, capsys):
+    with pytest.raises(SystemExit):
+        parse_recipe(ClassificationRecipe, default, ["--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 7
