@@ -6,9 +6,10 @@ repeated, and one that was interrupted goes on, so the same command can be given
 table of test accuracy with a 95 % confidence interval over seeds, parameters, training time and speed, and the most
 memory that a process held, its data included; and in a plot.
 
-The same variants on other data: `--recipe apps/image/src/eyetoy_image/configs/preliminary_cifar10.yaml`, whose own options then hold
-instead of those that the grid has for all runs. Where a machine is not a run's own, `steps.py GRID.yaml --output
-FOLDER` and then `--steps FOLDER/steps-GRID.json` here compare times that were measured in turns.
+The same variants on other data: `--recipe apps/image/src/eyetoy_image/configs/preliminary_cifar10.yaml`, whose own
+options then hold instead of those that the grid has for all runs. Where a machine is not a run's own,
+`steps.py GRID.yaml --output FOLDER` and then `--steps FOLDER/steps-GRID.json` here compare times that were measured in
+turns.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Grid:
     @property
     def script(self) -> Path:
         """The `train.py` beside the recipe's folder."""
-        return REPOSITORY / Path(self.recipe).parents[1] / "train.py"
+        return REPOSITORY / Path(self.recipe).parents[3] / "train.py"
 
 
 @dataclass(frozen=True)

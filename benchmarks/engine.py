@@ -24,12 +24,12 @@ from measuring import conditions
 
 from eyetoy_image.classification import APP
 from eyetoy_train import parse_recipe
-from eyetoy_train.engine.trainer import Trainer
 from eyetoy_train.checkpoint.run_folder import RunFolder
-from eyetoy_train.utils.signals import StopSignal
 from eyetoy_train.engine.setup import start_parts
+from eyetoy_train.engine.trainer import Trainer
+from eyetoy_train.utils.signals import StopSignal
 
-RECIPE = Path(__file__).parents[1] / "apps" / "image" / "configs" / "digits.yaml"
+RECIPE = Path(__file__).parents[1] / "apps" / "image" / "src" / "eyetoy_image" / "configs" / "digits.yaml"
 WARMUP = 5
 PARTS = ("forward", "backward", "optimizer", "loading", "augmentation")
 

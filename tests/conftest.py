@@ -8,6 +8,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, register_random, settings
 
+from helpers.commands import checkpoints, repository, run_command
+
+__all__ = ["checkpoints", "repository", "run_command"]  # fixtures of all folders
+
 DIMENSIONS = (1, 2, 3)
 DEVICES = ("cpu", "cuda", "mps")
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import REPOSITORY
+
+ROOT = REPOSITORY
 CORE = ROOT / "packages" / "eyetoy"
 ENGINE = ROOT / "packages" / "eyetoy_train"
 APPS = sorted(folder.name for folder in (ROOT / "apps").iterdir() if folder.is_dir())

@@ -58,7 +58,10 @@ TESTS = {
     "eyetoy_train/multi_label.py": ["tests/eyetoy_train/classification/test_multi_label.py"],
     "eyetoy_train/ema.py": ["tests/eyetoy_train/engine/test_ema_and_step_recorder.py"],
     "eyetoy_train/schedule.py": ["tests/eyetoy_train/optim/test_schedule.py"],
-    "eyetoy_train/progress.py": ["tests/eyetoy_train/engine/test_ema_and_step_recorder.py", "tests/eyetoy_train/engine/test_trainer.py"],
+    "eyetoy_train/progress.py": [
+        "tests/eyetoy_train/engine/test_ema_and_step_recorder.py",
+        "tests/eyetoy_train/engine/test_trainer.py",
+    ],
 }
 
 WINDOW, POSITIONS = "eyetoy/neighborhood/window.py", "eyetoy/positional.py"

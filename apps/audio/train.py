@@ -5,4 +5,4 @@ from pathlib import Path
 from eyetoy_audio.app import APP
 
 if __name__ == "__main__":
-    APP.train(Path(__file__).parent / "configs" / "spoken_keywords.yaml")
+    APP.train(Path(__file__).parent / "src" / "eyetoy_audio" / "configs" / "spoken_keywords.yaml")

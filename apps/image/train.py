@@ -4,7 +4,7 @@ from pathlib import Path
 
 from eyetoy_image.app import app_of_recipe
 
-DEFAULT = Path(__file__).parent / "configs" / "digits.yaml"
+DEFAULT = Path(__file__).parent / "src" / "eyetoy_image" / "configs" / "digits.yaml"
 
 if __name__ == "__main__":
     app_of_recipe(DEFAULT).train(DEFAULT)

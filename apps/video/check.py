@@ -5,4 +5,4 @@ from pathlib import Path
 from eyetoy_video.check import check
 
 if __name__ == "__main__":
-    raise SystemExit(check(Path(__file__).parent / "configs" / "moving_digits.yaml"))
+    raise SystemExit(check(Path(__file__).parent / "src" / "eyetoy_video" / "configs" / "moving_digits.yaml"))

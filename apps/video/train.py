@@ -5,4 +5,4 @@ from pathlib import Path
 from eyetoy_video.app import APP
 
 if __name__ == "__main__":
-    APP.train(Path(__file__).parent / "configs" / "moving_digits.yaml")
+    APP.train(Path(__file__).parent / "src" / "eyetoy_video" / "configs" / "moving_digits.yaml")

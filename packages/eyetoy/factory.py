@@ -10,8 +10,8 @@ from typing import Any, TypedDict, Unpack
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import ENCODERS, Encoder
 from eyetoy.inflation import Inflation, inflated
-from eyetoy.presets import IN_CHANNELS, MODELS, stem
 from eyetoy.params import EncoderParams
+from eyetoy.presets import IN_CHANNELS, MODELS, stem
 from eyetoy.pyramid import FeaturePyramid
 from eyetoy.sizes import Size, check_rates
 from eyetoy.variants import Changes, changed

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from eyetoy.presets import head_groups, overlapping
 from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Pool
+from eyetoy.presets import head_groups, overlapping
 from eyetoy.sizes import Size
 
 Merging = Literal["patches", "overlapping", "none", "coarse"]

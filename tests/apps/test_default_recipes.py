@@ -26,14 +26,14 @@ from eyetoy_image.classification.datasets.digits import write_digits
 from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_train import parse_recipe, train
 from eyetoy_video.datasets.moving_digits import write_moving_digits
+from helpers.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 APPS = {
     "image": "eyetoy_image.app",
     "audio": "eyetoy_audio.app",
     "video": "eyetoy_video.app",
 }
-RECIPES = sorted(REPOSITORY.glob("apps/*/configs/*.yaml"))
+RECIPES = sorted(REPOSITORY.glob("apps/*/src/*/configs/*.yaml"))
 MOST_PIXELS = 64
 """Larger pictures are trained on at this size: to try a recipe out on two cores."""
 MOST_SECONDS = 1.0
@@ -217,20 +217,20 @@ def fresh_accelerate_state():
 
 
 def app_of(path: Path):
-    if path.parts[-3] == "image":
+    if path.parts[-5] == "image":
         return app_of_recipe(path, [])
-    return importlib.import_module(APPS[path.parts[-3]]).APP
+    return importlib.import_module(APPS[path.parts[-5]]).APP
 
 
 def test_there_are_recipes_for_every_app():
-    assert {path.parts[-3] for path in RECIPES} == set(APPS)
+    assert {path.parts[-5] for path in RECIPES} == set(APPS)
 
 
 @each_recipe
 def test_its_head_gives_command_needs_time_and_score(path):
     head = path.read_text(encoding="utf-8").splitlines()[:4]
     assert re.fullmatch(
-        rf"# accelerate launch apps/{path.parts[-3]}/train\.py( --config {path.relative_to(REPOSITORY)})?", head[0]
+        rf"# accelerate launch apps/{path.parts[-5]}/train\.py( --config {path.relative_to(REPOSITORY)})?", head[0]
     )
     for line, name in zip(head[1:], ("Needs", "Time", "Score"), strict=True):
         assert re.fullmatch(rf"# {name}: .+\.", line)
@@ -247,7 +247,7 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
     recipe = parse_recipe(app.recipe, path, arguments)
     if getattr(recipe.data, "image_size", 0) > MOST_PIXELS:
         recipe.data.image_size = MOST_PIXELS
-    if path.parts[-3] == "video":
+    if path.parts[-5] == "video":
         size = min(recipe.data.transform.size, MOST_PIXELS // 2)
         recipe.data.transform = dataclasses.replace(recipe.data.transform, size=size)
     if getattr(recipe, "task", "") == "detection":

@@ -14,8 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eyetoy_image.dense.composed import write_composed_digits
+from helpers.paths import config
 
-CONFIG = Path("apps", "image", "configs", "composed_detection.yaml")
+CONFIG = config("image", "composed_detection")
 SMALL = (
     *("--model.name", "eyetoy2d_pico", "--detector.anchor_sizes", "[16, 32, 64]", "--detector.fpn_channels", 16),
     *("--detector.box_head_channels", 32, "--detector.mask_head_channels", "[8]", "--detector.score_threshold", 0.01),
@@ -28,7 +29,7 @@ def workplace(tmp_path_factory, run_command, repository) -> Path:
     """A folder with composed pictures, and a run that was trained on them."""
     folder = tmp_path_factory.mktemp("detection")
     write_composed_digits(folder / "data", train=16, val=5, test=7, size=64)
-    arguments = ("--config", repository / CONFIG, *SMALL, "--data.root", "data", "--output_dir", "run")
+    arguments = ("--config", CONFIG, *SMALL, "--data.root", "data", "--output_dir", "run")
     run_command(folder, "apps/image/train.py", *arguments)
     return folder
 
@@ -137,7 +138,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(workplace, run_command):
     ],
 )
 def test_wrong_input_is_refused_in_words(workplace, run_command, repository, script, arguments, message):
-    config = ("--config", repository / CONFIG, "--output_dir", "new") if script == "train.py" else ()
+    config = ("--config", CONFIG, "--output_dir", "new") if script == "train.py" else ()
     done = run_command(workplace, f"apps/image/{script}", *config, *arguments, check=False)
     assert done.returncode != 0
     assert message in done.stderr

@@ -26,8 +26,9 @@ from eyetoy_train.commands.export import check_output, export_checkpoint
 from eyetoy_train.export.exporter import export
 from eyetoy_video.app import APP as VIDEO
 from eyetoy_video.datasets.moving_digits import write_moving_digits
+from helpers.paths import REPOSITORY
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
 SCRIPTS = re.findall(r"^```python\n(# python classify_(\w+).py.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 SMALL = ("--model.options", "{changes: {scales: [1], global_depth: 0}}", "--batch_size", 4)
 

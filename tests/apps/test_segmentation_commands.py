@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from eyetoy_image.dense.composed import write_composed_digits
+from helpers.paths import config
 
-CONFIG = Path("apps", "image", "configs", "composed_segmentation.yaml")
+CONFIG = config("image", "composed_segmentation")
 SMALL = (
     "--model.name",
     "eyetoy2d_pico",
@@ -30,7 +31,7 @@ def workplace(tmp_path_factory, run_command, repository) -> Path:
     """A folder with composed pictures, and a run that was trained on them."""
     folder = tmp_path_factory.mktemp("segmentation")
     write_composed_digits(folder / "data", train=16, val=5, test=7, size=64)
-    arguments = ("--config", repository / CONFIG, *SMALL, "--data.root", "data", "--output_dir", "run")
+    arguments = ("--config", CONFIG, *SMALL, "--data.root", "data", "--output_dir", "run")
     run_command(folder, "apps/image/train.py", *arguments)
     return folder
 
@@ -92,11 +93,11 @@ def test_the_check_takes_the_recipes_task(workplace, run_command, repository):
     spoiled = workplace / "spoiled"
     shutil.copytree(workplace / "data", spoiled)
     (spoiled / "maps" / "val" / "00001.png").unlink()
-    arguments = ("--config", repository / CONFIG, "--data.root", "spoiled")
+    arguments = ("--config", CONFIG, "--data.root", "spoiled")
     done = run_command(workplace, "apps/image/check.py", *arguments, check=False)
     assert done.returncode == 1
     assert "val of spoiled: 5 pictures; wrong: 1 missing map" in done.stdout
-    other = repository / "apps" / "image" / "configs" / "digits.yaml"
+    other = config("image", "digits")
     done = run_command(workplace, "apps/image/check.py", "--config", other, check=False)
     assert done.returncode == 2
     assert "only detection and segmentation have annotations to check; got classification" in done.stderr

@@ -13,10 +13,10 @@ import eyetoy_audio.visualize
 import eyetoy_image.visualize
 import eyetoy_video.visualize
 from eyetoy_image.classification import APP
+from eyetoy_train.commands.visualize import write_figure
 from eyetoy_train.visualize.classifier import ClassifierView
 from eyetoy_train.visualize.figures import heated
 from eyetoy_train.visualize.maps import collect_maps
-from eyetoy_train.commands.visualize import write_figure
 
 FILES = {
     "image": ("image", "pictures/dark/0.png"),

@@ -16,8 +16,8 @@ from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.classification import APP as IMAGE
 from eyetoy_train import build_classifier, parse_recipe
 from eyetoy_video.app import APP as VIDEO
+from helpers.paths import REPOSITORY, config
 
-REPOSITORY = Path(__file__).parents[2]
 APPS = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 GRIDS = sorted((REPOSITORY / "benchmarks" / "grids").glob("*.yaml"))
 SMALL = """
@@ -70,7 +70,7 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
 
 def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL.replace("max_steps: 2", "max_steps: 3"))
-    recipe = yaml.safe_load((REPOSITORY / "apps" / "image" / "configs" / "digits.yaml").read_text())
+    recipe = yaml.safe_load((config("image", "digits")).read_text())
     recipe |= {"epochs": 1, "warmup_epochs": 0, "max_steps": 1, "trackers": [], "model": {"name": "timm/test_vit"}}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(recipe))
     compare(tmp_path, "small.yaml", "--seeds", "1", "--recipe", "other.yaml")

@@ -20,8 +20,8 @@ from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.app import app_of_recipe
 from eyetoy_train import parse_recipe
 from eyetoy_video.app import APP as VIDEO
+from helpers.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md"))]
@@ -79,7 +79,7 @@ def test_a_training_command_gives_a_recipe(page, words, monkeypatch):
     if "--help" in options:
         return
     code = (REPOSITORY / words[place]).read_text(encoding="utf-8")
-    default = REPOSITORY / "apps" / name / "configs" / re.search(r'"(\w+\.yaml)"', code)[1]
+    default = REPOSITORY / "apps" / name / "src" / f"eyetoy_{name}" / "configs" / re.search(r'"(\w+\.yaml)"', code)[1]
     app = {"audio": AUDIO, "video": VIDEO}.get(name) or app_of_recipe(default, options)
     recipe = parse_recipe(app.recipe, default, options)
     app.task(recipe)
@@ -94,7 +94,7 @@ def test_figures_are_what_is_drawn(tmp_path):
 def test_recipes_have_the_time_and_score_of_their_heads():
     page = (DOCS / "recipes.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", page, flags=re.MULTILINE))
-    files = {path.name: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("apps/*/configs/*.yaml")}
+    files = {path.name: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("apps/*/src/*/configs/*.yaml")}
     assert rows.keys() == files.keys()
     for name, text in files.items():
         head = "".join(re.findall(r"^# (?:Time|Score): (.*)\n", text, flags=re.MULTILINE))

@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
-REPOSITORY = Path(__file__).parents[2]
+from helpers.paths import REPOSITORY
+
 FILES = sorted((REPOSITORY / "docs" / "launch").glob("*.yaml"))
 EXPECTED = {
     "cpu_2_processes": ("MULTI_GPU", 1, 2),

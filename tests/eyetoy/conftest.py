@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-
-def _load(name: str) -> ModuleType:
-    """Import a module that lies beside this file; importlib mode puts no folder on the path."""
-    spec = importlib.util.spec_from_file_location(f"eyetoy_tests_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+import helpers.encoders
+import helpers.oracle
+import helpers.problems
 
 
 @pytest.fixture(scope="session")
 def oracle() -> ModuleType:
     """Plain formulas of what the package computes, written from its documents."""
-    return _load("oracle")
+    return helpers.oracle
 
 
 @pytest.fixture(scope="session")
 def problems() -> ModuleType:
     """Hypothesis strategies for neighborhood attention calls."""
-    return _load("problems")
+    return helpers.problems
 
 
 @pytest.fixture(scope="session")
 def encoders() -> ModuleType:
     """Encoders small enough to run in milliseconds."""
-    return _load("encoders")
+    return helpers.encoders
 
 
 @pytest.fixture(scope="session", params=["reference", "tiled"])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import BlockMask
 
 from eyetoy import available_backends, neighborhood_attention
-from eyetoy.neighborhood.backends import registry as backends
 from eyetoy.neighborhood.backends import flex
+from eyetoy.neighborhood.backends import registry as backends
 from eyetoy.neighborhood.backends.registry import Call, choose_backend
 from eyetoy.neighborhood.window import AxisRule
 

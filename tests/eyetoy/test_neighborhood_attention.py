@@ -130,8 +130,8 @@ def test_tiled_equals_reference_with_gradients_in_float32(
 @settings(max_examples=80)
 def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int, problems: Any) -> None:
     """Any tile sizes, any axis to walk along, any size of the blocks that are computed at once."""
-    from eyetoy.neighborhood.backends.tiled import kernel
     from eyetoy.neighborhood.backends.tiled import attention as tiled
+    from eyetoy.neighborhood.backends.tiled import kernel
 
     problem, choose = data.draw(problems.attention_problems(dimension)), draw_choice(data, dimension)
     *qkv, key_mask = problem.tensors(torch.float64, "cpu")

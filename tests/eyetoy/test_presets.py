@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from eyetoy import Classifier, Encoder2D, SharedScaleNA, count_flops, create_encoder, create_model
-from eyetoy.presets import MODELS
 from eyetoy.neighborhood.backends.registry import VARIABLE
+from eyetoy.presets import MODELS
 
 GRIDS = {1: (2048,), 2: (128, 128), 3: (4, 64, 64)}
 """Large enough that every scale of every stage has tokens that no padding hides."""

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from eyetoy import create_encoder, create_model
+from eyetoy.factory import encoder_params
 from eyetoy.presets import MODELS
 from eyetoy.variants import Changes, changed
-from eyetoy.factory import encoder_params
 
 NANO = "eyetoy2d_nano"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,23 +14,14 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
-TOY = Path(__file__).with_name("toy.py")
+import helpers.toy
 
-
-def _load(path: Path) -> ModuleType:
-    """Import a module that lies beside this file; importlib mode puts no folder on the path."""
-    spec = importlib.util.spec_from_file_location(f"eyetoy_tests_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+TOY = Path(helpers.toy.__file__)
 
 
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
-    return _load(TOY)
+    return helpers.toy
 
 
 @pytest.fixture

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from helpers.paths import REPOSITORY
+
+ROOT = REPOSITORY
 SOURCES = [ROOT / "packages", *(ROOT / "apps" / app / "src" for app in ("audio", "image", "video"))]
-TOY = ROOT / "tests" / "train" / "toy.py"
+TOY = ROOT / "tests" / "helpers" / "toy.py"
 NOBODY = 65534
 TWO = ("-m", "accelerate.commands.launch", "--main_process_port", "0", "--multi_gpu", "--num_processes", "2")
 MODEL = {"name": "eyetoy1d_pico", "stem_strides": [8]}
@@ -214,6 +216,7 @@ def test_a_clock_that_jumps_back_changes_nothing(tmp_path):
 
 WITHOUT_NETWORK = """
 import socket, sys, time
+from helpers.paths import REPOSITORY
 time.sleep = lambda seconds: None  # between tries
 def refuse(*arguments, **options):
     raise socket.gaierror(-3, "Temporary failure in name resolution")

@@ -9,20 +9,22 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-KEPT = sorted((HERE / "kept").iterdir())
+from helpers.paths import REPOSITORY
+
+FUZZ = REPOSITORY / "tools" / "fuzz"
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 REPLAY = """
 import sys, pathlib
 sys.path.insert(0, sys.argv.pop(1))
-import fuzzing
+import fuzz
 for path in map(pathlib.Path, sys.argv[1:]):
-    read = fuzzing.TARGETS.readers[path.name.split("-")[0]][0]
-    print(path.name, fuzzing.attempt(read, path.read_bytes()), flush=True)
+    read = fuzz.TARGETS.readers[path.name.split("-")[0]][0]
+    print(path.name, fuzz.attempt(read, path.read_bytes()), flush=True)
 """
 
 
 def test_a_few_damaged_files_of_every_reader():
-    command = [sys.executable, HERE / "fuzzing.py", "--count", "100", "--seconds", "3", "--seed", "1"]
+    command = [sys.executable, FUZZ / "fuzz.py", "--count", "100", "--seconds", "3", "--seed", "1"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     counts = re.findall(r"^(\w+) +(\d+) files, +\d+ read, .* 0 findings$", found.stdout, re.MULTILINE)
@@ -31,10 +33,10 @@ def test_a_few_damaged_files_of_every_reader():
 
 
 def test_what_once_was_a_finding_is_none_now():
-    command = [sys.executable, "-c", REPLAY, HERE, *KEPT]
+    command = [sys.executable, "-c", REPLAY, FUZZ, *CORPUS]
     found = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    said = [line for line in found.stdout.splitlines() if line.split()[0] in {path.name for path in KEPT}]
-    assert len(said) == len(KEPT), found.stdout + found.stderr
+    said = [line for line in found.stdout.splitlines() if line.split()[0] in {path.name for path in CORPUS}]
+    assert len(said) == len(CORPUS), found.stdout + found.stderr
     # What is wrong with single annotations is left out, and the rest read.
     assert [line for line in said if line.split(" ", 1)[1] not in ("refused", "read")] == []
 
@@ -48,9 +50,9 @@ def test_a_finding_is_found(tmp_path):
         ("import os; os.abort()", "died of SIGABRT"),
         ("bytearray(4 * 2**30)", "MemoryError"),
     ):
-        (tmp_path / "fuzzing.py").write_bytes((HERE / "fuzzing.py").read_bytes())
+        (tmp_path / "fuzz.py").write_bytes((FUZZ / "fuzz.py").read_bytes())
         (tmp_path / "readers.py").write_text(reader.format(body=body))
-        command = [sys.executable, tmp_path / "fuzzing.py", "--count", "1", "--output", tmp_path / "out"]
+        command = [sys.executable, tmp_path / "fuzz.py", "--count", "1", "--output", tmp_path / "out"]
         found = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         assert found.returncode == 1
         assert expected in found.stdout
@@ -58,8 +60,8 @@ def test_a_finding_is_found(tmp_path):
 
 
 def test_every_kept_input_is_of_a_reader():
-    assert KEPT
-    assert {path.name.split("-")[0] for path in KEPT} <= {
+    assert CORPUS
+    assert {path.name.split("-")[0] for path in CORPUS} <= {
         *("image", "sound", "video", "coco", "ade", "tables", "recipe", "checkpoint", "tar")
     }
 

@@ -20,11 +20,12 @@ from torchvision import datasets as torchvision_datasets
 from eyetoy import Classifier, create_model
 from eyetoy_image.classification import APP
 from eyetoy_image.classification.datasets import torchvision_sets
-from eyetoy_image.io.files import UnreadableImageError, read_image
 from eyetoy_image.dense.pyramids import build_pyramid
+from eyetoy_image.io.files import UnreadableImageError, read_image
 from eyetoy_train import CheckpointError, ClassificationRecipe, ModelRecipe, TarStream, parse_recipe
 from eyetoy_train.data.hub import HubSet, stored_content
 from eyetoy_train.models.build import build_classifier, find_checkpoint, load_classifier
+from helpers.paths import REPOSITORY, config
 
 PICKLES = ("pytorch_model.bin", "model.pt", "model.pth", "model.pkl", "checkpoint.ckpt", "model.safetensors")
 
@@ -218,7 +219,7 @@ def test_a_class_name_is_text_in_the_report(tmp_path):
     options = ["--data.source", "folder", "--data.root", str(tmp_path / "data"), "--data.image_size", "32"]
     options += ["--model.name", "eyetoy2d_pico", "--epochs", "1", "--batch_size", "4", "--trackers", "[]"]
     options += ["--output_dir", str(tmp_path / "run"), "--name", name, "--warmup_epochs", "0"]
-    default = Path(__file__).parents[2] / "apps" / "image" / "configs" / "digits.yaml"
+    default = config("image", "digits")
     APP.train(default, options)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
@@ -270,7 +271,7 @@ FORBIDDEN = {
 @pytest.mark.parametrize("place", ["packages/eyetoy/x.py", "apps/image/src/eyetoy_image/x.py", "benchmarks/x.py"])
 def test_the_linter_forbids_what_could_run_a_file(what, place):
     ruff = shutil.which("ruff") or str(Path(sys.executable).with_name("ruff"))
-    root = Path(__file__).parents[2]
+    root = REPOSITORY
     command = [ruff, "check", "--no-cache", "--stdin-filename", str(root / place), "-"]
     found = subprocess.run(command, input=FORBIDDEN[what], capture_output=True, text=True, cwd=root, check=False)
     assert any(rule in found.stdout for rule in ("S1", "S2", "S3", "S5", "S6", "TID251")), found.stdout + found.stderr

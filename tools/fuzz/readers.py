@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from eyetoy import create_model
 from eyetoy_audio.datasets.esc50 import read_esc50
-from eyetoy_audio.io.files import read_sound_bytes
 from eyetoy_audio.datasets.tagged import read_tagged
+from eyetoy_audio.io.files import read_sound_bytes
 from eyetoy_image.app import app_of_recipe
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
@@ -31,18 +31,18 @@ from eyetoy_image.segmentation.datasets.layouts import read_set
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import CheckpointError, TarStream, parse_recipe
 from eyetoy_train.checkpoint.atomic import check_folder, write_folder
-from eyetoy_train.commands.app import read_labels
-from eyetoy_train.utils.untrusted import read_json
-from eyetoy_train.models.build import load_classifier
-from eyetoy_train.checkpoint.train_state import Progress
 from eyetoy_train.checkpoint.state_dicts import read_tensors
-from eyetoy_video.io.files import read_clips
-from eyetoy_video.transforms.sampling import ClipSampling
+from eyetoy_train.checkpoint.train_state import Progress
+from eyetoy_train.commands.app import read_labels
+from eyetoy_train.models.build import load_classifier
+from eyetoy_train.utils.untrusted import read_json
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
 from eyetoy_video.datasets.kinetics import read_kinetics
 from eyetoy_video.datasets.lists import read_lists
 from eyetoy_video.datasets.something_something import read_something_something
 from eyetoy_video.datasets.ucf101 import read_ucf101
+from eyetoy_video.io.files import read_clips
+from eyetoy_video.transforms.sampling import ClipSampling
 
 REFUSALS = (ValueError, OSError, CheckpointError)
 """What the programs turn into a line and exit code 2, or name a file with and leave it out."""
@@ -284,7 +284,7 @@ TABLES: dict[str, Callable[[Path, bytes], None]] = {
     "something": _read_something,
 }
 
-CONFIGS = Path(__file__).parents[2] / "apps"
+CONFIGS = Path(__file__).parents[2] / "apps" / "image" / "src" / "eyetoy_image" / "configs"
 
 
 def _recipe(content: bytes) -> None:
@@ -372,7 +372,11 @@ readers: dict[str, tuple[Callable[[bytes], object], list[bytes], bool]] = {
     "coco": (_coco, [json.dumps(COCO).encode(), json.dumps(COCO, indent=1).encode()], True),
     "ade": (_ade, [_ADE_MAP, _picture("PNG", "P"), _picture("JPEG", "RGB"), _ADE_LIST], False),
     "tables": (_read_table, tables(), True),
-    "recipe": (_recipe, [path.read_bytes() for path in sorted(CONFIGS.glob("image/configs/*.yaml"))], True),
+    "recipe": (
+        _recipe,
+        [path.read_bytes() for path in sorted(CONFIGS.glob("*.yaml"))],
+        True,
+    ),
     "checkpoint": (_checkpoint, _checkpoint_seeds(), True),
     "tar": (_tar, tars(), False),
 }

@@ -14,12 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eyetoy_train.checkpoint.atomic import CheckpointError
-from eyetoy_train.optim.ema import Ema
-from eyetoy_train.utils.untrusted import read_json
 from eyetoy_train.checkpoint.retention import Kept
-from eyetoy_train.models.external import WEIGHTS
-from eyetoy_train.utils.processes import on_main_process
-from eyetoy_train.checkpoint.train_state import Progress
 from eyetoy_train.checkpoint.state_dicts import (
     is_spread,
     let_go,
@@ -30,7 +25,12 @@ from eyetoy_train.checkpoint.state_dicts import (
     read_tensors,
     whole,
 )
+from eyetoy_train.checkpoint.train_state import Progress
+from eyetoy_train.models.external import WEIGHTS
+from eyetoy_train.optim.ema import Ema
 from eyetoy_train.task import Task
+from eyetoy_train.utils.processes import on_main_process
+from eyetoy_train.utils.untrusted import read_json
 
 OPTIMIZER, EMA, TRAINER = "optimizer.safetensors", "ema.safetensors", "trainer.json"
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol, cast, get_args
 from torch.utils.data import Dataset
 
 from eyetoy_train.classification.folder_task import FolderClassification, FolderData
+from eyetoy_train.data.streaming import SampleStream
 from eyetoy_train.data.unreadable import say_skipped, why_unreadable
 from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.data.streaming import SampleStream
 from eyetoy_train.task import Batch, Split
 
 

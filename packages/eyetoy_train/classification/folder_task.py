@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from eyetoy_train.data.folder import ClassFolder, read_class_folder
 from eyetoy_train.classification.task import ClassificationTask
+from eyetoy_train.data.folder import ClassFolder, read_class_folder
 from eyetoy_train.data.unreadable import say_skipped, unreadable_files
 from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.task import Split

@@ -16,7 +16,7 @@ class MultiLabelMetrics:
     """Mean average precision over the classes (`mAP`), F1 over all decisions at a probability of 0.5, and the loss.
 
     Average precision ranks all samples of a set, which no sums over parts of it allow: logits and labels are kept, five
-    bytes for each sample and class, and joined over processes (`eyetoy_train.engine.evaluation.RowMetrics`). Classes of which no
+    bytes for each sample and class, and joined over processes (`RowMetrics`). Classes of which no
     sample has the label have no average precision, and are left out of the mean.
 
     Args:

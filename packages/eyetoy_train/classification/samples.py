@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from eyetoy_train.data.loading import size_of
-from eyetoy_train.report.figures import LabelledSample, draw_samples
 from eyetoy_train.data.streaming import EvaluationStream, SampleStream
+from eyetoy_train.report.figures import LabelledSample, draw_samples
 from eyetoy_train.task import Batch, Split
 
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ from typing import Any, Generic, Protocol, TypeVar
 from accelerate import Accelerator
 
 from eyetoy_train.checkpoint.atomic import CheckpointError
+from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
 from eyetoy_train.classification.task import ClassificationTask
 from eyetoy_train.commands.cli import parse_recipe
 from eyetoy_train.engine.evaluation import evaluation_sums
-from eyetoy_train.utils.untrusted import read_json
 from eyetoy_train.engine.trainer import train
 from eyetoy_train.models.build import find_checkpoint
-from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
 from eyetoy_train.recipe import ClassificationRecipe, Recipe
 from eyetoy_train.task import Table, Task
+from eyetoy_train.utils.untrusted import read_json
 
 LABELS = "labels.json"
 

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 
-from eyetoy_train.utils.untrusted import check_yaml
 from eyetoy_train.recipe import Recipe
+from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
 

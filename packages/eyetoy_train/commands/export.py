@@ -10,11 +10,11 @@ from typing import Any
 from huggingface_hub import HfApi
 from torch import nn
 
-from eyetoy_train.commands.cli import parse_recipe
 from eyetoy_train.commands.app import LabelledApp, checkpoint_parser, exit_on_error, read_labels
+from eyetoy_train.commands.cli import parse_recipe
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
-from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.export.portable import Exportable, PlainModel
+from eyetoy_train.models.build import find_checkpoint
 
 DESCRIPTION = (
     "Write a checkpoint as a file that runs without this project's code, with its preprocessing inside, and classes in "

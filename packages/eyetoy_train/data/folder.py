@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.task import Split
+from eyetoy_train.utils.seeds import derive_seed
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train",),

@@ -11,11 +11,11 @@ from typing import Any, Protocol, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from eyetoy_train.utils.seeds import derive_seed, kept_generator
 from eyetoy_train.data.collate import SharedCollate
-from eyetoy_train.utils.signals import worker_setup
 from eyetoy_train.data.streaming import EpochStream, SampleStream
 from eyetoy_train.task import Batch
+from eyetoy_train.utils.seeds import derive_seed, kept_generator
+from eyetoy_train.utils.signals import worker_setup
 
 Key = tuple[int, int, int]
 """Epoch, index of a sample, and how many times the sample came in that epoch before."""

@@ -17,10 +17,10 @@ from typing import Any, Self
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from eyetoy_train.utils.console import say
 from eyetoy_train.data.unreadable import UnreadableFileError
-from eyetoy_train.utils.seeds import derive_seed, kept_generator
 from eyetoy_train.task import Batch
+from eyetoy_train.utils.console import say
+from eyetoy_train.utils.seeds import derive_seed, kept_generator
 
 ROWS_AT_ONCE = 64
 MOST_MISSING = 1000

@@ -12,11 +12,11 @@ from accelerate.utils.operations import slice_tensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from eyetoy_train.data.loading import EvaluationSampler, collate_of, size_of
 from eyetoy_train.data.collate import SharedCollate
-from eyetoy_train.utils.signals import worker_setup
+from eyetoy_train.data.loading import EvaluationSampler, collate_of, size_of
 from eyetoy_train.data.streaming import EvaluationStream, SampleStream
 from eyetoy_train.task import Batch, Metrics, Task
+from eyetoy_train.utils.signals import worker_setup
 
 
 @runtime_checkable

@@ -11,20 +11,20 @@ from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from torch.utils.data import Dataset
 
-from eyetoy_train.data.loading import Loading, TrainingData, training_data
-from eyetoy_train.optim.ema import Ema
-from eyetoy_train.checkpoint.retention import Kept
-from eyetoy_train.utils.console import say
-from eyetoy_train.optim.build import build_optimizer
-from eyetoy_train.utils.processes import on_main_process
-from eyetoy_train.checkpoint.train_state import Progress
-from eyetoy_train.recipe import Recipe
-from eyetoy_train.checkpoint.run_folder import RunFolder, choose_run_folder
 from eyetoy_train.checkpoint.checkpointer import Saver, resume_weights
-from eyetoy_train.optim.schedule import DropPathWarmup, run_lengths
-from eyetoy_train.engine.stepper import Stepper
+from eyetoy_train.checkpoint.retention import Kept
+from eyetoy_train.checkpoint.run_folder import RunFolder, choose_run_folder
+from eyetoy_train.checkpoint.train_state import Progress
+from eyetoy_train.data.loading import Loading, TrainingData, training_data
 from eyetoy_train.data.streaming import SampleStream
+from eyetoy_train.engine.stepper import Stepper
+from eyetoy_train.optim.build import build_optimizer
+from eyetoy_train.optim.ema import Ema
+from eyetoy_train.optim.schedule import DropPathWarmup, run_lengths
+from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import Batch, Task
+from eyetoy_train.utils.console import say
+from eyetoy_train.utils.processes import on_main_process
 
 
 @dataclass(kw_only=True)

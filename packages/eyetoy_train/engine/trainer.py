@@ -13,24 +13,24 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from eyetoy_train.report.model_card import CARD, Trained, card_text
 from eyetoy_train.checkpoint.atomic import write_text
+from eyetoy_train.checkpoint.run_folder import append_line, read_lines
+from eyetoy_train.checkpoint.run_lock import held
 from eyetoy_train.commands.cli import recipe_text
+from eyetoy_train.data.streaming import SampleStream
 from eyetoy_train.engine.environment import describe_environment, deterministic
 from eyetoy_train.engine.evaluation import evaluation_sums
-from eyetoy_train.checkpoint.run_lock import held
-from eyetoy_train.utils.console import EpochBar, Timed, duration, peak_memory_bytes, say, score_text
-from eyetoy_train.recipe import Recipe
+from eyetoy_train.engine.setup import Parts, open_run, prepare_data, start_parts
 from eyetoy_train.engine.step_recorder import NotFiniteError, StepRecorder, StepSummary
-from eyetoy_train.report.report import write_report
-from eyetoy_train.checkpoint.run_folder import append_line, read_lines
+from eyetoy_train.engine.tracking import check_trackers, start_trackers
 from eyetoy_train.optim.schedule import learning_rate
+from eyetoy_train.recipe import Recipe
+from eyetoy_train.report.model_card import CARD, Trained, card_text
+from eyetoy_train.report.report import write_report
+from eyetoy_train.task import Batch, Split, Task
+from eyetoy_train.utils.console import EpochBar, Timed, duration, peak_memory_bytes, say, score_text
 from eyetoy_train.utils.seeds import derive_seed, seed_generators
 from eyetoy_train.utils.signals import Preempted, StopRequested, StopSignal
-from eyetoy_train.engine.setup import Parts, open_run, prepare_data, start_parts
-from eyetoy_train.data.streaming import SampleStream
-from eyetoy_train.task import Batch, Split, Task
-from eyetoy_train.engine.tracking import check_trackers, start_trackers
 
 
 def train(task: Task, recipe: Recipe) -> dict[str, Any]:

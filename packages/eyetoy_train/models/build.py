@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from eyetoy import Classifier, create_model
 from eyetoy_train.checkpoint.atomic import named
-from eyetoy_train.utils.untrusted import read_json
 from eyetoy_train.models.external import CONFIG, TIMM, WEIGHTS, Families, OtherModel, load_other_model, split_name
 from eyetoy_train.recipe import ModelRecipe
+from eyetoy_train.utils.untrusted import read_json
 
 
 @runtime_checkable

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from eyetoy.optim_groups import matrices, param_groups
-from eyetoy_train.optim.muon import Muon
 from eyetoy_train.models.external import OtherModel
+from eyetoy_train.optim.muon import Muon
 from eyetoy_train.recipe import Recipe
 
 

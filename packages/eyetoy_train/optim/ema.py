@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from eyetoy_train.recipe import EmaRecipe
 from eyetoy_train.checkpoint.state_dicts import let_go, spread_like
+from eyetoy_train.recipe import EmaRecipe
 
 
 class Ema:

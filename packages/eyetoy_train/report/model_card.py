@@ -14,9 +14,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from torch import nn
 
 from eyetoy.hub import HubModel
-from eyetoy_train.utils.console import duration, score_text
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import Task
+from eyetoy_train.utils.console import duration, score_text
 
 CARD = "README.md"
 SHARES = ("accuracy", "top5")

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.utils.console import duration, score_text
-from eyetoy_train.report.figures import draw_curves
-from eyetoy_train.recipe import Recipe
 from eyetoy_train.checkpoint.run_folder import RunFolder, read_lines
+from eyetoy_train.commands.cli import recipe_text
+from eyetoy_train.recipe import Recipe
+from eyetoy_train.report.figures import draw_curves
 from eyetoy_train.task import Split, Table, Task
+from eyetoy_train.utils.console import duration, score_text
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1080px; margin: 2em auto; padding: 0 1em; }

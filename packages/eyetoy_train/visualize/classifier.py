@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from eyetoy.inspect import find_encoder
-from eyetoy_train.classification.task import ClassificationTask
-from eyetoy_train.commands.cli import parse_recipe
-from eyetoy_train.commands.app import ClassificationApp, read_labels
-from eyetoy_train.visualize.maps import InputMaps, collect_maps
-from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.classification.predict import LoadedClassifier
+from eyetoy_train.classification.task import ClassificationTask
+from eyetoy_train.commands.app import ClassificationApp, read_labels
+from eyetoy_train.commands.cli import parse_recipe
+from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.task import Batch
+from eyetoy_train.visualize.maps import InputMaps, collect_maps
 
 TOP = 5
 C = TypeVar("C", bound=ClassificationRecipe)

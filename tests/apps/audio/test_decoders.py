@@ -17,6 +17,7 @@ import soundfile
 import torch
 
 from eyetoy_audio.io import files
+from eyetoy_audio.io.files import UnreadableSoundError, read_sound_bytes
 from eyetoy_train.media.sound import (
     MissingDecoderError,
     checked,
@@ -28,7 +29,6 @@ from eyetoy_train.media.sound import (
     wholeness,
 )
 from eyetoy_train.media.sound.decoders import decode
-from eyetoy_audio.io.files import UnreadableSoundError, read_sound_bytes
 
 RATE = 16_000
 BY_SOUNDFILE = {

@@ -18,10 +18,10 @@ import soundfile
 from torchaudio.datasets import speechcommands
 
 from eyetoy_audio.datasets.esc50 import read_esc50
-from eyetoy_audio.io.files import UnreadableSoundError
-from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.datasets.speech_commands import background_noise, read_speech_commands
 from eyetoy_audio.datasets.tagged import TaggedSet, read_tagged
+from eyetoy_audio.io.files import UnreadableSoundError
+from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_train.data.hub import HubSet, stored_content
 
 RATE = 8000

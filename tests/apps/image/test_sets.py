@@ -19,8 +19,8 @@ from torchvision import datasets as torchvision_datasets
 from eyetoy_image.classification import APP
 from eyetoy_image.classification.datasets import torchvision_sets
 from eyetoy_image.classification.datasets.big_sets import read_caltech256
-from eyetoy_image.classification.datasets.webdataset import TarSet
 from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet, unpack_fashion_mnist
+from eyetoy_image.classification.datasets.webdataset import TarSet
 from eyetoy_image.io.hub import read_stored
 from eyetoy_train import SampleStream, UnreadableFileError
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from eyetoy_train import ClassFolder
+from eyetoy_video.datasets import missing_files
 from eyetoy_video.io.files import read_clips
 from eyetoy_video.transforms.sampling import ClipSampling
-from eyetoy_video.datasets import missing_files
 
 HEIGHT, WIDTH, BITS = 64, 96, 6
 RATE = 25

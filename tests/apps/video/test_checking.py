@@ -14,11 +14,11 @@ import pytest
 
 from eyetoy_video import check as checking
 from eyetoy_video.check import RECORD, check
-from eyetoy_video.io.lengths import Record
 from eyetoy_video.datasets.lists import read_lists
+from eyetoy_video.io.lengths import Record
+from helpers.paths import REPOSITORY, config
 
-REPOSITORY = Path(__file__).parents[2]
-CONFIG = REPOSITORY / "apps" / "video" / "configs" / "moving_digits.yaml"
+CONFIG = config("video", "moving_digits")
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from eyetoy_video.recipe import VideoData
 from eyetoy_video.datasets import list_clips, without_missing
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
 from eyetoy_video.datasets.listing import hold_out
 from eyetoy_video.datasets.something_something import read_something_something
 from eyetoy_video.datasets.ucf101 import read_ucf101
+from eyetoy_video.recipe import VideoData
 
 TEMPLATES = {"Holding [something] next to [something]": "2", "Folding [something]": "0", "Showing nothing": "10"}
 

@@ -19,8 +19,9 @@ from eyetoy_video.io import files
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.task import VideoClassification
 from eyetoy_video.transforms.clips import ClipTransformParams
+from helpers.paths import REPOSITORY
 
-APP = Path(__file__).parents[2] / "apps" / "video"
+APP = REPOSITORY / "apps" / "video"
 
 
 def task_of(root: Path, *, size: int = 32, transform: dict | None = None, **data) -> VideoClassification:

@@ -10,9 +10,9 @@ import torch
 
 from eyetoy_video.io.files import UnreadableVideoError, read_parts
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
-from eyetoy_video.transforms.sampling import ClipSampling
 from eyetoy_video.task import PLAYED_SIDE, VideoClassification
 from eyetoy_video.transforms.clips import ClipTransformParams
+from eyetoy_video.transforms.sampling import ClipSampling
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from eyetoy_train import CheckpointError, CheckpointRecipe, train
-from eyetoy_train.checkpoint.atomic import check_folder, is_complete, recover_folder, remove_folder, write_folder, write_text
+from eyetoy_train.checkpoint.atomic import (
+    check_folder,
+    is_complete,
+    recover_folder,
+    remove_folder,
+    write_folder,
+    write_text,
+)
 from eyetoy_train.checkpoint.retention import Kept
 
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from eyetoy_train import ClassificationRecipe
-from eyetoy_train.optim.build import build_optimizer
 from eyetoy_train.checkpoint.state_dicts import load_optimizer, optimizer_tensors, whole
+from eyetoy_train.optim.build import build_optimizer
 
 
 def model_and_optimizer(name: str, layout: torch.memory_format) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from eyetoy_train import EmaRecipe, train
-from eyetoy_train.optim.ema import Ema
 from eyetoy_train.engine.step_recorder import EpochRecord, NotFiniteError, StepRecorder
 from eyetoy_train.engine.stepper import total_norm
+from eyetoy_train.optim.ema import Ema
 
 
 @pytest.mark.parametrize("warmup", [False, True])

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from eyetoy_train import Recipe, build_classifier, train
-from eyetoy_train.optim.muon import Muon, orthogonalize
 from eyetoy_train.optim.build import build_optimizer
+from eyetoy_train.optim.muon import Muon, orthogonalize
 
 
 def steps(model, optimizer, count=5):

@@ -13,28 +13,28 @@ from accelerate import PartialState
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from eyetoy_baselines.audio import build_baseline
-from eyetoy_train.media.sound import describe_decoders
 from eyetoy_audio.datasets.esc50 import read_esc50
-from eyetoy_audio.transforms.features import LogMel, SpecAugment
-from eyetoy_audio.io.files import EXTENSIONS, read_sound
-from eyetoy_audio.io.hub import read_stored_sound
-from eyetoy_audio.figures import draw_sound, write_wav
-from eyetoy_audio.transforms.portable import HeardWindows
-from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
 from eyetoy_audio.datasets.speech_commands import background_noise, read_speech_commands
 from eyetoy_audio.datasets.spoken_keywords import write_spoken_keywords
 from eyetoy_audio.datasets.tagged import TaggedSet
+from eyetoy_audio.figures import draw_sound, write_wav
+from eyetoy_audio.io.files import EXTENSIONS, read_sound
+from eyetoy_audio.io.hub import read_stored_sound
+from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
+from eyetoy_audio.transforms.features import LogMel, SpecAugment
+from eyetoy_audio.transforms.portable import HeardWindows
 from eyetoy_audio.transforms.waveform import LEVEL, Augment, Fit, mixup, normalize_level, windows
+from eyetoy_baselines.audio import build_baseline
 from eyetoy_train import Batch, ClassFolder
-from eyetoy_train.data.folder import write_once
-from eyetoy_train.classification.task import FORCED_CHOICE, equal_spans
-from eyetoy_train.data.hub import HubSample, HubSet
-from eyetoy_train.utils.console import say
-from eyetoy_train.models.external import TIMM
-from eyetoy_train.export.portable import PlainInput
 from eyetoy_train.classification.datasets import SetClassification
+from eyetoy_train.classification.task import FORCED_CHOICE, equal_spans
+from eyetoy_train.data.folder import write_once
+from eyetoy_train.data.hub import HubSample, HubSet
+from eyetoy_train.export.portable import PlainInput
+from eyetoy_train.media.sound import describe_decoders
+from eyetoy_train.models.external import TIMM
 from eyetoy_train.task import About
+from eyetoy_train.utils.console import say
 
 SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understands people is not known."
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from eyetoy_train.utils.untrusted import read_yaml
 from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.utils.untrusted import read_yaml
 
 Modality = Literal["image", "audio", "video"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)

@@ -12,8 +12,8 @@ from eyetoy_image import classification, detection, segmentation
 from eyetoy_image.detection.check import check as check_detection
 from eyetoy_image.segmentation.check import check as check_segmentation
 from eyetoy_train import App
-from eyetoy_train.utils.untrusted import read_yaml
 from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.utils.untrusted import read_yaml
 
 APPS: dict[str, App] = {
     "classification": classification.APP,

@@ -13,9 +13,9 @@ from eyetoy_image.dense.views import AXES, DetectionView, SegmentationView
 from eyetoy_image.detection.app import DetectionApp
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.app import SegmentationApp
+from eyetoy_train.commands.visualize import View, Viewer, check_place, visualize
 from eyetoy_train.visualize.classifier import ClassifierView, heading
 from eyetoy_train.visualize.figures import Picture, draw_picture_maps
-from eyetoy_train.commands.visualize import View, Viewer, check_place, visualize
 
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:

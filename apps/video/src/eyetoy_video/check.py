@@ -14,12 +14,12 @@ from typing import Literal, get_args
 from tqdm import tqdm
 
 from eyetoy_train import ClassFolder, Split, parse_recipe
-from eyetoy_train.utils.console import say
 from eyetoy_train.media.clip import Decoder, NotVideoError, decode, describe_decoders, open_video
+from eyetoy_train.utils.console import say
+from eyetoy_video.datasets import list_clips, missing_files, write_lists
 from eyetoy_video.io.lengths import Length, Record
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.transforms.sampling import ClipSampling
-from eyetoy_video.datasets import list_clips, missing_files, write_lists
 
 RECORD = ".eyetoy-videos.jsonl"
 SMALL = 16

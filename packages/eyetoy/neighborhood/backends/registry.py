@@ -13,9 +13,9 @@ from torch import Tensor
 
 from eyetoy.neighborhood.backends import natten
 from eyetoy.neighborhood.backends.flex import flex_backend
-from eyetoy.neighborhood.problem import Problem, needs_gradients
 from eyetoy.neighborhood.backends.reference import reference_attention
 from eyetoy.neighborhood.backends.tiled.attention import tiled_attention
+from eyetoy.neighborhood.problem import Problem, needs_gradients
 from eyetoy.neighborhood.window import AxisRule
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"

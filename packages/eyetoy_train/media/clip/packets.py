@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eyetoy_train.media.mp4 import excess_of_samples
 from eyetoy_train.media.clip.choice import require
 from eyetoy_train.media.clip.errors import NotVideoError
+from eyetoy_train.media.mp4 import excess_of_samples
 
 if TYPE_CHECKING:
     from av.container import InputContainer

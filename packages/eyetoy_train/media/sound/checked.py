@@ -6,12 +6,12 @@ from pathlib import PurePath
 
 from torch import Tensor
 
+from eyetoy_train.media.mp4 import excess_of_samples
 from eyetoy_train.media.sound.choice import Decoder, can_read, choose_decoder
 from eyetoy_train.media.sound.decoders import Decoded, decode
 from eyetoy_train.media.sound.errors import NotSoundError
 from eyetoy_train.media.sound.kinds import KINDS, kind_of
 from eyetoy_train.media.sound.wholeness import check_length, check_whole
-from eyetoy_train.media.mp4 import excess_of_samples
 
 HIGHEST_RATE = 10_000_000
 LOUDEST = 1e15

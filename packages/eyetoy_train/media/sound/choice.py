@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Literal
 
-from eyetoy_train.media.sound.decoders import DecoderName
-from eyetoy_train.media.sound.kinds import Kind
 from eyetoy_train.media.decoders import (
     INSTALL_TORCHCODEC,
     Found,
@@ -27,6 +25,8 @@ from eyetoy_train.media.decoders import (
     pyav_version,
     torchcodec_version,
 )
+from eyetoy_train.media.sound.decoders import DecoderName
+from eyetoy_train.media.sound.kinds import Kind
 
 Decoder = Literal["auto", "torchcodec", "soundfile", "pyav"]
 

@@ -80,11 +80,6 @@ def write_set(root: Path, splits=("train", "val"), annotations: list[dict] | Non
     return root
 
 
-@pytest.fixture(scope="session")
-def repository() -> Path:
-    return Path(__file__).parents[3]
-
-
 @pytest.fixture
 def tree(tmp_path) -> Path:
     return write_set(tmp_path / "set")

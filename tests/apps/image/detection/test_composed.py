@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_image.dense.composed.drawing import compose
 from eyetoy_image.dense.composed.sources import DIGITS, PHOTOGRAPHS, read_digits, read_photographs
+from eyetoy_image.dense.masks import decode
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.findings import find_bad
-from eyetoy_image.dense.masks import decode
 
 SPLITS = ("train", "val", "test")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from eyetoy import create_model
+from eyetoy_image.dense.pyramids import build_pyramid
 from eyetoy_image.detection import Detection
 from eyetoy_image.detection.model import Detector, load_detector
-from eyetoy_image.dense.pyramids import build_pyramid
 from eyetoy_train import ModelRecipe
 
 PICO = ModelRecipe(name="eyetoy2d_pico")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from eyetoy_image.dense.masks import decode, encode, read_mask
 from eyetoy_image.detection import Detection, DetectionData
 from eyetoy_image.detection.datasets.coco import find_files, read_coco
 from eyetoy_image.io.files import UnreadableImageError
-from eyetoy_image.dense.masks import decode, encode, read_mask
 
 
 @pytest.fixture

@@ -45,11 +45,6 @@ def tree(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def repository() -> Path:
-    return Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
 def small_segmenter() -> SegmenterRecipe:
     return SegmenterRecipe(channels=8, auxiliary_channels=8, norm="group", dropout=0.0)
 

@@ -9,6 +9,7 @@ from PIL import Image
 from eyetoy_image.dense.annotations import BadAnnotationsError
 from eyetoy_image.segmentation import Segmentation
 from eyetoy_image.segmentation.check import check
+from helpers.paths import config
 
 
 def small(path):
@@ -59,16 +60,16 @@ def test_pictures_that_are_missing_or_broken_are_named(tree, recipe_of):
         Segmentation(recipe_of(tree)).prepare()
 
 
-def test_the_check_names_each_and_looks_into_pictures(tree, capsys, repository):
-    config = repository / "apps" / "image" / "configs" / "composed_segmentation.yaml"
+def test_the_check_names_each_and_looks_into_pictures(tree, capsys):
+    recipe = config("image", "composed_segmentation")
     arguments = ["--data.source", "folder", "--data.root", str(tree)]
-    assert check(config, arguments) == 0
+    assert check(recipe, arguments) == 0
     unknown(tree / "maps" / "train" / "2.png")
     picture = tree / "images" / "val" / "0.jpg"
     picture.write_bytes(picture.read_bytes()[:-20])  # its head is whole
-    assert check(config, arguments) == 1
+    assert check(recipe, arguments) == 1
     said = capsys.readouterr().out
     assert f"unknown value: {tree / 'maps' / 'train' / '2.png'}" in said
     assert f"broken picture: {picture}" in said
-    assert check(config, [*arguments, "--split", "test"]) == 2
+    assert check(recipe, [*arguments, "--split", "test"]) == 2
     assert "has no split test" in capsys.readouterr().err

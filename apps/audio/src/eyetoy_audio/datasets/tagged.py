@@ -16,9 +16,9 @@ from accelerate import PartialState
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_train import Split
 from eyetoy_train.data.folder import HELD_OUT, SPLIT_NAMES
-from eyetoy_train.utils.untrusted import read_table
 from eyetoy_train.utils.console import say
 from eyetoy_train.utils.seeds import derive_seed
+from eyetoy_train.utils.untrusted import read_table
 
 AUDIOSET_CLASSES = "class_labels_indices.csv"
 AUDIOSET_TABLES: dict[Split, tuple[str, ...]] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import torchaudio
 from torch import Tensor, nn
 
-from eyetoy_train.media.sound import KINDS, Decoder, NotSoundError, decode_checked
 from eyetoy_train import UnreadableFileError
+from eyetoy_train.media.sound import KINDS, Decoder, NotSoundError, decode_checked
 
 EXTENSIONS = tuple(KINDS)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from eyetoy_train.media.sound import Decoder
-from eyetoy_train.media.sound.kinds import kind_of
 from eyetoy_audio.io.files import EXTENSIONS, read_sound, read_sound_bytes
 from eyetoy_train.data.hub import stored_content
+from eyetoy_train.media.sound import Decoder
+from eyetoy_train.media.sound.kinds import kind_of
 
 
 def read_stored_sound(stored: dict[str, Any], name: str, sample_rate: int, decoder: Decoder = "auto") -> Tensor:

@@ -14,8 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Beta
 
-from eyetoy_audio.transforms.noise import SILENCE, add_background, add_noise, check_waveform, kept_sound, level, random_file, ratio
 from eyetoy_audio.recipe import WaveformAugmentation
+from eyetoy_audio.transforms.noise import (
+    SILENCE,
+    add_background,
+    add_noise,
+    check_waveform,
+    kept_sound,
+    level,
+    random_file,
+    ratio,
+)
 from eyetoy_audio.transforms.reverberation import recorded_response, reverberate, synthetic_response
 
 # The level that `normalize_level` brings a waveform to.

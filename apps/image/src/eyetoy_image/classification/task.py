@@ -14,10 +14,10 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from eyetoy_image.classification.augmentation import BatchAugmentation, mixing
 from eyetoy_image.classification.datasets.big_sets import read_caltech256, read_imagenet
 from eyetoy_image.classification.datasets.digits import write_digits
+from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet
+from eyetoy_image.classification.datasets.webdataset import TarSet, read_tarred
 from eyetoy_image.classification.portable import plain_pixels
 from eyetoy_image.classification.recipe import ImageClassificationRecipe, ImageData
-from eyetoy_image.classification.datasets.webdataset import TarSet, read_tarred
-from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet
 from eyetoy_image.classification.transforms import (
     BLACK,
     evaluation_transform,
@@ -28,11 +28,11 @@ from eyetoy_image.classification.transforms import (
 from eyetoy_image.io.files import EXTENSIONS, read_image
 from eyetoy_image.io.hub import read_stored
 from eyetoy_train import Batch, ClassFolder
-from eyetoy_train.data.folder import write_once
+from eyetoy_train.classification.datasets import SetClassification
 from eyetoy_train.classification.task import FORCED_CHOICE
+from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.hub import HubSample, HubSet
 from eyetoy_train.export.portable import PlainInput
-from eyetoy_train.classification.datasets import SetClassification
 from eyetoy_train.task import About
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}

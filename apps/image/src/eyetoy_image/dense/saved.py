@@ -9,8 +9,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from eyetoy_train.utils.untrusted import read_json
 from eyetoy_train.models.external import CONFIG, WEIGHTS
+from eyetoy_train.utils.untrusted import read_json
 
 
 class DensePredictor(nn.Module):

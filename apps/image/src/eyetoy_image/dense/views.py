@@ -24,12 +24,12 @@ from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_image.segmentation.transforms import fitted_size
 from eyetoy_train import parse_recipe
-from eyetoy_train.visualize.classifier import TOP, heading
 from eyetoy_train.commands.app import read_labels
+from eyetoy_train.commands.visualize import View, check_place
+from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.visualize.classifier import TOP, heading
 from eyetoy_train.visualize.figures import draw_picture_maps
 from eyetoy_train.visualize.maps import collect_maps
-from eyetoy_train.models.build import best_device, find_checkpoint
-from eyetoy_train.commands.visualize import View, check_place
 
 AXES = ("height", "width")
 SHOWN_SIDE = 480

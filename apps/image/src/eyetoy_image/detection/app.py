@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from eyetoy_image.dense.predict import make_output_folder, readable_pictures
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_image.dense.predict import make_output_folder, readable_pictures
 from eyetoy_train import LabelledApp, parse_recipe
 from eyetoy_train.commands.app import exit_on_error, expand, files_parser, read_labels
-from eyetoy_train.utils.untrusted import read_json
 from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.utils.untrusted import read_json
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
 from eyetoy_train.checkpoint.atomic import write_text
-from eyetoy_train.utils.untrusted import read_json
 from eyetoy_train.utils.console import say
+from eyetoy_train.utils.untrusted import read_json
 
 
 def check(default_config: Path, argv: Sequence[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from eyetoy_image.detection.datasets.coco import Category
 from eyetoy_image.dense.masks import area
+from eyetoy_image.detection.datasets.coco import Category
 from eyetoy_train import Batch, Details, Table
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -17,9 +17,9 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from eyetoy_image.classification.transforms import MEAN, STD
-from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_image.dense.pyramids import build_pyramid
 from eyetoy_image.dense.saved import DensePredictor, read_config
+from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_train import ModelRecipe
 from eyetoy_train.checkpoint.atomic import named
 from eyetoy_train.models.external import WEIGHTS

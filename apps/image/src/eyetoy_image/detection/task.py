@@ -15,19 +15,19 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.dense.annotations import refuse_or_say
 from eyetoy_image.dense.composed import write_composed_digits
+from eyetoy_image.dense.masks import decode, encode
 from eyetoy_image.detection.datasets.coco import Category, CocoSet, find_files, read_coco
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
-from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
+from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.figures import tile
-from eyetoy_image.dense.masks import decode, encode
 from eyetoy_train import Batch, Split
-from eyetoy_train.data.folder import write_once
 from eyetoy_train.commands.cli import recipe_text
+from eyetoy_train.data.folder import write_once
 from eyetoy_train.export.portable import PlainModel
 from eyetoy_train.task import About
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.dense.predict import make_output_folder, readable_pictures
+from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.figures import draw_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation

@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
-from eyetoy_image.dense.annotations import refuse_or_say
 from eyetoy_image.classification.portable import plain_pixels
 from eyetoy_image.classification.transforms import normalized
+from eyetoy_image.dense.annotations import refuse_or_say
 from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_image.figures import tile
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
-from eyetoy_image.segmentation.figures import draw_labels, enlarged
 from eyetoy_image.segmentation.datasets.findings import find_bad, summary
-from eyetoy_image.segmentation.inference import probabilities
 from eyetoy_image.segmentation.datasets.layouts import LabelledPicture, SegmentationSet, read_set
+from eyetoy_image.segmentation.figures import draw_labels, enlarged
+from eyetoy_image.segmentation.inference import probabilities
 from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy
 from eyetoy_image.segmentation.metrics import SegmentationMetrics
 from eyetoy_image.segmentation.model import Segmenter, load_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
-from eyetoy_train.data.folder import write_once
 from eyetoy_train.commands.cli import recipe_text
+from eyetoy_train.data.folder import write_once
 from eyetoy_train.export.portable import PlainModel
 from eyetoy_train.task import About
 

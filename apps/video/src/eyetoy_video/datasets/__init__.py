@@ -6,13 +6,13 @@ from pathlib import Path
 
 from eyetoy_train import ClassFolder, read_class_folder
 from eyetoy_train.media.clip import KINDS
-from eyetoy_video.recipe import VideoData
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
 from eyetoy_video.datasets.kinetics import read_kinetics
 from eyetoy_video.datasets.listing import missing_files, without_missing
 from eyetoy_video.datasets.lists import read_lists, write_lists
 from eyetoy_video.datasets.something_something import read_something_something
 from eyetoy_video.datasets.ucf101 import read_ucf101
+from eyetoy_video.recipe import VideoData
 
 __all__ = ["list_clips", "missing_files", "without_missing", "write_lists"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split, read_class_folder
 from eyetoy_train.data.folder import SPLIT_NAMES
-from eyetoy_train.utils.untrusted import read_table
 from eyetoy_train.media.clip import KINDS
+from eyetoy_train.utils.untrusted import read_table
 from eyetoy_video.datasets.listing import find_clips, hold_out, labelled
 from eyetoy_video.datasets.lists import find_tables, read_lists
 

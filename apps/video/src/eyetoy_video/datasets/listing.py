@@ -11,9 +11,9 @@ from accelerate import PartialState
 
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.folder import HELD_OUT, Sample
+from eyetoy_train.media.clip import KINDS
 from eyetoy_train.utils.console import say
 from eyetoy_train.utils.seeds import derive_seed
-from eyetoy_train.media.clip import KINDS
 
 Missing = Literal["refuse", "skip"]
 SHOWN = 5

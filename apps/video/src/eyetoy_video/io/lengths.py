@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from eyetoy_train.utils.console import say
 from eyetoy_train.data.unreadable import signature
+from eyetoy_train.utils.console import say
 
 
 class Length(NamedTuple):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from eyetoy.neighborhood.backends.tiled.layout import tile_layouts
-from eyetoy.neighborhood.problem import Three
 from eyetoy.neighborhood.backends.tiled.tiling import Tiling
 from eyetoy.neighborhood.backends.tiled.workspace import Rows, Shelf, Tiles, Tokens, borrow, product
+from eyetoy.neighborhood.problem import Three
 from eyetoy.sizes import ceil_div
 
 LOGITS_AT_ONCE = 1 << 19

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from eyetoy_image.dense.masks import area, decode, is_number, read_mask
 from eyetoy_image.detection.datasets.coco import Annotation, Picture
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.io.files import UnreadableImageError, read_image
-from eyetoy_image.dense.masks import area, decode, is_number, read_mask
 from eyetoy_train import Batch
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from eyetoy_image.detection.datasets.coco import Annotation, Category, CocoSet, Picture
-from eyetoy_image.io.files import open_picture
 from eyetoy_image.dense.masks import (
     BadMaskError,
     MaskSizeError,
@@ -18,6 +16,8 @@ from eyetoy_image.dense.masks import (
     is_number,
     read_mask,
 )
+from eyetoy_image.detection.datasets.coco import Annotation, Category, CocoSet, Picture
+from eyetoy_image.io.files import open_picture
 
 Kind = Literal[
     "missing file",

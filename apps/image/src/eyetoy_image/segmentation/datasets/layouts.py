@@ -10,7 +10,13 @@ from typing import Any
 
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.io.hub import PictureFile
-from eyetoy_image.segmentation.datasets.label_maps import IGNORED, MOST_CLASSES, BadLabelMapError, LabelTable, read_values
+from eyetoy_image.segmentation.datasets.label_maps import (
+    IGNORED,
+    MOST_CLASSES,
+    BadLabelMapError,
+    LabelTable,
+    read_values,
+)
 from eyetoy_image.segmentation.recipe import SegmentationData, Source
 from eyetoy_train import Split
 from eyetoy_train.data.hub import HubSample, columns_of_type, load_splits, undecoded

@@ -1,4 +1,4 @@
-"""Running the commands that a user types."""
+"""Fixtures for running the commands that a user types, and checkpoints to run them on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from eyetoy_train import parse_recipe
-
-REPOSITORY = Path(__file__).parents[2]
+from helpers.paths import REPOSITORY, config
 
 
 @pytest.fixture(scope="session")
@@ -66,22 +65,22 @@ def checkpoints(tmp_path_factory) -> Path:
     picture_of_sound = (*files, *small, "--data.features", "log_mel_image", "--data.padding", "silence")
     masked = ("--data.features", "log_mel", "--data.padding", "mask", "--data.windows", 2, "--data.seconds", 1.5)
     runs = {
-        "image": (IMAGE_APPS["classification"], "image/configs/digits.yaml", "pictures", files),
-        "detection": (IMAGE_APPS["detection"], "image/configs/composed_detection.yaml", "composed", detector),
-        "segmentation": (IMAGE_APPS["segmentation"], "image/configs/composed_segmentation.yaml", "composed", small),
-        "audio": (AUDIO, "audio/configs/spoken_keywords.yaml", "sounds", (*files, "--data.sample_rate", 8000)),
-        "audio-image": (AUDIO, "audio/configs/spoken_keywords.yaml", "sounds", picture_of_sound),
-        "audio-masked": (AUDIO, "audio/configs/spoken_keywords.yaml", "sounds", (*files, *masked)),
-        "video": (VIDEO, "video/configs/moving_digits.yaml", "videos", (*files, "--data.num_frames", 4)),
+        "image": (IMAGE_APPS["classification"], config("image", "digits"), "pictures", files),
+        "detection": (IMAGE_APPS["detection"], config("image", "composed_detection"), "composed", detector),
+        "segmentation": (IMAGE_APPS["segmentation"], config("image", "composed_segmentation"), "composed", small),
+        "audio": (AUDIO, config("audio", "spoken_keywords"), "sounds", (*files, "--data.sample_rate", 8000)),
+        "audio-image": (AUDIO, config("audio", "spoken_keywords"), "sounds", picture_of_sound),
+        "audio-masked": (AUDIO, config("audio", "spoken_keywords"), "sounds", (*files, *masked)),
+        "video": (VIDEO, config("video", "moving_digits"), "videos", (*files, "--data.num_frames", 4)),
     }
-    for name, (app, config, data, options) in runs.items():
-        save_untrained(folder / "runs" / name / "checkpoints" / "best", app, config, folder / data, options)
+    for name, (app, recipe, data, options) in runs.items():
+        save_untrained(folder / "runs" / name / "checkpoints" / "best", app, recipe, folder / data, options)
     return folder
 
 
-def save_untrained(best: Path, app, config: str, data: Path, options: tuple) -> None:
+def save_untrained(best: Path, app, config_file: Path, data: Path, options: tuple) -> None:
     arguments = ["--data.root", str(data), *map(str, options)]
-    recipe = parse_recipe(app.recipe, REPOSITORY / "apps" / config, arguments)
+    recipe = parse_recipe(app.recipe, config_file, arguments)
     task = app.task(recipe)
     task.prepare()
     torch.manual_seed(0)
