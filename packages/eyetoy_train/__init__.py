@@ -8,14 +8,15 @@ from eyetoy_train.commands.app import App, ClassificationApp, LabelledApp
 from eyetoy_train.commands.cli import parse_recipe
 from eyetoy_train.commands.export import export_checkpoint
 from eyetoy_train.data.folder import ClassFolder, read_class_folder
-from eyetoy_train.data.streaming import HubStream, SampleStream, TarStream
+from eyetoy_train.data.streaming import HubStream, TarStream
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.engine.evaluation import evaluate
 from eyetoy_train.engine.trainer import Trainer, train
 from eyetoy_train.export.portable import PlainInput
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.recipe import CheckpointRecipe, ClassificationRecipe, EmaRecipe, ModelRecipe, Recipe
-from eyetoy_train.task import About, Batch, Details, Metrics, Split, Table, Task
+from eyetoy_train.task import Metrics, Task
+from eyetoy_train.types import About, Batch, Details, SampleStream, Split, Table
 from eyetoy_train.utils.signals import Preempted
 
 __all__ = [

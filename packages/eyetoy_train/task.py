@@ -3,72 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-if TYPE_CHECKING:
-    from eyetoy_train.data.streaming import SampleStream
-
-Split = Literal["train", "val", "test"]
-Batch = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a report."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | int | float]]
-    """A float is a share, shown in percent."""
-
-
-@dataclass(frozen=True)
-class Details:
-    """What stands behind the scores, for a report."""
-
-    tables: Sequence[Table] = ()
-    pictures: Sequence[Path] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class About:
-    """What the card of a trained model says beside its recipe and scores."""
-
-    data: str = "data of its own"
-    """What it was trained on, in the middle of a sentence; no path, since cards are published."""
-    hub_dataset: str | None = None
-    """The name of the data on Hugging Face's hub, if they are from there."""
-    pipeline_tag: str = ""
-    """The hub's name of the task, such as `image-classification`."""
-    predict: str = "predict.py"
-    """The script that tells what a model sees in files."""
-    limits: Sequence[str] = ()
-    """What the scores do not say, in sentences."""
-
-    @classmethod
-    def of_data(cls, kind: str, source: str, root: str, **said: Any) -> Self:
-        """Describe data as `about_data` does, whose arguments these are, and say what else there is to say."""
-        return cls(data=about_data(kind, source, root), hub_dataset=root if source == "hub" else None, **said)
-
-
-def about_data(kind: str, source: str, root: str) -> str:
-    """Return what data are: the name of a set, or the last part of a folder's or the hub's name.
-
-    Args:
-        kind: of files, such as `pictures`.
-        source: the recipe's; the name of a set, but for `folder`, `hub` and the like.
-        root: where they are.
-    """
-    if source == "hub":
-        return f"{root}, a set of Hugging Face's hub"
-    if source in ("folder", "list", "tagged", "webdataset"):
-        return f"{kind} of the folder {Path(root).name}"
-    return f"the set {source.replace('_', ' ')}"
+from eyetoy_train.types import About, Batch, Details, SampleStream, Split
 
 
 class Metrics(Protocol):

@@ -15,7 +15,7 @@ from eyetoy_train.checkpoint.retention import Kept
 from eyetoy_train.checkpoint.run_lock import LOCK, is_held
 from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ def _is_usable(path: Path, recipe: Recipe) -> bool:
     if not written.is_file() or (path / "results.json").exists():
         return False
     if is_held(path):
-        say(f"{path} holds a run that is being trained; it is left alone")
+        log(f"{path} holds a run that is being trained; it is left alone")
         return False
     if written.read_text(encoding="utf-8") != recipe_text(recipe):
-        say(f"{path} holds an unfinished run of another recipe; it is left alone")
+        log(f"{path} holds an unfinished run of another recipe; it is left alone")
         return False
     return True
 

@@ -9,10 +9,9 @@ from typing import Any, Protocol, cast, get_args
 from torch.utils.data import Dataset
 
 from eyetoy_train.classification.folder_task import FolderClassification, FolderData
-from eyetoy_train.data.streaming import SampleStream
-from eyetoy_train.data.unreadable import say_skipped, why_unreadable
+from eyetoy_train.data.unreadable import log_skipped, why_unreadable
 from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.task import Batch, Split
+from eyetoy_train.types import Batch, SampleStream, Split
 
 
 class SampleSet(Protocol):
@@ -99,7 +98,7 @@ class SetClassification(FolderClassification):
             return None
         sources = [source for source, _ in samples]
         reasons = why_unreadable(sources, lambda source: self.load_sample(source, training=False))
-        say_skipped([reason for reason in reasons if reason], len(samples))
+        log_skipped([reason for reason in reasons if reason], len(samples))
         return [sample for sample, reason in zip(samples, reasons, strict=True) if reason is None]
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:

@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol
 
 from eyetoy_train.classification.task import ClassificationTask
 from eyetoy_train.data.folder import ClassFolder, read_class_folder
-from eyetoy_train.data.unreadable import say_skipped, unreadable_files
+from eyetoy_train.data.unreadable import log_skipped, unreadable_files
 from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.task import Split
+from eyetoy_train.types import Split
 
 
 class FolderData(Protocol):
@@ -49,7 +49,7 @@ class FolderClassification(ClassificationTask):
         files = [path for samples in folder.splits.values() for path, _ in samples]
         found = unreadable_files(self.root, files, lambda path: self.load_sample(path, training=False))
         self.folder = folder.without(found)
-        say_skipped(list(found.values()), len(files))
+        log_skipped(list(found.values()), len(files))
 
     @cached_property
     def folder(self) -> ClassFolder:

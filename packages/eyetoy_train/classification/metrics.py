@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eyetoy_train.report.figures import draw_confusion
-from eyetoy_train.task import Batch, Details, Table
+from eyetoy_train.types import Batch, Details, Table
 
 MOST_CLASSES_DRAWN = 60
 NUM_BINS = 15

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eyetoy_train.task import Batch, Details, Table
+from eyetoy_train.types import Batch, Details, Table
 
 
 class MultiLabelMetrics:

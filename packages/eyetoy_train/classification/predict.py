@@ -19,7 +19,7 @@ from torch.utils.data import default_collate
 from eyetoy_train.classification.task import ClassificationTask
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.models.build import best_device
-from eyetoy_train.task import Batch
+from eyetoy_train.types import Batch
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from eyetoy_train.data.loading import size_of
-from eyetoy_train.data.streaming import EvaluationStream, SampleStream
+from eyetoy_train.data.streaming import EvaluationStream
 from eyetoy_train.report.figures import LabelledSample, draw_samples
-from eyetoy_train.task import Batch, Split
+from eyetoy_train.types import Batch, SampleStream, Split
 
 if TYPE_CHECKING:
     from eyetoy_train.classification.task import ClassificationTask

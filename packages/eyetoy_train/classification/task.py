@@ -18,12 +18,12 @@ from eyetoy_train.classification.metrics import ClassificationMetrics
 from eyetoy_train.classification.multi_label import MultiLabelMetrics
 from eyetoy_train.classification.samples import write_sample_sheet
 from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.data.streaming import SampleStream
 from eyetoy_train.export.portable import PlainClassifier, PlainInput, PlainModel
 from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.task import About, Batch, Metrics, Split
+from eyetoy_train.task import Metrics
+from eyetoy_train.types import About, Batch, SampleStream, Split
 
 FORCED_CHOICE = "It names one of its classes for whatever it is given, also for what is none of them."
 """A limit of every classifier whose samples have one label."""
@@ -119,7 +119,7 @@ class ClassificationTask(ABC):
         return 1
 
     @property
-    def draws(self) -> bool:
+    def uses_randomness(self) -> bool:
         """Whether `transform` draws from torch's global generator in training; False saves to seed it."""
         return True
 
@@ -250,7 +250,7 @@ class SampleDataset(Dataset[Batch]):
         self.task = task
         self.samples = samples
         self.training = training
-        self.draws = training and task.draws
+        self.uses_randomness = training and task.uses_randomness
         self.kept: dict[int, Tensor] = {}
 
     def __len__(self) -> int:

@@ -23,7 +23,8 @@ from eyetoy_train.engine.evaluation import evaluation_sums
 from eyetoy_train.engine.trainer import train
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.recipe import ClassificationRecipe, Recipe
-from eyetoy_train.task import Table, Task
+from eyetoy_train.task import Task
+from eyetoy_train.types import Table
 from eyetoy_train.utils.untrusted import read_json
 
 LABELS = "labels.json"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from eyetoy_train.task import Batch
+from eyetoy_train.types import Batch
 
 NO_ROOM = (
     "a loading worker has no room for a batch in shared memory, which is /dev/shm on Linux: {error}. Give the machine "

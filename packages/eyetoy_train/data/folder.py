@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyetoy_train.task import Split
+from eyetoy_train.types import Split
 from eyetoy_train.utils.seeds import derive_seed
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from eyetoy_train.data.folder import HELD_OUT
 from eyetoy_train.data.streaming import HubStream
-from eyetoy_train.task import Batch, Split
+from eyetoy_train.types import Batch, Split
 
 ColumnType = Literal["Image", "Audio", "Video"]
 """What `datasets` calls a column of files."""

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from eyetoy_train.data.collate import SharedCollate
-from eyetoy_train.data.streaming import EpochStream, SampleStream
-from eyetoy_train.task import Batch
+from eyetoy_train.data.streaming import EpochStream
+from eyetoy_train.types import Batch, SampleStream
 from eyetoy_train.utils.seeds import derive_seed, kept_generator
 from eyetoy_train.utils.signals import worker_setup
 
@@ -26,14 +26,13 @@ class SeededDataset(Dataset[Batch]):
 
     They do not depend on the number of processes or workers, nor on what was drawn before, so that a run can be
     continued exactly. Takes the keys that `ShuffledSampler` gives, and adds the seed to the sample. A dataset whose
-    `draws` is false draws nothing, and saves the time to seed a generator for every sample. A dataset's own `collate`
-    is kept.
+    `uses_randomness` is false saves the time to seed a generator for every sample. A dataset's own `collate` is kept.
     """
 
     def __init__(self, dataset: Dataset[Batch], seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
-        self.draws: bool = getattr(dataset, "draws", True)
+        self.uses_randomness: bool = getattr(dataset, "uses_randomness", True)
         self.collate = collate_of(dataset)
 
     def __len__(self) -> int:
@@ -47,7 +46,7 @@ class SeededDataset(Dataset[Batch]):
         seeds = [
             derive_seed(self.seed, "sample", epoch, index, *([times] if times else [])) for epoch, index, times in keys
         ]
-        if not self.draws:
+        if not self.uses_randomness:
             return [{**self.dataset[index], "seed": seed} for (_, index, _), seed in zip(keys, seeds, strict=True)]
         with kept_generator():  # once for all of them: to keep its state takes longer than to seed it
             return [self._drawn(index, seed) for (_, index, _), seed in zip(keys, seeds, strict=True)]

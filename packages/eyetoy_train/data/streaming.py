@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import tarfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -18,8 +17,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from eyetoy_train.data.unreadable import UnreadableFileError
-from eyetoy_train.task import Batch
-from eyetoy_train.utils.console import say
+from eyetoy_train.types import Batch, SampleStream
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed, kept_generator
 
 ROWS_AT_ONCE = 64
@@ -31,28 +30,6 @@ MOST_BYTES = 2**30
 
 Place = tuple[int, int]
 """Number of a shard and of a sample in it."""
-
-
-class SampleStream(ABC):
-    """A set as shards of raw samples and a way to decode them."""
-
-    shuffle_buffer: int = 1000
-    """How many raw samples are held, in training, to be drawn from at random."""
-    skip_unreadable: bool = False
-    """Leave out samples that cannot be decoded, and name them, in place of stopping at the first one."""
-
-    @property
-    @abstractmethod
-    def num_shards(self) -> int:
-        """How many shards there are, at least one."""
-
-    @abstractmethod
-    def read(self, shard: int) -> Iterator[Any]:
-        """Give the raw samples of a shard, always in the same order, as cheaply as can be."""
-
-    @abstractmethod
-    def decode(self, raw: Any) -> Batch:
-        """Turn a raw sample into a dict of tensors; what is random must come from torch's global generator."""
 
 
 class TarStream(SampleStream):
@@ -247,7 +224,7 @@ def decode_or_skip(stream: SampleStream, raw: Any) -> Batch | None:
     except UnreadableFileError as error:
         if not stream.skip_unreadable:
             raise
-        say(f"skipped: {error}")
+        log(f"skipped: {error}")
         return None
 
 

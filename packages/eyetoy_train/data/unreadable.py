@@ -13,7 +13,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from eyetoy_train.checkpoint.atomic import write_text
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 
 T = TypeVar("T")
 
@@ -58,10 +58,10 @@ def why_unreadable(sources: Sequence[T], read: Callable[[T], object]) -> list[st
         return list(tqdm(pool.map(reason, sources), "checking files", len(sources), leave=False, disable=None))
 
 
-def say_skipped(reasons: Sequence[str], total: int) -> None:
+def log_skipped(reasons: Sequence[str], total: int) -> None:
     """Name what is left out, on the main process."""
     if reasons and PartialState().is_main_process:
-        say("\n".join([f"skipped {len(reasons)} of {total} files, which cannot be read:", *reasons]))
+        log("\n".join([f"skipped {len(reasons)} of {total} files, which cannot be read:", *reasons]))
 
 
 def _key(root: Path, path: Path) -> str:
@@ -89,4 +89,4 @@ def _write_record(path: Path, record: dict[str, list[int]]) -> None:
     try:
         write_text(path, json.dumps(record, indent=0))
     except OSError as error:
-        say(f"cannot keep in {path} which files are whole ({error}); they will be read again the next time")
+        log(f"cannot keep in {path} which files are whole ({error}); they will be read again the next time")

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from eyetoy_train.data.collate import SharedCollate
 from eyetoy_train.data.loading import EvaluationSampler, collate_of, size_of
-from eyetoy_train.data.streaming import EvaluationStream, SampleStream
-from eyetoy_train.task import Batch, Metrics, Task
+from eyetoy_train.data.streaming import EvaluationStream
+from eyetoy_train.task import Metrics, Task
+from eyetoy_train.types import Batch, SampleStream
 from eyetoy_train.utils.signals import worker_setup
 
 

@@ -16,14 +16,14 @@ from eyetoy_train.checkpoint.retention import Kept
 from eyetoy_train.checkpoint.run_folder import RunFolder, choose_run_folder
 from eyetoy_train.checkpoint.train_state import Progress
 from eyetoy_train.data.loading import Loading, TrainingData, training_data
-from eyetoy_train.data.streaming import SampleStream
 from eyetoy_train.engine.stepper import Stepper
 from eyetoy_train.optim.build import build_optimizer
 from eyetoy_train.optim.ema import Ema
 from eyetoy_train.optim.schedule import DropPathWarmup, run_lengths
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.task import Batch, Task
-from eyetoy_train.utils.console import say
+from eyetoy_train.task import Task
+from eyetoy_train.types import Batch, SampleStream
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.processes import on_main_process
 
 
@@ -113,7 +113,7 @@ def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Acceler
     )
     if accelerator.is_main_process:
         run.forget_after(progress.epoch, progress.step)  # of a run that was killed before its first checkpoint too
-        say(_introduction(recipe, run, accelerator, data, parameters, progress))
+        log(_introduction(recipe, run, accelerator, data, parameters, progress))
     return Parts(
         task=task,
         recipe=recipe,

@@ -14,7 +14,8 @@ from torch.distributed.tensor import DTensor
 from eyetoy_train.optim.ema import Ema
 from eyetoy_train.optim.schedule import DropPathWarmup, Lengths, learning_rate, set_learning_rate
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.task import Batch, Task
+from eyetoy_train.task import Task
+from eyetoy_train.types import Batch
 from eyetoy_train.utils.seeds import derive_seed, seed_generators
 
 

@@ -17,7 +17,6 @@ from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.checkpoint.run_folder import append_line, read_lines
 from eyetoy_train.checkpoint.run_lock import held
 from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.data.streaming import SampleStream
 from eyetoy_train.engine.environment import describe_environment, deterministic
 from eyetoy_train.engine.evaluation import evaluation_sums
 from eyetoy_train.engine.setup import Parts, open_run, prepare_data, start_parts
@@ -27,8 +26,9 @@ from eyetoy_train.optim.schedule import learning_rate
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.report.model_card import CARD, Trained, card_text
 from eyetoy_train.report.report import write_report
-from eyetoy_train.task import Batch, Split, Task
-from eyetoy_train.utils.console import EpochBar, Timed, duration, peak_memory_bytes, say, score_text
+from eyetoy_train.task import Task
+from eyetoy_train.types import Batch, SampleStream, Split
+from eyetoy_train.utils.console import EpochBar, Timed, duration, log, peak_memory_bytes, score_text
 from eyetoy_train.utils.seeds import derive_seed, seed_generators
 from eyetoy_train.utils.signals import Preempted, StopRequested, StopSignal
 
@@ -91,7 +91,7 @@ class Trainer(Parts):
         except StopRequested:
             self.checkpoint()
             message = f"SIGTERM: saved after step {self.progress.step}; the same command goes on from there"
-            self._say(message)
+            self._log(message)
             raise Preempted(message) from None
 
     @property
@@ -229,7 +229,7 @@ class Trainer(Parts):
         )
         if self.accelerator.is_main_process:
             append_line(self.run.metrics, line | ({"val": scores} if scores else {}) | {"speed": speed})
-            self._say_epoch(scores, speed)
+            self._log_epoch(scores, speed)
 
     def _speed(self) -> dict[str, float]:
         record, memory = self.progress.record, peak_memory_bytes(self.accelerator.device)
@@ -242,14 +242,14 @@ class Trainer(Parts):
         speed |= {} if memory is None else {"peak_memory_gb": memory / 1e9}
         return {key: round(value, 4) for key, value in speed.items()}
 
-    def _say_epoch(self, scores: dict[str, float] | None, speed: dict[str, float]) -> None:
+    def _log_epoch(self, scores: dict[str, float] | None, speed: dict[str, float]) -> None:
         progress, num_epochs = self.progress, self.stepper.lengths.num_epochs
         spent = progress.seconds + time.perf_counter() - self._started
         memory = f"{speed['peak_memory_gb']:.1f} GB  " if "peak_memory_gb" in speed else ""
         name = self.task.score
         score = f"validation {name} {score_text(name, scores[name])}  " if scores else ""
         left = spent / progress.epoch * (num_epochs - progress.epoch)
-        say(
+        log(
             f"epoch {progress.epoch:>3}/{num_epochs}  loss {progress.record.scores()['train_loss']:.4f}  {score}"
             f"{speed['samples_per_second']:.0f} samples/s  data {speed['data_wait']:.0%}  {memory}"
             + (f"{duration(left)} left" if left else f"{duration(spent)} in all")
@@ -278,7 +278,7 @@ class Trainer(Parts):
             write_text(self.run.results, json.dumps(results, indent=2))
             score = score_text(self.task.score, results[split][self.task.score])
             how = f" by {self.task.protocol}" if self.task.protocol else ""
-            say(
+            log(
                 f"best epoch {self.progress.best_epoch}: {split} {self.task.score} {score} on "
                 f"{results[split]['count']:.0f} samples{how}; all of it is in {self.run.path}, report.html first"
             )
@@ -294,6 +294,6 @@ class Trainer(Parts):
             "steps": self.progress.step,
         }
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         if self.accelerator.is_main_process:
-            say(line)
+            log(line)

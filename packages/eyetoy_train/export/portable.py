@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from eyetoy_train.task import Batch
+from eyetoy_train.types import Batch
 
 if TYPE_CHECKING:
     from eyetoy_train.classification.task import ClassificationTask

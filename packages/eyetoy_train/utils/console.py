@@ -86,7 +86,7 @@ def score_text(name: str, value: float) -> str:
     return f"{value:.2%}" if "loss" not in name and 0 <= value <= 1 else f"{value:.4g}"
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Print a line without breaking a bar."""
     tqdm.write(line, file=sys.stdout)
     sys.stdout.flush()

@@ -17,7 +17,7 @@ from eyetoy_train.commands.app import ClassificationApp, read_labels
 from eyetoy_train.commands.cli import parse_recipe
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.task import Batch
+from eyetoy_train.types import Batch
 from eyetoy_train.visualize.maps import InputMaps, collect_maps
 
 TOP = 5

@@ -113,7 +113,7 @@ def test_a_dataset_that_draws_nothing_is_not_seeded_and_gets_the_same_seeds(draw
             return {"index": index, "state": torch.initial_seed()}
 
     plain = Plain()
-    plain.draws = draws
+    plain.uses_randomness = draws
     before = torch.initial_seed()
     samples = SeededDataset(plain, seed=3).__getitems__([(0, 4, 0), (1, 4, 2)])
     seeds = [derive_seed(3, "sample", 0, 4), derive_seed(3, "sample", 1, 4, 2)]

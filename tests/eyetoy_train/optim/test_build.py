@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eyetoy import create_model
-from eyetoy import optim_groups as param_groups
+from eyetoy import create_model, param_groups
 from eyetoy_train import Recipe, build_classifier
 from eyetoy_train.optim.build import build_optimizer
 from eyetoy_train.optim.schedule import set_learning_rate

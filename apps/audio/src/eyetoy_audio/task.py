@@ -33,8 +33,8 @@ from eyetoy_train.data.hub import HubSample, HubSet
 from eyetoy_train.export.portable import PlainInput
 from eyetoy_train.media.sound import describe_decoders
 from eyetoy_train.models.external import TIMM
-from eyetoy_train.task import About
-from eyetoy_train.utils.console import say
+from eyetoy_train.types import About
+from eyetoy_train.utils.console import log
 
 SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understands people is not known."
 
@@ -115,7 +115,7 @@ class AudioClassification(SetClassification):
             write_once(self.root, write_spoken_keywords)
         decoders = describe_decoders(self.data.decoder)
         if PartialState().is_main_process:
-            say(decoders)
+            log(decoders)
         super().prepare()
 
     def read_folder(self) -> ClassFolder:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from eyetoy_train import ClassFolder, Split, parse_recipe
 from eyetoy_train.media.clip import Decoder, NotVideoError, decode, describe_decoders, open_video
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import list_clips, missing_files, write_lists
 from eyetoy_video.io.lengths import Length, Record
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
@@ -127,7 +127,7 @@ def check(default_config: Path, argv: Sequence[str] | None = None) -> int:
 
 
 def _check(recipe: VideoClassificationRecipe, options: argparse.Namespace) -> int:
-    say(describe_decoders(recipe.data.decoder))
+    log(describe_decoders(recipe.data.decoder))
     clips = _chosen(list_clips(recipe.data, recipe.seed), options.split)
     files = list({path: None for samples in clips.splits.values() for path, _ in samples})
     findings = _findings(files, recipe.data, seconds=options.seconds, every_frame=options.every_frame)
@@ -166,6 +166,6 @@ def _look(path: Path, examine: Examination) -> Length | Finding:
 def _report(findings: Sequence[Finding], total: int) -> None:
     counts = {kind: [finding for finding in findings if finding.kind == kind] for kind in get_args(Kind)}
     said = ", ".join(f"{len(found)} {kind}" for kind, found in counts.items())
-    say(f"{total} files: {total - len(findings)} right, {said}")
+    log(f"{total} files: {total - len(findings)} right, {said}")
     for finding in findings:
-        say(f"{finding.kind}: {finding.path}: {finding.why}")
+        log(f"{finding.kind}: {finding.path}: {finding.why}")

@@ -22,8 +22,8 @@ from eyetoy_train.data.hub import HubSample, HubSet
 from eyetoy_train.export.portable import PlainInput
 from eyetoy_train.media.clip import describe_decoders
 from eyetoy_train.media.clip.encoding import write_mp4
-from eyetoy_train.task import About
-from eyetoy_train.utils.console import say
+from eyetoy_train.types import About
+from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import list_clips, without_missing
 from eyetoy_video.datasets.moving_digits import write_moving_digits
 from eyetoy_video.io.files import EXTENSIONS, read_clips, read_parts, read_stored_clips
@@ -100,7 +100,7 @@ class VideoClassification(SetClassification):
             write_once(self.root, write_moving_digits)
         decoders = describe_decoders(self.data.decoder)
         if PartialState().is_main_process:
-            say(decoders)
+            log(decoders)
         super().prepare()
 
     def read_folder(self) -> ClassFolder:

@@ -10,7 +10,7 @@ from accelerate import PartialState
 from torchaudio.datasets import SPEECHCOMMANDS
 
 from eyetoy_train import ClassFolder, Split
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 
 VERSION = "speech_commands_v0.02"
 FOLDER = Path("SpeechCommands", VERSION)
@@ -46,7 +46,7 @@ def read_speech_commands(root: Path) -> ClassFolder:
         raise FileNotFoundError(_fetch(root, f"Speech Commands is not in {root}"))
     clips = {split: _clips(root, subset) for split, subset in SUBSETS.items()}
     _check_complete(root, [path for split in ("val", "test") for path, _, _ in clips[split]])
-    _say_shared_speakers(clips)
+    _log_shared_speakers(clips)
     words = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != BACKGROUND_NOISE)
     labels = {word: label for label, word in enumerate(words)}
     splits = {split: tuple((path, labels[word]) for path, word, _ in found) for split, found in clips.items()}
@@ -71,14 +71,14 @@ def _check_complete(root: Path, listed: Sequence[Path]) -> None:
         raise FileNotFoundError(_fetch(root, f"{wrong} {missing[0]}"))
 
 
-def _say_shared_speakers(clips: dict[Split, list[Clip]]) -> None:
+def _log_shared_speakers(clips: dict[Split, list[Clip]]) -> None:
     """Name speakers who are in two splits, on the main process."""
     speakers = {split: {speaker for _, _, speaker in found} for split, found in clips.items()}
     for one, other in combinations(speakers, 2):
         shared = sorted(speakers[one] & speakers[other])
         if shared and PartialState().is_main_process:
             named = ", ".join(shared[:SHOWN])
-            say(f"the lists of Speech Commands leave {len(shared)} speakers in {one} and in {other}, such as {named}")
+            log(f"the lists of Speech Commands leave {len(shared)} speakers in {one} and in {other}, such as {named}")
 
 
 def _fetch(root: Path, wrong: str) -> str:

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_train import Split
 from eyetoy_train.data.folder import HELD_OUT, SPLIT_NAMES
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.untrusted import read_table
 
@@ -212,7 +212,7 @@ def _check_missing(root: Path, split: Split, rows: Sequence[_Row], missing: Miss
     if missing == "refuse":
         raise FileNotFoundError(f"{wrong}; data.missing: skip leaves them out")
     if PartialState().is_main_process:
-        say(f"left out: {wrong}")
+        log(f"left out: {wrong}")
 
 
 def _hold_out(clips: Sequence[TaggedClip], seed: int) -> tuple[list[TaggedClip], list[TaggedClip]]:

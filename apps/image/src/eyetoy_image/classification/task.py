@@ -33,7 +33,7 @@ from eyetoy_train.classification.task import FORCED_CHOICE
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.hub import HubSample, HubSet
 from eyetoy_train.export.portable import PlainInput
-from eyetoy_train.task import About
+from eyetoy_train.types import About
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 FOLDERS = {"imagenet": read_imagenet, "caltech256": read_caltech256}
@@ -60,7 +60,7 @@ class ImageClassification(SetClassification):
         self.batch_augmentation = BatchAugmentation(data.augmentation, black=BLACK)
 
     @property
-    def draws(self) -> bool:
+    def uses_randomness(self) -> bool:
         """Whether pictures are changed one by one; batches draw by the seeds of their samples."""
         return self.training_transform is not None
 

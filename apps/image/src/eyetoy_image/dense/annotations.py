@@ -7,7 +7,7 @@ from typing import Literal
 
 from accelerate import PartialState
 
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 
 NAMED_FINDINGS = 10
 
@@ -16,7 +16,7 @@ class BadAnnotationsError(ValueError):
     """A set with something wrong in it, where the recipe does not say to leave that out."""
 
 
-def refuse_or_say(findings: Sequence[object], summary: str, bad_annotations: Literal["refuse", "skip"]) -> None:
+def refuse_or_log(findings: Sequence[object], summary: str, bad_annotations: Literal["refuse", "skip"]) -> None:
     """Stop, or say on the main process what is left out.
 
     Args:
@@ -35,4 +35,4 @@ def refuse_or_say(findings: Sequence[object], summary: str, bad_annotations: Lit
             f"{summary}\n{named}\napps/image/check.py names all of them; data.bad_annotations: skip leaves them out"
         )
     if PartialState().is_main_process:
-        say(f"left out of {summary}")
+        log(f"left out of {summary}")

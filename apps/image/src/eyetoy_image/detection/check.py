@@ -15,7 +15,7 @@ from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
 from eyetoy_train.checkpoint.atomic import write_text
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.untrusted import read_json
 
 
@@ -51,9 +51,9 @@ def _check(task: Detection, split: Split, output: Path | None) -> list[Finding] 
         return None
     coco = read_coco(*files)
     findings = find_bad(coco, task.categories, with_masks=task.with_masks, open_files=True)
-    say(summary(coco, findings))
+    log(summary(coco, findings))
     for finding in findings:
-        say(str(finding))
+        log(str(finding))
     if output:
         output.mkdir(parents=True, exist_ok=True)
         write_clean(files[0], findings, output / files[0].name)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
-from eyetoy_image.dense.annotations import refuse_or_say
+from eyetoy_image.dense.annotations import refuse_or_log
 from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_image.dense.masks import decode, encode
 from eyetoy_image.detection.datasets.coco import Category, CocoSet, find_files, read_coco
@@ -29,7 +29,7 @@ from eyetoy_train import Batch, Split
 from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.export.portable import PlainModel
-from eyetoy_train.task import About
+from eyetoy_train.types import About
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
 DRAWN_SCORE = 0.5
@@ -104,7 +104,7 @@ class Detection:
 
     def _without_bad(self, coco: CocoSet) -> CocoSet:
         findings = find_bad(coco, self.categories, with_masks=self.with_masks)
-        refuse_or_say(findings, summary(coco, findings), self.data.bad_annotations)
+        refuse_or_log(findings, summary(coco, findings), self.data.bad_annotations)
         return without(coco, findings)
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:

@@ -12,7 +12,7 @@ from eyetoy_image.segmentation.datasets.findings import find_bad, summary
 from eyetoy_image.segmentation.datasets.layouts import read_set
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_train import Split, parse_recipe
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 
 
 def check(default_config: Path, argv: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def check(default_config: Path, argv: Sequence[str] | None = None) -> int:
     for split in splits:
         errors = list(find_bad(found.splits[split], found.table, open_files=True).values())
         num_wrong += len(errors)
-        say(summary(f"{split} of {recipe.data.root}", found.splits[split], errors))
+        log(summary(f"{split} of {recipe.data.root}", found.splits[split], errors))
         for finding in errors:
-            say(str(finding))
+            log(str(finding))
     return int(num_wrong > 0)

@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.classification.portable import plain_pixels
 from eyetoy_image.classification.transforms import normalized
-from eyetoy_image.dense.annotations import refuse_or_say
+from eyetoy_image.dense.annotations import refuse_or_log
 from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_image.figures import tile
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
@@ -32,7 +32,7 @@ from eyetoy_train import Batch, Split
 from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.export.portable import PlainModel
-from eyetoy_train.task import About
+from eyetoy_train.types import About
 
 LABELS = "labels.json"
 DRAWN_SIDE = 192
@@ -104,7 +104,7 @@ class Segmentation:
             return None
         bad = find_bad(pictures, self.set.table)
         errors = list(bad.values())
-        refuse_or_say(errors, summary(f"{split} of {self.data.root}", pictures, errors), self.data.bad_annotations)
+        refuse_or_log(errors, summary(f"{split} of {self.data.root}", pictures, errors), self.data.bad_annotations)
         return [picture for picture in pictures if picture not in bad]
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.folder import HELD_OUT, Sample
 from eyetoy_train.media.clip import KINDS
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed
 
 Missing = Literal["refuse", "skip"]
@@ -47,7 +47,7 @@ def without_missing(clips: ClassFolder, root: Path, missing: Missing) -> ClassFo
     if missing == "refuse":
         raise FileNotFoundError(f"{said}\n--data.missing skip leaves them out")
     if PartialState().is_main_process:
-        say(f"left out: {said}")
+        log(f"left out: {said}")
     return clips.without({path for paths in lost.values() for path in paths})
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from eyetoy_train.data.unreadable import signature
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 
 
 class Length(NamedTuple):
@@ -44,7 +44,7 @@ class Record:
         try:
             file = self.path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
-            say(f"cannot keep in {self.path} which files are whole ({error}); the next look will begin anew")
+            log(f"cannot keep in {self.path} which files are whole ({error}); the next look will begin anew")
             yield None
             return
         with file:

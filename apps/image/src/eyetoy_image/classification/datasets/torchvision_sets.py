@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from eyetoy_train import Split
-from eyetoy_train.utils.console import say
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -87,7 +87,7 @@ def unpack_fashion_mnist(root: Path, debian_folder: Path) -> None:
     archives = sorted(debian_folder.glob("*-ubyte.gz"))
     if len(list(raw.glob("*-ubyte"))) == len(archives) or not archives:
         return
-    say(f"unpacking Fashion-MNIST from {debian_folder} to {raw}")
+    log(f"unpacking Fashion-MNIST from {debian_folder} to {raw}")
     raw.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=raw) as aside:  # several runs may begin at once
         for archive in archives:
