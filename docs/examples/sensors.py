@@ -15,8 +15,8 @@ from torch import Tensor
 from eyetoy_train import (
     ClassificationApp,
     ClassificationRecipe,
+    ExportInput,
     FolderClassification,
-    PlainInput,
     UnreadableFileError,
     export_checkpoint,
 )
@@ -79,11 +79,11 @@ class SeriesClassification(FolderClassification):
         """Draw the channels over time."""
         axes.plot(x.T.numpy(), linewidth=0.8)
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes series as `transform` gives them."""
         examples = [torch.randn(batch, self.data.channels, self.data.steps) for batch in (2, 3)]
         axes = ("batch", "channels", "time")
-        return PlainInput(name="series", axes=axes, examples=examples, prepare=lambda x: {"input": x})
+        return ExportInput(name="series", axes=axes, examples=examples, prepare=lambda x: {"input": x})
 
 
 APP = ClassificationApp(SeriesRecipe, SeriesClassification, [".csv"])

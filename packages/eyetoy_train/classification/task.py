@@ -18,7 +18,6 @@ from eyetoy_train.classification.metrics import ClassificationMetrics
 from eyetoy_train.classification.multi_label import MultiLabelMetrics
 from eyetoy_train.classification.samples import write_sample_sheet
 from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.export.portable import PlainClassifier, PlainInput, PlainModel
 from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.recipe import ClassificationRecipe
@@ -191,19 +190,6 @@ class ClassificationTask(ABC):
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_classifier(folder, self.families)
-
-    def plain_input(self) -> PlainInput:
-        """Return what an exported model takes.
-
-        Raises:
-            ValueError: the task does not say it.
-        """
-        raise ValueError(f"{type(self).__name__} does not say what an exported model takes: it has no plain_input")
-
-    def plain_model(self, model: nn.Module) -> PlainModel:
-        """Return a model from the plain input to probabilities; errors as in `plain_input`."""
-        plain = self.plain_input()
-        return PlainModel(PlainClassifier(self, model, plain), plain, "probabilities", ("batch", "classes"))
 
     def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
         """Read a file in parts of about so many seconds, for a timeline.

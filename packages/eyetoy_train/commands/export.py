@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from torch import nn
 
 from eyetoy_train.commands.app import LabelledApp, checkpoint_parser, exit_on_error, read_labels
 from eyetoy_train.commands.cli import parse_recipe
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
-from eyetoy_train.export.portable import Exportable, PlainModel
+from eyetoy_train.export.portable import model_to_export
 from eyetoy_train.models.build import find_checkpoint
 
 DESCRIPTION = (
@@ -32,9 +31,9 @@ def export_checkpoint(app: LabelledApp[Any], argv: Sequence[str] | None = None) 
         output = options.output or options.checkpoint / "exported"
         check_output(output)
         task = app.task(parse_recipe(app.recipe, checkpoint / "recipe.yaml", overrides))
-        plain = _plain(task, task.load(checkpoint).cpu().eval())
+        portable = model_to_export(task, task.load(checkpoint).cpu().eval())
         classes = {"classes": read_labels(checkpoint)}
-        about = export(plain, output, options.format, classes)
+        about = export(portable, output, options.format, classes)
         _copy_card(checkpoint, output)
         print(_line(output / about["file"], about))  # noqa: T201
         if options.push_to_hub:
@@ -67,12 +66,6 @@ def check_output(folder: Path) -> None:
     """Refuse a folder in which an export would write over files that are none of its own."""
     if folder.exists() and not (folder.is_dir() and ((folder / ABOUT).is_file() or not any(folder.iterdir()))):
         raise ValueError(f"--output must be a new or empty folder, or one that an export wrote; got {folder}")
-
-
-def _plain(task: object, model: nn.Module) -> PlainModel:
-    if not isinstance(task, Exportable):
-        raise ValueError(f"{type(task).__name__} does not say how its models are exported: it has no plain_model")
-    return task.plain_model(model)
 
 
 def _copy_card(checkpoint: Path, output: Path) -> None:

@@ -30,7 +30,7 @@ from eyetoy_train.classification.datasets import SetClassification
 from eyetoy_train.classification.task import FORCED_CHOICE, equal_spans
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.hub import HubSample, HubSet
-from eyetoy_train.export.portable import PlainInput
+from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.sound import describe_decoders
 from eyetoy_train.models.external import TIMM
 from eyetoy_train.types import About
@@ -210,11 +210,11 @@ class AudioClassification(SetClassification):
         logits: Tensor = model(batch["input"], *lengths)
         return logits
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes samples, of a whole clip of any length."""
         data, generator = self.data, torch.Generator().manual_seed(0)
         lengths = (data.num_samples * 3 // 2 + 1, data.num_samples, data.num_samples // 2 + 1)
-        return PlainInput(
+        return ExportInput(
             name="samples",
             axes=("batch", "samples"),
             varying=("batch", "samples"),

@@ -19,7 +19,7 @@ from eyetoy_train.classification.datasets import SetClassification
 from eyetoy_train.classification.task import FORCED_CHOICE
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.hub import HubSample, HubSet
-from eyetoy_train.export.portable import PlainInput
+from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.clip import describe_decoders
 from eyetoy_train.media.clip.encoding import write_mp4
 from eyetoy_train.types import About
@@ -142,10 +142,10 @@ class VideoClassification(SetClassification):
         x, target = self.mixing(batch["input"], batch["label"])
         return batch | {"input": x, "label": target}
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes uint8 pixels of a clip's frames, one view at a time."""
         data, size, generator = self.data, self.data.transform.size, torch.Generator().manual_seed(0)
-        return PlainInput(
+        return ExportInput(
             name="frames",
             axes=("batch", "time", "height", "width", "channels"),
             examples=[

@@ -16,7 +16,7 @@ from eyetoy_image.classification.datasets.big_sets import read_caltech256, read_
 from eyetoy_image.classification.datasets.digits import write_digits
 from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet
 from eyetoy_image.classification.datasets.webdataset import TarSet, read_tarred
-from eyetoy_image.classification.portable import plain_pixels
+from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.recipe import ImageClassificationRecipe, ImageData
 from eyetoy_image.classification.transforms import (
     BLACK,
@@ -32,7 +32,7 @@ from eyetoy_train.classification.datasets import SetClassification
 from eyetoy_train.classification.task import FORCED_CHOICE
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.hub import HubSample, HubSet
-from eyetoy_train.export.portable import PlainInput
+from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.types import About
 
 TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -133,10 +133,10 @@ class ImageClassification(SetClassification):
         x, target = (x, target) if self.mixing is None else self.mixing(x, target)
         return batch | {"input": x, "label": target}
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes uint8 pixels, resized and cropped."""
         size, mode = self.data.image_size, "L" if self.data.grayscale else "RGB"
-        return plain_pixels(
+        return export_pixels(
             (size, size),
             self.in_channels,
             {"mode": mode, "short_side": resized_side(size, self.data.crop_pct), "size": size, "crop": "centre"},

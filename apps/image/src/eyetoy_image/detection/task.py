@@ -28,7 +28,7 @@ from eyetoy_image.figures import tile
 from eyetoy_train import Batch, Split
 from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.data.folder import write_once
-from eyetoy_train.export.portable import PlainModel
+from eyetoy_train.export.portable import ExportModel
 from eyetoy_train.types import About
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
@@ -176,7 +176,7 @@ class Detection:
         """Return the model that `save` wrote."""
         return load_detector(folder)
 
-    def plain_model(self, model: nn.Module) -> PlainModel:
+    def export_model(self, model: nn.Module) -> ExportModel:
         """Refuse to export: how many boxes a detector gives depends on what it sees, at every one of its steps.
 
         Raises:
