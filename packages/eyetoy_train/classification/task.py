@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from eyetoy_train.classification.metrics import ClassificationMetrics
-from eyetoy_train.classification.multi_label import MultiLabelMetrics
+from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import write_sample_sheet
 from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
