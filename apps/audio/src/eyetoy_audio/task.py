@@ -21,9 +21,9 @@ from eyetoy_audio.figures import draw_sound, write_wav
 from eyetoy_audio.io.files import EXTENSIONS, read_sound
 from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
+from eyetoy_audio.transforms.augmentation import Augment, mixup
 from eyetoy_audio.transforms.features import LogMel, SpecAugment
-from eyetoy_audio.transforms.portable import HeardWindows
-from eyetoy_audio.transforms.waveform import LEVEL, Augment, Fit, mixup, normalize_level, windows
+from eyetoy_audio.transforms.waveform import LEVEL, Fit, HeardWindows, normalize_level, windows
 from eyetoy_baselines.audio import build_baseline
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.classification.datasets import SetClassification
