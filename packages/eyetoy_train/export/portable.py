@@ -58,6 +58,11 @@ class Exportable(Protocol):
         """
 
 
+def classifier_for_export(task: ClassificationTask, model: nn.Module, plain: PlainInput) -> PlainModel:
+    """Return a classifier from its plain input to probabilities."""
+    return PlainModel(PlainClassifier(task, model, plain), plain, "probabilities", ("batch", "classes"))
+
+
 class PlainClassifier(nn.Module):
     """Map a task's plain input to probabilities `[batch, classes]`, as an evaluation does."""
 
@@ -70,5 +75,5 @@ class PlainClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the probabilities of the classes."""
         batch = self.task.to_input(self.plain.prepare(x))
-        probabilities = self.task.probabilities(self.task.forward(self.model, batch))
+        probabilities = self.task.probabilities(self.model(*self.task.model_args(batch)))
         return probabilities.view(-1, self.plain.views, probabilities.shape[-1]).mean(1)

@@ -26,9 +26,8 @@ from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.figures import tile
 from eyetoy_train import Batch, Split
-from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.data.folder import write_once
-from eyetoy_train.export.portable import PlainModel
+from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
@@ -39,6 +38,11 @@ DRAWN_SIDE = 256
 
 class Detection:
     """Find objects, and their masks if the recipe says so, through Encoder2D. Follows `eyetoy_train.Task`."""
+
+    why_not_exportable = (
+        "a detector chooses its proposals and boxes by steps that depend on the picture; find objects by predict.py, "
+        "with --output found.json for COCO's format, or export the classifier that its encoder came from"
+    )
 
     def __init__(self, recipe: DetectionRecipe) -> None:
         self.recipe = recipe
@@ -175,18 +179,6 @@ class Detection:
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_detector(folder)
-
-    def plain_model(self, model: nn.Module) -> PlainModel:
-        """Refuse to export: how many boxes a detector gives depends on what it sees, at every one of its steps.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            "a detector is not exported, since its proposals and boxes are chosen by steps that depend on the picture; "
-            "find objects by predict.py, with --output found.json for COCO's format, or export the classifier that its "
-            "encoder came from"
-        )
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
