@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor
+from torch import Tensor, nn
 
 from eyetoy_train import (
+    Batch,
     ClassificationApp,
     ClassificationRecipe,
     FolderClassification,
@@ -20,6 +21,7 @@ from eyetoy_train import (
     UnreadableFileError,
     export_checkpoint,
 )
+from eyetoy_train.export.portable import PlainModel, classifier_for_export
 
 
 @dataclass(kw_only=True)
@@ -52,11 +54,7 @@ class SeriesClassification(FolderClassification):
     def __init__(self, recipe: SeriesRecipe) -> None:
         self.data = recipe.data
         super().__init__(recipe, recipe.data, [".csv"])
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the model's input."""
-        return self.data.channels
+        self.in_channels = self.data.channels
 
     def load_sample(self, source: Path, *, training: bool) -> Tensor:
         """Return `[channels, time]`, each channel of mean 0 and variance 1."""
@@ -68,31 +66,34 @@ class SeriesClassification(FolderClassification):
             raise UnreadableFileError(f"{source} is {list(x.T.shape)}; it should have {self.data.channels} columns")
         return (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-6)
 
-    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Return `[channels, steps]`: in training a random part, otherwise the middle."""
+    def example(self, raw: Tensor, *, training: bool) -> Batch:
+        """Return `[channels, steps]` as input: in training a random part, otherwise the middle."""
         spare = max(raw.shape[1] - self.data.steps, 0)
         start = int(torch.randint(spare + 1, ())) if training else spare // 2
         x = raw[:, start : start + self.data.steps]
-        return torch.nn.functional.pad(x, (0, self.data.steps - x.shape[1]))
+        return {"input": torch.nn.functional.pad(x, (0, self.data.steps - x.shape[1]))}
 
-    def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw the channels over time."""
+    def plot(self, axes: Axes, x: Tensor) -> None:
+        """Plot the channels over time."""
         axes.plot(x.T.numpy(), linewidth=0.8)
 
     def plain_input(self) -> PlainInput:
-        """Return that an exported model takes series as `transform` gives them."""
+        """Return that an exported model takes series as `example` gives them."""
         examples = [torch.randn(batch, self.data.channels, self.data.steps) for batch in (2, 3)]
         axes = ("batch", "channels", "time")
         return PlainInput(name="series", axes=axes, examples=examples, prepare=lambda x: {"input": x})
 
+    def plain_model(self, model: nn.Module) -> PlainModel:
+        """Return a model from such series to probabilities."""
+        return classifier_for_export(self, model, self.plain_input())
 
-APP = ClassificationApp(SeriesRecipe, SeriesClassification, [".csv"])
+
+CONFIG = Path(__file__).with_suffix(".yaml")
+APP = ClassificationApp(SeriesRecipe, SeriesClassification, [".csv"], default_config=CONFIG)
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
-    if command == "train":
-        APP.train(Path(__file__).with_suffix(".yaml"), arguments)
-    elif command == "export":
+    if command == "export":
         export_checkpoint(APP, arguments)
     else:
-        {"validate": APP.validate, "predict": APP.predict}[command](arguments)
+        {"train": APP.train, "validate": APP.validate, "predict": APP.predict}[command](arguments)

@@ -20,7 +20,7 @@ from torchvision import datasets
 
 from eyetoy import create_model
 from eyetoy_audio.datasets.spoken_keywords import Split, write_spoken_keywords
-from eyetoy_image.app import app_of_recipe
+from eyetoy_image.app import APP as IMAGE
 from eyetoy_image.classification.datasets import torchvision_sets
 from eyetoy_image.classification.datasets.digits import write_digits
 from eyetoy_image.dense.composed import write_composed_digits
@@ -218,7 +218,7 @@ def fresh_accelerate_state():
 
 def app_of(path: Path):
     if path.parts[-5] == "image":
-        return app_of_recipe(path, [])
+        return IMAGE.of_recipe(["--config", str(path)])
     return importlib.import_module(APPS[path.parts[-5]]).APP
 
 

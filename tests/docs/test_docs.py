@@ -17,8 +17,7 @@ import pytest
 
 from eyetoy import create_model
 from eyetoy_audio.app import APP as AUDIO
-from eyetoy_image.app import app_of_recipe
-from eyetoy_train import parse_recipe
+from eyetoy_image.app import APP as IMAGE
 from eyetoy_video.app import APP as VIDEO
 from helpers.paths import REPOSITORY
 
@@ -78,11 +77,9 @@ def test_a_training_command_gives_a_recipe(page, words, monkeypatch):
     name, options = words[place].split("/")[1], words[place + 1 :]
     if "--help" in options:
         return
-    code = (REPOSITORY / words[place]).read_text(encoding="utf-8")
-    default = REPOSITORY / "apps" / name / "src" / f"eyetoy_{name}" / "configs" / re.search(r'"(\w+\.yaml)"', code)[1]
-    app = {"audio": AUDIO, "video": VIDEO}.get(name) or app_of_recipe(default, options)
-    recipe = parse_recipe(app.recipe, default, options)
-    app.task(recipe)
+    app = {"audio": AUDIO, "video": VIDEO, "image": IMAGE}[name]
+    task, recipe = app.parse_args(options)
+    assert task.recipe is recipe
 
 
 def test_figures_are_what_is_drawn(tmp_path):

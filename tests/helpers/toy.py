@@ -29,20 +29,24 @@ from eyetoy_train import (
     SampleStream,
     train,
 )
+from eyetoy_train.data.source import DatasetSource
 
 MODEL = {"name": "eyetoy1d_pico", "stem_strides": [8], "drop_path": 0.1, "dropout": 0.1}
 
 
-class Slopes(ClassificationTask):
+class SlopeSource(DatasetSource):
     classes = ("falling", "rising", "flat")
     sizes = {"train": 40, "val": 11, "test": 13}
 
-    def prepare(self):
-        pass
+    def split(self, split):
+        return [((split, i), i % 3) for i in range(self.sizes[split])]
 
-    def samples(self, split):
-        size = self.sizes[split]
-        return [((split, i), i % 3) for i in range(size)]
+
+class Slopes(ClassificationTask):
+    source_class = SlopeSource
+
+    def __init__(self, recipe):
+        super().__init__(recipe, self.source_class())
 
     def load_sample(self, source, *, training):
         split, index = source
@@ -50,10 +54,10 @@ class Slopes(ClassificationTask):
         slope = (index % 3 + 1) % 3 - 1
         return slope * torch.linspace(-1, 1, 64)[None] + 0.3 * torch.randn(1, 64, generator=generator)
 
-    def transform(self, raw, *, training):
-        return raw + 0.1 * torch.randn_like(raw) if training else raw
+    def example(self, raw, *, training):
+        return {"input": raw + 0.1 * torch.randn_like(raw) if training else raw}
 
-    def draw(self, axes, x):
+    def plot(self, axes, x):
         axes.plot(x[0])
 
     def write_samples(self, model, split, path, *, count=6):
@@ -73,8 +77,7 @@ class SlopeStream(SampleStream):
         return iter([("train", i) for i in range(40) if i % 7 % 4 == shard])
 
     def decode(self, raw):
-        x = self.task.transform(self.task.load_sample(raw, training=True), training=True)
-        return {"input": x, "label": raw[1] % 3}
+        return self.task.example(self.task.load_sample(raw, training=True), training=True) | {"label": raw[1] % 3}
 
 
 class Streamed(Slopes):

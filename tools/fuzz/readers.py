@@ -20,7 +20,7 @@ from eyetoy import create_model
 from eyetoy_audio.datasets.esc50 import read_esc50
 from eyetoy_audio.datasets.tagged import read_tagged
 from eyetoy_audio.io.files import read_sound_bytes
-from eyetoy_image.app import app_of_recipe
+from eyetoy_image.app import APP as IMAGE
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, without
@@ -290,7 +290,7 @@ CONFIGS = Path(__file__).parents[2] / "apps" / "image" / "src" / "eyetoy_image" 
 def _recipe(content: bytes) -> None:
     path = HOME / "recipe.yaml"
     path.write_bytes(content)
-    app = app_of_recipe(path, [])
+    app = IMAGE.of_recipe(["--config", str(path)])
     parse_recipe(app.recipe, path, [])
 
 

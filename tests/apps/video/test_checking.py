@@ -42,7 +42,7 @@ def root(tmp_path, videos, copies):
 
 def look(root: Path, *options: object) -> int:
     arguments = ("--data.source", "list", "--data.root", root, "--data.num_frames", 8, *options)
-    return check(CONFIG, list(map(str, arguments)))
+    return check(list(map(str, arguments)))
 
 
 WRONG = [
@@ -178,5 +178,6 @@ def test_the_script_ends_with_the_exit_code(root, monkeypatch, capsys):
 
 
 def test_a_set_of_the_hub_is_not_looked_through(capsys):
-    assert check(CONFIG, ["--data.source", "hub", "--data.root", "owner/name"]) == 2
+    with pytest.raises(SystemExit, match="^2$"):
+        check(["--data.source", "hub", "--data.root", "owner/name"])
     assert "owner/name is a set of the hub, which has no list of files" in capsys.readouterr().err

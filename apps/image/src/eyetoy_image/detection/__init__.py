@@ -1,1 +1,7 @@
 """Detection and instance segmentation."""
+
+from eyetoy_image.detection.app import APP
+from eyetoy_image.detection.recipe import DetectionAugmentation, DetectionData, DetectionRecipe, DetectorRecipe
+from eyetoy_image.detection.task import Detection
+
+__all__ = ["APP", "Detection", "DetectionAugmentation", "DetectionData", "DetectionRecipe", "DetectorRecipe"]

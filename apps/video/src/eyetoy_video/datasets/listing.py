@@ -53,14 +53,15 @@ class ListedSource(FolderSource):
             FileNotFoundError: some are missing, and the recipe says to refuse that.
             ValueError: nothing is left of a split.
         """
-        splits = self.listed.splits
-        lost = {path for samples in splits.values() for path in missing_files([path for path, _ in samples])}
-        counts = ", ".join(
-            f"{sum(path in lost for path, _ in samples)} of {len(samples)} in {split}"
-            for split, samples in splits.items()
-        )
-        summary = f"clips that the lists of {self.root} name are missing ({counts})"
-        refuse_or_skip(sorted(lost), summary, self.missing, "data.missing", error=FileNotFoundError)
+        lost, lines = set(), []
+        for split, samples in self.listed.splits.items():
+            paths = missing_files([path for path, _ in samples])
+            lost.update(paths)
+            more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+            if paths:
+                lines.append(f"{len(paths)} of {len(samples)} in {split}: {', '.join(map(str, paths[:SHOWN]))}{more}")
+        summary = f"clips that the lists of {self.root} name are missing"
+        refuse_or_skip(lines, summary, self.missing, "data.missing", error=FileNotFoundError)
         return self.listed.without(lost) if lost else self.listed
 
 
