@@ -29,12 +29,12 @@ from eyetoy_train import (
     SampleStream,
     train,
 )
-from eyetoy_train.data.source import DatasetSource
+from eyetoy_train.data.source import ClassificationSource
 
 MODEL = {"name": "eyetoy1d_pico", "stem_strides": [8], "drop_path": 0.1, "dropout": 0.1}
 
 
-class SlopeSource(DatasetSource):
+class SlopeSource(ClassificationSource):
     classes = ("falling", "rising", "flat")
     sizes = {"train": 40, "val": 11, "test": 13}
 

@@ -20,7 +20,7 @@ from eyetoy_train.classification.datasets import SampleDataset, without_unreadab
 from eyetoy_train.classification.metrics import ClassificationMetrics
 from eyetoy_train.classification.multi_label import MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, spread_samples
-from eyetoy_train.data.source import DatasetSource, DecodedStream, FolderData, FolderSource, LabelledSamples
+from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
 from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.recipe import ClassificationRecipe, recipe_text
@@ -33,7 +33,9 @@ FORCED_CHOICE = "It names one of its classes for whatever it is given, also for 
 
 
 class ClassificationTask(ABC):
-    """The engine's `Task` for a classifier: a `DatasetSource` says which samples there are, a modality how they go in.
+    """The engine's `Task` for a classifier.
+
+    A `ClassificationSource` says which samples there are; a subclass says how a modality's samples go in.
 
     A sample takes this way: `load_sample` reads a source to a tensor, which `cache` keeps in memory; `example` makes
     the model's input of it, both where samples are loaded; `to_input` and, in training, `augment` change a whole batch
@@ -66,7 +68,9 @@ class ClassificationTask(ABC):
     about: About = About()
     """Facts of the data and the task for the model card."""
 
-    def __init__(self, recipe: ClassificationRecipe, source: DatasetSource, options: FolderData | None = None) -> None:
+    def __init__(
+        self, recipe: ClassificationRecipe, source: ClassificationSource, options: FolderData | None = None
+    ) -> None:
         self.recipe = recipe
         self.source = source
         self.root = Path("." if options is None else options.root)

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from eyetoy_train.data.source import DatasetOptions, DatasetSource
+from eyetoy_train.data.source import ClassificationSource, DatasetOptions
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
 from eyetoy_train.data.streaming import HubStream
 from eyetoy_train.types import Batch, Split
@@ -77,7 +77,7 @@ class HubSample:
 
 
 @dataclass(frozen=True)
-class HubSet(DatasetSource):
+class HubSet(ClassificationSource):
     """A set by its name.
 
     The classes are those of its column of the type `ClassLabel`; or, in a set that is not streamed, the texts of the

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
 from eyetoy_train.types import Batch, SampleStream, Split
@@ -21,6 +21,8 @@ LabelledSamples = Sequence[tuple[Any, Any]]
 """Pairs of a source, which a task's `load_sample` takes, and a label: the number of a class, or several numbers."""
 
 RefuseOrSkip = Literal["refuse", "skip"]
+
+S = TypeVar("S", covariant=True)
 
 
 class FolderData(Protocol):
@@ -31,29 +33,36 @@ class FolderData(Protocol):
     cache: bool
 
 
-class DatasetSource(ABC):
-    """The classes and the samples of a data set, by split."""
+class DatasetSource(ABC, Generic[S]):
+    """The classes and the samples of a data set, by split.
 
-    multi_label: bool = False
-    """Whether a label is a sequence of class numbers, none, one or more, instead of one number."""
+    `S` is the type of a split: in classification a list of labelled sources, or a stream of them.
+    """
 
     @property
     @abstractmethod
     def classes(self) -> Sequence[str]:
         """Names of the classes, in the order of their labels. Asked for after `prepare`."""
 
-    def prepare(self) -> None:  # noqa: B027 (most sources have nothing to prepare)
+    def prepare(self) -> None:
         """Write or fetch the data if they are missing; check that all of it is there."""
 
     @abstractmethod
-    def split(self, split: Split) -> LabelledSamples | SampleStream | None:
-        """Return the samples of a split, or None if the data have no such split.
-
-        A stream decodes a raw sample to `{"source": ..., "label": ...}`; the task that reads it decodes the rest.
-        """
+    def split(self, split: Split) -> S | None:
+        """Return the samples of a split, or None if the data have no such split."""
 
 
-class FolderSource(DatasetSource):
+class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):
+    """A data set for classification.
+
+    A stream decodes a raw sample to `{"source": ..., "label": ...}`; the task that reads it decodes the rest.
+    """
+
+    multi_label: bool = False
+    """Whether a label is a sequence of class numbers, none, one or more, instead of one number."""
+
+
+class FolderSource(ClassificationSource):
     """Files that a function lists at first use, such as `read_class_folder`.
 
     Give functions of a module, or partials of them: loading workers that are spawned are sent the source as a pickle.

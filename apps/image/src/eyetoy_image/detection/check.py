@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 from eyetoy_image.detection.app import APP
-from eyetoy_image.detection.datasets.coco import find_files, read_coco
 from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
@@ -39,10 +38,9 @@ def check(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(task: Detection, split: Split, output: Path | None) -> list[Finding] | None:
-    files = find_files(task.data, split)
-    if files is None:
+    files, coco = task.source.find_files(split), task.source.split(split)
+    if files is None or coco is None:
         return None
-    coco = read_coco(*files)
     findings = find_bad(coco, task.categories, with_masks=task.with_masks, open_files=True)
     log(summary(coco, findings))
     for finding in findings:

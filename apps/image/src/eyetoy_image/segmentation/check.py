@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eyetoy_image.segmentation.app import APP
+from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.findings import find_bad, summary
-from eyetoy_image.segmentation.datasets.layouts import read_set
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_train import parse_recipe
 from eyetoy_train.commands.cli import check_parser, exit_on_error
@@ -24,7 +24,7 @@ def check(argv: Sequence[str] | None = None) -> int:
     recipe = parse_recipe(SegmentationRecipe, APP.default_config, overrides)
     num_wrong = 0
     with exit_on_error():
-        found = read_set(recipe.data)
+        found = DATASETS.open(recipe.data, recipe.seed).set
         splits = [split for split in found.splits if options.split in (None, split)]
         if not splits:
             raise ValueError(f"{recipe.data.root} has no split {options.split}")

@@ -17,7 +17,7 @@ from torchvision import datasets
 
 from eyetoy_image.classification.recipe import ImageData
 from eyetoy_train import Split
-from eyetoy_train.data.source import DatasetSource
+from eyetoy_train.data.source import ClassificationSource
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed
 
@@ -29,7 +29,7 @@ Samples = list[tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
-class TorchvisionSet(DatasetSource):
+class TorchvisionSet(ClassificationSource):
     """A set with a training and a test part; 5,000 of the training pictures are held out for validation.
 
     torchvision compares the MD5 sums of CIFAR's files before it reads them.

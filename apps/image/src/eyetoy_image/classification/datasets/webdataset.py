@@ -15,7 +15,7 @@ from torch import Tensor
 from eyetoy_image.classification.recipe import ImageData
 from eyetoy_image.io.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, Split, TarStream
-from eyetoy_train.data.source import DatasetSource
+from eyetoy_train.data.source import ClassificationSource
 from eyetoy_train.data.splits import SPLIT_NAMES
 
 CLASSES = "classes.txt"
@@ -24,7 +24,7 @@ ARCHIVE = r"\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$"
 
 
 @dataclass(frozen=True)
-class TarSet(DatasetSource):
+class TarSet(ClassificationSource):
     """Tar files whose names have train, val or test as a word, beside a `classes.txt` with a class in each line.
 
     A sample is a picture, such as `0001.jpg`, and `0001.cls` with the number of its class, from 0.
