@@ -14,7 +14,8 @@ from typing import Literal, get_args
 from tqdm import tqdm
 
 from eyetoy_train import ClassFolder, Split, parse_recipe
-from eyetoy_train.media.clip import Decoder, NotVideoError, decode, describe_decoders, open_video
+from eyetoy_train.media.errors import NotVideoError
+from eyetoy_train.media.video import Decoder, decode, describe_decoders, open_video
 from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import list_clips, missing_files, write_lists
 from eyetoy_video.io.lengths import Length, Record

@@ -20,13 +20,14 @@ from eyetoy_train.classification.task import FORCED_CHOICE
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.hub import HubSample, HubSet
 from eyetoy_train.export.portable import PlainInput
-from eyetoy_train.media.clip import describe_decoders
-from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.media.encode import write_mp4
+from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import list_clips, without_missing
 from eyetoy_video.datasets.moving_digits import write_moving_digits
-from eyetoy_video.io.files import EXTENSIONS, read_clips, read_parts, read_stored_clips
+from eyetoy_video.io.files import EXTENSIONS, read_clips, read_parts
+from eyetoy_video.io.hub import read_stored_clips
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.transforms.clips import ClipMixing, EvaluationTransform, TrainingTransform, normalized_clips
 from eyetoy_video.transforms.sampling import ClipSampling

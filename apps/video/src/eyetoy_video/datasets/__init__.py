@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, read_class_folder
-from eyetoy_train.media.clip import KINDS
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
 from eyetoy_video.datasets.kinetics import read_kinetics
 from eyetoy_video.datasets.listing import missing_files, without_missing
@@ -34,4 +34,4 @@ def list_clips(data: VideoData, seed: int) -> ClassFolder:
     }
     if data.source == "hub":
         raise ValueError(f"{data.root} is a set of the hub, which has no list of files")
-    return readers.get(data.source, lambda: read_class_folder(root, KINDS, seed=seed))()
+    return readers.get(data.source, lambda: read_class_folder(root, VIDEO_SUFFIXES, seed=seed))()

@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.folder import HELD_OUT, Sample
-from eyetoy_train.media.clip import KINDS
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed
 
@@ -22,7 +22,7 @@ SHOWN = 5
 
 def find_clips(folder: Path) -> dict[str, Path]:
     """Return the video files in a folder and all below it by their names without suffix."""
-    return {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in KINDS}
+    return {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
 
 
 def missing_files(files: Sequence[Path]) -> list[Path]:

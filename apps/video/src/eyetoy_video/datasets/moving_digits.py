@@ -21,7 +21,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from PIL.Image import Resampling
 
 from eyetoy_train.data.folder import move_into_place
-from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.media.encode import write_mp4
 
 MOTIONS: Mapping[str, tuple[int, int]] = {
     "left": (0, -1),
