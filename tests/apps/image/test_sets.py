@@ -21,7 +21,7 @@ from eyetoy_image.classification.datasets import torchvision_sets
 from eyetoy_image.classification.datasets.caltech256 import read_caltech256
 from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet, unpack_fashion_mnist
 from eyetoy_image.classification.datasets.webdataset import TarSet
-from eyetoy_image.io.hub import read_stored
+from eyetoy_image.io.hub import read_stored_image
 from eyetoy_train import SampleStream, UnreadableFileError
 
 
@@ -252,8 +252,10 @@ def test_a_test_split_with_secret_labels_is_left_out(hub):
 def test_a_stream_of_files_by_their_addresses(tmp_path):
     (tmp_path / "x.png").write_bytes(encoded(12))
     stored = {"bytes": None, "path": f"file://{tmp_path / 'x.png'}"}
-    assert read_stored(stored, "x", grayscale=True).unique().tolist() == [12]
-    assert read_stored({"bytes": None, "path": str(tmp_path / "x.png")}, "x", grayscale=True).unique().tolist() == [12]
+    assert read_stored_image(stored, "x", grayscale=True).unique().tolist() == [12]
+    assert read_stored_image(
+        {"bytes": None, "path": str(tmp_path / "x.png")}, "x", grayscale=True
+    ).unique().tolist() == [12]
 
 
 def test_tar_files(tmp_path):

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from eyetoy_train import ClassFolder, parse_recipe
 from eyetoy_train.commands.cli import check_parser, exit_on_error
 from eyetoy_train.data.source import FolderSource
-from eyetoy_train.media.clip import Decoder, NotVideoError, decode, describe_decoders, open_video
+from eyetoy_train.media.errors import NotVideoError
+from eyetoy_train.media.video import Decoder, decode, describe_decoders, open_video
 from eyetoy_train.utils.console import log
 from eyetoy_video.app import APP
 from eyetoy_video.datasets import DATASETS

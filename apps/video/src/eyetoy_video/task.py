@@ -18,12 +18,13 @@ from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import PlainInput, PlainModel, classifier_for_export
-from eyetoy_train.media.clip import describe_decoders
-from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.media.encode import write_mp4
+from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import DATASETS
-from eyetoy_video.io.files import read_clips, read_parts, read_stored_clips
+from eyetoy_video.io.files import read_clips, read_parts
+from eyetoy_video.io.hub import read_stored_clips
 from eyetoy_video.recipe import VideoClassificationRecipe
 from eyetoy_video.transforms.clips import ClipMixing, EvaluationTransform, TrainingTransform, normalized_clips
 from eyetoy_video.transforms.sampling import ClipSampling

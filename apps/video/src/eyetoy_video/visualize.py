@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from eyetoy_train.commands.visualize import View, check_place, visualize
-from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.visualize.classifier import ClassifierView, heading
 from eyetoy_train.visualize.figures import MARK, heated, outlined
 from eyetoy_train.visualize.maps import InputMaps, Map

@@ -23,7 +23,7 @@ from eyetoy_image.classification.transforms import (
     training_transform,
 )
 from eyetoy_image.io.files import read_image
-from eyetoy_image.io.hub import read_stored
+from eyetoy_image.io.hub import read_stored_image
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
@@ -72,12 +72,12 @@ class ImageClassification(ClassificationTask):
         if isinstance(source, Path):
             return read_image(source, grayscale=grayscale)
         if isinstance(source, HubSample):
-            return read_stored(source.stored, f"picture {source.place}", grayscale)
+            return read_stored_image(source.stored, f"picture {source.place}", grayscale)
         if isinstance(source, Tensor):
             return _with_channels(source, grayscale=grayscale)
         if "__key__" in source:
             return read_tarred(source, grayscale=grayscale)
-        return read_stored(source, "a picture of the stream", grayscale)
+        return read_stored_image(source, "a picture of the stream", grayscale)
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
         """Return uint8 pixels `[channels, image_size, image_size]`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split, read_class_folder
 from eyetoy_train.data.splits import SPLIT_NAMES
-from eyetoy_train.media.clip import KINDS
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.untrusted import read_table
 from eyetoy_video.datasets.listing import ListedSource, find_clips, hold_out, labelled
 from eyetoy_video.datasets.lists import find_tables, read_lists
@@ -52,7 +52,7 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
         return _by_official_lists(root, tables, seed) if official else read_lists(root, prefix, seed)
     if not (root / "train").is_dir():
         raise FileNotFoundError(FETCH.format(root=root))
-    return read_class_folder(root, KINDS, seed=seed)
+    return read_class_folder(root, VIDEO_SUFFIXES, seed=seed)
 
 
 def _header(table: Path) -> Sequence[str]:
