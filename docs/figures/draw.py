@@ -25,7 +25,7 @@ SCALES = ((1, BLUE), (2, ORANGE), (4, GREEN))
 
 
 class Drawing:
-    """An SVG picture, drawn from top left."""
+    """An SVG image; the origin is at the top left."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.parts = [
@@ -99,7 +99,7 @@ def scales() -> Drawing:
     """Draw what one query sees at three scales, along one axis."""
     drawing = Drawing(800, 300, "What one token sees in each head group")
     tokens, window, query, left, side = 32, 7, 13, 130, 20
-    drawing.text(left, 24, "input tokens; the query is dark")
+    drawing.text(left, 24, "input tokens; the query is black")
     for i in range(tokens):
         drawing.cell(left + i * side, 36, side, 26, INK if i == query else GRID)
     for row, (stride, color) in enumerate(SCALES):
@@ -127,10 +127,9 @@ def block() -> Drawing:
     for row, (stride, color) in enumerate(SCALES):
         top = 95 + 105 * row
         drawing.arrow((285, 225), (298, 225), (298, top + 25), (313, top + 25))
-        tokenizer = "no merging" if stride == 1 else f"merge by {stride}"
-        drawing.box(315, top, 100, 50, color, ("tokenizer", tokenizer), ink="#ffffff")
+        drawing.box(315, top, 100, 50, color, ("tokenizer", f"stride {stride}"), ink="#ffffff")
         drawing.box(425, top, 115, 50, color, ("neighborhood", "attention"), ink="#ffffff")
-        drawing.box(550, top, 70, 50, color, ("back to", "the grid"), ink="#ffffff")
+        drawing.box(550, top, 70, 50, color, ("up-", "sample"), ink="#ffffff")
         drawing.arrow((620, top + 25), (635, top + 25), (635, 225), (648, 225))
     drawing.box(650, 200, 60, 50, PALE, ("concat,", "project"))
     drawing.text(467, 80, "head groups, in parallel", anchor="middle", ink=GREY)
@@ -140,7 +139,7 @@ def block() -> Drawing:
     drawing.text(735, 231, "+", anchor="middle", size=20)
     drawing.arrow((747, 225), (760, 225), (760, 398), (722, 398))
     drawing.box(560, 375, 160, 46, PALE, ("norm, feed-forward",))
-    drawing.text(640, 438, "with its own residual", anchor="middle", ink=GREY)
+    drawing.text(640, 438, "also with a residual", anchor="middle", ink=GREY)
     drawing.arrow((560, 398), (510, 398))
     drawing.text(500, 403, "tokens", anchor="end")
     return drawing
@@ -260,7 +259,7 @@ def architecture() -> Drawing:
 
 
 def matrix(drawing: Drawing, left: int, size: int, color: Callable[[int, int], str]) -> None:
-    """Draw which of `size` keys each of as many queries sees."""
+    """Draw a `size` × `size` attention mask in the given colors."""
     side, top = 16, 56
     for query in range(size):
         for key in range(size):
@@ -270,7 +269,7 @@ def matrix(drawing: Drawing, left: int, size: int, color: Callable[[int, int], s
 
 
 def masks() -> Drawing:
-    """Draw the windows along an axis, and the pattern of the global stack."""
+    """Draw the windows along an axis, and the mask of the global stack."""
     drawing = Drawing(800, 350, "Which token sees which")
     size, num_global = 16, 4
     first, past = AxisRule(length=size, window=5).bounds()
@@ -289,10 +288,10 @@ def masks() -> Drawing:
 
     drawing.text(90, 24, "neighborhood attention, window 5")
     matrix(drawing, 90, size, near)
-    drawing.text(90, 336, "shifted at the borders: every row has five", ink=GREY, size=13)
+    drawing.text(90, 336, "windows shift at the borders: every row has five keys", ink=GREY, size=13)
     drawing.text(480, 24, "global stack, 4 global tokens")
     matrix(drawing, 480, size, far)
-    drawing.text(480, 336, "others see the global ones and themselves", ink=GREY, size=13)
+    drawing.text(480, 336, "each other token sees them and itself", ink=GREY, size=13)
     return drawing
 
 
