@@ -80,7 +80,7 @@ class SeriesClassification(FolderClassification):
         axes.plot(x.T.numpy(), linewidth=0.8)
 
     def plain_input(self) -> PlainInput:
-        """Return the input of an exported model: series as `transform` returns them."""
+        """Return that an exported model takes series as `transform` gives them."""
         examples = [torch.randn(batch, self.data.channels, self.data.steps) for batch in (2, 3)]
         axes = ("batch", "channels", "time")
         return PlainInput(name="series", axes=axes, examples=examples, prepare=lambda x: {"input": x})
