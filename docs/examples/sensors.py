@@ -1,4 +1,4 @@
-"""Classify series of sensors: CSV files in class folders, a row for each moment, a column for each channel."""
+"""Classify sensor series: CSV files in class folders, one row per time step, one column per channel."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from eyetoy_train.export.portable import PlainModel, classifier_for_export
 
 @dataclass(kw_only=True)
 class SeriesData:
-    """Which series, and how they go in."""
+    """The data set and how samples are read."""
 
     root: str = "data/series"
     """A folder of class folders, with or without train, val and test."""
     channels: int = 3
     """Columns of a file."""
     steps: int = 128
-    """Rows of the model's input; of longer series a part is cut out, shorter ones are padded with zeros."""
+    """Rows of the model's input; longer series are cut, shorter ones are padded with zeros."""
     unreadable: Literal["refuse", "skip"] = "refuse"
-    """Stop at a file that cannot be read, or name it and leave it out."""
+    """Stop at an unreadable file, or name it and skip it."""
     cache: bool = True
-    """Keep what was read in memory."""
+    """Keep loaded samples in memory."""
 
 
 @dataclass(kw_only=True)
 class SeriesRecipe(ClassificationRecipe):
-    """Train a classifier of series on Encoder1D."""
+    """Train a series classifier with Encoder1D."""
 
     data: SeriesData = field(default_factory=SeriesData)
-    """The series."""
+    """The data."""
 
 
 class SeriesClassification(FolderClassification):
-    """Classify series, through Encoder1D."""
+    """Classify series with Encoder1D."""
 
     def __init__(self, recipe: SeriesRecipe) -> None:
         self.data = recipe.data
@@ -61,13 +61,13 @@ class SeriesClassification(FolderClassification):
         try:
             x = torch.from_numpy(np.loadtxt(source, delimiter=",", dtype=np.float32, ndmin=2)).T
         except ValueError as error:
-            raise UnreadableFileError(f"{source} is no table of numbers: {error}") from error
+            raise UnreadableFileError(f"{source} is not a table of numbers: {error}") from error
         if len(x) != self.data.channels or x.shape[1] < 2:
             raise UnreadableFileError(f"{source} is {list(x.T.shape)}; it should have {self.data.channels} columns")
         return (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-6)
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
-        """Return `[channels, steps]` as input: in training a random part, otherwise the middle."""
+        """Return `[channels, steps]` as input: a random part in training, otherwise the middle."""
         spare = max(raw.shape[1] - self.data.steps, 0)
         start = int(torch.randint(spare + 1, ())) if training else spare // 2
         x = raw[:, start : start + self.data.steps]
