@@ -36,7 +36,9 @@ MODEL = {"name": "eyetoy1d_pico", "stem_strides": [8], "drop_path": 0.1, "dropou
 
 class SlopeSource(ClassificationSource):
     classes = ("falling", "rising", "flat")
-    sizes = {"train": 40, "val": 11, "test": 13}
+
+    def __init__(self, sizes):
+        self.sizes = sizes
 
     def split(self, split):
         return [((split, i), i % 3) for i in range(self.sizes[split])]
@@ -44,9 +46,10 @@ class SlopeSource(ClassificationSource):
 
 class Slopes(ClassificationTask):
     source_class = SlopeSource
+    sizes = {"train": 40, "val": 11, "test": 13}
 
     def __init__(self, recipe):
-        super().__init__(recipe, self.source_class())
+        super().__init__(recipe, self.source_class(self.sizes))
 
     def load_sample(self, source, *, training):
         split, index = source

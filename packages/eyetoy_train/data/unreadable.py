@@ -83,7 +83,7 @@ def refuse_or_skip(
         choice: the recipe's.
         option: the recipe's key of that choice.
         error: raised to refuse.
-        hint: a sentence about where to read more.
+        hint: how to see all of them, a sentence; they are then not named where they are left out.
 
     Raises:
         error: something was found, and the recipe says to refuse it.
@@ -95,7 +95,7 @@ def refuse_or_skip(
     if choice == "refuse":
         raise error("\n".join(filter(None, [named, hint, f"{option}: skip leaves them out"])))
     if PartialState().is_main_process:
-        log(f"left out: {named}")
+        log(f"left out: {summary if hint else named}")  # the hint tells how to see all of them
 
 
 def _key(root: Path, path: Path) -> str:

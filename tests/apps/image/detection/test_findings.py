@@ -88,7 +88,7 @@ def test_or_they_are_left_out_and_counted_once(recipe_of, damaged, capsys):
     task = Detection(recipe_of(damaged, bad_annotations="skip"))
     task.prepare()
     said = capsys.readouterr().out.splitlines()
-    assert len([line for line in said if "left out of" in line]) == 2  # of train and of val
+    assert len([line for line in said if line.startswith("left out: ")]) == 2  # of train and of val
     assert "3 pictures, 19 annotations; wrong: 1 missing file, 1 unknown picture, 1 unknown class, " in said[0]
     assert "2 broken box, 2 zero area, 3 box outside, 3 broken polygon, " in said[0]
     assert said[0].endswith("1 mask of another size, 4 broken mask")

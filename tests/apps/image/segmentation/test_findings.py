@@ -36,7 +36,7 @@ def test_it_stops_a_run_before_its_first_step(tree, recipe_of, kind, spoil, why)
     spoil(tree / "maps" / "val" / "1.png")
     with pytest.raises(BadAnnotationsError) as error:
         Segmentation(recipe_of(tree)).prepare()
-    assert f"wrong: 1 {kind}\n" in str(error.value)
+    assert f"wrong: 1 {kind}:\n" in str(error.value)
     assert f"{kind}: {tree / 'maps' / 'val' / '1.png'}: " in str(error.value)
     assert why in str(error.value)
 
