@@ -1,12 +1,16 @@
-"""Which package may import which: apps -> eyetoy_train -> eyetoy."""
+"""Which module may import which: apps -> eyetoy_train -> eyetoy, wings of the engine by a table, and no circles.
+
+Imports count wherever they are written: in functions, under `if TYPE_CHECKING`, or as `import_module("name")`.
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,21 +25,89 @@ OVER_ALL = "demo"
 """Shows the other apps, and so imports them; none of them imports it."""
 APP_PACKAGES = {app: f"eyetoy_{app}" for app in APPS}
 CORE_MAY_IMPORT = {"eyetoy", "torch", "numpy", "safetensors", "huggingface_hub", *sys.stdlib_module_names}
+SOURCES = [ROOT / "packages", *(ROOT / "apps").glob("*/src"), ROOT / "benchmarks" / "baselines" / "src"]
+
+PACKAGES_MAY_IMPORT = {
+    "eyetoy": [],
+    "eyetoy_train": ["eyetoy"],
+    "eyetoy_baselines": ["eyetoy", "eyetoy_train.models"],
+    "eyetoy_audio": ["eyetoy", "eyetoy_train"],
+    "eyetoy_image": ["eyetoy", "eyetoy_train"],
+    "eyetoy_video": ["eyetoy", "eyetoy_train"],
+    "eyetoy_demo": ["eyetoy", "eyetoy_train", "eyetoy_audio", "eyetoy_image", "eyetoy_video"],
+}
+WINGS_MAY_IMPORT = {
+    "types": [],
+    "recipe": [],
+    "utils": [],
+    "media": [],
+    "task": ["types"],
+    "data": ["types", "utils"],
+    "models": ["eyetoy", "recipe", "utils"],
+    "optim": ["eyetoy", "recipe", "utils"],
+    "checkpoint": ["eyetoy", "optim.ema", "recipe", "task", "types", "utils"],
+    "export": ["types"],
+    "report": ["eyetoy", "checkpoint.run_folder", "recipe", "task", "types", "utils"],
+    "engine": [
+        *("checkpoint", "data", "optim", "recipe", "task", "types", "utils"),
+        *("report.page", "report.model_card"),  # what a finished run writes, and nothing of how it is drawn
+    ],
+    "classification": [
+        *("data", "export.portable", "models", "recipe", "report.figures", "task", "types", "utils"),
+    ],
+    "visualize": ["eyetoy", "classification", "models", "recipe", "types"],
+    "commands": [
+        *("checkpoint", "classification", "data", "engine", "export", "models", "recipe", "task", "types", "utils"),
+    ],
+}
+"""The parts of eyetoy_train, and which others each may import: a whole one, or a single module of it."""
+NOT_YET = {
+    # Baselines are for benchmarks: apps should load them by name, and they should need nothing of an app.
+    ("eyetoy_audio.task", "eyetoy_baselines.audio"),
+    ("eyetoy_video.task", "eyetoy_baselines.video"),
+    ("eyetoy_baselines.audio", "eyetoy_audio.transforms.features"),
+    # The text of a recipe belongs to the recipe, not to the command line.
+    ("eyetoy_train.checkpoint.run_folder", "eyetoy_train.commands.cli"),
+    ("eyetoy_train.classification.task", "eyetoy_train.commands.cli"),
+    ("eyetoy_train.engine.trainer", "eyetoy_train.commands.cli"),
+    # Atomic writing and its error are needed below the checkpoints as well.
+    ("eyetoy_train.data.unreadable", "eyetoy_train.checkpoint.atomic"),
+    ("eyetoy_train.models.build", "eyetoy_train.checkpoint.atomic"),
+    ("eyetoy_train.optim.ema", "eyetoy_train.checkpoint.state_dicts"),
+    ("eyetoy_train.checkpoint.checkpointer", "eyetoy_train.models.external"),
+    ("eyetoy_train.checkpoint.train_state", "eyetoy_train.engine.step_recorder"),
+    ("eyetoy_train.optim.build", "eyetoy_train.models.external"),
+    # Both close a circle with the task, which they need for its type.
+    ("eyetoy_train.classification.samples", "eyetoy_train.classification.task"),
+    # A command that lies among the maps it draws.
+    ("eyetoy_train.visualize.classifier", "eyetoy_train.commands.app"),
+    ("eyetoy_train.visualize.classifier", "eyetoy_train.commands.cli"),
+}
+"""Imports that break the rules and are still there; one that is gone has to be struck out."""
 
 
 def imports(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield every module that the files of a folder import, at any depth of the code, with the place it is written."""
     for file in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            for module in _modules(node):
-                yield module, f"{file.name}:{node.lineno} imports {module}"
+        for module, line in imports_of(file):
+            yield module, f"{file.name}:{line} imports {module}"
+
+
+def imports_of(file: Path, *, by_name: bool = True) -> Iterator[tuple[str, int]]:
+    """Yield what a file imports and in which line; `by_name` includes `import_module("name")`."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for module in _modules(node):
+            if by_name or not isinstance(node, ast.Call):
+                yield module, node.lineno  # type: ignore[attr-defined]
 
 
 def _modules(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        return [node.module or ""] if node.level == 0 else []
+        assert node.level == 0, f"write the whole name instead of {ast.unparse(node)}"
+        # `from package import name` may mean a module, which only a look at the files can tell: see `graph_of`.
+        return [f"{node.module}.{alias.name}" for alias in node.names]
     if isinstance(node, ast.Call) and ast.unparse(node.func) in (
         "importlib.import_module",
         "import_module",
@@ -47,6 +119,48 @@ def _modules(node: ast.AST) -> list[str]:
 
 def top(module: str) -> str:
     return module.partition(".")[0]
+
+
+def modules_of(sources: list[Path]) -> dict[str, Path]:
+    """Return the files of all modules below some folders, by their full names; a package's is its `__init__.py`."""
+    files = [(file, file.relative_to(source)) for source in sources for file in sorted(source.rglob("*.py"))]
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): file for file, path in files}
+
+
+def graph_of(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Return which of some modules each of them imports."""
+
+    graph = {}
+    for module, file in modules.items():
+        static = {name for name, _ in imports_of(file, by_name=False)}
+        # Apps load the baselines by name, when a recipe asks for one: that binds nobody to them.
+        names = static | {name for name, _ in imports_of(file) if top(name) != "eyetoy_baselines"}
+        graph[module] = {name if name in modules else name.rpartition(".")[0] for name in names} & modules.keys()
+    return graph
+
+
+MODULES = modules_of(SOURCES)
+GRAPH = graph_of(MODULES)
+
+
+def is_in(module: str, part: str) -> bool:
+    """Whether a module is, or lies in, a package or module."""
+    return f"{module}.".startswith(f"{part}.")
+
+
+def edges_from(part: str, *, exactly: bool = False) -> set[tuple[str, str]]:
+    """Return the imports of a part of the project, or of one module, as pairs: who imports, and what."""
+    importing = [module for module in GRAPH if module == part or (is_in(module, part) and not exactly)]
+    return {(module, other) for module in importing for other in GRAPH[module]} - NOT_YET
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the members of a circle, or nothing."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def test_core_imports_torch_and_little_else() -> None:
@@ -79,11 +193,117 @@ def test_app_imports_no_other_app(app: str) -> None:
         "def late():\n    import torchvision",
         "try:\n    import torchvision\nexcept ImportError:\n    pass",
         "import importlib\nimportlib.import_module('torchvision.ops')",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from torchvision import ops",
     ],
 )
 def test_an_import_is_found_wherever_it_hides(code: str, tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(code, encoding="utf-8")
     assert "torchvision" in {top(module) for module, _ in imports(tmp_path)}
+
+
+@pytest.mark.parametrize("package", sorted({top(module) for module in MODULES}))
+def test_packages_import_downwards(package: str) -> None:
+    allowed = [package, *PACKAGES_MAY_IMPORT[package]]
+    edges = sorted(edges_from(package))
+    assert edges
+    assert [edge for edge in edges if not any(is_in(edge[1], part) for part in allowed)] == []
+
+
+@pytest.mark.parametrize("wing", sorted({module.split(".")[1] for module in MODULES if "eyetoy_train." in module}))
+def test_wings_of_the_engine_import_what_the_table_allows(wing: str) -> None:
+    allowed = [wing, *WINGS_MAY_IMPORT[wing]]
+    found = [
+        (module, other.removeprefix("eyetoy_train.")) for module, other in sorted(edges_from(f"eyetoy_train.{wing}"))
+    ]
+    assert [edge for edge in found if not any(is_in(edge[1], part) for part in allowed)] == []
+
+
+def test_the_table_of_wings_has_no_circle() -> None:
+    table = {wing: {part.partition(".")[0] for part in parts} for wing, parts in WINGS_MAY_IMPORT.items()}
+    assert circle_in(table) == []
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    assert circle_in({module: {other for _, other in edges_from(module, exactly=True)} for module in GRAPH}) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("from package.one import f", encoding="utf-8")
+    (tmp_path / "package" / "one.py").write_text("def f():\n    from package import two", encoding="utf-8")
+    hidden = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from package.one import f"
+    (tmp_path / "package" / "two.py").write_text(hidden, encoding="utf-8")
+    assert set(circle_in(graph_of(modules_of([tmp_path])))) == {"package.one", "package.two"}
+
+
+def test_imports_that_break_the_rules_are_struck_out_once_they_are_gone() -> None:
+    assert sorted(edge for edge in NOT_YET if edge[1] not in GRAPH.get(edge[0], ())) == []
+
+
+@pytest.mark.parametrize(
+    ("libraries", "places"),
+    [
+        (("av", "torchcodec"), ("packages/eyetoy_train/media",)),
+        # The app for audio writes wav files by it as well, in two places.
+        (
+            ("soundfile",),
+            (
+                "packages/eyetoy_train/media",
+                "apps/audio/src/eyetoy_audio/figures.py",
+                "apps/audio/src/eyetoy_audio/datasets/spoken_keywords.py",
+            ),
+        ),
+    ],
+)
+def test_libraries_that_decode_are_imported_in_media_alone(libraries: tuple[str, ...], places: tuple[str, ...]) -> None:
+    files = [file for folder in ("packages", "apps", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    found = {file for file in files for module, _ in imports_of(file) if top(module) in libraries}
+    assert {place for place in places for file in found if file.is_relative_to(ROOT / place)} == set(places)
+    assert sorted(file for file in found if not any(file.is_relative_to(ROOT / place) for place in places)) == []
+
+
+def hidden_modules(modules: Mapping[str, Path]) -> list[str]:
+    """Return the modules that cannot be reached as attributes, since their package gives the name to something else."""
+    hidden = []
+    for package, file in modules.items():
+        if file.name != "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            given: dict[str, str] = {}  # the name, and what it stands for
+            if isinstance(node, ast.ImportFrom):
+                given = {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                given = {node.name: "a definition"}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                given = {node.id: "a value"}
+            hidden += [
+                f"{package}.{name} is {what}"
+                for name, what in given.items()
+                if f"{package}.{name}" in modules and what != f"{package}.{name}"
+            ]
+    return hidden
+
+
+def test_no_module_is_hidden_by_a_name_of_its_package() -> None:
+    assert hidden_modules(MODULES) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "is_hidden"),
+    [
+        ("from package.module import module", True),
+        ("from package.other import other as module", True),
+        ("def module(): ...", True),
+        ("module = 1", True),
+        ("from package import module", False),
+        ("from package.module import other", False),
+    ],
+)
+def test_a_hidden_module_is_found(code: str, is_hidden: bool, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text(code, encoding="utf-8")
+    (tmp_path / "package" / "module.py").touch()
+    assert bool(hidden_modules(modules_of([tmp_path]))) is is_hidden
 
 
 def test_importing_the_core_loads_no_modality_and_no_engine() -> None:

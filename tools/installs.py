@@ -76,7 +76,7 @@ session = onnxruntime.InferenceSession("model.onnx")
 assert abs(torch.from_numpy(scores) - model(x)).max() < 1e-4
 print("onnxruntime gives the model's scores")
 """)
-DECODES = program("from eyetoy_train.media.sound.choice import describe_decoders; print(describe_decoders())")
+DECODES = program("from eyetoy_train.media.sound import describe_decoders; print(describe_decoders())")
 DOCS = ("-m", "mkdocs", "build", "-q", "--strict", "-f", "{tree}/mkdocs.yml", "-d", "{here}/site")
 TRAINS = {app: script(f"apps/{app}/train.py") for app in ("image", "audio", "video")}
 

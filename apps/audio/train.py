@@ -1,8 +1,7 @@
-"""Train an audio model: `accelerate launch apps/audio/train.py [--config FILE] [--epochs 5 ...]`; see `--help`."""
-
-from pathlib import Path
+"""Train an audio model: `accelerate launch apps/audio/train.py [--config NAME or FILE] [--epochs 5 ...]`."""
 
 from eyetoy_audio.app import APP
+from eyetoy_train import train
 
 if __name__ == "__main__":
-    APP.train(Path(__file__).parent / "src" / "eyetoy_audio" / "configs" / "spoken_keywords.yaml")
+    train(*APP.parse_args())

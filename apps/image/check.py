@@ -1,10 +1,6 @@
-"""Find bad annotations: `python apps/image/check.py [--config FILE]`; see `--help`, whose options are the task's."""
+"""Find bad annotations: `python apps/image/check.py [--config NAME or FILE]`."""
 
-from pathlib import Path
-
-from eyetoy_image.app import check_of_recipe
-
-DEFAULT = Path(__file__).parent / "src" / "eyetoy_image" / "configs" / "composed_detection.yaml"
+from eyetoy_image.check import check
 
 if __name__ == "__main__":
-    raise SystemExit(check_of_recipe(DEFAULT)(DEFAULT))
+    raise SystemExit(check())

@@ -1,6 +1,6 @@
-"""Tell what is on pictures: `python apps/image/predict.py runs/digits data/digits/test/7`; see `--help`."""
+"""Tell what a checkpoint sees in pictures: `python apps/image/predict.py runs/digits FILE ...`."""
 
-from eyetoy_image.app import app_of_checkpoint
+from eyetoy_image.app import APP
 
 if __name__ == "__main__":
-    app_of_checkpoint().predict()
+    APP.predict()

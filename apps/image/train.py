@@ -1,10 +1,7 @@
-"""Train an image model: `accelerate launch apps/image/train.py [--config FILE] [--epochs 5 ...]`; see `--help`."""
+"""Train an image model: `accelerate launch apps/image/train.py [--config NAME or FILE] [--epochs 5 ...]`."""
 
-from pathlib import Path
-
-from eyetoy_image.app import app_of_recipe
-
-DEFAULT = Path(__file__).parent / "src" / "eyetoy_image" / "configs" / "digits.yaml"
+from eyetoy_image.app import APP
+from eyetoy_train import train
 
 if __name__ == "__main__":
-    app_of_recipe(DEFAULT).train(DEFAULT)
+    train(*APP.parse_args())

@@ -1,6 +1,6 @@
-"""Score a trained image model: `python apps/image/validate.py runs/digits [--split val]`; see `--help`."""
+"""Score an image checkpoint: `python apps/image/validate.py runs/digits [--split test]`."""
 
-from eyetoy_image.app import app_of_checkpoint
+from eyetoy_image.app import APP
 
 if __name__ == "__main__":
-    app_of_checkpoint().validate()
+    APP.validate()

@@ -1,8 +1,7 @@
-"""Train a video model: `accelerate launch apps/video/train.py [--config FILE] [--epochs 5 ...]`; see `--help`."""
+"""Train a video model: `accelerate launch apps/video/train.py [--config NAME or FILE] [--epochs 5 ...]`."""
 
-from pathlib import Path
-
+from eyetoy_train import train
 from eyetoy_video.app import APP
 
 if __name__ == "__main__":
-    APP.train(Path(__file__).parent / "src" / "eyetoy_video" / "configs" / "moving_digits.yaml")
+    train(*APP.parse_args())

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two nodes with eight GPUs under Slurm; everything after the script's name goes to train.py:
+# Two nodes with eight GPUs each under Slurm. Arguments after the script's name go to train.py:
 #   sbatch docs/launch/slurm.sh apps/image/train.py --output_dir /shared/runs/mine --mixed_precision bf16
 #SBATCH --job-name=eyetoy
 #SBATCH --nodes=2
@@ -7,7 +7,7 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=64
 #SBATCH --time=24:00:00
-# Two minutes before its time is over, the run is told to save; it goes on when the job is started again.
+# Slurm sends SIGTERM two minutes before the time limit. The run saves, and resumes when the job restarts.
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
 set -euo pipefail

@@ -1,7 +1,7 @@
-"""Pages and pictures of the site that lie outside docs: the README files of the apps, and whatever pages link to.
+"""Add files from outside docs to the site: the apps' README files, and every file that a page links to.
 
-Links in Markdown are written for a reader of the repository. A link that leaves docs, such as `../benchmarks/dense.py`,
-is given the place of a copy that the site carries; one to a folder becomes plain text.
+Markdown links are written for readers of the repository. A link that leaves docs, such as `../benchmarks/dense.py`,
+becomes a link to the site's copy of that file. A link to a folder becomes plain text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the README files of the apps, and all files outside docs that any page links to."""
+    """Add the README files of the apps, and all files outside docs that a page links to."""
     for uri, source in READMES.items():
         files.append(File.generated(config, uri, abs_src_path=str(source)))
     pages = [file for file in files if file.src_uri.endswith(".md")]
@@ -34,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links that leave docs to where their targets are in the site."""
+    """Point links that leave docs to the site's copies."""
     source = Path(str(page.file.abs_src_path))
     here = PurePosixPath(page.file.src_uri).parent
 
@@ -42,7 +42,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         mark, text, path, anchor = link.groups()
         target = (source.parent / path).resolve()
         if not target.exists() or (target.is_relative_to(DOCS) and source.is_relative_to(DOCS)):
-            return link[0]  # MkDocs says so if it leads nowhere
+            return link[0]  # MkDocs itself warns about a broken link
         if target.is_dir():
             return text
         return f"{mark}[{text}]({os.path.relpath(_site_uri(target), here)}{anchor or ''})"
@@ -56,6 +56,6 @@ def _targets(page: Path) -> list[Path]:
 
 
 def _site_uri(target: Path) -> str:
-    """Return a file's place in the site: that in docs, or in the repository."""
+    """Return a file's path in the site, relative to docs or to the repository."""
     base = DOCS if target.is_relative_to(DOCS) else ROOT
     return target.relative_to(base).as_posix()

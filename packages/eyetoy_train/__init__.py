@@ -1,9 +1,8 @@
 """The engine: from a recipe and a task to a trained model, on Hugging Face Accelerate. Knows no modality."""
 
 from eyetoy_train.checkpoint.atomic import CheckpointError
-from eyetoy_train.classification.folder_task import FolderClassification
 from eyetoy_train.classification.metrics import ClassificationMetrics
-from eyetoy_train.classification.task import ClassificationTask
+from eyetoy_train.classification.task import ClassificationTask, FolderClassification
 from eyetoy_train.commands.app import App, ClassificationApp, LabelledApp
 from eyetoy_train.commands.cli import parse_recipe
 from eyetoy_train.commands.export import export_checkpoint

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import yaml
 
 Schedule = Literal["cosine", "one_cycle", "constant", "steps"]
 
@@ -194,3 +197,15 @@ def _require(recipe: object, allowed: str, *keys: str) -> None:
         value = getattr(recipe, key)
         if value is not None and not _CHECKS[allowed](value):
             raise ValueError(f"{key} must be {allowed}; got {value}")
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return a recipe as YAML that `--config` takes."""
+    return yaml.safe_dump(_without_tuples(dataclasses.asdict(recipe)), sort_keys=False)
+
+
+def _without_tuples(value: Any) -> Any:
+    """Return `value` with tuples as lists, which is all that safe YAML knows."""
+    if isinstance(value, dict):
+        return {key: _without_tuples(item) for key, item in value.items()}
+    return [_without_tuples(item) for item in value] if isinstance(value, list | tuple) else value

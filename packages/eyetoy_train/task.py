@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import About, Batch, Details, SampleStream, Split
 
 
@@ -82,3 +83,15 @@ class Task(Protocol):
 
     def write_samples(self, model: nn.Module, split: Split, path: Path) -> Sequence[Path]:
         """Draw samples of a split with the model's predictions to a picture file; return files that play them."""
+
+
+class LabelledTask(Task, Protocol):
+    """A task with named classes."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels. Asked for after `prepare`."""

@@ -24,6 +24,7 @@ from eyetoy_image.segmentation import Segmentation, SegmentationRecipe, Segmente
 from eyetoy_image.segmentation.model import Segmenter
 from eyetoy_train.commands.export import check_output, export_checkpoint
 from eyetoy_train.export.exporter import export
+from eyetoy_train.export.portable import model_to_export
 from eyetoy_video.app import APP as VIDEO
 from eyetoy_video.datasets.moving_digits import write_moving_digits
 from helpers.paths import REPOSITORY
@@ -153,5 +154,5 @@ def test_a_segmenter_gives_logits_of_every_pixel(tmp_path):
 
 
 def test_a_detector_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match=r"a detector is not exported.*predict\.py, with --output found\.json"):
-        Detection(DetectionRecipe(name="test")).export_model(torch.nn.Identity())
+    with pytest.raises(ValueError, match=r"a detector chooses its proposals.*predict\.py, with --output found\.json"):
+        model_to_export(Detection(DetectionRecipe(name="test")), torch.nn.Identity())

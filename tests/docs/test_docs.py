@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -17,8 +18,7 @@ import pytest
 
 from eyetoy import create_model
 from eyetoy_audio.app import APP as AUDIO
-from eyetoy_image.app import app_of_recipe
-from eyetoy_train import parse_recipe
+from eyetoy_image.app import APP as IMAGE
 from eyetoy_video.app import APP as VIDEO
 from helpers.paths import REPOSITORY
 
@@ -26,6 +26,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md"))]
 OWN = "runs/own-pictures/checkpoints/best"
+CONFIGS = {path.stem: path for path in sorted(REPOSITORY.glob("apps/*/src/*/configs/*.yaml"))}
 
 
 def named(page: Path) -> str:
@@ -63,6 +64,10 @@ def test_a_command_names_what_there_is(page, words):
     for word in words:
         if re.fullmatch(r"(apps|benchmarks|docs)/\S+\.(py|yaml)", word) or word == "noxfile.py":
             assert (REPOSITORY / word).is_file(), word
+    for option, value in itertools.pairwise(words):
+        if option == "--config" and "/" not in value:  # the name of a shipped recipe
+            (app,) = [word.split("/")[1] for word in words if word.startswith("apps/") and word.endswith(".py")]
+            assert CONFIGS[value].is_relative_to(REPOSITORY / "apps" / app), value
     extras = re.findall(r"\.\[(.+)\]", " ".join(words))
     known = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert [name for group in extras for name in group.split(",") if name not in known] == []
@@ -76,13 +81,13 @@ def test_a_training_command_gives_a_recipe(page, words, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     place = next(i for i, word in enumerate(words) if word.endswith("train.py"))
     name, options = words[place].split("/")[1], words[place + 1 :]
+    if "--config" in options and "/" not in (value := options[options.index("--config") + 1]):
+        options[options.index(value)] = str(CONFIGS[value])  # the path of a recipe means the same as its name
     if "--help" in options:
         return
-    code = (REPOSITORY / words[place]).read_text(encoding="utf-8")
-    default = REPOSITORY / "apps" / name / "src" / f"eyetoy_{name}" / "configs" / re.search(r'"(\w+\.yaml)"', code)[1]
-    app = {"audio": AUDIO, "video": VIDEO}.get(name) or app_of_recipe(default, options)
-    recipe = parse_recipe(app.recipe, default, options)
-    app.task(recipe)
+    app = {"audio": AUDIO, "video": VIDEO, "image": IMAGE}[name]
+    task, recipe = app.parse_args(options)
+    assert task.recipe is recipe
 
 
 def test_figures_are_what_is_drawn(tmp_path):
@@ -94,7 +99,7 @@ def test_figures_are_what_is_drawn(tmp_path):
 def test_recipes_have_the_time_and_score_of_their_heads():
     page = (DOCS / "recipes.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", page, flags=re.MULTILINE))
-    files = {path.name: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("apps/*/src/*/configs/*.yaml")}
+    files = {name: path.read_text(encoding="utf-8") for name, path in CONFIGS.items()}
     assert rows.keys() == files.keys()
     for name, text in files.items():
         head = "".join(re.findall(r"^# (?:Time|Score): (.*)\n", text, flags=re.MULTILINE))

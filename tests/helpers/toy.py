@@ -29,20 +29,27 @@ from eyetoy_train import (
     SampleStream,
     train,
 )
+from eyetoy_train.data.source import ClassificationSource
 
 MODEL = {"name": "eyetoy1d_pico", "stem_strides": [8], "drop_path": 0.1, "dropout": 0.1}
 
 
-class Slopes(ClassificationTask):
+class SlopeSource(ClassificationSource):
     classes = ("falling", "rising", "flat")
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+
+    def split(self, split):
+        return [((split, i), i % 3) for i in range(self.sizes[split])]
+
+
+class Slopes(ClassificationTask):
+    source_class = SlopeSource
     sizes = {"train": 40, "val": 11, "test": 13}
 
-    def prepare(self):
-        pass
-
-    def samples(self, split):
-        size = self.sizes[split]
-        return [((split, i), i % 3) for i in range(size)]
+    def __init__(self, recipe):
+        super().__init__(recipe, self.source_class(self.sizes))
 
     def load_sample(self, source, *, training):
         split, index = source
@@ -50,10 +57,10 @@ class Slopes(ClassificationTask):
         slope = (index % 3 + 1) % 3 - 1
         return slope * torch.linspace(-1, 1, 64)[None] + 0.3 * torch.randn(1, 64, generator=generator)
 
-    def transform(self, raw, *, training):
-        return raw + 0.1 * torch.randn_like(raw) if training else raw
+    def example(self, raw, *, training):
+        return {"input": raw + 0.1 * torch.randn_like(raw) if training else raw}
 
-    def draw(self, axes, x):
+    def plot(self, axes, x):
         axes.plot(x[0])
 
     def write_samples(self, model, split, path, *, count=6):
@@ -73,8 +80,7 @@ class SlopeStream(SampleStream):
         return iter([("train", i) for i in range(40) if i % 7 % 4 == shard])
 
     def decode(self, raw):
-        x = self.task.transform(self.task.load_sample(raw, training=True), training=True)
-        return {"input": x, "label": raw[1] % 3}
+        return self.task.example(self.task.load_sample(raw, training=True), training=True) | {"label": raw[1] % 3}
 
 
 class Streamed(Slopes):

@@ -20,14 +20,14 @@ from eyetoy import create_model
 from eyetoy_audio.datasets.esc50 import read_esc50
 from eyetoy_audio.datasets.tagged import read_tagged
 from eyetoy_audio.io.files import read_sound_bytes
-from eyetoy_image.app import app_of_recipe
+from eyetoy_image.app import APP as IMAGE
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, without
 from eyetoy_image.io.files import read_image
+from eyetoy_image.segmentation.datasets.ade20k import read_ade20k
 from eyetoy_image.segmentation.datasets.findings import find_bad as find_bad_maps
 from eyetoy_image.segmentation.datasets.label_maps import read_values
-from eyetoy_image.segmentation.datasets.layouts import read_set
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import CheckpointError, TarStream, parse_recipe
 from eyetoy_train.checkpoint.atomic import check_folder, write_folder
@@ -179,7 +179,7 @@ def _ade(content: bytes) -> None:
     place = {b"\x89": "annotations/training/a.png", b"\xff": "images/training/a.jpg"}.get(kind, "objectInfo150.txt")
     (root / "objectInfo150.txt").unlink(missing_ok=True)
     (root / place).write_bytes(content)
-    found = read_set(SegmentationData(source="ade20k", root=str(root.parent)))
+    found = read_ade20k(SegmentationData(source="ade20k", root=str(root.parent)))
     find_bad_maps(found.splits["train"], found.table, open_files=True)
     if place.startswith("annotations"):
         read_values(root / place)
@@ -290,7 +290,7 @@ CONFIGS = Path(__file__).parents[2] / "apps" / "image" / "src" / "eyetoy_image" 
 def _recipe(content: bytes) -> None:
     path = HOME / "recipe.yaml"
     path.write_bytes(content)
-    app = app_of_recipe(path, [])
+    app = IMAGE.of_recipe(["--config", str(path)])
     parse_recipe(app.recipe, path, [])
 
 

@@ -13,8 +13,7 @@ from typing import Any
 from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.checkpoint.retention import Kept
 from eyetoy_train.checkpoint.run_lock import LOCK, is_held
-from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.recipe import Recipe
+from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.utils.console import log
 
 

@@ -1,115 +1,83 @@
-"""Classification of a set that lists its own samples, or that is read as a stream, or of files in class folders."""
+"""The samples of a classification task, as a data loader takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
-from typing import Any, Protocol, cast, get_args
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from eyetoy_train.classification.folder_task import FolderClassification, FolderData
-from eyetoy_train.data.unreadable import log_skipped, why_unreadable
-from eyetoy_train.recipe import ClassificationRecipe
-from eyetoy_train.types import Batch, SampleStream, Split
+from eyetoy_train.data.source import LabelledSamples
+from eyetoy_train.data.unreadable import log_skipped, unreadable_files, why_unreadable
+from eyetoy_train.types import Batch, Split
 
 
-class SampleSet(Protocol):
-    """A set that knows its classes, and lists its samples or is read as a stream."""
+class SampleReader(Protocol):
+    """How a task turns a source into an example."""
 
-    @property
-    def streaming(self) -> bool:
-        """Whether it is read as a stream; it then has no `samples`, and no `stream` otherwise."""
+    cache: bool
+    uses_randomness: bool
 
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes."""
+    def load_sample(self, source: Any, *, training: bool) -> Tensor:
+        """Read a source to a tensor."""
 
-    def prepare(self) -> None:
-        """Make sure that the set is there."""
+    def example(self, raw: Tensor, *, training: bool) -> Batch:
+        """Make an example of it."""
 
-
-class ListedSet(SampleSet, Protocol):
-    """A set that lists its samples."""
-
-    def samples(self, split: Split) -> Sequence[tuple[Any, Any]] | None:
-        """Return sources and labels of a split."""
+    def target(self, label: Any) -> Any:
+        """Return a label as a part of a batch."""
 
 
-class StreamedSet(SampleSet, Protocol):
-    """A set that is read from start to end."""
+class SampleDataset(Dataset[Batch]):
+    """Labelled sources as dicts with `input`, `label`, and whatever else the task's `example` gives."""
 
-    def stream(self, split: Split, decode: Callable[[Any, int], Batch]) -> SampleStream | None:
-        """Return a split as a stream; `decode` takes a source and a label."""
+    def __init__(self, reader: SampleReader, samples: LabelledSamples, *, training: bool) -> None:
+        self.reader = reader
+        self.samples = samples
+        self.training = training
+        self.uses_randomness = training and reader.uses_randomness
+        self._loaded: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Batch:
+        source, label = self.samples[index]
+        raw = self._loaded.get(index)
+        if raw is None:
+            raw = self.reader.load_sample(source, training=self.training)
+            if self.reader.cache:
+                # Each loading worker fills a dict of its own; workers live as long as the run, so it pays all the same.
+                self._loaded[index] = raw
+        return self.reader.example(raw, training=self.training) | {"label": self.reader.target(label)}
 
 
-class SetClassification(FolderClassification):
-    """A classification task whose samples are a set's, or, without one, files in class folders.
+def without_unreadable(
+    splits: dict[Split, LabelledSamples], root: Path, read: Callable[[Any], object]
+) -> dict[Split, LabelledSamples]:
+    """Read every sample once, name those that cannot be read on the main process, and return the others.
 
     Args:
-        recipe: the recipe.
-        data: its part about files.
-        extensions: lower-case endings of the files that count.
-        sample_set: the set, if there is one.
+        splits: the samples.
+        root: the folder of the data, where a record says which files are whole and need not be read again.
+        read: reads a source; raises UnreadableFileError or OSError if it cannot.
+
+    Raises:
+        ValueError: nothing is left of a split.
     """
-
-    def __init__(
-        self,
-        recipe: ClassificationRecipe,
-        data: FolderData,
-        extensions: Collection[str],
-        sample_set: ListedSet | StreamedSet | None,
-    ) -> None:
-        super().__init__(recipe, data, extensions)
-        self.set = sample_set
-        is_streamed = sample_set is not None and sample_set.streaming
-        self.streamed = cast("StreamedSet", sample_set) if is_streamed else None
-        self.listed = None if is_streamed else cast("ListedSet | None", sample_set)
-        self._readable: dict[Split, Sequence[tuple[Any, Any]] | None] = {}
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes."""
-        return super().classes if self.set is None else self.set.classes
-
-    def prepare(self) -> None:
-        """Make sure that all is there; read all of it once if what cannot be read is to be left out."""
-        if self.set is None:
-            super().prepare()
-            return
-        self.set.prepare()
-        if self.listed is not None and self.skip_unreadable:
-            for split in get_args(Split):
-                self.samples(split)
-
-    def samples(self, split: Split) -> Sequence[tuple[Any, Any]] | None:
-        """Return sources, as `load_sample` takes them, and labels."""
-        if self.listed is None:
-            return super().samples(split)
-        if not self.skip_unreadable:
-            return self.listed.samples(split)
-        if split not in self._readable:
-            self._readable[split] = self._without_unreadable(self.listed.samples(split))
-        return self._readable[split]
-
-    def _without_unreadable(self, samples: Sequence[tuple[Any, Any]] | None) -> Sequence[tuple[Any, Any]] | None:
-        """Leave out what cannot be read, and name it."""
-        if samples is None:
-            return None
-        sources = [source for source, _ in samples]
-        reasons = why_unreadable(sources, lambda source: self.load_sample(source, training=False))
-        log_skipped([reason for reason in reasons if reason], len(samples))
-        return [sample for sample, reason in zip(samples, reasons, strict=True) if reason is None]
-
-    def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
-        """Return a split, or a stream of it, as dicts with `input` and `label`."""
-        if self.streamed is None:
-            return super().dataset(split)
-        stream = self.streamed.stream(split, partial(self._decode, training=split == "train"))
-        if stream is not None:
-            stream.skip_unreadable = self.skip_unreadable
-        return stream
-
-    def _decode(self, source: Any, label: Any, *, training: bool) -> Batch:
-        example = self.example(self.load_sample(source, training=training), training=training)
-        return example | {"label": self.target(label)}
+    sources = [source for samples in splits.values() for source, _ in samples]
+    reasons: Sequence[str | None]
+    if root.is_dir() and all(isinstance(source, Path) for source in sources):
+        found = unreadable_files(root, sources, read)
+        reasons = [found.get(source) for source in sources]
+    else:  # rows of a table have no time of change by which a record could know them again
+        reasons = why_unreadable(sources, read)
+    log_skipped([reason for reason in reasons if reason is not None], len(sources))
+    remaining = iter(reasons)  # in the order of `sources`: split by split
+    readable = {split: [sample for sample in samples if next(remaining) is None] for split, samples in splits.items()}
+    empty = [split for split, samples in readable.items() if splits[split] and not samples]
+    if empty:
+        raise ValueError(f"no file of the split {empty[0]!r} can be read")
+    return dict(readable)

@@ -16,7 +16,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from eyetoy_train.classification.task import ClassificationTask
+from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.models.build import best_device
 from eyetoy_train.types import Batch
@@ -77,6 +77,7 @@ class LoadedClassifier:
                 raw = self.task.load_sample(file, training=False)
                 yield Piece(file, {}, self.task.example(raw, training=False))
             else:
+                assert isinstance(self.task, Timeline)
                 for start, end, example in self.task.parts(file, timeline):
                     yield Piece(file, {"start": round(start, 3), "end": round(end, 3)}, example)
         except (UnreadableFileError, OSError) as error:

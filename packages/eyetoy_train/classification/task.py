@@ -1,25 +1,29 @@
-"""Classification, whatever the modality: loss, metrics, checkpoints and samples of any classifier."""
+"""Classification, whatever the modality: data, loss, metrics, checkpoints and samples of any classifier."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from matplotlib.axes import Axes
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
+from eyetoy_train.classification.datasets import SampleDataset, without_unreadable
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
-from eyetoy_train.classification.samples import write_sample_sheet
-from eyetoy_train.commands.cli import recipe_text
+from eyetoy_train.classification.samples import sample_file, spread_samples
+from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
 from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
-from eyetoy_train.recipe import ClassificationRecipe
+from eyetoy_train.recipe import ClassificationRecipe, recipe_text
+from eyetoy_train.report.figures import LabelledSample, draw_samples
 from eyetoy_train.task import Metrics
 from eyetoy_train.types import About, Batch, SampleStream, Split
 
@@ -28,51 +32,73 @@ FORCED_CHOICE = "It names one of its classes for whatever it is given, also for 
 
 
 class ClassificationTask(ABC):
-    """The engine's `Task` for a classifier; a modality says what its samples are and how they look.
+    """The engine's `Task` for a classifier.
 
-    A sample goes through `load_sample`, whose result `cache` keeps in memory, and `example`, where it is loaded; then,
-    as part of a batch and on the model's device, through `to_input` and, in training, `augment`. A subclass gives
-    `classes`, `prepare`, `samples`, `load_sample`, `draw`, and `transform`, or `example` if `input` is not all of it.
+    A `ClassificationSource` says which samples there are; a subclass says how a modality's samples go in.
+
+    A sample takes this way: `load_sample` reads a source to a tensor, which `cache` keeps in memory; `example` makes
+    the model's input of it, both where samples are loaded; `to_input` and, in training, `augment` change a whole batch
+    on the model's device; `model_args` are what the model is called with. A modality gives `load_sample` and `plot`,
+    and those of the others that it needs. The facts below are attributes, to be set in its constructor.
+
+    What only some modalities can do is a protocol that commands test with isinstance: `Exportable`, `Timeline`,
+    `Playable`.
+
+    Args:
+        recipe: the recipe.
+        source: the samples.
+        options: the recipe's part about the data.
     """
 
     families: Families = TIMM
-    """Other projects' models that a recipe may name."""
+    """Models of other projects that a recipe may name."""
+    in_channels: int | None = None
+    """Channels of the model's input; None for the usual number of the modality."""
+    grid: Sequence[int] | None = None
+    """Spatial size of the model's input, for models that are built for one size."""
+    num_views: int = 1
+    """Views of a sample in an evaluation, such as parts of a long one, whose probabilities are averaged."""
+    protocol: str = ""
+    """How an evaluation looks at a sample, to be shown beside a score; empty where there is one way only."""
+    uses_randomness: bool = True
+    """Whether `example` draws from torch's global generator in training; False saves to seed it for every sample."""
+    multi_label: bool = False
+    """Whether a sample has any number of labels instead of one."""
+    about: About = About()
+    """Facts of the data and the task for the model card."""
 
-    def __init__(self, recipe: ClassificationRecipe, *, cache: bool = False) -> None:
+    def __init__(
+        self, recipe: ClassificationRecipe, source: ClassificationSource, options: FolderData | None = None
+    ) -> None:
         self.recipe = recipe
-        self.cache = cache
+        self.source = source
+        self.root = Path("." if options is None else options.root)
+        self.cache = options is not None and options.cache
+        self.skip_unreadable = options is not None and options.unreadable == "skip"
+        if source.multi_label:
+            self.multi_label = True
+        self._readable: dict[Split, LabelledSamples] | None = None
 
-    @property
-    @abstractmethod
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels. Called after `prepare`."""
-
-    @abstractmethod
-    def prepare(self) -> None:
-        """Write or fetch the data if they are not there."""
-
-    @abstractmethod
-    def samples(self, split: Split) -> Sequence[tuple[Any, Any]] | None:
-        """Return sources and labels of a split, or None if there is no such split."""
+    # The modality's part.
 
     @abstractmethod
     def load_sample(self, source: Any, *, training: bool) -> Tensor:
-        """Read a source, such as a path, to a tensor; where `cache` is true the result is kept in memory."""
+        """Read a source, such as a path, to a tensor.
+
+        Raises:
+            UnreadableFileError: it is damaged, or no file of the modality.
+        """
 
     @abstractmethod
-    def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw the `input` of an example, one view of it."""
+    def plot(self, axes: Axes, x: Tensor) -> None:
+        """Plot the `input` of an example, one view of it."""
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
-        """Return what a model takes of a sample: `input`, and whatever `forward` needs beside it."""
-        return {"input": self.transform(raw, training=training)}
-
-    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
-        """Turn what `load_sample` gave into the `input` of an example, with random changes if `training`.
+        """Turn what `load_sample` gave into `input`, and what else the model takes, with random changes if `training`.
 
         Where a sample has several views in an evaluation, they are the first axis.
         """
-        return raw
+        return {"input": raw}
 
     def to_input(self, batch: Batch) -> Batch:
         """Turn the examples of a batch into the model's input."""
@@ -86,10 +112,11 @@ class ClassificationTask(ABC):
         """
         return batch
 
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits, `[batch, classes]`."""
-        logits: Tensor = model(batch["input"])
-        return logits
+    def model_args(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return what the model is called with."""
+        return (batch["input"],)
+
+    # What the engine asks, see `eyetoy_train.task.Task`.
 
     @property
     def score(self) -> str:
@@ -97,44 +124,36 @@ class ClassificationTask(ABC):
         return "mAP" if self.multi_label else "accuracy"
 
     @property
-    def protocol(self) -> str:
-        """How an evaluation looks at a sample, such as its views; empty where there is one way only."""
-        return ""
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels. Asked for after `prepare`."""
+        return self.source.classes
 
-    @property
-    def about(self) -> About:
-        """What a card says of the data and the task."""
-        return About()
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether a sample has any number of labels, as a sequence of their numbers, in place of one."""
-        return False
-
-    @property
-    def num_views(self) -> int:
-        """Views of a sample in an evaluation, such as parts of a long one, whose probabilities are averaged."""
-        return 1
-
-    @property
-    def uses_randomness(self) -> bool:
-        """Whether `transform` draws from torch's global generator in training; False saves to seed it."""
-        return True
-
-    @property
-    def in_channels(self) -> int | None:
-        """Channels of the model's input; None for the usual number of the modality."""
-        return None
-
-    @property
-    def grid(self) -> Sequence[int] | None:
-        """Spatial size of the model's input, where it has one; for models that are built for one size."""
-        return None
+    def prepare(self) -> None:
+        """Write or fetch the data if they are missing; read all files once if unreadable ones are to be left out."""
+        self.source.prepare()
+        if not self.skip_unreadable:
+            return
+        found = {split: self.source.split(split) for split in get_args(Split)}
+        listed = {split: samples for split, samples in found.items() if isinstance(samples, Sequence)}
+        # A stream is not read ahead: it leaves samples out as they come.
+        self._readable = without_unreadable(listed, self.root, lambda source: self.load_sample(source, training=False))
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split as dicts with `input` and `label`."""
-        samples = self.samples(split)
-        return None if samples is None else SampleDataset(self, samples, training=split == "train")
+        training = split == "train"
+        samples = self.source.split(split)
+        if samples is None:
+            return None
+        if not isinstance(samples, SampleStream):
+            listed = samples if self._readable is None else self._readable[split]
+            return SampleDataset(self, listed, training=training)
+        # A partial of a method, not a closure: workers that are spawned are sent the stream as a pickle.
+        decode = partial(self._decode, training=training)
+        return DecodedStream(samples, decode, skip_unreadable=self.skip_unreadable)
+
+    def _decode(self, source: Any, label: Any, *, training: bool) -> Batch:
+        example = self.example(self.load_sample(source, training=training), training=training)
+        return example | {"label": self.target(label)}
 
     def target(self, label: Any) -> Any:
         """Return a sample's label as a part of a batch: its number, or zeros and ones for all classes."""
@@ -155,7 +174,7 @@ class ClassificationTask(ABC):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of a batch; over each class by itself where a sample has several labels."""
         batch = self.augment(self.to_input(batch))
-        logits, target, smoothing = self.forward(model, batch), batch["label"], self.recipe.label_smoothing
+        logits, target, smoothing = model(*self.model_args(batch)), batch["label"], self.recipe.label_smoothing
         if self.multi_label:
             return F.binary_cross_entropy_with_logits(logits, target * (1 - smoothing) + smoothing / 2)
         return F.cross_entropy(logits, target, label_smoothing=smoothing)
@@ -163,11 +182,12 @@ class ClassificationTask(ABC):
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits, `[batch, classes]`; of several views those of their mean probability."""
         if self.num_views == 1:
-            return self.forward(model, self.to_input(batch))
+            logits: Tensor = model(*self.model_args(self.to_input(batch)))
+            return logits
         # View by view, so that many of them take no more memory than one.
         views = [{key: x[:, i] if key != "label" else x for key, x in batch.items()} for i in range(self.num_views)]
-        each = [self.forward(model, self.to_input(view)) for view in views]
-        mean = torch.stack([self.probabilities(logits) for logits in each]).mean(0)
+        each = [self.probabilities(model(*self.model_args(self.to_input(view)))) for view in views]
+        mean = torch.stack(each).mean(0)
         return mean.logit(eps=1e-7) if self.multi_label else mean.clamp_min(1e-12).log()
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -190,65 +210,82 @@ class ClassificationTask(ABC):
         """Return the model that `save` wrote."""
         return load_classifier(folder, self.families)
 
-    def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
-        """Read a file in parts of about so many seconds, for a timeline.
-
-        Yields:
-            from when to when a part goes, in seconds, and what a model takes of it.
-
-        Raises:
-            ValueError: the modality knows no parts in time.
-        """
-        raise ValueError("--timeline is for sounds and videos; these files have no parts in time")
-
-    def play(self, x: Tensor, path: Path) -> Path | None:
-        """Write the `input` of an example to a file that a browser plays, if that says more than `draw`.
-
-        Args:
-            x: one view of a sample.
-            path: where to write it, without a suffix.
-
-        Returns:
-            the file, or None if there is none.
-        """
-        return None
-
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 24) -> list[Path]:
         """Draw `count` samples of a split, spread over its classes, with the model's predictions.
 
         Returns:
-            files that play them, if there are any, in a folder beside the picture.
+            files that play them, if the task is `Playable`, in a folder beside the picture.
         """
-        return write_sample_sheet(self, model, split, path, count)
+        dataset = self.dataset(split)
+        assert dataset is not None
+        batch = default_collate(spread_samples(dataset, count))
+        model.eval()
+        with torch.inference_mode():
+            outputs = self.outputs(model, send_to_device(batch, next(model.parameters()).device))
+            confidence, prediction = (values.cpu() for values in self.probabilities(outputs).max(-1))
+        views = batch["input"] if self.num_views == 1 else batch["input"][:, self.num_views // 2]
+        samples = []
+        for x, target, guess, sure in zip(views, batch["label"], prediction, confidence, strict=True):
+            labels = [int(target)]
+            if self.multi_label:  # the predicted class if it is among them, or all of them
+                labels = [int(guess)] if target[guess] else target.nonzero().flatten().tolist()
+            samples.append(
+                LabelledSample(
+                    draw=lambda axes, x=x: self.plot(axes, x),  # type: ignore[misc]
+                    truth=", ".join(self.classes[label] for label in labels) or "none",
+                    prediction=self.classes[guess],
+                    confidence=float(sure),
+                )
+            )
+        draw_samples(samples, path)
+        if not isinstance(self, Playable):
+            return []
+        named = zip(views, enumerate(samples, 1), strict=True)
+        return [self.play(x, sample_file(path.with_suffix(""), number, sample)) for x, (number, sample) in named]
+
+
+class FolderClassification(ClassificationTask):
+    """A classification task whose samples are files in class folders; see `read_class_folder`.
+
+    Args:
+        recipe: the recipe; its seed decides which files are held out where there are no split folders.
+        data: the recipe's part about the files.
+        extensions: lower-case endings of the files that count.
+    """
+
+    def __init__(self, recipe: ClassificationRecipe, data: FolderData, extensions: Collection[str]) -> None:
+        super().__init__(recipe, FolderSource.of_classes(data.root, extensions, recipe.seed), data)
+
+
+@runtime_checkable
+class Timeline(Protocol):
+    """A task whose files have parts in time that can be classified one by one."""
+
+    def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
+        """Read a file in parts of about so many seconds.
+
+        Yields:
+            start and end of a part, in seconds, and its example.
+
+        Raises:
+            ValueError: no part can be so short.
+        """
+
+
+@runtime_checkable
+class Playable(Protocol):
+    """A task whose samples can be played: a plot does not say all of a sound or a video."""
+
+    def play(self, x: Tensor, path: Path) -> Path:
+        """Write the `input` of an example to a file that a browser plays, and return the file.
+
+        Args:
+            x: one view of a sample.
+            path: where to write it, without a suffix.
+        """
 
 
 def equal_spans(total: float, seconds: float) -> list[tuple[float, float]]:
     """Cut a length of time into equal parts, the nearest to so many seconds that fill it."""
     count = max(round(total / seconds), 1)
     return [(total * i / count, total * (i + 1) / count) for i in range(count)]
-
-
-class SampleDataset(Dataset[Batch]):
-    """Samples of a classification task as dicts with `input` and `label`."""
-
-    def __init__(self, task: ClassificationTask, samples: Sequence[tuple[Any, Any]], *, training: bool) -> None:
-        self.task = task
-        self.samples = samples
-        self.training = training
-        self.uses_randomness = training and task.uses_randomness
-        self.kept: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Batch:
-        example = self.task.example(self._raw(index), training=self.training)
-        return example | {"label": self.task.target(self.samples[index][1])}
-
-    def _raw(self, index: int) -> Tensor:
-        if index in self.kept:
-            return self.kept[index]
-        raw = self.task.load_sample(self.samples[index][0], training=self.training)
-        if self.task.cache:
-            self.kept[index] = raw
-        return raw

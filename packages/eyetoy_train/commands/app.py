@@ -1,75 +1,92 @@
-"""What `train.py` and `validate.py` of every app do, and `predict.py` of those that classify."""
+"""An app: a recipe and a task behind the commands `train`, `validate` and `predict`."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+import torch
 from accelerate import Accelerator
+from torch import nn
 
-from eyetoy_train.checkpoint.atomic import CheckpointError
 from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
-from eyetoy_train.classification.task import ClassificationTask
-from eyetoy_train.commands.cli import parse_recipe
+from eyetoy_train.classification.task import ClassificationTask, Timeline
+from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error, expand, files_parser, parse_recipe
 from eyetoy_train.engine.evaluation import evaluation_sums
 from eyetoy_train.engine.trainer import train
-from eyetoy_train.models.build import find_checkpoint
-from eyetoy_train.recipe import ClassificationRecipe, Recipe
-from eyetoy_train.task import Task
-from eyetoy_train.types import Table
+from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.recipe import Recipe
+from eyetoy_train.task import LabelledTask
 from eyetoy_train.utils.untrusted import read_json
 
 LABELS = "labels.json"
 
-R = TypeVar("R", bound=Recipe)
-C = TypeVar("C", bound=ClassificationRecipe)
-
-
-class LabelledTask(Task, Protocol):
-    """A task with named classes."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """How it is trained."""
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels. Called after `prepare`."""
-
-
-class App(Protocol):
-    """What the three scripts of an app call."""
-
-    def train(self, default_config: Path, argv: Sequence[str] | None = None) -> None:
-        """Train by the default recipe, or the one that `--config` names, with overrides from the command line."""
-
-    def validate(self, argv: Sequence[str] | None = None) -> None:
-        """Score a checkpoint on a split of its data, or of other data, and print the scores as JSON."""
-
-    def predict(self, argv: Sequence[str] | None = None) -> None:
-        """Tell what a checkpoint sees in files."""
+T = TypeVar("T", bound=LabelledTask)
+Classifier = TypeVar("Classifier", bound=ClassificationTask)
 
 
 @dataclass(frozen=True)
-class LabelledApp(Generic[R]):
-    """Training and scoring of a task with named classes."""
+class Checkpoint(Generic[T]):
+    """A saved model with the task and the labels that it was trained with. `App.open` gives it."""
 
-    recipe: type[R]
-    task: Callable[[Any], LabelledTask]
+    folder: Path
+    task: T
+    labels: list[str]
+    """Names of the classes, in the order of the model's outputs."""
+
+    def load_model(self, device: torch.device | None = None) -> nn.Module:
+        """Return the model in evaluation mode, on this machine's accelerator if no device is given."""
+        return self.task.load(self.folder).to(device or best_device()).eval()
+
+
+@dataclass(frozen=True)
+class App(Generic[T]):
+    """A kind of task, from the command line to a trained model and back.
+
+    All that commands know of checkpoints is `open`.
+    """
+
+    recipe: type[Any]
+    """The class of its recipes, a `Recipe`."""
+    task: Callable[[Any], T]
     """Makes the task of a recipe."""
+    extensions: Collection[str] = ()
+    """Lower-case endings of the files that it reads in a folder."""
+    default_config: Path | None = None
+    """The recipe file that `train` uses if none is named; recipes beside it can be named by `--config NAME`."""
 
-    def train(self, default_config: Path, argv: Sequence[str] | None = None) -> None:
+    def parse_args(self, argv: Sequence[str] | None = None) -> tuple[T, Recipe]:
+        """Return the task and the recipe that a command line asks for, as `train` takes them.
+
+        On a wrong option the program ends with a message and code 2.
+        """
+        recipe: Recipe = parse_recipe(self.recipe, self.default_config, argv)
+        with exit_on_error():
+            return self.task(recipe), recipe
+
+    def train(self, argv: Sequence[str] | None = None) -> None:
         """Train by the default recipe, or the one that `--config` names, with overrides from the command line."""
-        recipe = parse_recipe(self.recipe, default_config, argv)
-        train(self.task(recipe), recipe)
+        train(*self.parse_args(argv))
+
+    def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[T]:
+        """Open a run folder, whose best checkpoint is meant, or a checkpoint.
+
+        Args:
+            checkpoint: the folder.
+            overrides: options that override the recipe that was saved with it, as on a command line.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: it has no list of classes, or the task refuses its recipe.
+        """
+        folder = find_checkpoint(checkpoint)
+        task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
+        return Checkpoint(folder, task, read_labels(folder))
 
     def validate(self, argv: Sequence[str] | None = None) -> None:
         """Score a checkpoint on a split of its data, or of other data, and print the scores as JSON."""
@@ -80,41 +97,47 @@ class LabelledApp(Generic[R]):
         parser.add_argument(
             "--output",
             type=Path,
-            help="folder for scores.json, and what stands behind the scores as tables and pictures",
+            help="folder for scores.json, and for tables and figures behind the scores",
         )
         options, overrides = parser.parse_known_args(argv)
-        with exit_on_error(parser):
-            folder = find_checkpoint(options.checkpoint)
-            task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
+        with exit_on_error():
+            opened = self.open(options.checkpoint, overrides)
+            task = opened.task
             accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
             with accelerator.local_main_process_first():
                 task.prepare()
-            _check_labels(folder, task)
+            if opened.labels != list(task.classes):
+                raise ValueError(
+                    f"the checkpoint knows the classes {opened.labels}, but the data have {list(task.classes)}"
+                )
             dataset = task.dataset(options.split)
             if dataset is None:
                 raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
-            model = task.load(folder).to(accelerator.device)
+            model = opened.load_model(accelerator.device)
             started = time.perf_counter()
             sums = evaluation_sums(task, model, dataset, accelerator, batch_size=task.recipe.eval_batch_size)
             scores = task.metrics().compute(sums)
             scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
-        if accelerator.is_main_process:
-            how = {"protocol": task.protocol} if task.protocol else {}
-            report = json.dumps({"checkpoint": str(folder), "split": options.split, **how, **scores}, indent=2)
-            print(report)  # noqa: T201
-            if options.output:
-                options.output.mkdir(parents=True, exist_ok=True)
-                (options.output / "scores.json").write_text(report, encoding="utf-8")
-                for table in task.metrics().details(sums, options.output).tables:
-                    write_table(table, options.output / f"{table.title.lower()}.csv")
+        if not accelerator.is_main_process:
+            return
+        how = {"protocol": task.protocol} if task.protocol else {}
+        report = json.dumps({"checkpoint": str(opened.folder), "split": options.split, **how, **scores}, indent=2)
+        print(report)  # noqa: T201
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            (options.output / "scores.json").write_text(report, encoding="utf-8")
+            for table in task.metrics().details(sums, options.output).tables:
+                with (options.output / f"{table.title.lower()}.csv").open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file).writerows([table.header, *table.rows])
+
+
+LabelledApp = App
+"""The name that `App` had."""
 
 
 @dataclass(frozen=True)
-class ClassificationApp(LabelledApp[C]):
-    """A modality's classification app: its recipe, its task, and the files it reads."""
-
-    task: type[ClassificationTask]
-    extensions: Collection[str]
+class ClassificationApp(App[Classifier]):
+    """The app of a modality's classifiers."""
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
@@ -122,7 +145,7 @@ class ClassificationApp(LabelledApp[C]):
         parser.add_argument("--top_k", type=int, default=5, help="how many classes to name for each file (default: 5)")
         parser.add_argument("--batch_size", type=int, default=32, help="files classified at a time (default: 32)")
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
-        if self.task.parts is not ClassificationTask.parts:
+        if isinstance(self.task, type) and issubclass(self.task, Timeline):
             parser.add_argument(
                 "--timeline",
                 type=float,
@@ -131,16 +154,15 @@ class ClassificationApp(LabelledApp[C]):
             )
         options, overrides = parser.parse_known_args(argv)
         timeline = vars(options).get("timeline")
-        with exit_on_error(parser):
+        with exit_on_error():
             if timeline is not None and not timeline > 0:
                 raise ValueError(f"--timeline must be above 0 seconds; got {timeline:g}")
             if options.output and options.output.suffix not in (".json", ".csv"):
                 raise ValueError(f"--output must end in .json or .csv; got {options.output}")
             if options.batch_size < 1:
                 raise ValueError(f"--batch_size must be at least 1; got {options.batch_size}")
-            folder = find_checkpoint(options.checkpoint)
-            task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
-            classifier = LoadedClassifier(task, task.load(folder), read_labels(folder))
+            opened = self.open(options.checkpoint, overrides)
+            classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)
             files = list(expand(options.inputs, self.extensions))
             predictions = classifier.predict(files, options.top_k, options.batch_size, timeline=timeline)
             write_predictions(predictions, options.output)
@@ -159,68 +181,3 @@ def read_labels(folder: Path) -> list[str]:
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"{folder / LABELS} must be a list of names")
     return labels
-
-
-def write_table(table: Table, path: Path) -> None:
-    """Write a table of a report as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([table.header, *table.rows])
-
-
-def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
-    """Give the files that files, folders and patterns mean.
-
-    Raises:
-        FileNotFoundError: there is nothing of that name, and nothing matches it as a pattern.
-    """
-    for path in inputs:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
-        elif path.exists():
-            yield path
-        else:
-            matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-            if not matches:
-                raise FileNotFoundError(f"there is no file or folder {path}, and no file matches it as a pattern")
-            for match in matches:
-                yield from expand([match], extensions) if match.is_dir() else [match]
-
-
-def _check_labels(folder: Path, task: LabelledTask) -> None:
-    labels = read_labels(folder)
-    if labels != list(task.classes):
-        raise ValueError(f"the checkpoint knows the classes {labels}, but the data have {list(task.classes)}")
-
-
-def checkpoint_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser for a command that takes a checkpoint."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
-    return parser
-
-
-def files_parser(description: str, extensions: Collection[str]) -> argparse.ArgumentParser:
-    """Return a parser for a command that takes a checkpoint and files, folders or patterns."""
-    parser = checkpoint_parser(description)
-    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(extensions)})")
-    return parser
-
-
-def check_output_folder(folder: Path) -> None:
-    """Refuse a file where a folder is to be written to.
-
-    Raises:
-        ValueError: it is one.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output must be a folder; got the file {folder}")
-
-
-@contextmanager
-def exit_on_error(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Turn an error about what the user gave into a message and exit code 2."""
-    try:
-        yield
-    except (ValueError, OSError, CheckpointError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from error

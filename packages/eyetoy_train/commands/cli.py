@@ -1,19 +1,22 @@
-"""From YAML and the command line to a recipe, with words for what went wrong."""
+"""The command line: recipes from YAML files and options, and the arguments that several commands take."""
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 
+from eyetoy_train.checkpoint.atomic import CheckpointError
 from eyetoy_train.recipe import Recipe
+from eyetoy_train.types import Split
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
@@ -43,12 +46,17 @@ class RecipeParser(ArgumentParser):
 
 
 def parse_recipe(
-    recipe_class: type[R], default_config: Path, argv: Sequence[str] | None = None, *, description: str | None = None
+    recipe_class: type[R],
+    default_config: Path | None,
+    argv: Sequence[str] | None = None,
+    *,
+    description: str | None = None,
 ) -> R:
     """Read a recipe from the command line.
 
     `--config FILE` takes the place of `default_config`; any other option overrides one value of it, as in
-    `--lr 3e-4 --model.name eyetoy2d_nano`. On a wrong key or value the program ends with a message and code 2.
+    `--lr 3e-4 --model.name eyetoy2d_nano`. A bare name, as in `--config cifar10`, means the recipe of that name beside
+    `default_config`. On a wrong key or value the program ends with a message and code 2.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     set_parsing_settings(
@@ -58,14 +66,18 @@ def parse_recipe(
         import_path_denylist=["*"],
     )
     set_loader(MODE, _load, (yaml.YAMLError,))
-    chosen = any(argument.split("=")[0] == "--config" for argument in arguments)
+    place = config_place(arguments)
+    if place is not None:
+        index, value = place
+        path = str(shipped_config(value, default_config))
+        arguments[index] = f"--config={path}" if arguments[index].startswith("--config=") else path
     parser = RecipeParser(
         description=description or recipe_class.__doc__,
-        default_config_files=[] if chosen else [str(default_config)],
+        default_config_files=[] if place is not None or default_config is None else [str(default_config)],
         allow_abbrev=False,
         parser_mode=MODE,
     )
-    parser.add_argument("--config", action="config", help="A recipe file, in place of the default one.")
+    parser.add_argument("--config", action="config", help="A recipe file, or the name of a recipe that is included.")
     parser.add_class_arguments(recipe_class, as_group=False)
     try:
         values = parser.parse_args(arguments)
@@ -75,18 +87,91 @@ def parse_recipe(
         parser.error(str(error))
 
 
+def config_place(arguments: Sequence[str]) -> tuple[int, str] | None:
+    """Return the index of the last argument that says which `--config` to use, and its value; None if none does."""
+    found = None
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config" and equals:
+            found = (index, value)
+        elif name == "--config" and index + 1 < len(arguments):
+            found = (index + 1, arguments[index + 1])
+    return found
+
+
+def shipped_config(name: str, default_config: Path | None) -> Path:
+    """Return the file that `--config` means: a file of that name, or the recipe of that name beside the default one."""
+    path = Path(name)
+    if default_config is None or path.exists() or path.name != name:
+        return path
+    shipped = default_config.with_name(name if path.suffix in (".yaml", ".yml") else f"{name}.yaml")
+    return shipped if shipped.is_file() else path
+
+
 def _load(text: str) -> Any:
     check_yaml(text)
     return get_loader("yaml")(text)
 
 
-def recipe_text(recipe: Recipe) -> str:
-    """Return a recipe as YAML that `--config` takes."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False)
+def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
+    """Give the files that files, folders and patterns mean.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name, and nothing matches it as a pattern.
+    """
+    for path in inputs:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
+        elif path.exists():
+            yield path
+        else:
+            matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            if not matches:
+                raise FileNotFoundError(f"there is no file or folder {path}, and no file matches it as a pattern")
+            for match in matches:
+                yield from expand([match], extensions) if match.is_dir() else [match]
 
 
-def _plain(value: Any) -> Any:
-    """Return `value` with tuples as lists, which is all that safe YAML knows."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+def checkpoint_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser for a command that takes a checkpoint."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
+    return parser
+
+
+def files_parser(description: str, extensions: Collection[str]) -> argparse.ArgumentParser:
+    """Return a parser for a command that takes a checkpoint and files, folders or patterns."""
+    parser = checkpoint_parser(description)
+    parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(extensions)})")
+    return parser
+
+
+def check_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser for a command that looks through a data set."""
+    parser = argparse.ArgumentParser(
+        description=f"{description} Further options are those of train.py, such as --config NAME and --data.root "
+        "FOLDER.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--split", choices=get_args(Split), help="look at this split alone")
+    return parser
+
+
+def check_output_folder(folder: Path) -> None:
+    """Refuse a file where a folder is to be written to.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output must be a folder; got the file {folder}")
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turn an error about the user's input into a message and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError, CheckpointError) as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from error

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import HfApi
 
-from eyetoy_train.commands.app import LabelledApp, checkpoint_parser, exit_on_error, read_labels
-from eyetoy_train.commands.cli import parse_recipe
+from eyetoy_train.commands.app import App
+from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
-from eyetoy_train.models.build import find_checkpoint
 
 DESCRIPTION = (
     "Write a checkpoint as a file that runs without this project's code, with its preprocessing inside, and classes in "
@@ -22,22 +22,22 @@ DESCRIPTION = (
 )
 
 
-def export_checkpoint(app: LabelledApp[Any], argv: Sequence[str] | None = None) -> None:
+def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
     """Export a checkpoint as the command line says, and print where it is and how far it differs from the model."""
     parser = _parser()
     options, overrides = parser.parse_known_args(argv)
-    with exit_on_error(parser):
-        checkpoint = find_checkpoint(options.checkpoint)
+    with exit_on_error():
         output = options.output or options.checkpoint / "exported"
+        opened = app.open(options.checkpoint, overrides)
         check_output(output)
-        task = app.task(parse_recipe(app.recipe, checkpoint / "recipe.yaml", overrides))
-        portable = model_to_export(task, task.load(checkpoint).cpu().eval())
-        classes = {"classes": read_labels(checkpoint)}
-        about = export(portable, output, options.format, classes)
-        _copy_card(checkpoint, output)
+        model = model_to_export(opened.task, opened.load_model(torch.device("cpu")))
+        about = export(model, output, options.format, {"classes": opened.labels})
+        card = opened.folder / "README.md"
+        if card.is_file():
+            (output / card.name).write_bytes(card.read_bytes())
         print(_line(output / about["file"], about))  # noqa: T201
         if options.push_to_hub:
-            print(f"pushed to {push(options.push_to_hub, checkpoint, output)}")  # noqa: T201
+            print(f"pushed to {push(options.push_to_hub, opened.folder, output)}")  # noqa: T201
 
 
 def push(name: str, *folders: Path) -> str:
@@ -66,12 +66,6 @@ def check_output(folder: Path) -> None:
     """Refuse a folder in which an export would write over files that are none of its own."""
     if folder.exists() and not (folder.is_dir() and ((folder / ABOUT).is_file() or not any(folder.iterdir()))):
         raise ValueError(f"--output must be a new or empty folder, or one that an export wrote; got {folder}")
-
-
-def _copy_card(checkpoint: Path, output: Path) -> None:
-    card = checkpoint / "README.md"
-    if card.is_file():
-        (output / card.name).write_bytes(card.read_bytes())
 
 
 def _line(path: Path, about: dict[str, Any]) -> str:

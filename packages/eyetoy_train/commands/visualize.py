@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eyetoy_train.commands.app import check_output_folder, exit_on_error, expand, files_parser
+from eyetoy_train.commands.cli import check_output_folder, exit_on_error, expand, files_parser
 from eyetoy_train.data.unreadable import UnreadableFileError
 
 DOTS_PER_INCH = 110
@@ -75,7 +75,7 @@ def visualize(
     parser = _parser(extensions)
     options, overrides = parser.parse_known_args(argv)
     failed = False
-    with exit_on_error(parser):
+    with exit_on_error():
         files = list(expand(options.inputs, extensions))
         check_output_folder(options.output)
         viewer = open_viewer(options.checkpoint, overrides)

@@ -7,18 +7,14 @@ from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
 from eyetoy_train.types import Split
 from eyetoy_train.utils.seeds import derive_seed
 
-SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "valid", "validation"),
-    "test": ("test",),
-}
-HELD_OUT: dict[Split, float] = {"test": 0.2, "val": 0.1}
-
-Sample = tuple[Path, int]
+Sample = tuple[Path, Any]
+"""A file and its label: the number of a class, or the numbers of several."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,8 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
-    folders = {split: _split_folder(root, names) for split, names in SPLIT_NAMES.items()}
+    present = {path.name: path for path in root.iterdir() if path.is_dir()}
+    folders = {split: present.get(find_split(split, present) or "") for split in SPLIT_NAMES}
     if any(folders.values()) and not folders["train"]:
         raise FileNotFoundError(f"{root} has split folders but none for training; it should be called train")
     train_folder = folders["train"] or root
@@ -89,10 +86,6 @@ def move_into_place(tree: Path, root: Path) -> None:
         if root.exists():
             raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
         raise
-
-
-def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
 
 
 def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -> tuple[Sample, ...]:

@@ -6,25 +6,19 @@ Files stay as they are stored: whoever asks for a set decodes them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from eyetoy_train.data.folder import HELD_OUT
+from eyetoy_train.data.source import ClassificationSource, DatasetOptions
+from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
 from eyetoy_train.data.streaming import HubStream
 from eyetoy_train.types import Batch, Split
 
 ColumnType = Literal["Image", "Audio", "Video"]
 """What `datasets` calls a column of files."""
-
-SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
-
 
 PROTOCOLS = frozenset(["hf", "https", "http", "file", "zip", "tar", "gzip", "s3", "gs"])
 """By which a set may name its files; fsspec knows others, some of which log in to machines or make files up."""
@@ -83,7 +77,7 @@ class HubSample:
 
 
 @dataclass(frozen=True)
-class HubSet:
+class HubSet(ClassificationSource):
     """A set by its name.
 
     The classes are those of its column of the type `ClassLabel`; or, in a set that is not streamed, the texts of the
@@ -111,6 +105,13 @@ class HubSet:
     label_column: str | None = None
     config: str | None = None
     revision: str | None = None
+
+    @classmethod
+    def of_options(cls, data: DatasetOptions, column_type: ColumnType, seed: int) -> Self:
+        """Return the set that a recipe's `data` describes."""
+        return cls(
+            data.root, column_type, data.streaming, data.splits, seed, data.label_column, data.config, data.revision
+        )
 
     def prepare(self) -> None:
         """Fetch the set, or open it if it is to be streamed."""
@@ -164,18 +165,15 @@ class HubSet:
             return list(feature.names)
         return sorted({name for part in self.parts.values() for name in part.unique(label)})
 
-    def samples(self, split: Split) -> list[tuple[HubSample, int]] | None:
-        """Return files, encoded, and labels."""
+    def split(self, split: Split) -> list[tuple[HubSample, int]] | HubStream | None:
+        """Return files, encoded, with their labels; a stream of them if the set is streamed."""
         rows, (file, label) = self.parts.get(split), self.columns
         if rows is None:
             return None
+        if self.streaming:
+            return HubStream(rows, partial(_labelled_row, file, label))
         numbers = {name: number for number, name in enumerate(self.classes)}
         return [(HubSample(rows, i, file), numbers.get(y, y)) for i, y in enumerate(rows[label])]
-
-    def stream(self, split: Split, decode: Callable[[Any, int], Batch]) -> HubStream | None:
-        """Return a split as a stream; `decode` takes an undecoded file and a label."""
-        rows = self.parts.get(split)
-        return None if rows is None else HubStream(rows, partial(_decode_row, decode, *self.columns))
 
 
 def load_splits(
@@ -205,7 +203,7 @@ def load_splits(
 
 def _split_names(name: str, found: Sequence[str], splits: Mapping[str, str]) -> dict[Split, str]:
     """Return which of a set's splits is which. What validation takes is not left for the test."""
-    names = {split: splits.get(split, _first(usual, found)) for split, usual in SPLIT_NAMES.items()}
+    names = {split: splits.get(split, find_split(split, found)) for split in SPLIT_NAMES}
     wrong = [part for part in names.values() if part and part not in found]
     if wrong or not names["train"] or not splits.keys() <= names.keys():
         raise ValueError(
@@ -231,12 +229,8 @@ def undecoded(rows: Any, files: Sequence[str], kind: ColumnType, *others: str) -
     return rows
 
 
-def _decode_row(decode: Callable[[Any, int], Batch], file: str, label: str, row: dict[str, Any]) -> Batch:
-    return decode(row[file], row[label])
-
-
-def _first(names: Sequence[str], found: Any) -> str | None:
-    return next((name for name in names if name in found), None)
+def _labelled_row(file: str, label: str, row: dict[str, Any]) -> Batch:
+    return {"source": row[file], "label": row[label]}
 
 
 def _type(feature: Any) -> str:

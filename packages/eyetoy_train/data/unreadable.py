@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from accelerate import PartialState
 from tqdm import tqdm
@@ -18,6 +18,8 @@ from eyetoy_train.utils.console import log
 T = TypeVar("T")
 
 RECORD = ".eyetoy-files.json"
+NAMED = 10
+"""How many samples are named where many are wrong."""
 
 
 class UnreadableFileError(ValueError):
@@ -62,6 +64,38 @@ def log_skipped(reasons: Sequence[str], total: int) -> None:
     """Name what is left out, on the main process."""
     if reasons and PartialState().is_main_process:
         log("\n".join([f"skipped {len(reasons)} of {total} files, which cannot be read:", *reasons]))
+
+
+def refuse_or_skip(
+    found: Sequence[object],
+    summary: str,
+    choice: Literal["refuse", "skip"],
+    option: str,
+    *,
+    error: type[Exception] = ValueError,
+    hint: str = "",
+) -> None:
+    """Stop because something is wrong with samples, or say on the main process that they are left out.
+
+    Args:
+        found: the samples and what is wrong with them; as text, they name it. Nothing happens if there are none.
+        summary: counts them.
+        choice: the recipe's.
+        option: the recipe's key of that choice.
+        error: raised to refuse.
+        hint: how to see all of them, a sentence; they are then not named where they are left out.
+
+    Raises:
+        error: something was found, and the recipe says to refuse it.
+    """
+    if not found:
+        return
+    more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
+    named = "\n".join([f"{summary}:", *map(str, found[:NAMED]), *more])
+    if choice == "refuse":
+        raise error("\n".join(filter(None, [named, hint, f"{option}: skip leaves them out"])))
+    if PartialState().is_main_process:
+        log(f"left out: {summary if hint else named}")  # the hint tells how to see all of them
 
 
 def _key(root: Path, path: Path) -> str:

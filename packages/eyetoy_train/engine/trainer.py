@@ -16,14 +16,13 @@ from torch.utils.data import Dataset
 from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.checkpoint.run_folder import append_line, read_lines
 from eyetoy_train.checkpoint.run_lock import held
-from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.engine.environment import describe_environment, deterministic
 from eyetoy_train.engine.evaluation import evaluation_sums
 from eyetoy_train.engine.setup import Parts, open_run, prepare_data, start_parts
 from eyetoy_train.engine.step_recorder import NotFiniteError, StepRecorder, StepSummary
 from eyetoy_train.engine.tracking import check_trackers, start_trackers
 from eyetoy_train.optim.schedule import learning_rate
-from eyetoy_train.recipe import Recipe
+from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.report.model_card import CARD, Trained, card_text
 from eyetoy_train.report.page import write_report
 from eyetoy_train.task import Task

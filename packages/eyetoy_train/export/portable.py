@@ -70,8 +70,8 @@ class ExportableClassifier(Protocol):
     def to_input(self, batch: Batch) -> Batch:
         """Turn what `ExportInput.prepare` returns into the model's input."""
 
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits, `[batch, classes]`."""
+    def model_args(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the arguments of the model's forward pass, which returns logits, `[batch, classes]`."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probabilities of the classes, `[batch, classes]`."""
@@ -89,7 +89,7 @@ class ClassifierWithPreprocessing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the probabilities of the classes."""
         batch = self.task.to_input(self.given.prepare(x))
-        probabilities = self.task.probabilities(self.task.forward(self.model, batch))  # [batch * views, classes]
+        probabilities = self.task.probabilities(self.model(*self.task.model_args(batch)))  # [batch * views, classes]
         return probabilities.view(-1, self.given.views, probabilities.shape[-1]).mean(1)
 
 
@@ -102,7 +102,7 @@ def model_to_export(task: object, model: nn.Module) -> ExportModel:
         model: one of the task's models.
 
     Raises:
-        ValueError: the task has none of these methods, or refuses; the message says what to do instead.
+        ValueError: the task has none of these methods; the message has its `why_not_exportable`, if it has one.
     """
     for old, new in (("plain_model", "export_model"), ("plain_input", "export_input")):
         if hasattr(task, old):  # also where a base class has the new name: only a user's own class has the old one
@@ -111,9 +111,10 @@ def model_to_export(task: object, model: nn.Module) -> ExportModel:
     if isinstance(task, Exportable):
         return task.export_model(model)
     if not isinstance(task, ExportableClassifier):
-        raise ValueError(
+        missing = (
             f"{type(task).__name__} does not say what an exported model takes: it has neither export_input, which is "
             "enough for a classifier, nor export_model"
         )
+        raise ValueError(f"the model cannot be exported: {getattr(task, 'why_not_exportable', missing)}")
     given = task.export_input()
     return ExportModel(ClassifierWithPreprocessing(task, model, given), given, "probabilities", ("batch", "classes"))

@@ -1,10 +1,10 @@
-"""What a classifier says of a file, and the maps of what it looks at."""
+"""A trained classifier that shows what it looks at in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from accelerate.utils import send_to_device
 from torch import Tensor
@@ -13,34 +13,27 @@ from torch.utils.data import default_collate
 from eyetoy.inspect import find_encoder
 from eyetoy_train.classification.predict import LoadedClassifier
 from eyetoy_train.classification.task import ClassificationTask
-from eyetoy_train.commands.app import ClassificationApp, read_labels
-from eyetoy_train.commands.cli import parse_recipe
-from eyetoy_train.models.build import find_checkpoint
-from eyetoy_train.recipe import ClassificationRecipe
+from eyetoy_train.commands.app import Checkpoint
 from eyetoy_train.types import Batch
 from eyetoy_train.visualize.maps import InputMaps, collect_maps
 
 TOP = 5
-C = TypeVar("C", bound=ClassificationRecipe)
+C = TypeVar("C", bound=ClassificationTask)
 
 
-class ClassifierView:
+class ClassifierView(Generic[C]):
     """A trained classifier that shows what it looks at.
 
     Args:
-        app: the modality's app.
-        checkpoint: a run folder, or a checkpoint.
-        overrides: of its recipe, as on a command line.
+        opened: its checkpoint, see `App.open`.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: the model is none of EyeToy's, or an override does not fit.
+        ValueError: the model is none of EyeToy's.
     """
 
-    def __init__(self, app: ClassificationApp[C], checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-        folder = find_checkpoint(checkpoint)
-        self.task: ClassificationTask = app.task(parse_recipe(app.recipe, folder / "recipe.yaml", overrides))
-        self.classifier = LoadedClassifier(self.task, self.task.load(folder), read_labels(folder))
+    def __init__(self, opened: Checkpoint[C]) -> None:
+        self.task = opened.task
+        self.classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)
         self.encoder = find_encoder(self.classifier.model)
 
     def example(self, file: Path) -> Batch:

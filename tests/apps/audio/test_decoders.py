@@ -1,4 +1,4 @@
-"""What decodes a sound file: the same samples by every library, damage refused, and a choice that is told."""
+"""Decoding of sound files: the same samples by every library, damage refused, and the choice of a library."""
 
 from __future__ import annotations
 
@@ -18,17 +18,9 @@ import torch
 
 from eyetoy_audio.io import files
 from eyetoy_audio.io.files import UnreadableSoundError, read_sound_bytes
-from eyetoy_train.media.sound import (
-    MissingDecoderError,
-    checked,
-    choice,
-    choose_decoder,
-    decoders,
-    describe_decoders,
-    kinds,
-    wholeness,
-)
-from eyetoy_train.media.sound.decoders import decode
+from eyetoy_train.media import decoders, kinds, sound, sound_integrity
+from eyetoy_train.media.errors import MissingDecoderError
+from eyetoy_train.media.sound import DECODERS, decode, describe_decoders
 
 RATE = 16_000
 BY_SOUNDFILE = {
@@ -52,14 +44,14 @@ BY_PYAV = {
 
 def if_there(decoder: str, *values):
     """Parameters of a test that needs a decoder."""
-    problem = choice._find(decoder).problem
+    problem = decoders.find(decoder).problem
     return pytest.param(*values, decoder, marks=pytest.mark.skipif(bool(problem), reason=problem or "it is there"))
 
 
 def each_reader(*names: str):
     """Every kind with every decoder that reads it."""
     pairs = [(kind, decoder) for kind in names for decoder in ("soundfile", "pyav", "torchcodec")]
-    readers = [(kind, decoder) for kind, decoder in pairs if choice.can_read(decoder, kinds.KINDS[f".{kind}"])]
+    readers = [(kind, decoder) for kind, decoder in pairs if DECODERS.reads(decoder, kinds.SOUND_KINDS[f".{kind}"])]
     return pytest.mark.parametrize(("kind", "decoder"), [if_there(decoder, kind) for kind, decoder in readers])
 
 
@@ -213,8 +205,8 @@ def test_the_content_tells_what_a_file_is_before_its_name_does(kind, name, decod
 
 @pytest.mark.parametrize("kind", BY_SOUNDFILE | BY_PYAV)
 def test_the_content_of_every_kind_tells_it(kind):
-    assert kinds.kind_of(whole(kind), ".w64" if kind == "wav" else ".wav") == kinds.KINDS[f".{kind}"]
-    assert kinds.kind_of(b"ID3" + whole(kind), ".wav") == "mp3"  # a title may stand before it
+    assert kinds.sound_kind(whole(kind), ".w64" if kind == "wav" else ".wav") == kinds.SOUND_KINDS[f".{kind}"]
+    assert kinds.sound_kind(b"ID3" + whole(kind), ".wav") == "mp3"  # a title may stand before it
 
 
 @by_ffmpeg
@@ -258,9 +250,9 @@ def test_an_aac_file_counts_nothing_and_a_wrong_guess_of_its_length_is_not_held_
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_an_mp3_file_counts_its_frames(start, rate):
     content = start + whole("mp3", rate)
-    counted = wholeness._counted_by_mp3(content)
+    counted = sound_integrity._counted_by_mp3(content)
     assert rate <= counted <= rate + 4 * 1152
-    assert wholeness._counted_by_mp3(encode_by_pyav(chirp(rate), rate, "mp3", "mp3", write_xing="0")) is None
+    assert sound_integrity._counted_by_mp3(encode_by_pyav(chirp(rate), rate, "mp3", "mp3", write_xing="0")) is None
     refused(content[: round(0.6 * len(content))], "a.mp3", "pyav", f"announces {counted} samples")
 
 
@@ -288,7 +280,7 @@ def test_a_film_without_sound_is_refused(decoder):
 
 @each_decoder
 def test_a_file_of_more_than_fits_in_memory_is_refused(decoder, monkeypatch):
-    monkeypatch.setattr(decoders, "MOST_SAMPLES", 47_999)
+    monkeypatch.setattr(sound, "MOST_SAMPLES", 47_999)
     refused(whole("wav"), "a.wav", decoder, "more than 47999 samples")
 
 
@@ -314,7 +306,7 @@ def libraries(monkeypatch):
     def pretend(**modules):
         for name, module in modules.items():
             monkeypatch.setitem(sys.modules, name, module)
-        choice._find.cache_clear()
+        decoders.find.cache_clear()
 
     pretend(
         soundfile=SimpleNamespace(__version__="1.0"),
@@ -323,7 +315,7 @@ def libraries(monkeypatch):
     )
     yield pretend
     monkeypatch.undo()
-    choice._find.cache_clear()
+    decoders.find.cache_clear()
 
 
 NO_FFMPEG = SimpleNamespace(__version__="3.0", ffmpeg_major_version=None)
@@ -351,7 +343,7 @@ NO_FFMPEG = SimpleNamespace(__version__="3.0", ffmpeg_major_version=None)
 )
 def test_the_best_decoder_that_is_there_is_chosen(libraries, changes, chosen):
     libraries(**changes)
-    assert {kind: choose_decoder(kind) for kind in chosen} == chosen
+    assert {kind: DECODERS.choose(kind) for kind in chosen} == chosen
 
 
 @pytest.mark.parametrize(
@@ -380,7 +372,7 @@ def test_one_line_says_what_decodes_what_and_why(libraries, changes, line):
 
 
 def test_a_decoder_that_is_asked_for_decodes_everything(libraries):
-    assert choose_decoder("wav", "torchcodec") == "torchcodec"
+    assert DECODERS.choose("wav", "torchcodec") == "torchcodec"
     assert describe_decoders("torchcodec") == "sound is decoded by torchcodec 3.0 with FFmpeg 7, as asked for"
 
 
@@ -419,7 +411,7 @@ def test_a_decoder_that_is_asked_for_and_not_there_is_refused_with_what_to_insta
 ):
     libraries(**changes)
     for call in (lambda: describe_decoders(decoder), lambda: read_sound_bytes(b"RIFF", "a.wav", RATE, decoder)):
-        with pytest.raises(MissingDecoderError, match=f"the decoder {decoder} is asked for, but {message}"):
+        with pytest.raises(MissingDecoderError, match=f"sound is to be decoded by {decoder}, but {message}"):
             call()
 
 
@@ -433,9 +425,7 @@ def test_a_kind_that_the_decoder_does_not_read_is_refused():
     refused(whole("m4a"), "a.m4a", "soundfile", "soundfile does not read m4a files; the decoder should be auto")
 
 
-@pytest.mark.parametrize(
-    "module", [files, checked, choice, decoders, kinds, wholeness], ids=lambda module: module.__name__
-)
+@pytest.mark.parametrize("module", [files, decoders, kinds, sound, sound_integrity], ids=lambda module: module.__name__)
 def test_a_library_that_is_not_there_stops_no_import(libraries, module):
     libraries(soundfile=None, av=None, torchcodec=None)
     runpy.run_path(module.__file__)

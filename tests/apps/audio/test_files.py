@@ -16,7 +16,7 @@ from eyetoy_audio.io import files
 from eyetoy_audio.io.files import EXTENSIONS, UnreadableSoundError, read_sound, read_sound_bytes
 from eyetoy_audio.transforms.augmentation import Augment
 from eyetoy_audio.transforms.waveform import fit_length, normalize_level
-from eyetoy_train.media.sound import decoders
+from eyetoy_train.media import sound
 
 RATE = 16_000
 
@@ -194,7 +194,7 @@ SILENCE = encode(np.zeros(2**23, dtype=np.int16), kind="FLAC")
 
 @pytest.mark.usefixtures("little_memory")
 def test_a_small_file_of_far_too_much_silence_is_not_decoded_to_its_end(monkeypatch):
-    monkeypatch.setattr(decoders, "MOST_SAMPLES", 2**20)
+    monkeypatch.setattr(sound, "MOST_SAMPLES", 2**20)
     assert len(SILENCE) < 2**16
     refused(SILENCE, "a.flac", "more than 1048576 samples")
 
@@ -228,7 +228,7 @@ def test_another_suffix_is_refused_with_those_that_are_right(name):
 
 def test_more_samples_than_fit_in_memory_are_refused(monkeypatch):
     read(encode(tone()))
-    monkeypatch.setattr(decoders, "MOST_SAMPLES", 7999)
+    monkeypatch.setattr(sound, "MOST_SAMPLES", 7999)
     refused(encode(tone()), "a.wav", "more than 7999 samples")
 
 
@@ -247,7 +247,7 @@ def test_more_samples_than_fit_in_memory_after_resampling_are_refused(monkeypatc
 def test_a_long_file_is_the_same_in_blocks_as_at_once(monkeypatch):
     content = encode(np.random.default_rng(0).uniform(-1, 1, (5000, 2)), kind="FLAC")
     at_once = read(content)
-    monkeypatch.setattr(decoders, "_BLOCK", 999)
+    monkeypatch.setattr(sound, "_BLOCK", 999)
     assert torch.equal(read(content), at_once)
 
 

@@ -19,9 +19,10 @@ from torchaudio.datasets import speechcommands
 
 from eyetoy_audio.datasets.esc50 import read_esc50
 from eyetoy_audio.datasets.speech_commands import background_noise, read_speech_commands
-from eyetoy_audio.datasets.tagged import TaggedSet, read_tagged
+from eyetoy_audio.datasets.tagged import open_tagged, read_tagged
 from eyetoy_audio.io.files import UnreadableSoundError
 from eyetoy_audio.io.hub import read_stored_sound
+from eyetoy_audio.recipe import AudioData
 from eyetoy_train.data.hub import HubSet, stored_content
 
 RATE = 8000
@@ -251,14 +252,14 @@ def test_clips_that_are_missing_are_refused_or_left_out_and_named(tmp_path, caps
     write_tables(tmp_path, train=[f"{i}.wav,dog" for i in range(8)], val=("v.wav,dog",))
     for i in range(2, 7):
         (tmp_path / f"{i}.wav").unlink()
-    wrong = f"5 of 8 clips of the train split are not in {tmp_path}, such as 2.wav, 3.wav, 4.wav"
-    with pytest.raises(FileNotFoundError, match=f"{wrong}; data.missing: skip leaves them out"):
-        TaggedSet(tmp_path).prepare()
+    wrong = f"5 of 8 clips of the train split are not in {tmp_path}:\n2.wav\n3.wav\n4.wav\n5.wav\n6.wav"
+    with pytest.raises(FileNotFoundError, match=f"{wrong}\ndata.missing: skip leaves them out"):
+        open_tagged(AudioData(root=str(tmp_path)), 0).prepare()
     assert not capsys.readouterr().out
-    found = TaggedSet(tmp_path, missing="skip")
+    found = open_tagged(AudioData(root=str(tmp_path), missing="skip"), 0)
     found.prepare()
-    assert [path.name for path, _ in found.samples("train")] == ["0.wav", "1.wav", "7.wav"]
-    assert (found.classes, found.samples("test")) == (("dog",), None)
+    assert [path.name for path, _ in found.split("train")] == ["0.wav", "1.wav", "7.wav"]
+    assert (found.classes, found.split("test")) == (("dog",), None)
     assert capsys.readouterr().out == f"left out: {wrong}\n"
     (tmp_path / "v.wav").unlink()
     with pytest.raises(ValueError, match="no clip is left for the val split"):
@@ -315,7 +316,7 @@ def test_audioset_in_its_own_form(audioset):
 
 def test_clips_that_audioset_lost(audioset, capsys):
     (audioset / "train" / "---1_cCGK4M_0.wav").rename(audioset / "train" / "---1_cCGK4M_1.wav")  # another second
-    with pytest.raises(FileNotFoundError, match="1 of 4 clips of the train split are not in .*, such as ---1_cCGK4M;"):
+    with pytest.raises(FileNotFoundError, match="1 of 4 clips of the train split are not in .*:\n---1_cCGK4M\n"):
         read_tagged(audioset)
     assert len(read_tagged(audioset, missing="skip").splits["train"]) == 2
     assert "left out: 1 of 4 clips of the train split" in capsys.readouterr().out
@@ -380,7 +381,7 @@ def test_a_set_of_the_hub(hub, label_column):
     found = HubSet(str(hub), "Audio", label_column=label_column)
     found.prepare()
     assert found.classes == ["cat", "dog"]
-    samples = {split: found.samples(split) for split in ("train", "val", "test")}
+    samples = {split: found.split(split) for split in ("train", "val", "test")}
     assert {split: len(clips) for split, clips in samples.items()} == {"train": 18, "val": 2, "test": 6}
     for clips in samples.values():
         assert all(heard(clip.stored, clip.place) == 0.25 * (1 + label) for clip, label in clips)
@@ -390,10 +391,10 @@ def test_a_set_of_the_hub(hub, label_column):
 def test_a_set_of_the_hub_as_a_stream(hub):
     found = HubSet(str(hub), "Audio", streaming=True, splits={"val": "test"})
     found.prepare()
-    stream = found.stream("val", lambda stored, label: {"input": heard(stored), "label": label})
+    stream = found.split("val")
     samples = [stream.decode(raw) for shard in range(stream.num_shards) for raw in stream.read(shard)]
-    assert [(s["input"], s["label"]) for s in samples] == [(0.25, 0), (0.5, 1)] * 3
-    assert found.stream("test", dict) is None
+    assert [(heard(s["source"]), s["label"]) for s in samples] == [(0.25, 0), (0.5, 1)] * 3
+    assert found.split("test") is None
 
 
 def test_a_damaged_sound_of_the_hub_is_named(tmp_path):
@@ -443,7 +444,7 @@ def test_files_of_any_kind_stay_as_they_are_stored(tmp_path, kind):
     files = [{"bytes": bytes([i]), "path": None} for i in range(10)]
     write_parquet(tmp_path / "train.parquet", files, {"label": [i % 2 for i in range(10)]}, kind, label=CLASSES)
     found = HubSet(str(tmp_path), kind)
-    samples = [sample for split in ("train", "val") for sample in found.samples(split)]
+    samples = [sample for split in ("train", "val") for sample in found.split(split)]
     assert sorted((stored_content(file.stored)[0], label) for file, label in samples) == [(i, i % 2) for i in range(10)]
 
 
@@ -453,7 +454,7 @@ def test_one_of_several_versions_of_a_set(tmp_path):
         write_parquet(tmp_path / f"{name}.parquet", files, {"label": [0] * count}, label=CLASSES)
     configs = "".join(f"- config_name: {name}\n  data_files: {name}.parquet\n" for name in ("v1", "v2"))
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-    assert len(HubSet(str(tmp_path), "Audio", config="v2").samples("train")) == 18
+    assert len(HubSet(str(tmp_path), "Audio", config="v2").split("train")) == 18
     with pytest.raises(ValueError, match="v1.*v2"):
         HubSet(str(tmp_path), "Audio").prepare()
 
@@ -477,11 +478,11 @@ def test_single_files_as_a_set_of_the_hub(audiofolder, streaming, monkeypatch):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     found = HubSet(audiofolder, "Audio", streaming, {"val": "test"})
     if streaming:
-        stream = found.stream("val", lambda stored, label: {"input": heard(stored), "label": label})
+        stream = found.split("val")
         samples = [stream.decode(raw) for shard in range(stream.num_shards) for raw in stream.read(shard)]
-        values = [(sample["input"], sample["label"]) for sample in samples]
+        values = [(heard(sample["source"]), sample["label"]) for sample in samples]
     else:
-        values = [(heard(clip.stored), label) for clip, label in found.samples("val")]
+        values = [(heard(clip.stored), label) for clip, label in found.split("val")]
     assert sorted(values) == [(0.25, 0)] * 3 + [(0.5, 1)] * 3
 
 

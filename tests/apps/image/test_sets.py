@@ -18,10 +18,10 @@ from torchvision import datasets as torchvision_datasets
 
 from eyetoy_image.classification import APP
 from eyetoy_image.classification.datasets import torchvision_sets
-from eyetoy_image.classification.datasets.big_sets import read_caltech256
+from eyetoy_image.classification.datasets.caltech256 import read_caltech256
 from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet, unpack_fashion_mnist
 from eyetoy_image.classification.datasets.webdataset import TarSet
-from eyetoy_image.io.hub import read_stored
+from eyetoy_image.io.hub import read_stored_image
 from eyetoy_train import SampleStream, UnreadableFileError
 
 
@@ -74,7 +74,7 @@ def test_fashion_mnist_is_unpacked_from_debians_package_once(debian, tmp_path, m
     unpack_fashion_mnist(root, tmp_path / "nowhere")
     found = TorchvisionSet("FashionMNIST", root)
     assert found.classes[0] == "T-shirt/top"
-    splits = {split: found.samples(split) for split in ("train", "val", "test")}
+    splits = {split: found.split(split) for split in ("train", "val", "test")}
     assert {split: len(samples) for split, samples in splits.items()} == {"train": 3, "val": 2, "test": 4}
     for samples in splits.values():
         for pixels, label in samples:
@@ -252,8 +252,10 @@ def test_a_test_split_with_secret_labels_is_left_out(hub):
 def test_a_stream_of_files_by_their_addresses(tmp_path):
     (tmp_path / "x.png").write_bytes(encoded(12))
     stored = {"bytes": None, "path": f"file://{tmp_path / 'x.png'}"}
-    assert read_stored(stored, "x", grayscale=True).unique().tolist() == [12]
-    assert read_stored({"bytes": None, "path": str(tmp_path / "x.png")}, "x", grayscale=True).unique().tolist() == [12]
+    assert read_stored_image(stored, "x", grayscale=True).unique().tolist() == [12]
+    assert read_stored_image(
+        {"bytes": None, "path": str(tmp_path / "x.png")}, "x", grayscale=True
+    ).unique().tolist() == [12]
 
 
 def test_tar_files(tmp_path):

@@ -42,7 +42,7 @@ def root(tmp_path, videos, copies):
 
 def look(root: Path, *options: object) -> int:
     arguments = ("--data.source", "list", "--data.root", root, "--data.num_frames", 8, *options)
-    return check(CONFIG, list(map(str, arguments)))
+    return check(list(map(str, arguments)))
 
 
 WRONG = [
@@ -83,8 +83,9 @@ def test_one_split_may_be_looked_at_alone_and_listed_in_one_file(root, tmp_path,
     assert look(root, "--split", "val", "--output", tmp_path / "val.csv") == 1
     assert "2 files: 1 right, 0 missing, 0 broken, 1 short" in capsys.readouterr().out
     assert (tmp_path / "val.csv").read_text() == f"{root / 'run' / '0.mp4'} 0\n"
-    assert look(root, "--output", tmp_path / "all.csv") == 2
-    assert look(root, "--split", "test") == 2
+    for wrong in (("--output", tmp_path / "all.csv"), ("--split", "test")):
+        with pytest.raises(SystemExit, match="^2$"):
+            look(root, *wrong)
     said = capsys.readouterr().err
     assert "all.csv is one list, and there are train, val" in said
     assert "the set has no split 'test', but train, val" in said
@@ -178,5 +179,6 @@ def test_the_script_ends_with_the_exit_code(root, monkeypatch, capsys):
 
 
 def test_a_set_of_the_hub_is_not_looked_through(capsys):
-    assert check(CONFIG, ["--data.source", "hub", "--data.root", "owner/name"]) == 2
+    with pytest.raises(SystemExit, match="^2$"):
+        check(["--data.source", "hub", "--data.root", "owner/name"])
     assert "owner/name is a set of the hub, which has no list of files" in capsys.readouterr().err

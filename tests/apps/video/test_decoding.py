@@ -1,4 +1,4 @@
-"""What decodes videos: the same frames by either library, what is none refused by name, and a choice that is told."""
+"""Decoding of videos: the same frames by either library, other files refused by name, and the choice of a library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import pytest
 import torch
 from skimage import data
 
-from eyetoy_train.media.clip import MissingDecoderError, choice, choose_decoder, decoders, describe_decoders
+from eyetoy_train.media import decoders, video
+from eyetoy_train.media.errors import MissingDecoderError
+from eyetoy_train.media.video import describe_decoders
 from eyetoy_video.io.files import UnreadableVideoError, read_clips
 from eyetoy_video.transforms.sampling import ClipSampling
 
@@ -23,7 +25,7 @@ CUT = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
 
 def if_there(decoder: str):
-    problem = choice._find(decoder).problem
+    problem = decoders.find(decoder).problem
     return pytest.param(decoder, marks=pytest.mark.skipif(bool(problem), reason=problem or "it is there"))
 
 
@@ -194,38 +196,37 @@ def without(monkeypatch):
                 raise RuntimeError("Could not load libtorchcodec.\nLikely causes: many")
             return f"{name} 1.0"
 
-        monkeypatch.setattr(choice, "_VERSIONS", {name: lambda name=name: version(name) for name in choice._VERSIONS})
-        choice._find.cache_clear()
+        monkeypatch.setattr(decoders, "_version", version)
+        decoders.find.cache_clear()
 
     yield act
     monkeypatch.undo()
-    choice._find.cache_clear()
+    decoders.find.cache_clear()
 
 
 def test_the_choice_and_its_reason_are_told_in_a_line(without):
     without()
-    assert choose_decoder("auto", counted=False) == "torchcodec"
-    assert choose_decoder("auto", counted=True) == choose_decoder("pyav", counted=False) == "pyav"
+    assert video.DECODERS.choose(video._TIMED) == "torchcodec"
+    assert video.DECODERS.choose(video._COUNTED) == video.DECODERS.choose(video._TIMED, "pyav") == "pyav"
     assert describe_decoders() == (
-        "videos are decoded by torchcodec 1.0, since it is there; AVI and MPEG, which do not store when each frame is "
-        "shown, by pyav 1.0"
+        "videos are decoded by torchcodec 1.0 (most formats), pyav 1.0 (AVI and MPEG), the best that is there for each"
     )
     assert describe_decoders("pyav") == "videos are decoded by pyav 1.0, as asked for"
 
 
 def test_without_torchcodec_pyav_decodes_and_the_reason_is_told(without):
     without("torchcodec")
-    assert choose_decoder("auto", counted=False) == "pyav"
-    assert describe_decoders() == "videos are decoded by pyav 1.0, since torchcodec is not installed"
+    assert video.DECODERS.choose(video._TIMED) == "pyav"
+    by_pyav = "videos are decoded by pyav 1.0 (most formats, AVI and MPEG), the best that is there for each"
+    assert describe_decoders() == f"{by_pyav}; torchcodec is not installed"
     without(failing="torchcodec")
-    expected = "videos are decoded by pyav 1.0, since torchcodec cannot be loaded (Could not load libtorchcodec.)"
-    assert describe_decoders() == expected
+    assert describe_decoders() == f"{by_pyav}; torchcodec cannot be loaded (Could not load libtorchcodec.)"
 
 
 def test_a_decoder_that_is_needed_and_not_there_is_told_with_what_installs_it(without, contents):
     without("torchcodec")
     with pytest.raises(
-        MissingDecoderError, match=r"torchcodec is needed.*not installed; pip install .*torchcodec.*FFm"
+        MissingDecoderError, match=r"decoded by torchcodec, but.*not installed; pip install .*torchcodec.*FFm"
     ):
         describe_decoders("torchcodec")
     with pytest.raises(MissingDecoderError, match="torchcodec is not installed"):
@@ -276,7 +277,7 @@ def test_torchcodec_is_told_when_frames_are_shown_and_reads_no_more_at_once_than
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(VideoDecoder=VideoDecoder))
     clips = read_clips(contents[".mp4"], ClipSampling(12, stride=2, clips=3), short_side=32)
     assert len(clips) == 36
-    assert all(numbers == sorted(set(numbers)) and len(numbers) <= decoders._BLOCK for numbers in asked)
+    assert all(numbers == sorted(set(numbers)) and len(numbers) <= video._BLOCK for numbers in asked)
     assert sum(map(len, asked)) < 36, "frames that two clips share are decoded once"
 
 

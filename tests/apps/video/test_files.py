@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from eyetoy_train.media.clip import choice
+from eyetoy_train.media import decoders
 from eyetoy_video.io.files import EXTENSIONS, UnreadableVideoError, read_clips
 from eyetoy_video.transforms.sampling import ClipSampling
 
@@ -18,7 +18,7 @@ UNTIMED = (".avi", ".mpeg", ".mpg", ".ts")
 
 def if_there(decoder: str, *values):
     """Parameters of a test that needs a decoder."""
-    problem = choice._find(decoder).problem
+    problem = decoders.find(decoder).problem
     return pytest.param(*values, decoder, marks=pytest.mark.skipif(bool(problem), reason=problem or "it is there"))
 
 

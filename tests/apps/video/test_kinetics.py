@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from eyetoy_train import ClassFolder
-from eyetoy_video.datasets import without_missing
 from eyetoy_video.datasets.kinetics import read_kinetics
+from eyetoy_video.datasets.listing import ListedSource
 from eyetoy_video.datasets.lists import read_lists, write_lists
+from eyetoy_video.recipe import VideoData
 
 HEAD = "label,youtube_id,time_start,time_end,split"
 
@@ -141,6 +142,10 @@ def test_official_lists_without_a_column_are_refused(kinetics):
         read_kinetics(kinetics)
 
 
+def present(found, root, missing):
+    return ListedSource(VideoData(root=str(root), missing=missing), lambda: found).folder
+
+
 @pytest.mark.parametrize("missing", ["refuse", "skip"])
 def test_missing_clips_are_counted_and_named(kinetics, missing, capsys):
     lost = sorted((kinetics / "train" / "part_1").iterdir())
@@ -151,11 +156,11 @@ def test_missing_clips_are_counted_and_named(kinetics, missing, capsys):
     assert counts(found) == {"train": 30, "val": 4, "test": 2}
     if missing == "refuse":
         with pytest.raises(FileNotFoundError) as raised:
-            without_missing(found, kinetics, missing)
+            present(found, kinetics, missing)
         said = str(raised.value)
-        assert said.endswith("--data.missing skip leaves them out")
+        assert said.endswith("data.missing: skip leaves them out")
     else:
-        assert counts(without_missing(found, kinetics, missing)) == {"train": 20, "val": 3, "test": 2}
+        assert counts(present(found, kinetics, missing)) == {"train": 20, "val": 3, "test": 2}
         said = capsys.readouterr().out
         assert said.startswith("left out: ")
     assert f"10 of 30 in train: {kinetics / 'train' / lost[0].name}" in said
@@ -168,4 +173,4 @@ def test_a_split_of_which_nothing_is_there_is_refused(kinetics):
     for path in (kinetics / "val").rglob("*.mp4"):
         path.unlink()
     with pytest.raises(ValueError, match="'val'"):
-        without_missing(read_kinetics(kinetics), kinetics, "skip")
+        present(read_kinetics(kinetics), kinetics, "skip")

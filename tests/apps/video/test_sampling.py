@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eyetoy_train.media.clip import FrameIndex
+from eyetoy_train.media.video_index import FrameIndex
 from eyetoy_video.transforms.sampling import ClipSampling
 
 INDEX = FrameIndex(range(0, 300, 3), [0], 300, 1 / 30, counted=False)

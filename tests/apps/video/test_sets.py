@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from eyetoy_video.datasets import list_clips, without_missing
+from eyetoy_video.datasets import DATASETS
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
-from eyetoy_video.datasets.listing import hold_out
+from eyetoy_video.datasets.listing import ListedSource, hold_out
 from eyetoy_video.datasets.something_something import read_something_something
 from eyetoy_video.datasets.ucf101 import read_ucf101
 from eyetoy_video.recipe import VideoData
@@ -139,7 +139,7 @@ def test_hold_out_takes_whole_groups_of_every_class_and_never_all():
 def test_a_set_that_is_not_there_is_told_with_what_fetches_it(tmp_path, source, words):
     root = tmp_path / "nowhere"
     with pytest.raises(FileNotFoundError) as raised:
-        list_clips(VideoData(source=source, root=str(root)), 0)
+        DATASETS.open(VideoData(source=source, root=str(root)), 0).prepare()
     said = str(raised.value)
     assert str(root) in said
     assert not [word for word in words if word not in said]
@@ -167,6 +167,6 @@ def test_the_same_seed_holds_out_the_same_whatever_is_missing(ucf101):
     for path, _ in found.splits["train"][::3]:
         path.unlink()
     assert read_ucf101(ucf101, fold=2) == found
-    kept = without_missing(found, ucf101, "skip")
+    kept = ListedSource(VideoData(root=str(ucf101), missing="skip"), lambda: found).folder
     assert kept.splits["val"] == found.splits["val"]
     assert len(kept.splits["train"]) == 64 - 22

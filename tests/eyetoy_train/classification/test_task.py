@@ -17,8 +17,8 @@ def views(slopes, toy_recipe):
     class Views(slopes):
         num_views = 3
 
-        def transform(self, raw, *, training):
-            return raw if training else torch.stack([raw, -raw, raw + 1])
+        def example(self, raw, *, training):
+            return {"input": raw if training else torch.stack([raw, -raw, raw + 1])}
 
     return Views(toy_recipe())
 
@@ -39,12 +39,15 @@ def test_an_evaluation_counts_samples_not_views(views):
     assert scores["count"] == views.sizes["val"]
 
 
-def test_several_labels_have_a_loss_each(slopes, toy_recipe):
-    class Several(slopes):
+def test_several_labels_have_a_loss_each(toy, slopes, toy_recipe):
+    class SeveralSource(toy.SlopeSource):
         multi_label = True
 
-        def samples(self, split):
-            return [(source, [label, 2]) for source, label in super().samples(split)]
+        def split(self, split):
+            return [(source, [label, 2]) for source, label in super().split(split)]
+
+    class Several(slopes):
+        source_class = SeveralSource
 
     task = Several(toy_recipe(label_smoothing=0.0))
     sample = task.dataset("val")[1]

@@ -185,8 +185,8 @@ def test_a_stream_and_a_set_of_the_same_samples_score_alike(toy, toy_recipe):
             return {"input": self.task.load_sample(raw, training=False), "label": raw[1] % 3}
 
     class Whole(toy.Slopes):
-        def transform(self, raw, *, training):
-            return raw
+        def example(self, raw, *, training):
+            return {"input": raw}
 
     expected = evaluate(Whole(toy_recipe()), model, Whole(toy_recipe()).dataset("train"), Accelerator(), batch_size=7)
     assert evaluate(task, model, Plain(task), Accelerator(), batch_size=7) == pytest.approx(expected, rel=1e-5)

@@ -180,7 +180,7 @@ def test_mixed_precision_trains(slopes, toy_recipe, precision):
 
 def test_a_run_that_cannot_start_leaves_nothing_behind(slopes, toy_recipe, tmp_path):
     class Unreadable(slopes):
-        def samples(self, split):
+        def dataset(self, split):
             raise FileNotFoundError("there is no folder data")
 
     recipe = toy_recipe()

@@ -80,8 +80,8 @@ class Classifier:
     def to_input(self, batch):
         return {"input": batch["input"] * 2}
 
-    def forward(self, model, batch):
-        return model(batch["input"])
+    def model_args(self, batch):
+        return (batch["input"],)
 
     def probabilities(self, logits):
         return logits.softmax(-1)
@@ -145,3 +145,11 @@ def test_a_task_may_say_itself_how_it_is_exported():
 def test_a_task_that_does_not_say_what_its_models_take_is_refused(task):
     with pytest.raises(ValueError, match=f"{type(task).__name__} does not say .* neither export_input"):
         model_to_export(task, nn.Identity())
+
+
+def test_a_task_may_say_why_it_cannot_be_exported():
+    class Task:
+        why_not_exportable = "its boxes depend on the picture"
+
+    with pytest.raises(ValueError, match="the model cannot be exported: its boxes depend on the picture"):
+        model_to_export(Task(), nn.Identity())

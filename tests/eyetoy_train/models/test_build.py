@@ -74,7 +74,7 @@ def test_a_model_of_timm_trains_by_the_same_recipe(toy, toy_recipe, tmp_path):
             sequence = super().load_sample(source, training=training)
             return sequence[:, None, ::2].expand(1, 32, 32)
 
-        def draw(self, axes, x):
+        def plot(self, axes, x):
             axes.imshow(x[0])
 
     model = {"name": "timm/vit_tiny_patch16_224", "options": {"depth": 1, "patch_size": 8}, "drop_path": 0.1}

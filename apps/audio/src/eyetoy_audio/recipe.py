@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from eyetoy_audio.datasets import DATASETS
 from eyetoy_train import ClassificationRecipe
+from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
 
-Source = Literal["folder", "hub", "tagged", "spoken_keywords", "speech_commands", "esc50"]
+if TYPE_CHECKING:
+    Source = str
+else:
+    Source = Literal[tuple(DATASETS.entries)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,26 +82,16 @@ class MelFeatures:
 
 
 @dataclass(kw_only=True)
-class AudioData:
+class AudioData(DatasetOptions):
     """Which sounds, and how they go in."""
 
     source: Source = "folder"
-    """Any folder of class folders with or without train, val, test; a name on Hugging Face's hub; a folder of lists
+    """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; a folder of tables
     with any number of labels for a clip, as AudioSet's; or a set by its name. Spoken keywords are synthesised into
-    `root`; the others must be there, and what is missing is told with the command that fetches it."""
+    `root`. The others must be present; if one is missing, the message gives the command that fetches it."""
     root: str = "data/sounds"
-    """Where the sounds lie, or a set's name on the hub."""
-    splits: dict[str, str] = field(default_factory=dict)
-    """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
-    streaming: bool = False
-    """Read a set of the hub as a stream, without a copy on this machine."""
-    label_column: str | None = None
-    """Column of the hub's set that holds the classes, where it is not the only one of that type."""
-    config: str | None = None
-    """Which part of a set of the hub, if it has several."""
-    revision: str | None = None
-    """Branch, tag or commit on the hub."""
-    missing: Literal["refuse", "skip"] = "refuse"
+    """Folder of the sounds, or a set's name on the hub."""
+    missing: RefuseOrSkip = "refuse"
     """Clips that a list names and that are not there stop the run; or they are counted and left out."""
     fold: int = 1
     """The fold of ESC-50 that is for the test, from 1 to 5; the next one is for validation."""
@@ -116,10 +111,6 @@ class AudioData:
     """What log-mel features are made of."""
     decoder: Literal["auto", "torchcodec", "soundfile", "pyav"] = "auto"
     """Library that reads files; what `auto` chooses for which is said once."""
-    unreadable: Literal["refuse", "skip"] = "refuse"
-    """Files that cannot be read stop the run; or all are read once before it, and these are named and left out."""
-    cache: bool = False
-    """Keep decoded clips in memory."""
     augmentation: AudioAugmentation = field(default_factory=AudioAugmentation)
     """Random changes to training clips."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,19 @@ from accelerate import PartialState
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from eyetoy_audio.datasets.esc50 import read_esc50
-from eyetoy_audio.datasets.speech_commands import background_noise, read_speech_commands
-from eyetoy_audio.datasets.spoken_keywords import write_spoken_keywords
-from eyetoy_audio.datasets.tagged import TaggedSet
+from eyetoy_audio.datasets import DATASETS
+from eyetoy_audio.datasets.speech_commands import background_noise
 from eyetoy_audio.figures import draw_sound, write_wav
-from eyetoy_audio.io.files import EXTENSIONS, read_sound
+from eyetoy_audio.io.files import read_sound
 from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
 from eyetoy_audio.transforms.augmentation import Augment, mixup
 from eyetoy_audio.transforms.features import LogMel, SpecAugment
 from eyetoy_audio.transforms.waveform import LEVEL, Fit, HeardWindows, normalize_level, windows
 from eyetoy_baselines.audio import build_baseline
-from eyetoy_train import Batch, ClassFolder
-from eyetoy_train.classification.datasets import SetClassification
-from eyetoy_train.classification.task import FORCED_CHOICE, equal_spans
-from eyetoy_train.data.folder import write_once
-from eyetoy_train.data.hub import HubSample, HubSet
+from eyetoy_train import Batch
+from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask, equal_spans
+from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.sound import describe_decoders
 from eyetoy_train.models.external import TIMM
@@ -37,14 +33,6 @@ from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 
 SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understands people is not known."
-
-
-def open_set(data: AudioData, seed: int) -> HubSet | TaggedSet | None:
-    """Return the set that a recipe names, or None if it is a folder of files."""
-    if data.source == "hub":
-        where = {"label_column": data.label_column, "config": data.config, "revision": data.revision}
-        return HubSet(data.root, "Audio", data.streaming, data.splits, seed, **where)
-    return TaggedSet(Path(data.root), data.missing, seed) if data.source == "tagged" else None
 
 
 def augmentation(data: AudioData) -> Augment:
@@ -55,52 +43,26 @@ def augmentation(data: AudioData) -> Augment:
     return Augment(data.num_samples, sample_rate=data.sample_rate, pads=data.padding == "silence", **asked)
 
 
-class AudioClassification(SetClassification):
+class AudioClassification(ClassificationTask):
     """Classify sounds, through Encoder1D, or through Encoder2D as pictures of log-mel features."""
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
         self.data = data = recipe.data
-        super().__init__(recipe, data, EXTENSIONS, open_set(data, recipe.seed))
+        super().__init__(recipe, DATASETS.open(data, recipe.seed), data)
         self.families = {**TIMM, "baseline": partial(build_baseline, sample_rate=data.sample_rate)}
         self.training_transform = augmentation(data)
         self.log_mel = LogMel(data.sample_rate, **dataclasses.asdict(data.mel))
         self.spec_augment = SpecAugment(**_shared_fields(data.augmentation, SpecAugment))
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether a clip has any number of labels."""
-        return self.data.source == "tagged"
-
-    @property
-    def num_views(self) -> int:
-        """Windows of a clip in an evaluation."""
-        return self.data.windows
-
-    @property
-    def protocol(self) -> str:
-        """How much of a clip an evaluation hears."""
-        return f"{self.data.windows} windows of {self.data.seconds:g} s" if self.data.windows > 1 else ""
-
-    @property
-    def in_channels(self) -> int:
-        """Bands of log-mel features, or one."""
-        return self.data.mel.num_bands if self.data.features == "log_mel" else 1
-
-    @property
-    def grid(self) -> Sequence[int]:
-        """Samples of the model's input, or frames, or bands and frames."""
-        frames = int(self.log_mel.num_frames(torch.tensor(self.data.num_samples)))
-        grids = {"waveform": (self.data.num_samples,), "log_mel": (frames,)}
-        return grids.get(self.data.features, (self.data.mel.num_bands, frames))
-
-    @property
-    def about(self) -> About:
-        """What a card says of the data and the task."""
-        data = self.data
-        limits: tuple[str, ...] = () if self.multi_label else (FORCED_CHOICE,)
+        frames = int(self.log_mel.num_frames(torch.tensor(data.num_samples)))
+        self.in_channels = data.mel.num_bands if data.features == "log_mel" else 1
+        grids = {"waveform": (data.num_samples,), "log_mel": (frames,)}
+        self.grid = grids.get(data.features, (data.mel.num_bands, frames))
+        self.num_views = data.windows
+        self.protocol = f"{data.windows} windows of {data.seconds:g} s" if data.windows > 1 else ""
+        limits = [] if self.multi_label else [FORCED_CHOICE]
         if data.source == "spoken_keywords":
-            limits += (SYNTHETIC,)
-        return About.of_data(
+            limits.append(SYNTHETIC)
+        self.about = About.of_data(
             "sounds",
             data.source,
             data.root,
@@ -110,19 +72,11 @@ class AudioClassification(SetClassification):
         )
 
     def prepare(self) -> None:
-        """Synthesise the spoken keywords if they are asked for and not there, and say what decodes files."""
-        if self.data.source == "spoken_keywords":
-            write_once(self.root, write_spoken_keywords)
+        """Say which libraries decode files, and prepare the data."""
         decoders = describe_decoders(self.data.decoder)
         if PartialState().is_main_process:
             log(decoders)
         super().prepare()
-
-    def read_folder(self) -> ClassFolder:
-        """List the files."""
-        if self.data.source == "speech_commands":
-            return read_speech_commands(self.root)
-        return read_esc50(self.root, self.data.fold) if self.data.source == "esc50" else super().read_folder()
 
     def build_model(self) -> nn.Module:
         """Return the recipe's model.
@@ -204,11 +158,9 @@ class AudioClassification(SetClassification):
             batch = batch | {"input": hidden.view(x.shape)}
         return batch
 
-    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits; a model that can leaves padding out."""
-        lengths = () if "length" not in batch else (batch["length"],)
-        logits: Tensor = model(batch["input"], *lengths)
-        return logits
+    def model_args(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the sounds, and their lengths where the model is to leave padding out."""
+        return (batch["input"],) if "length" not in batch else (batch["input"], batch["length"])
 
     def export_input(self) -> ExportInput:
         """Return that an exported model takes samples, of a whole clip of any length."""
@@ -228,8 +180,8 @@ class AudioClassification(SetClassification):
             },
         )
 
-    def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw a waveform and its spectrogram."""
+    def plot(self, axes: Axes, x: Tensor) -> None:
+        """Plot a waveform and its spectrogram."""
         draw_sound(axes, x)
 
     def play(self, x: Tensor, path: Path) -> Path:

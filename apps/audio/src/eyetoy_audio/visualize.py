@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -17,24 +16,25 @@ from eyetoy_audio.app import APP
 from eyetoy_audio.figures import FLOOR, spectrogram
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.task import AudioClassification
+from eyetoy_train.commands.app import Checkpoint
 from eyetoy_train.commands.visualize import View, check_place, visualize
 from eyetoy_train.visualize.classifier import ClassifierView, heading
 from eyetoy_train.visualize.figures import HEAT, MARK, draw_picture_maps, shares
 from eyetoy_train.visualize.maps import InputMaps, Map
 
 
-class SoundView(ClassifierView):
+class SoundView(ClassifierView[AudioClassification]):
     """A trained classifier of sounds that shows what it looks at; see `ClassifierView`."""
 
-    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-        super().__init__(APP, checkpoint, overrides)
+    def __init__(self, opened: Checkpoint[AudioClassification]) -> None:
+        super().__init__(opened)
         self.axes = ("time",) if self.encoder.params.num_spatial_dims == 1 else ("frequency", "time")
 
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
         """Look at a file."""
         place, example = check_place(at, self.axes), self.example(file)
         classes, one = self.top(example), self.one_view(example)
-        data = cast("AudioClassification", self.task).data
+        data = self.task.data
         unit = {"waveform": "samples", "log_mel": "frames"}.get(data.features, "places")
         maps = self.maps(one, place, unit)
         if len(self.axes) == 2:
@@ -134,6 +134,11 @@ def _picture(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return picture
 
 
+def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> SoundView:
+    """Return the view of a run or a checkpoint; errors as of `App.open` and `ClassifierView`."""
+    return SoundView(APP.open(checkpoint, overrides))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw maps, as the command line says."""
-    visualize(SoundView, EXTENSIONS, argv=argv)
+    visualize(open_viewer, EXTENSIONS, argv=argv)

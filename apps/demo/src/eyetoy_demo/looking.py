@@ -23,8 +23,8 @@ from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
 
 OPEN: dict[Modality, OpenViewer] = {
     "image": eyetoy_image.visualize.open_viewer,
-    "audio": eyetoy_audio.visualize.SoundView,
-    "video": eyetoy_video.visualize.ClipView,
+    "audio": eyetoy_audio.visualize.open_viewer,
+    "video": eyetoy_video.visualize.open_viewer,
 }
 EXTENSIONS: dict[Modality, tuple[str, ...]] = {
     "image": eyetoy_image.io.files.EXTENSIONS,

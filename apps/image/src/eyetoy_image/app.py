@@ -1,87 +1,92 @@
-"""Which of the image apps a recipe is for: the recipe says it, as `task: detection`."""
+"""The image app: classification, detection and segmentation behind one set of commands.
+
+A recipe says which it is for, as in `task: detection`, and a checkpoint by the recipe that was saved with it.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from eyetoy_image import classification, detection, segmentation
-from eyetoy_image.detection.check import check as check_detection
-from eyetoy_image.segmentation.check import check as check_segmentation
-from eyetoy_train import App
+from eyetoy_image.classification.app import APP as CLASSIFICATION
+from eyetoy_image.detection.app import APP as DETECTION
+from eyetoy_image.detection.app import DetectionApp
+from eyetoy_image.segmentation.app import APP as SEGMENTATION
+from eyetoy_image.segmentation.app import SegmentationApp
+from eyetoy_train.commands.app import Checkpoint, ClassificationApp
+from eyetoy_train.commands.cli import config_place, shipped_config
 from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.recipe import Recipe
 from eyetoy_train.utils.untrusted import read_yaml
 
-APPS: dict[str, App] = {
-    "classification": classification.APP,
-    "detection": detection.APP,
-    "segmentation": segmentation.APP,
+TaskApp = ClassificationApp[Any] | DetectionApp | SegmentationApp
+
+APPS: dict[str, TaskApp] = {
+    "classification": CLASSIFICATION,
+    "detection": DETECTION,
+    "segmentation": SEGMENTATION,
 }
-CHECKS: dict[str, Callable[[Path], int]] = {"detection": check_detection, "segmentation": check_segmentation}
-"""What `check.py` does, from the default recipe to an exit code, for tasks that have annotations."""
-USUAL = "classification"
 
 
-def app_of_recipe(default_config: Path, argv: Sequence[str] | None = None) -> App:
-    """Return the app of the recipe that `--config` names on the command line, or of the default one.
+@dataclass(frozen=True)
+class ImageApp:
+    """The commands of an app, for whichever task a recipe or a checkpoint is for."""
 
-    On a task that is none of `APPS` the program ends with a message and code 2.
-    """
-    return _app(_config(default_config, argv))
+    default: str = "classification"
 
+    def of_recipe(self, argv: Sequence[str] | None = None) -> TaskApp:
+        """Return the app of the recipe that `--config` names on the command line, or of the default one.
 
-def check_of_recipe(default_config: Path, argv: Sequence[str] | None = None) -> Callable[[Path], int]:
-    """Return what checks the annotations of a recipe's task; the recipe as in `app_of_recipe`.
+        On a task that is none of `APPS` the program ends with a message and code 2.
+        """
+        default_config = APPS[self.default].default_config
+        place = config_place(list(sys.argv[1:] if argv is None else argv))
+        return self._of_file(default_config if place is None else shipped_config(place[1], default_config))
 
-    On a task without annotations, or none of `APPS`, the program ends with a message and code 2.
-    """
-    path = _config(default_config, argv)
-    task = _task(path)
-    if task not in CHECKS:
-        print(f"error: {path}: only {' and '.join(CHECKS)} have annotations to check; got {task}", file=sys.stderr)
-        raise SystemExit(2)
-    return CHECKS[task]
+    def of_checkpoint(self, argv: Sequence[str] | None = None) -> TaskApp:
+        """Return the app of the first checkpoint on the command line; where there is none, one that will say so.
 
+        On a task that is none of `APPS` the program ends with a message and code 2.
+        """
+        for argument in sys.argv[1:] if argv is None else argv:
+            try:
+                return self._of_file(find_checkpoint(Path(argument)) / "recipe.yaml")
+            except FileNotFoundError:
+                continue
+        return APPS[self.default]
 
-def app_of_checkpoint(argv: Sequence[str] | None = None) -> App:
-    """Return the app of the first checkpoint on the command line; where there is none, one that will say so.
-
-    On a task that is none of `APPS` the program ends with a message and code 2.
-    """
-    for argument in sys.argv[1:] if argv is None else argv:
+    def _of_file(self, path: Path | None) -> TaskApp:
+        """Return the app of a recipe; of one that cannot be read the default one, whose parser says what is wrong."""
         try:
-            return _app(find_checkpoint(Path(argument)) / "recipe.yaml")
-        except FileNotFoundError:
-            continue
-    return APPS[USUAL]
+            recipe = {} if path is None else read_yaml(path)
+        except (OSError, yaml.YAMLError):
+            recipe = {}
+        task = recipe.get("task", self.default) if isinstance(recipe, dict) else self.default
+        if not isinstance(task, str) or task not in APPS:
+            print(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
+            raise SystemExit(2)
+        return APPS[task]
+
+    def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
+        """Return the task and the recipe that a command line asks for; see `App.parse_args`."""
+        return self.of_recipe(argv).parse_args(argv)
+
+    def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[Any]:
+        """Open a run folder or a checkpoint; see `App.open`."""
+        return self.of_checkpoint([str(checkpoint)]).open(checkpoint, overrides)
+
+    def validate(self, argv: Sequence[str] | None = None) -> None:
+        """Score a checkpoint; see `App.validate`."""
+        self.of_checkpoint(argv).validate(argv)
+
+    def predict(self, argv: Sequence[str] | None = None) -> None:
+        """Tell what a checkpoint sees in picture files."""
+        self.of_checkpoint(argv).predict(argv)
 
 
-def _config(default_config: Path, argv: Sequence[str] | None) -> Path:
-    """Return the recipe that `--config` names on the command line, or the default one."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    path = default_config
-    for place, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--config" and (equals or place + 1 < len(arguments)):
-            path = Path(value if equals else arguments[place + 1])
-    return path
-
-
-def _app(path: Path) -> App:
-    return APPS[_task(path)]
-
-
-def _task(path: Path) -> str:
-    """Return the task of a recipe; of one that cannot be read the usual one, whose parser says what is wrong."""
-    try:
-        recipe = read_yaml(path)
-    except (OSError, yaml.YAMLError):
-        return USUAL
-    task = recipe.get("task", USUAL) if isinstance(recipe, dict) else USUAL
-    if not isinstance(task, str) or task not in APPS:
-        print(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
-        raise SystemExit(2)
-    return task
+APP = ImageApp()

@@ -7,28 +7,26 @@ from pathlib import Path
 
 from torch import Tensor
 
-from eyetoy_image import classification
-from eyetoy_image.app import app_of_checkpoint
+from eyetoy_image.app import APP
+from eyetoy_image.classification.task import ImageClassification
 from eyetoy_image.dense.views import AXES, DetectionView, SegmentationView
-from eyetoy_image.detection.app import DetectionApp
+from eyetoy_image.detection.task import Detection
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_image.segmentation.app import SegmentationApp
+from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_train.commands.visualize import View, Viewer, check_place, visualize
 from eyetoy_train.visualize.classifier import ClassifierView, heading
 from eyetoy_train.visualize.figures import Picture, draw_picture_maps
 
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
-    """Return what shows a classifier, a detector or a segmenter at work; see `ClassifierView`."""
-    app = app_of_checkpoint([str(checkpoint)])
-    if isinstance(app, DetectionApp):
-        return DetectionView(checkpoint, overrides)
-    if isinstance(app, SegmentationApp):
-        return SegmentationView(checkpoint, overrides)
-    return ClassificationView(classification.APP, checkpoint, overrides)
+    """Return the view of a classifier's, a detector's or a segmenter's run; errors as of `App.open`."""
+    opened = APP.open(checkpoint, overrides)
+    if isinstance(opened.task, Detection):
+        return DetectionView(opened)
+    return SegmentationView(opened) if isinstance(opened.task, Segmentation) else ClassificationView(opened)
 
 
-class ClassificationView(ClassifierView):
+class ClassificationView(ClassifierView[ImageClassification]):
     """A trained classifier of pictures that shows what it looks at."""
 
     axes = AXES

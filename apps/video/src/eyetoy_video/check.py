@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +11,16 @@ from typing import Literal, get_args
 
 from tqdm import tqdm
 
-from eyetoy_train import ClassFolder, Split, parse_recipe
-from eyetoy_train.media.clip import Decoder, NotVideoError, decode, describe_decoders, open_video
+from eyetoy_train import ClassFolder, parse_recipe
+from eyetoy_train.commands.cli import check_parser, exit_on_error
+from eyetoy_train.data.source import FolderSource
+from eyetoy_train.media.errors import NotVideoError
+from eyetoy_train.media.video import Decoder, decode, describe_decoders, open_video
 from eyetoy_train.utils.console import log
-from eyetoy_video.datasets import list_clips, missing_files, write_lists
+from eyetoy_video.app import APP
+from eyetoy_video.datasets import DATASETS
+from eyetoy_video.datasets.listing import missing_files
+from eyetoy_video.datasets.lists import write_lists
 from eyetoy_video.io.lengths import Length, Record
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.transforms.sampling import ClipSampling
@@ -102,38 +106,35 @@ def find_short(lengths: dict[Path, Length], num_frames: int, seconds: float) -> 
     ]
 
 
-def check(default_config: Path, argv: Sequence[str] | None = None) -> int:
-    """Check the files of a recipe's set, say what is wrong, and write lists of those that are right.
+def check(argv: Sequence[str] | None = None) -> int:
+    """Check the files of a recipe's data set, say what is wrong, and write lists of those that are right.
 
     Returns:
-        the exit code: 0 if all is right, 1 if something is wrong with a file, 2 if it cannot be checked.
+        the exit code: 0 if all is right, 1 if something is wrong with a file. If the set cannot be checked, the program
+        ends with a message and code 2.
     """
-    parser = argparse.ArgumentParser(
-        description="Look for missing, broken and short files. Further options are those of train.py, such as --config "
-        "FILE and --data.root FOLDER.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--split", choices=get_args(Split), help="look at this split alone")
+    parser = check_parser("Look for missing, broken and short files.")
     parser.add_argument("--seconds", type=float, default=0.0, help="files of less are short (default: 0)")
     parser.add_argument("--every_frame", action="store_true", help="decode all frames, not just an evaluation's")
     parser.add_argument("--output", type=Path, help="folder, or with --split a .csv file, for lists of what is right")
     options, overrides = parser.parse_known_args(argv)
-    recipe = parse_recipe(VideoClassificationRecipe, default_config, overrides)
-    try:
-        return _check(recipe, options)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-
-
-def _check(recipe: VideoClassificationRecipe, options: argparse.Namespace) -> int:
-    log(describe_decoders(recipe.data.decoder))
-    clips = _chosen(list_clips(recipe.data, recipe.seed), options.split)
-    files = list({path: None for samples in clips.splits.values() for path, _ in samples})
-    findings = _findings(files, recipe.data, seconds=options.seconds, every_frame=options.every_frame)
-    _report(findings, len(files))
-    if options.output:
-        write_lists(options.output, clips.without({finding.path for finding in findings}))
+    recipe = parse_recipe(VideoClassificationRecipe, APP.default_config, overrides)
+    data = recipe.data
+    with exit_on_error():
+        log(describe_decoders(data.decoder))
+        source = DATASETS.open(data, recipe.seed)
+        if not isinstance(source, FolderSource):
+            raise ValueError(f"{data.root} is a set of the hub, which has no list of files")
+        clips = source.listed
+        if options.split is not None:
+            if options.split not in clips.splits:
+                raise ValueError(f"the set has no split {options.split!r}, but {', '.join(clips.splits)}")
+            clips = ClassFolder(clips.classes, {options.split: clips.splits[options.split]})
+        files = list({path: None for samples in clips.splits.values() for path, _ in samples})
+        findings = _findings(files, data, seconds=options.seconds, every_frame=options.every_frame)
+        _report(findings, len(files))
+        if options.output:
+            write_lists(options.output, clips.without({finding.path for finding in findings}))
     return int(bool(findings))
 
 
@@ -146,14 +147,6 @@ def _findings(files: Sequence[Path], data: VideoData, *, seconds: float, every_f
     lengths, broken = find_broken([path for path in files if path not in lost], examine, record)
     missing = [Finding("missing", path, "it is not there") for path in files if path in lost]
     return [*missing, *broken, *find_short(lengths, data.num_frames, seconds)]
-
-
-def _chosen(clips: ClassFolder, split: Split | None) -> ClassFolder:
-    if split is None:
-        return clips
-    if split not in clips.splits:
-        raise ValueError(f"the set has no split {split!r}, but {', '.join(clips.splits)}")
-    return ClassFolder(clips.classes, {split: clips.splits[split]})
 
 
 def _look(path: Path, examine: Examination) -> Length | Finding:

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from eyetoy_train import ClassificationRecipe
+from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
+from eyetoy_video.datasets import DATASETS
 from eyetoy_video.transforms.clips import ClipTransformParams
 
-Source = Literal["folder", "list", "hub", "moving_digits", "kinetics", "something_something", "ucf101", "hmdb51"]
+if TYPE_CHECKING:
+    Source = str
+else:
+    Source = Literal[tuple(DATASETS.entries)]
 FOLDS = (1, 2, 3)
 CROPS = (1, 3)
 
 
 @dataclass(kw_only=True)
-class VideoData:
+class VideoData(DatasetOptions):
     """Which videos, and how they go in."""
 
     source: Source = "folder"
-    """Any folder of class folders with or without train, val, test; lists of files and their labels; a name on Hugging
-    Face's hub; or a set by its name. Moving digits are written to `root`; the others must be there, and what is missing
-    is told with the command that fetches it, or the page that has it."""
+    """A folder of class folders, with or without train, val and test; lists of files and their labels; a set on Hugging
+    Face's hub; or a set by its name. Moving digits are written to `root`. The others must be present; if one is
+    missing, the message gives the command that fetches it, or the page that has it."""
     root: str = "data/videos"
-    """Where the videos lie; for lists, the folder of train.csv, val.csv and test.csv, or one such file; for the hub, a
+    """Folder of the videos; for lists, the folder of train.csv, val.csv and test.csv, or one such file; for the hub, a
     set's name."""
     path_prefix: str = ""
     """What stands before the paths in lists; their own folder if not given."""
-    streaming: bool = False
-    """Read a set of the hub as a stream, without a copy on this machine."""
-    splits: dict[str, str] = field(default_factory=dict)
-    """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
-    label_column: str | None = None
-    """Column of the hub's set with the classes, where that is not the only one of the type ClassLabel."""
-    config: str | None = None
-    """Which part of a set of the hub, if it has several."""
-    revision: str | None = None
-    """Branch, tag or commit on the hub."""
     fold: int = 1
     """Which of the three official divisions of UCF-101 and HMDB-51."""
-    missing: Literal["refuse", "skip"] = "refuse"
+    missing: RefuseOrSkip = "refuse"
     """Clips that lists name and that are not there, as some of Kinetics are not: stop with their number and names, or
     leave them out and say so."""
     num_frames: int = 16
@@ -57,9 +52,9 @@ class VideoData:
     side."""
     decoder: Literal["auto", "torchcodec", "pyav"] = "auto"
     """Library that decodes; what `auto` chooses is said once."""
-    unreadable: Literal["refuse", "skip"] = "refuse"
-    """Files that cannot be read stop the run; or all are read once before it, as an evaluation reads them, and these
-    are named and left out. Damage between the frames that it takes is found in training, and stops the run."""
+    unreadable: RefuseOrSkip = "refuse"
+    """Stop at a file that cannot be read; or read all files once before the run, as an evaluation reads them, name
+    these and leave them out. Damage between the frames that it takes is found in training, and stops the run."""
     cache: bool = False
     """Keep decoded clips in memory; with temporal jitter every epoch then sees the same moments."""
     transform: ClipTransformParams = field(default_factory=ClipTransformParams)

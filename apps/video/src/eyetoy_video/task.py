@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,18 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from eyetoy_baselines.video import FAMILIES
-from eyetoy_train import Batch, ClassFolder
-from eyetoy_train.classification.datasets import SetClassification
-from eyetoy_train.classification.task import FORCED_CHOICE
-from eyetoy_train.data.folder import write_once
-from eyetoy_train.data.hub import HubSample, HubSet
+from eyetoy_train import Batch
+from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
+from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import ExportInput
-from eyetoy_train.media.clip import describe_decoders
-from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.media.encode import write_mp4
+from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
-from eyetoy_video.datasets import list_clips, without_missing
-from eyetoy_video.datasets.moving_digits import write_moving_digits
-from eyetoy_video.io.files import EXTENSIONS, read_clips, read_parts, read_stored_clips
-from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
+from eyetoy_video.datasets import DATASETS
+from eyetoy_video.io.files import read_clips, read_parts
+from eyetoy_video.io.hub import read_stored_clips
+from eyetoy_video.recipe import VideoClassificationRecipe
 from eyetoy_video.transforms.clips import ClipMixing, EvaluationTransform, TrainingTransform, normalized_clips
 from eyetoy_video.transforms.sampling import ClipSampling
 
@@ -39,53 +37,31 @@ PLAYED_SIDE, PLAYED_RATE = 128, 8
 COMPOSED = "Its clips are composed of pictures that move; how well it tells what people film is not known."
 
 
-def open_set(data: VideoData, seed: int) -> HubSet | None:
-    """Return the set of the hub that a recipe names, or None if it is one of files."""
-    if data.source != "hub":
-        return None
-    return HubSet(data.root, "Video", data.streaming, data.splits, seed, data.label_column, data.config, data.revision)
-
-
-class VideoClassification(SetClassification):
+class VideoClassification(ClassificationTask):
     """Classify clips, through Encoder3D."""
 
     families = FAMILIES
 
     def __init__(self, recipe: VideoClassificationRecipe) -> None:
         self.data = data = recipe.data
-        super().__init__(recipe, data, EXTENSIONS, open_set(data, recipe.seed))
+        super().__init__(recipe, DATASETS.open(data, recipe.seed), data)
+        size = data.transform.size
         self.evaluation_sampling = ClipSampling(data.num_frames, data.frame_stride, data.frame_rate, data.clips)
         self.training_sampling = ClipSampling(
             data.num_frames, data.frame_stride, data.frame_rate, random=data.temporal_jitter
         )
         self.training_transform = TrainingTransform(data.transform)
         self.evaluation_transform = EvaluationTransform(data.transform, clips=data.clips, crops=data.crops)
-
-    @property
-    def num_views(self) -> int:
-        """Clips of a file in an evaluation, times crops of each."""
-        return self.data.clips * self.data.crops
-
-    @property
-    def grid(self) -> Sequence[int]:
-        """Frames, height and width of the model's input."""
-        return (self.data.num_frames, self.data.transform.size, self.data.transform.size)
-
-    @property
-    def protocol(self) -> str:
-        """What an evaluation sees of a file, clips and crops, frames and stride: `4x3 views of 16x4 frames ...`."""
-        data = self.data
-        views, size = f"{data.clips}x{data.crops} views of {data.num_frames}", data.transform.size
+        self.num_views = data.clips * data.crops
+        self.grid = (data.num_frames, size, size)
+        # Published scores name their views so: clips x crops of frames x stride.
+        views = f"{data.clips}x{data.crops} views of {data.num_frames}"
         if data.frame_stride is None:
-            return f"{views} frames of {size} pixels, spread over the file"
-        rate = f" at {data.frame_rate:g} per second" if data.frame_rate else ""
-        return f"{views}x{data.frame_stride} frames of {size} pixels{rate}"
-
-    @property
-    def about(self) -> About:
-        """What a card says of the data and the task."""
-        data = self.data
-        return About.of_data(
+            self.protocol = f"{views} frames of {size} pixels, spread over the file"
+        else:
+            rate = f" at {data.frame_rate:g} per second" if data.frame_rate else ""
+            self.protocol = f"{views}x{data.frame_stride} frames of {size} pixels{rate}"
+        self.about = About.of_data(
             "videos",
             data.source,
             data.root,
@@ -95,17 +71,11 @@ class VideoClassification(SetClassification):
         )
 
     def prepare(self) -> None:
-        """Make the moving digits if they are asked for and not there, and say what decodes files."""
-        if self.data.source == "moving_digits":
-            write_once(self.root, write_moving_digits)
+        """Say which library decodes files, and prepare the data."""
         decoders = describe_decoders(self.data.decoder)
         if PartialState().is_main_process:
             log(decoders)
         super().prepare()
-
-    def read_folder(self) -> ClassFolder:
-        """List the files."""
-        return without_missing(list_clips(self.data, self.recipe.seed), self.root, self.data.missing)
 
     def load_sample(self, source: Path | HubSample | dict[str, Any], *, training: bool) -> Tensor:
         """Return the frames of one clip in training, else of all, uint8 `[clips * num_frames, 3, height, width]`.
@@ -128,9 +98,9 @@ class VideoClassification(SetClassification):
         ):
             yield start, end, self.example(clips, training=False)
 
-    def transform(self, raw: Tensor, *, training: bool) -> Tensor:
+    def example(self, raw: Tensor, *, training: bool) -> Batch:
         """Return a float clip `[3, num_frames, size, size]`, or several views `[views, 3, num_frames, size, size]`."""
-        return self.training_transform(raw) if training else self.evaluation_transform(raw)
+        return {"input": self.training_transform(raw) if training else self.evaluation_transform(raw)}
 
     @cached_property
     def mixing(self) -> ClipMixing:
@@ -167,8 +137,8 @@ class VideoClassification(SetClassification):
             },
         )
 
-    def draw(self, axes: Axes, x: Tensor) -> None:
-        """Draw a few frames of a clip, the first one at the top left."""
+    def plot(self, axes: Axes, x: Tensor) -> None:
+        """Plot a few frames of a clip, the first one at the top left."""
         frames = self.frames(x)
         chosen = torch.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().long()
         first, second, third, fourth = frames[chosen].unbind()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from eyetoy_train.commands.visualize import View, check_place, visualize
-from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.visualize.classifier import ClassifierView, heading
 from eyetoy_train.visualize.figures import MARK, heated, outlined
 from eyetoy_train.visualize.maps import InputMaps, Map
@@ -24,19 +23,16 @@ STILLS, PANEL_SIDE, CAPTION = 6, 192, 22
 """Frames drawn as stills; pixels of a panel of the clip, and of the words above it."""
 
 
-class ClipView(ClassifierView):
+class ClipView(ClassifierView[VideoClassification]):
     """A trained classifier of clips that shows what it looks at; see `ClassifierView`."""
 
     axes = ("time", "height", "width")
-
-    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-        super().__init__(APP, checkpoint, overrides)
 
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
         """Look at a file."""
         place, example = check_place(at, self.axes), self.example(file)
         classes, one = self.top(example), self.one_view(example)
-        frames = cast("VideoClassification", self.task).frames(one["input"]).float().div(255).numpy()
+        frames = self.task.frames(one["input"]).float().div(255).numpy()
         maps = self.maps(one, place, "places")
         return View(classes, draw_stills(frames, maps, heading(classes)), draw_clip(frames, maps))
 
@@ -109,6 +105,11 @@ def write_clip(frames: Sequence[NDArray[np.uint8]], path: Path) -> Path:
     return path
 
 
+def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> ClipView:
+    """Return the view of a run or a checkpoint; errors as of `App.open` and `ClassifierView`."""
+    return ClipView(APP.open(checkpoint, overrides))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw maps, as the command line says."""
-    visualize(ClipView, EXTENSIONS, write_clip, argv)
+    visualize(open_viewer, EXTENSIONS, write_clip, argv)

@@ -12,7 +12,6 @@ from eyetoy_image.detection import Detection
 from eyetoy_image.detection.check import check
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.findings import find_bad, without
-from helpers.paths import config
 
 GOOD = {
     "id": 50,
@@ -89,7 +88,7 @@ def test_or_they_are_left_out_and_counted_once(recipe_of, damaged, capsys):
     task = Detection(recipe_of(damaged, bad_annotations="skip"))
     task.prepare()
     said = capsys.readouterr().out.splitlines()
-    assert len([line for line in said if "left out of" in line]) == 2  # of train and of val
+    assert len([line for line in said if line.startswith("left out: ")]) == 2  # of train and of val
     assert "3 pictures, 19 annotations; wrong: 1 missing file, 1 unknown picture, 1 unknown class, " in said[0]
     assert "2 broken box, 2 zero area, 3 box outside, 3 broken polygon, " in said[0]
     assert said[0].endswith("1 mask of another size, 4 broken mask")
@@ -99,9 +98,8 @@ def test_or_they_are_left_out_and_counted_once(recipe_of, damaged, capsys):
 
 
 def test_the_check_names_each_and_writes_a_clean_file(damaged, tmp_path, capsys):
-    recipe = config("image", "composed_detection")
     arguments = ["--data.source", "folder", "--data.root", str(damaged)]
-    assert check(recipe, [*arguments, "--split", "val", "--output", str(tmp_path / "clean")]) == 1
+    assert check([*arguments, "--split", "val", "--output", str(tmp_path / "clean")]) == 1
     said = capsys.readouterr().out
     for place, (kind, _, why) in enumerate(BAD):
         (line,) = [line for line in said.splitlines() if f"annotation {100 + place}: " in line]
@@ -114,19 +112,19 @@ def test_the_check_names_each_and_writes_a_clean_file(damaged, tmp_path, capsys)
     assert [entry["id"] for entry in content["annotations"]] == [50]
     assert content["info"] == {"year": 2017}
     clean = [*arguments, "--data.annotations", json.dumps({"val": str(tmp_path / "clean" / "instances_val.json")})]
-    assert check(recipe, [*clean, "--split", "val"]) == 0
+    assert check([*clean, "--split", "val"]) == 0
 
 
 def test_the_check_says_what_it_cannot_check(tmp_path, capsys):
-    recipe = config("image", "composed_detection")
-    assert check(recipe, ["--data.source", "folder", "--data.root", str(tmp_path / "nowhere")]) == 2
+    with pytest.raises(SystemExit, match="^2$"):
+        check(["--data.source", "folder", "--data.root", str(tmp_path / "nowhere")])
     assert "nowhere" in capsys.readouterr().err
 
 
 def test_the_check_does_not_write_over_what_it_reads(tree, capsys):
-    recipe = config("image", "composed_detection")
     arguments = ["--data.source", "folder", "--data.root", str(tree), "--output", str(tree / "annotations")]
     before = (tree / "annotations" / "instances_val.json").read_bytes()
-    assert check(recipe, arguments) == 2
+    with pytest.raises(SystemExit, match="^2$"):
+        check(arguments)
     assert "would overwrite" in capsys.readouterr().err
     assert (tree / "annotations" / "instances_val.json").read_bytes() == before

@@ -11,8 +11,13 @@ from PIL import Image
 
 from eyetoy_image.dense.masks import decode, encode, read_mask
 from eyetoy_image.detection import Detection, DetectionData
-from eyetoy_image.detection.datasets.coco import find_files, read_coco
+from eyetoy_image.detection.datasets import DATASETS
+from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.io.files import UnreadableImageError
+
+
+def find_files(data, split):
+    return DATASETS.open(data, 0).find_files(split)
 
 
 @pytest.fixture

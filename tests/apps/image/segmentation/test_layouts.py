@@ -10,8 +10,12 @@ from PIL import Image
 
 from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_image.segmentation import SegmentationData
+from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
-from eyetoy_image.segmentation.datasets.layouts import read_set
+
+
+def read_set(data):
+    return DATASETS.open(data, 0).set
 
 
 def stripes(*values: int) -> np.ndarray:

@@ -1,1 +1,15 @@
-"""Sets of sounds, a file each."""
+"""The data sets of the audio app: a file and a line here each."""
+
+from eyetoy_train.data.source import DatasetRegistry
+
+DATASETS = DatasetRegistry(
+    __name__,
+    {
+        "folder": "folder:open_folder",
+        "hub": "hub:open_hub",
+        "tagged": "tagged:open_tagged",
+        "spoken_keywords": "spoken_keywords:open_spoken_keywords",
+        "speech_commands": "speech_commands:open_speech_commands",
+        "esc50": "esc50:open_esc50",
+    },
+)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from eyetoy_audio.recipe import AudioData
 from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.source import FolderSource
 from eyetoy_train.utils.untrusted import read_table
 
 FOLDER = "ESC-50-master"
@@ -68,3 +71,8 @@ def _read_rows(root: Path) -> list[Row]:
         wrong = f"{len(missing)} of {len(rows)} clips of ESC-50 are not in {_audio(root)}, such as {missing[0]}"
         raise FileNotFoundError(FETCH.format(wrong=wrong, root=root))
     return rows
+
+
+def open_esc50(data: AudioData, seed: int) -> FolderSource:
+    """Return the clips in `data.root` by `data.fold`."""
+    return FolderSource(partial(read_esc50, data.path, data.fold))

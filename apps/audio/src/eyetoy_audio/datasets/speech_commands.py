@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 from accelerate import PartialState
 from torchaudio.datasets import SPEECHCOMMANDS
 
+from eyetoy_audio.recipe import AudioData
 from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.source import FolderSource
 from eyetoy_train.utils.console import log
 
 VERSION = "speech_commands_v0.02"
@@ -83,3 +86,8 @@ def _log_shared_speakers(clips: dict[Split, list[Clip]]) -> None:
 
 def _fetch(root: Path, wrong: str) -> str:
     return FETCH.format(wrong=wrong, root=root, folder=root / FOLDER)
+
+
+def open_speech_commands(data: AudioData, seed: int) -> FolderSource:
+    """Return the clips in `data.root` by the official lists."""
+    return FolderSource(partial(read_speech_commands, data.path))

@@ -21,7 +21,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from eyetoy_audio.datasets.espeak import Synthesizer
+from eyetoy_audio.io.files import EXTENSIONS
+from eyetoy_audio.recipe import AudioData
 from eyetoy_train.data.folder import move_into_place
+from eyetoy_train.data.source import FolderSource
 
 SAMPLE_RATE = 16_000
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -215,3 +218,8 @@ def _readme(seed: int, words: Sequence[str], splits: Sequence[Split], espeak: st
         loader=version("espeakng-loader"),
         torchaudio=version("torchaudio"),
     )
+
+
+def open_spoken_keywords(data: AudioData, seed: int) -> FolderSource:
+    """Return the clips in `data.root`, synthesised there if it is missing."""
+    return FolderSource.of_classes(data.root, EXTENSIONS, seed, write=write_spoken_keywords)

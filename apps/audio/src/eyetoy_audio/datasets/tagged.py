@@ -7,16 +7,15 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
-
-from accelerate import PartialState
 
 from eyetoy_audio.io.files import EXTENSIONS
-from eyetoy_train import Split
-from eyetoy_train.data.folder import HELD_OUT, SPLIT_NAMES
-from eyetoy_train.utils.console import log
+from eyetoy_audio.recipe import AudioData
+from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.source import FolderSource, RefuseOrSkip
+from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES
+from eyetoy_train.data.unreadable import refuse_or_skip
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.untrusted import read_table
 
@@ -25,8 +24,6 @@ AUDIOSET_TABLES: dict[Split, tuple[str, ...]] = {
     "train": ("balanced_train_segments.csv", "unbalanced_train_segments.csv"),
     "test": ("eval_segments.csv",),
 }
-SHOWN = 3
-"""How many missing clips are named."""
 
 EXPECTED = """{root} has no table of clips for training. It should hold either
 - train.csv, val.csv and perhaps test.csv with the columns file and labels (a.wav,dog;bark), and perhaps classes.txt; or
@@ -34,16 +31,7 @@ EXPECTED = """{root} has no table of clips for training. It should hold either
   eval_segments.csv, from https://research.google.com/audioset/download.html. That page has no sounds: they are cut from
   YouTube's videos, and lie in any folder of {root} as YTID.wav, YYTID.wav, YTID_SECOND.wav or YTID_MILLISECOND.wav"""
 
-Missing = Literal["refuse", "skip"]
 TaggedClip = tuple[Path, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class TaggedClips:
-    """The files of a data set with the numbers of their classes, none, one or more, by split."""
-
-    classes: tuple[str, ...]
-    splits: dict[Split, tuple[TaggedClip, ...]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,7 @@ _Tables = tuple[dict[str, str], dict[Split, list[_Row]]]
 """The classes in order, their names by what stands for them in the tables; and the tables."""
 
 
-def read_tagged(root: Path, *, missing: Missing = "refuse", seed: int = 0) -> TaggedClips:
+def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) -> ClassFolder:
     """List clips that have any number of labels.
 
     Either by `root/train.csv`, `val.csv` and perhaps `test.csv`, with the columns `file`, a path from `root`, and
@@ -87,40 +75,14 @@ def read_tagged(root: Path, *, missing: Missing = "refuse", seed: int = 0) -> Ta
     splits: dict[Split, list[TaggedClip]] = {}
     for split, rows in tables.items():
         _check_labels(split, rows, numbers)
-        _check_missing(root, split, rows, missing)
+        lost = [row.name for row in rows if row.path is None]
+        summary = f"{len(lost)} of {len(rows)} clips of the {split} split are not in {root}"
+        refuse_or_skip(lost, summary, missing, "data.missing", error=FileNotFoundError)
         splits[split] = [(row.path, _numbered(row, numbers)) for row in rows if row.path is not None]
     if "val" not in splits:
         splits["train"], splits["val"] = _hold_out(splits["train"], seed)
     _check_filled(root, splits)
-    return TaggedClips(tuple(classes.values()), {split: tuple(clips) for split, clips in splits.items()})
-
-
-@dataclass(frozen=True)
-class TaggedSet:
-    """The clips that `read_tagged` lists, with its arguments and errors, read when they are first asked for."""
-
-    root: Path
-    missing: Missing = "refuse"
-    seed: int = 0
-    streaming: ClassVar[bool] = False
-
-    def prepare(self) -> None:
-        """Make sure that the clips are there."""
-        _ = self.clips
-
-    @cached_property
-    def clips(self) -> TaggedClips:
-        """All clips."""
-        return read_tagged(self.root, missing=self.missing, seed=self.seed)
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes."""
-        return self.clips.classes
-
-    def samples(self, split: Split) -> Sequence[TaggedClip] | None:
-        """Return paths and the numbers of their classes."""
-        return self.clips.splits.get(split)
+    return ClassFolder(tuple(classes.values()), {split: tuple(clips) for split, clips in splits.items()})
 
 
 def _read_tables(root: Path) -> _Tables:
@@ -202,19 +164,6 @@ def _check_labels(split: Split, rows: Sequence[_Row], numbers: dict[str, int]) -
             raise ValueError(f"{row.name} of the {split} split has the label {unknown[0]!r}, which is none of {known}")
 
 
-def _check_missing(root: Path, split: Split, rows: Sequence[_Row], missing: Missing) -> None:
-    """Refuse clips that are not there, or name some of them on the main process."""
-    lost = [row.name for row in rows if row.path is None]
-    if not lost:
-        return
-    named = ", ".join(lost[:SHOWN])
-    wrong = f"{len(lost)} of {len(rows)} clips of the {split} split are not in {root}, such as {named}"
-    if missing == "refuse":
-        raise FileNotFoundError(f"{wrong}; data.missing: skip leaves them out")
-    if PartialState().is_main_process:
-        log(f"left out: {wrong}")
-
-
 def _hold_out(clips: Sequence[TaggedClip], seed: int) -> tuple[list[TaggedClip], list[TaggedClip]]:
     """Return clips for training, and those for validation."""
     count = min(max(round(len(clips) * HELD_OUT["val"]), 1), len(clips))
@@ -227,3 +176,9 @@ def _check_filled(root: Path, splits: dict[Split, list[TaggedClip]]) -> None:
     empty = [split for split, clips in splits.items() if not clips]
     if empty:
         raise ValueError(f"no clip is left for the {empty[0]} split of {root}; there should be at least one")
+
+
+def open_tagged(data: AudioData, seed: int) -> FolderSource:
+    """Return the clips that the tables in `data.root` list."""
+    read = partial(read_tagged, data.path, missing=data.missing, seed=seed)
+    return FolderSource(read, multi_label=True)

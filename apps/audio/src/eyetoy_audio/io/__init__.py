@@ -1,1 +1,1 @@
-"""Reading of sound files."""
+"""Reading of sound files and of sounds of `datasets`."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from eyetoy_audio.io.files import EXTENSIONS, read_sound, read_sound_bytes
 from eyetoy_train.data.hub import stored_content
-from eyetoy_train.media.sound import Decoder
-from eyetoy_train.media.sound.kinds import kind_of
+from eyetoy_train.media.decoders import Decoder
+from eyetoy_train.media.kinds import sound_kind
 
 
 def read_stored_sound(stored: dict[str, Any], name: str, sample_rate: int, decoder: Decoder = "auto") -> Tensor:
@@ -25,13 +25,10 @@ def read_stored_sound(stored: dict[str, Any], name: str, sample_rate: int, decod
     content = stored_content(stored)
     if isinstance(content, Path):
         return read_sound(content, sample_rate, decoder)
-    # Of zip://a.wav::hf://datasets/owner/name/sounds.zip, the first part is the file's name.
+    # The first part of zip://a.wav::hf://datasets/owner/name/sounds.zip is the file's name.
     called = (stored["path"] or name).split("::")[0]
-    return read_sound_bytes(content, _with_suffix(called, content), sample_rate, decoder)
-
-
-def _with_suffix(name: str, content: bytes) -> str:
-    """Return a name that promises sound, as reading asks for; which kind it is, the content tells."""
-    if PurePosixPath(name).suffix.lower() in EXTENSIONS:
-        return name
-    return f"{name}.{kind_of(content, '.wav').removeprefix('streamed ')}"
+    # A set may store bytes without a name, or under one of its own. Reading asks for a suffix of sound, so the content
+    # gives one; ".wav" stands for content that is of no known kind, which decoding then refuses.
+    if PurePosixPath(called).suffix.lower() not in EXTENSIONS:
+        called = f"{called}.{sound_kind(content, '.wav').removeprefix('streamed ')}"
+    return read_sound_bytes(content, called, sample_rate, decoder)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from eyetoy_image.classification.datasets import DATASETS
 from eyetoy_train import ClassificationRecipe
+from eyetoy_train.data.source import DatasetOptions
 
-Source = Literal[
-    "folder", "hub", "webdataset", "digits", "fashion_mnist", "cifar10", "cifar100", "caltech256", "imagenet"
-]
+if TYPE_CHECKING:
+    Source = str
+else:
+    Source = Literal[tuple(DATASETS.entries)]
 
 
 @dataclass(kw_only=True)
@@ -66,30 +69,21 @@ class ImageAugmentation:
 
 
 @dataclass(kw_only=True)
-class ImageData:
+class ImageData(DatasetOptions):
     """Which pictures, and how they go in."""
 
     source: Source = "folder"
-    """Any folder of class folders with or without train, val, test; a name on Hugging Face's hub; WebDataset's tar
-    files; or a set by its name. Scikit-learn's digits are written to `root`; the others must be there, and what is
-    missing is told with the command that fetches it."""
+    """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; WebDataset's tar
+    files; or a set by its name. Scikit-learn's digits are written to `root`. The others must be present; if one is
+    missing, the message gives the command that fetches it."""
     root: str = "data/images"
-    """Where the pictures lie, or a set's name on the hub."""
-    streaming: bool = False
-    """Read a set of the hub as a stream, without a copy on this machine."""
-    splits: dict[str, str] = field(default_factory=dict)
-    """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
+    """Folder of the pictures, or a set's name on the hub."""
     image_size: int = 224
     """Height and width of the model's input: the short side is resized to it, and the middle is cropped."""
     crop_pct: float = 1.0
     """Evaluation: share of the resized picture's short side that the crop keeps; 0.875 is usual for ImageNet."""
     grayscale: bool = False
     """One channel in place of three."""
-    unreadable: Literal["refuse", "skip"] = "refuse"
-    """Files that cannot be read stop the run; or all are read once before it, and these are named and left out. In a
-    stream they are left out as they come."""
-    cache: bool = False
-    """Keep decoded pictures in memory."""
     augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)
     """Random changes to training pictures."""
 

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from accelerate import PartialState
-
-from eyetoy_train.utils.console import log
-
-NAMED_FINDINGS = 10
+from eyetoy_train.data.source import RefuseOrSkip
+from eyetoy_train.data.unreadable import refuse_or_skip
 
 
 class BadAnnotationsError(ValueError):
-    """A set with something wrong in it, where the recipe does not say to leave that out."""
+    """A set with bad annotations, where the recipe does not say to leave these out."""
 
 
-def refuse_or_log(findings: Sequence[object], summary: str, bad_annotations: Literal["refuse", "skip"]) -> None:
-    """Stop, or say on the main process what is left out.
-
-    Args:
-        findings: what is wrong; as text, they name it. Nothing is said if there are none.
-        summary: counts it.
-        bad_annotations: what the recipe says.
+def refuse_or_skip_bad(findings: Sequence[object], summary: str, choice: RefuseOrSkip) -> None:
+    """Stop because of bad annotations, or say what is left out; see `refuse_or_skip`.
 
     Raises:
-        BadAnnotationsError: the recipe says to refuse it.
+        BadAnnotationsError: there are some, and the recipe says to refuse them.
     """
-    if not findings:
-        return
-    if bad_annotations == "refuse":
-        named = "\n".join(map(str, findings[:NAMED_FINDINGS]))
-        raise BadAnnotationsError(
-            f"{summary}\n{named}\napps/image/check.py names all of them; data.bad_annotations: skip leaves them out"
-        )
-    if PartialState().is_main_process:
-        log(f"left out of {summary}")
+    hint = "apps/image/check.py names all of them"
+    refuse_or_skip(findings, summary, choice, "data.bad_annotations", error=BadAnnotationsError, hint=hint)

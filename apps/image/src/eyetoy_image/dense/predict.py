@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eyetoy_image.io.files import read_image
 from eyetoy_train import UnreadableFileError
-from eyetoy_train.commands.app import check_output_folder
+from eyetoy_train.commands.cli import check_output_folder
 
 
 def readable_pictures(files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:

@@ -16,17 +16,14 @@ from eyetoy.inspect import find_encoder
 from eyetoy_image.classification.transforms import MEAN, STD, normalized
 from eyetoy_image.detection.figures import draw_objects
 from eyetoy_image.detection.model import Detector
-from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import DRAWN_SCORE, Detection, drawable, to_input
 from eyetoy_image.io.files import read_image
 from eyetoy_image.segmentation.figures import draw_labels
-from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_image.segmentation.transforms import fitted_size
-from eyetoy_train import parse_recipe
-from eyetoy_train.commands.app import read_labels
+from eyetoy_train.commands.app import Checkpoint
 from eyetoy_train.commands.visualize import View, check_place
-from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.models.build import best_device
 from eyetoy_train.visualize.classifier import TOP, heading
 from eyetoy_train.visualize.figures import draw_picture_maps
 from eyetoy_train.visualize.maps import collect_maps
@@ -41,11 +38,10 @@ class DetectionView:
 
     axes = AXES
 
-    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-        folder = find_checkpoint(checkpoint)
-        self.task = Detection(parse_recipe(DetectionRecipe, folder / "recipe.yaml", overrides))
-        self.model = cast("Detector", self.task.load(folder)).to(best_device()).eval()
-        self.labels, self.encoder = read_labels(folder), find_encoder(self.model)
+    def __init__(self, opened: Checkpoint[Detection]) -> None:
+        self.task, self.labels = opened.task, opened.labels
+        self.model = cast("Detector", opened.load_model())
+        self.encoder = find_encoder(self.model)
 
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
@@ -68,11 +64,10 @@ class SegmentationView:
 
     axes = AXES
 
-    def __init__(self, checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-        folder = find_checkpoint(checkpoint)
-        self.task = Segmentation(parse_recipe(SegmentationRecipe, folder / "recipe.yaml", overrides))
-        self.model = self.task.load(folder).to(best_device()).eval()
-        self.labels, self.encoder = read_labels(folder), find_encoder(self.model)
+    def __init__(self, opened: Checkpoint[Segmentation]) -> None:
+        self.task, self.labels = opened.task, opened.labels
+        self.model = opened.load_model()
+        self.encoder = find_encoder(self.model)
 
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:

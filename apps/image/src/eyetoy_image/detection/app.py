@@ -13,32 +13,35 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from eyetoy_image.configs import CONFIGS
 from eyetoy_image.dense.predict import make_output_folder, readable_pictures
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_train import LabelledApp, parse_recipe
-from eyetoy_train.commands.app import exit_on_error, expand, files_parser, read_labels
-from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.commands.app import App, Checkpoint
+from eyetoy_train.commands.cli import exit_on_error, expand, files_parser
+from eyetoy_train.models.build import best_device
 from eyetoy_train.utils.untrusted import read_json
 
 
 @dataclass(frozen=True)
-class DetectionApp(LabelledApp[DetectionRecipe]):
+class DetectionApp(App[Detection]):
     """The app of detection and instance segmentation."""
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Find objects in picture files, and print them, draw them, or write them in COCO's results format."""
         parser = _parser()
         options, overrides = parser.parse_known_args(argv)
-        with exit_on_error(parser):
-            folder = find_checkpoint(options.checkpoint)
-            task = Detection(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
-            files = list(expand(options.inputs, EXTENSIONS))
+        with exit_on_error():
+            opened = self.open(options.checkpoint, overrides)
+            files = list(expand(options.inputs, self.extensions))
             _check(options, files)
-            found = _find(task, folder, files)
-            done = _write_results(found, folder, files, options) if _is_json(options) else _show(found, folder, options)
+            found = _find(opened, files)
+            if _is_json(options):
+                done = _write_results(found, opened.folder, files, options.output)
+            else:
+                done = _show(found, opened.labels, options)
         if done < len(files):
             raise SystemExit(1)  # what could not be read was named
 
@@ -85,18 +88,18 @@ def _check(options: argparse.Namespace, files: Sequence[Path]) -> None:
 
 
 @torch.inference_mode()
-def _find(task: Detection, folder: Path, files: Sequence[Path]) -> Iterator[Found]:
+def _find(opened: Checkpoint[Detection], files: Sequence[Path]) -> Iterator[Found]:
     """Look at files that can be read."""
     device = best_device()
-    model = task.load(folder).to(device)
+    model = opened.load_model(device)
     for file, image in readable_pictures(files):
-        (objects,) = task.find(model, [image.to(device)])
+        (objects,) = opened.task.find(model, [image.to(device)])
         yield Found(file, image, objects)
 
 
-def _show(found: Iterator[Found], folder: Path, options: argparse.Namespace) -> int:
+def _show(found: Iterator[Found], classes: Sequence[str], options: argparse.Namespace) -> int:
     """Print or draw what is found; return on how many pictures."""
-    classes, done = read_labels(folder), 0
+    done = 0
     for one in found:
         done += 1
         objects = drawable(one.objects, classes, one.image, options.threshold)
@@ -112,7 +115,7 @@ def _print(file: Path, objects: Objects) -> None:
         print(f"{file}  {caption}  {' '.join(f'{value:.1f}' for value in box)}", flush=True)
 
 
-def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], options: argparse.Namespace) -> int:
+def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], output: Path) -> int:
     """Write what is found in COCO's results format; return on how many pictures."""
     categories = [entry["id"] for entry in read_json(folder / CATEGORIES)]
     numbers, entries, done = _numbers(files), [], 0
@@ -121,7 +124,7 @@ def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], 
         entries += [
             entry | {"file_name": str(one.file)} for entry in results(one.objects, numbers[one.file], categories)
         ]
-    options.output.write_text(json.dumps(entries), encoding="utf-8")
+    output.write_text(json.dumps(entries), encoding="utf-8")
     return done
 
 
@@ -132,4 +135,4 @@ def _numbers(files: Sequence[Path]) -> dict[Path, int]:
     return dict(zip(files, numbers, strict=True))
 
 
-APP = DetectionApp(DetectionRecipe, Detection)
+APP = DetectionApp(DetectionRecipe, Detection, EXTENSIONS, default_config=CONFIGS / "composed_detection.yaml")

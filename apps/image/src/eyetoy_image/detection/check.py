@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from eyetoy_image.detection.datasets.coco import find_files, read_coco
+from eyetoy_image.detection.app import APP
 from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
 from eyetoy_train.checkpoint.atomic import write_text
+from eyetoy_train.commands.cli import check_parser, exit_on_error
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.untrusted import read_json
 
 
-def check(default_config: Path, argv: Sequence[str] | None = None) -> int:
+def check(argv: Sequence[str] | None = None) -> int:
     """Check the annotations and pictures of a recipe's set, name what is wrong, and write files without it.
 
     Returns:
-        the exit code: 0 if all is right, 1 if something is wrong, 2 if it cannot be checked.
+        the exit code: 0 if all is right, 1 if something is wrong. If the set cannot be checked, the program ends with a
+        message and code 2.
     """
-    parser = argparse.ArgumentParser(
-        description="Look for bad annotations and pictures. Further options are those of train.py, such as --config "
-        "FILE and --data.root FOLDER.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--split", choices=get_args(Split), help="look at this split alone")
+    parser = check_parser("Look for bad annotations and pictures.")
     parser.add_argument("--output", type=Path, help="folder for annotation files of the same names without what is bad")
     options, overrides = parser.parse_known_args(argv)
-    recipe = parse_recipe(DetectionRecipe, default_config, overrides)
-    try:
+    recipe = parse_recipe(DetectionRecipe, APP.default_config, overrides)
+    with exit_on_error():
         splits = get_args(Split) if options.split is None else (options.split,)
         found = [_check(Detection(recipe), split, options.output) for split in splits]
         if all(findings is None for findings in found):
             raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
     return int(any(found))
 
 
 def _check(task: Detection, split: Split, output: Path | None) -> list[Finding] | None:
-    files = find_files(task.data, split)
-    if files is None:
+    files, coco = task.source.find_files(split), task.source.split(split)
+    if files is None or coco is None:
         return None
-    coco = read_coco(*files)
     findings = find_bad(coco, task.categories, with_masks=task.with_masks, open_files=True)
     log(summary(coco, findings))
     for finding in findings:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_train import Recipe
+from eyetoy_train.data.source import RefuseOrSkip
+
+if TYPE_CHECKING:
+    Source = str
+else:
+    Source = Literal[tuple(DATASETS.entries)]
 
 
 @dataclass(kw_only=True)
@@ -92,7 +99,7 @@ class DetectionAugmentation:
 class DetectionData:
     """Which pictures and annotations, and how they go in."""
 
-    source: Literal["folder", "coco2017", "composed_digits"] = "folder"
+    source: Source = "folder"
     """Any pictures with annotations in COCO's format; COCO 2017 as its archives unpack; or digits on photographs, which
     are composed and written to `root`."""
     root: str = "data/pictures"
@@ -102,7 +109,7 @@ class DetectionData:
     """Annotation files that are elsewhere, by split, in `root` or by whole paths, such as {train: mine.json}."""
     pictures: dict[str, str] = field(default_factory=dict)
     """Folders of pictures that are elsewhere, likewise."""
-    bad_annotations: Literal["refuse", "skip"] = "refuse"
+    bad_annotations: RefuseOrSkip = "refuse"
     """What is wrong with annotations, such as a box outside of its picture, stops the run before its first step; or is
     left out, and counted. `check.py` names each."""
     keep_empty: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
-from eyetoy_image.dense.annotations import refuse_or_log
-from eyetoy_image.dense.composed import write_composed_digits
+from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.masks import decode, encode
-from eyetoy_image.detection.datasets.coco import Category, CocoSet, find_files, read_coco
+from eyetoy_image.detection.datasets import DATASETS
+from eyetoy_image.detection.datasets.coco import Category, CocoSet, CocoSource
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.figures import Objects, draw_objects
@@ -26,9 +25,7 @@ from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.figures import tile
 from eyetoy_train import Batch, Split
-from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.data.folder import write_once
-from eyetoy_train.export.portable import ExportModel
+from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
@@ -40,12 +37,17 @@ DRAWN_SIDE = 256
 class Detection:
     """Find objects, and their masks if the recipe says so, through Encoder2D. Follows `eyetoy_train.Task`."""
 
+    why_not_exportable = (
+        "a detector chooses its proposals and boxes by steps that depend on the picture; find objects by predict.py, "
+        "with --output found.json for COCO's format, or export the classifier that its encoder came from"
+    )
+
     def __init__(self, recipe: DetectionRecipe) -> None:
         self.recipe = recipe
         self.data = recipe.data
         self.with_masks = recipe.detector.has_masks
-        self._files: dict[Split, CocoSet | None] = {}
-        self._sets: dict[Split, CocoSet | None] = {}
+        self.source: CocoSource = DATASETS.open(recipe.data, recipe.seed)
+        self._checked: dict[Split, CocoSet | None] = {}
 
     @property
     def score(self) -> str:
@@ -57,18 +59,15 @@ class Detection:
         """The size at which pictures are looked at."""
         return f"pictures with a short side of {self.data.short_side} and a long one of at most {self.data.long_side}"
 
-    @cached_property
-    def categories(self) -> tuple[Category, ...]:
-        """The classes, of which the training set decides."""
-        found = self._read("train")
-        if found is None:
-            raise FileNotFoundError(f"{self.data.root} has no training split")
-        return found.categories
+    @property
+    def categories(self) -> Sequence[Category]:
+        """The classes with their ids."""
+        return self.source.categories
 
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes, in the order of their labels, which begin at 1."""
-        return [category.name for category in self.categories]
+        return self.source.classes
 
     @property
     def about(self) -> About:
@@ -83,33 +82,24 @@ class Detection:
             FileNotFoundError: something is not there.
             BadAnnotationsError: something is wrong with an annotation, and the recipe does not say to leave it out.
         """
-        if self.data.source == "composed_digits":
-            write_once(Path(self.data.root), write_composed_digits)
+        self.source.prepare()
         for split in get_args(Split):
-            self._checked(split)
+            self._without_bad(split)
 
-    def _read(self, split: Split) -> CocoSet | None:
-        """Return a split as its file has it; files can be large, and are read once."""
-        if split not in self._files:
-            files = find_files(self.data, split)
-            self._files[split] = None if files is None else read_coco(*files)
-        return self._files[split]
-
-    def _checked(self, split: Split) -> CocoSet | None:
-        """Return a split without what is wrong in it, after a look at it the first time."""
-        if split not in self._sets:
-            coco = self._read(split)
-            self._sets[split] = None if coco is None else self._without_bad(coco)
-        return self._sets[split]
-
-    def _without_bad(self, coco: CocoSet) -> CocoSet:
-        findings = find_bad(coco, self.categories, with_masks=self.with_masks)
-        refuse_or_log(findings, summary(coco, findings), self.data.bad_annotations)
-        return without(coco, findings)
+    def _without_bad(self, split: Split) -> CocoSet | None:
+        """Return a split without the annotations that are bad, which are looked for the first time."""
+        if split not in self._checked:
+            coco = self.source.split(split)
+            if coco is not None:
+                findings = find_bad(coco, self.categories, with_masks=self.with_masks)
+                refuse_or_skip_bad(findings, summary(coco, findings), self.data.bad_annotations)
+                coco = without(coco, findings)
+            self._checked[split] = coco
+        return self._checked[split]
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
-        coco = self._checked(split)
+        coco = self._without_bad(split)
         if coco is None:
             return None
         labels = {category.id: label for label, category in enumerate(self.categories, 1)}
@@ -175,18 +165,6 @@ class Detection:
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_detector(folder)
-
-    def export_model(self, model: nn.Module) -> ExportModel:
-        """Refuse to export: how many boxes a detector gives depends on what it sees, at every one of its steps.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            "a detector is not exported, since its proposals and boxes are chosen by steps that depend on the picture; "
-            "find objects by predict.py, with --output found.json for COCO's format, or export the classifier that its "
-            "encoder came from"
-        )
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:

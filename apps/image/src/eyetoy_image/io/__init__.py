@@ -1,1 +1,1 @@
-"""Reading of picture files."""
+"""Reading of picture files and of pictures of `datasets`."""

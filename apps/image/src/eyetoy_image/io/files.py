@@ -15,12 +15,11 @@ from torchvision.transforms.v2 import functional as TF
 from eyetoy_train import UnreadableFileError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-
-
+"""Suffixes of picture files, in lower case."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
-"""What Pillow may take a file for, whatever its name. Of the others, EPS would start a program, Ghostscript."""
+"""Formats that Pillow may open, whatever a file's name. Of the others, EPS would start a program, Ghostscript."""
 MOST_PIXELS = 2**27
-"""134 million, such as 16,384 x 8,192; decoded in colour, a picture of so many takes 0.4 GB."""
+"""134 million, such as 16,384 x 8,192; a colour picture of this size takes 0.4 GB."""
 
 
 class UnreadableImageError(UnreadableFileError):
@@ -30,11 +29,11 @@ class UnreadableImageError(UnreadableFileError):
 def read_image(source: Path | IO[bytes], *, grayscale: bool, name: str | None = None) -> Tensor:
     """Return a picture as uint8 `[1 or 3, height, width]`, turned the way its EXIF data say.
 
-    Of an animation the first frame is taken, of 16-bit pixels the upper 8 bits; transparency is dropped.
+    An animation gives its first frame, 16-bit pixels their upper 8 bits; transparency is dropped.
 
     Args:
         source: a path, or an open file.
-        grayscale: return one channel in place of three.
+        grayscale: return one channel instead of three.
         name: what to call the picture in messages; the path, by default.
 
     Raises:
@@ -57,7 +56,7 @@ def open_picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
     """
     try:
         opened = Image.open(source, formats=FORMATS)
-    except Image.DecompressionBombError as error:
+    except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels by default
         raise ValueError(str(error)) from error
     with opened as image:
         width, height = image.size
@@ -74,7 +73,8 @@ def to_pixels(image: Image.Image, *, grayscale: bool) -> Tensor:
     """
     upright = _as_8_bit(ImageOps.exif_transpose(image))
     if upright.mode in ("P", "PA"):
-        upright = upright.convert("RGBA")  # knows what a palette's transparent entries look like
+        # By way of RGBA, as Pillow asks for where a palette has transparent entries; it warns otherwise.
+        upright = upright.convert("RGBA")
     pixels: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
     return pixels
 

@@ -25,13 +25,13 @@ def opened(file: PictureFile) -> Path | io.BytesIO:
     return file if isinstance(file, Path) else _readable(file.stored)
 
 
-def read_stored(stored: dict[str, Any], name: str, grayscale: bool) -> Tensor:
+def read_stored_image(stored: dict[str, Any], name: str, grayscale: bool) -> Tensor:
     """Return the uint8 pixels of an undecoded picture of `datasets`; errors as in `read_image`.
 
     Args:
         stored: its `bytes`, or the `path` where they lie.
         name: what to call it in messages, if it has no path.
-        grayscale: return one channel in place of three.
+        grayscale: return one channel instead of three.
     """
     return read_image(_readable(stored), grayscale=grayscale, name=stored["path"] or name)
 

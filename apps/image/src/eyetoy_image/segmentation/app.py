@@ -11,36 +11,36 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from eyetoy_image.configs import CONFIGS
 from eyetoy_image.dense.predict import make_output_folder, readable_pictures
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.figures import draw_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
-from eyetoy_train import LabelledApp, parse_recipe
-from eyetoy_train.commands.app import exit_on_error, expand, files_parser, read_labels
-from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.commands.app import App, Checkpoint
+from eyetoy_train.commands.cli import exit_on_error, expand, files_parser
+from eyetoy_train.models.build import best_device
 
 NAMED_CLASSES = 5
 
 
 @dataclass(frozen=True)
-class SegmentationApp(LabelledApp[SegmentationRecipe]):
+class SegmentationApp(App[Segmentation]):
     """The app of semantic segmentation."""
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Tell the class of every pixel of picture files: print shares, draw maps over pictures, or write maps."""
         parser = _parser()
         options, overrides = parser.parse_known_args(argv)
-        with exit_on_error(parser):
-            folder = find_checkpoint(options.checkpoint)
-            task = Segmentation(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
-            files = list(expand(options.inputs, EXTENSIONS))
+        with exit_on_error():
+            opened = self.open(options.checkpoint, overrides)
+            files = list(expand(options.inputs, self.extensions))
             _check(options, files)
-            classes, done = read_labels(folder), 0
-            for file, image, labels in _segment(task, folder, files):
+            done = 0
+            for file, image, labels in _segment(opened, files):
                 done += 1
                 if options.output is None:
-                    print(_line(file, labels, classes), flush=True)
+                    print(_line(file, labels, opened.labels), flush=True)
                 else:
                     _write(options.output / f"{file.stem}.png", image, labels, as_map=options.maps)
         if done < len(files):
@@ -76,12 +76,12 @@ def _check(options: argparse.Namespace, files: Sequence[Path]) -> None:
 
 
 @torch.inference_mode()
-def _segment(task: Segmentation, folder: Path, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor, Tensor]]:
+def _segment(opened: Checkpoint[Segmentation], files: Sequence[Path]) -> Iterator[tuple[Path, Tensor, Tensor]]:
     """Give files that can be read, their pixels, and labels."""
     device = best_device()
-    model = task.load(folder).to(device)
+    model = opened.load_model(device)
     for file, image in readable_pictures(files):
-        yield file, image, task.segment(model, image.to(device)).cpu()
+        yield file, image, opened.task.segment(model, image.to(device)).cpu()
 
 
 def _line(file: Path, labels: Tensor, classes: Sequence[str]) -> str:
@@ -96,4 +96,6 @@ def _write(path: Path, image: Tensor, labels: Tensor, *, as_map: bool) -> None:
     picture.save(path)
 
 
-APP = SegmentationApp(SegmentationRecipe, Segmentation)
+APP = SegmentationApp(
+    SegmentationRecipe, Segmentation, EXTENSIONS, default_config=CONFIGS / "composed_segmentation.yaml"
+)

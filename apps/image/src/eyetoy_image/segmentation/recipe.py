@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_train import Recipe
+from eyetoy_train.data.source import RefuseOrSkip
 
-Source = Literal["folder", "hub", "composed_digits", "ade20k", "cityscapes", "voc2012"]
+if TYPE_CHECKING:
+    Source = str
+else:
+    Source = Literal[tuple(DATASETS.entries)]
 
 
 @dataclass(kw_only=True)
@@ -95,7 +100,7 @@ class SegmentationData:
     """`hub`: which of the set's parts, if it has several."""
     revision: str | None = None
     """`hub`: a branch, tag or commit."""
-    bad_annotations: Literal["refuse", "skip"] = "refuse"
+    bad_annotations: RefuseOrSkip = "refuse"
     """What is wrong with label maps, such as another size than the picture's, stops the run before its first step; or
     is left out, and counted. `check.py` names each."""
     short_side: int | None = None

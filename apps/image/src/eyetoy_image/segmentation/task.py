@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import cast, get_args
 
@@ -15,12 +14,12 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.transforms import normalized
-from eyetoy_image.dense.annotations import refuse_or_log
-from eyetoy_image.dense.composed import write_composed_digits
+from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.figures import tile
+from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
 from eyetoy_image.segmentation.datasets.findings import find_bad, summary
-from eyetoy_image.segmentation.datasets.layouts import LabelledPicture, SegmentationSet, read_set
+from eyetoy_image.segmentation.datasets.label_set import LabelledPicture, SegmentationSource
 from eyetoy_image.segmentation.figures import draw_labels, enlarged
 from eyetoy_image.segmentation.inference import probabilities
 from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy
@@ -29,9 +28,8 @@ from eyetoy_image.segmentation.model import Segmenter, load_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
-from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.data.folder import write_once
 from eyetoy_train.export.portable import ExportModel
+from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
 LABELS = "labels.json"
@@ -47,6 +45,7 @@ class Segmentation:
     def __init__(self, recipe: SegmentationRecipe) -> None:
         self.recipe = recipe
         self.data = recipe.data
+        self.source: SegmentationSource = DATASETS.open(recipe.data, recipe.seed)
         self._pictures: dict[Split, Sequence[LabelledPicture] | None] = {}
 
     @property
@@ -64,15 +63,10 @@ class Segmentation:
             said.append(f"at scales of {', '.join(f'{scale:g}' for scale in evaluation.scales)}")
         return " ".join(said) + (", mirrored too" if evaluation.flip else "")
 
-    @cached_property
-    def set(self) -> SegmentationSet:
-        """The set's files and classes."""
-        return read_set(self.data)
-
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes, in the order of their labels."""
-        return self.set.classes
+        return self.source.classes
 
     @property
     def about(self) -> About:
@@ -87,25 +81,22 @@ class Segmentation:
             FileNotFoundError: the set is not there.
             BadAnnotationsError: something is wrong with a label map, and the recipe does not say to leave it out.
         """
-        if self.data.source == "composed_digits":
-            write_once(Path(self.data.root), write_composed_digits)
+        self.source.prepare()
         for split in get_args(Split):
             self.pictures(split)
 
     def pictures(self, split: Split) -> Sequence[LabelledPicture] | None:
         """Return the pictures of a split without those whose label maps are bad; errors as in `prepare`."""
         if split not in self._pictures:
-            self._pictures[split] = self._looked_at(split)
+            pictures = self.source.split(split)
+            if pictures is not None:
+                bad = find_bad(pictures, self.source.set.table)
+                errors = list(bad.values())
+                said = summary(f"{split} of {self.data.root}", pictures, errors)
+                refuse_or_skip_bad(errors, said, self.data.bad_annotations)
+                pictures = [picture for picture in pictures if picture not in bad]
+            self._pictures[split] = pictures
         return self._pictures[split]
-
-    def _looked_at(self, split: Split) -> Sequence[LabelledPicture] | None:
-        pictures = self.set.splits.get(split)
-        if pictures is None:
-            return None
-        bad = find_bad(pictures, self.set.table)
-        errors = list(bad.values())
-        refuse_or_log(errors, summary(f"{split} of {self.data.root}", pictures, errors), self.data.bad_annotations)
-        return [picture for picture in pictures if picture not in bad]
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
@@ -113,7 +104,7 @@ class Segmentation:
         if pictures is None:
             return None
         transform = TrainingTransform(self.data.augmentation, self.data.short_side, self.data.long_side)
-        return SegmentationDataset(pictures, self.set.table, transform if split == "train" else None)
+        return SegmentationDataset(pictures, self.source.set.table, transform if split == "train" else None)
 
     def build_model(self) -> nn.Module:
         """Return the recipe's segmenter."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder
 from eyetoy_train.data.folder import Sample
-from eyetoy_video.datasets.listing import hold_out
+from eyetoy_video.datasets.listing import ListedSource, hold_out
+from eyetoy_video.recipe import VideoData
 
 LISTS = "testTrainMulti_7030_splits"
 TRAIN, TEST = "1", "2"
@@ -51,3 +53,8 @@ def read_hmdb51(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
 
 def _film(path: Path) -> str:
     return path.stem.rpartition(f"_{path.parent.name}_")[0]
+
+
+def open_hmdb51(data: VideoData, seed: int) -> ListedSource:
+    """Return the clips in `data.root` by the official division `data.fold`."""
+    return ListedSource(data, partial(read_hmdb51, data.path, data.fold, seed))

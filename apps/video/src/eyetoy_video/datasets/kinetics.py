@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split, read_class_folder
-from eyetoy_train.data.folder import SPLIT_NAMES
-from eyetoy_train.media.clip import KINDS
+from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.untrusted import read_table
-from eyetoy_video.datasets.listing import find_clips, hold_out, labelled
+from eyetoy_video.datasets.listing import ListedSource, find_clips, hold_out, labelled
 from eyetoy_video.datasets.lists import find_tables, read_lists
+from eyetoy_video.recipe import VideoData
 
 REPLACEMENT = "replacement"
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -50,7 +52,7 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
         return _by_official_lists(root, tables, seed) if official else read_lists(root, prefix, seed)
     if not (root / "train").is_dir():
         raise FileNotFoundError(FETCH.format(root=root))
-    return read_class_folder(root, KINDS, seed=seed)
+    return read_class_folder(root, VIDEO_SUFFIXES, seed=seed)
 
 
 def _header(table: Path) -> Sequence[str]:
@@ -81,3 +83,8 @@ def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
 
 def _name(row: dict[str, str]) -> str:
     return f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
+
+
+def open_kinetics(data: VideoData, seed: int) -> ListedSource:
+    """Return the clips in `data.root` by Kinetics' tables."""
+    return ListedSource(data, partial(read_kinetics, data.path, data.path_prefix, seed))

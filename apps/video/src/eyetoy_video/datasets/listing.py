@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
-from accelerate import PartialState
-
-from eyetoy_train import ClassFolder, Split
-from eyetoy_train.data.folder import HELD_OUT, Sample
-from eyetoy_train.media.clip import KINDS
-from eyetoy_train.utils.console import log
+from eyetoy_train import ClassFolder
+from eyetoy_train.data.folder import Sample
+from eyetoy_train.data.source import FolderSource
+from eyetoy_train.data.splits import HELD_OUT
+from eyetoy_train.data.unreadable import refuse_or_skip
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.seeds import derive_seed
+from eyetoy_video.recipe import VideoData
 
-Missing = Literal["refuse", "skip"]
 SHOWN = 5
 """How many missing clips are named."""
 
 
 def find_clips(folder: Path) -> dict[str, Path]:
     """Return the video files in a folder and all below it by their names without suffix."""
-    return {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in KINDS}
+    return {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
 
 
 def missing_files(files: Sequence[Path]) -> list[Path]:
@@ -32,28 +32,37 @@ def missing_files(files: Sequence[Path]) -> list[Path]:
     return [path for path in files if path not in there]
 
 
-def without_missing(clips: ClassFolder, root: Path, missing: Missing) -> ClassFolder:
-    """Return a set without the files that are not there, and say on the main process how many these are.
+class ListedSource(FolderSource):
+    """Clips of lists, which may name files that are missing.
 
-    Raises:
-        FileNotFoundError: there are such, and `missing` is "refuse".
-        ValueError: nothing is left of a split.
+    Args:
+        data: the recipe's part about the data; `missing` says what to do about these.
+        read: lists the clips.
     """
-    lost = {split: missing_files([path for path, _ in samples]) for split, samples in clips.splits.items()}
-    wrong = [_name(paths, len(clips.splits[split]), split) for split, paths in lost.items() if paths]
-    if not wrong:
-        return clips
-    said = "\n".join([f"clips that the lists of {root} name are not there:", *wrong])
-    if missing == "refuse":
-        raise FileNotFoundError(f"{said}\n--data.missing skip leaves them out")
-    if PartialState().is_main_process:
-        log(f"left out: {said}")
-    return clips.without({path for paths in lost.values() for path in paths})
 
+    def __init__(self, data: VideoData, read: Callable[[], ClassFolder]) -> None:
+        super().__init__(read)
+        self.root = data.root
+        self.missing = data.missing
 
-def _name(paths: Sequence[Path], total: int, split: Split) -> str:
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return f"  {len(paths)} of {total} in {split}: {', '.join(map(str, paths[:SHOWN]))}{more}"
+    @cached_property
+    def folder(self) -> ClassFolder:
+        """The clips that are present.
+
+        Raises:
+            FileNotFoundError: some are missing, and the recipe says to refuse that.
+            ValueError: nothing is left of a split.
+        """
+        lost, lines = set(), []
+        for split, samples in self.listed.splits.items():
+            paths = missing_files([path for path, _ in samples])
+            lost.update(paths)
+            more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+            if paths:
+                lines.append(f"{len(paths)} of {len(samples)} in {split}: {', '.join(map(str, paths[:SHOWN]))}{more}")
+        summary = f"clips that the lists of {self.root} name are missing"
+        refuse_or_skip(lines, summary, self.missing, "data.missing", error=FileNotFoundError)
+        return self.listed.without(lost) if lost else self.listed
 
 
 def hold_out(

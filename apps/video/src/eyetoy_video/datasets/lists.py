@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split
-from eyetoy_train.data.folder import SPLIT_NAMES
-from eyetoy_video.datasets.listing import hold_out, labelled
+from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_video.datasets.listing import ListedSource, hold_out, labelled
+from eyetoy_video.recipe import VideoData
 
 CLASSES = "classes.txt"
 MOST_CLASSES = 1_000_000
-TABLES: dict[Split, tuple[str, ...]] = {**SPLIT_NAMES, "val": (*SPLIT_NAMES["val"], "validate")}
-"""Names of lists, without suffix."""
 
 EXPECTED = """{root} has no list of clips for training. It should hold train.csv, val.csv (a tenth of train if missing)
 and perhaps test.csv, or be such a file itself, with a path and a label in each line, between them a space or a comma:
@@ -28,7 +28,7 @@ def find_tables(folder: Path) -> dict[Split, Path]:
     places = (folder, folder / "annotations")
     found = {
         split: [path for name in names for place in places if (path := place / f"{name}.csv").is_file()]
-        for split, names in TABLES.items()
+        for split, names in SPLIT_NAMES.items()
     }
     return {split: paths[0] for split, paths in found.items() if paths}
 
@@ -106,3 +106,8 @@ def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[
         classes = tuple(sorted(set(labels)))
     keys = map(str, range(len(classes))) if are_numbers else classes
     return classes, {key: number for number, key in enumerate(keys)}
+
+
+def open_lists(data: VideoData, seed: int) -> ListedSource:
+    """Return the clips that the lists in `data.root` name."""
+    return ListedSource(data, partial(read_lists, data.path, data.path_prefix, seed))

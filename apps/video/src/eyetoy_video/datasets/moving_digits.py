@@ -21,7 +21,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 from PIL.Image import Resampling
 
 from eyetoy_train.data.folder import move_into_place
-from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.data.source import FolderSource
+from eyetoy_train.media.encode import write_mp4
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
+from eyetoy_video.recipe import VideoData
 
 MOTIONS: Mapping[str, tuple[int, int]] = {
     "left": (0, -1),
@@ -231,3 +234,8 @@ def _readme(counts: Mapping[str, int], seed: int, num_frames: int, size: int, fp
     return _README.format(
         total=total, num_frames=num_frames, size=size, fps=fps, seed=seed, motions=motions, splits=lines
     )
+
+
+def open_moving_digits(data: VideoData, seed: int) -> FolderSource:
+    """Return the clips in `data.root`, composed there if it is missing."""
+    return FolderSource.of_classes(data.root, VIDEO_SUFFIXES, seed, write=write_moving_digits)

@@ -5,12 +5,14 @@ Which of two directions something moves in may be the class: a mirror image is o
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.utils.untrusted import read_json
-from eyetoy_video.datasets.listing import find_clips, labelled
+from eyetoy_video.datasets.listing import ListedSource, find_clips, labelled
+from eyetoy_video.recipe import VideoData
 
 FOLDER = "20bn-something-something-v2"
 TABLES: dict[Split, str] = {"train": "train", "val": "validation"}
@@ -70,3 +72,8 @@ def _load(root: Path, name: str, kind: type) -> Any:
     if not isinstance(content, kind):
         raise ValueError(f"{_path(root, name)} should hold a {kind.__name__}; got a {type(content).__name__}")
     return content
+
+
+def open_something_something(data: VideoData, seed: int) -> ListedSource:
+    """Return the clips in `data.root` by the set's labels."""
+    return ListedSource(data, partial(read_something_something, data.path))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder
-from eyetoy_video.datasets.listing import hold_out, labelled
+from eyetoy_video.datasets.listing import ListedSource, hold_out, labelled
+from eyetoy_video.recipe import VideoData
 
 FOLDER, LISTS = "UCF-101", "ucfTrainTestlist"
 
@@ -52,3 +54,8 @@ def _rows(root: Path, table: Path) -> list[tuple[Path, str]]:
 
 def _group(path: Path) -> str:
     return path.stem.rpartition("_")[0]
+
+
+def open_ucf101(data: VideoData, seed: int) -> ListedSource:
+    """Return the clips in `data.root` by the official division `data.fold`."""
+    return ListedSource(data, partial(read_ucf101, data.path, data.fold, seed))

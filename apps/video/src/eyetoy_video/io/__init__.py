@@ -1,1 +1,1 @@
-"""Reading of video files."""
+"""Reading of video files and of videos of `datasets`."""

@@ -1,34 +1,28 @@
-"""Video files as clips: tensors of some of their frames.
-
-A file is gone through twice. Its packets say when each frame is shown, without decoding any; then only the stretches
-that hold a wanted frame are decoded.
-"""
+"""Video files as clips: tensors of some of their frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from eyetoy_train import UnreadableFileError
 from eyetoy_train.classification.task import equal_spans
-from eyetoy_train.data.hub import stored_content
-from eyetoy_train.media.clip import KINDS, Decoder, NotVideoError, Source, Video, decode, open_video
+from eyetoy_train.media.errors import NotVideoError
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
+from eyetoy_train.media.video import Decoder, Source, Video, decode, open_video
 from eyetoy_video.transforms.sampling import ClipSampling
 
-EXTENSIONS = KINDS
+EXTENSIONS = VIDEO_SUFFIXES
 """Suffixes of the files that `read_clips` is meant for, in lower case."""
 _PARTS_AT_ONCE = 16
-"""A decoder is opened for so many parts at a time, not for each."""
+"""Decoded by one call: opening a decoder for each would take longer, and all at once would not fit in memory."""
 
 
 class UnreadableVideoError(UnreadableFileError):
-    """A file is no whole video: the message names it and says what is wrong and what would be right."""
-
-    def __init__(self, name: str, error: NotVideoError) -> None:
-        super().__init__(f"{name}: {error}")
+    """A file is no whole video. The message says which file, what is wrong and what would be right."""
 
 
 def read_clips(
@@ -66,7 +60,7 @@ def read_clips(
         with open_video(source) as video:
             return _frames(video, sampling.numbers(video.index), short_side, decoder)
     except NotVideoError as error:
-        raise UnreadableVideoError(name or _called(source), error) from error
+        raise UnreadableVideoError(f"{name or _called(source)}: {error}") from error
 
 
 class Part(NamedTuple):
@@ -105,32 +99,18 @@ def read_parts(
                 frames = _frames(video, [number for part in numbers for number in part], short_side, decoder)
                 yield from (Part(*span, clips) for span, clips in zip(some, frames.chunk(len(some)), strict=True))
     except NotVideoError as error:
-        raise UnreadableVideoError(_called(source), error) from error
-
-
-def read_stored_clips(
-    stored: dict[str, Any], sampling: ClipSampling, *, name: str, short_side: int | None, decoder: Decoder
-) -> Tensor:
-    """Read clips of an undecoded video of `datasets`, as `read_clips` does.
-
-    Args:
-        stored: its `bytes`, or the `path` where they lie.
-        sampling: which frames.
-        name: what to call it in messages, if it has no path.
-        short_side: of larger frames after scaling down.
-        decoder: the library that decodes.
-    """
-    content, called = stored_content(stored), stored["path"] or name
-    return read_clips(content, sampling, short_side=short_side, decoder=decoder, name=called)
+        raise UnreadableVideoError(f"{_called(source)}: {error}") from error
 
 
 def _frames(video: Video, numbers: Sequence[int], short_side: int | None, decoder: Decoder) -> Tensor:
+    # Clips may overlap and come in any order; each frame is decoded once, in the order of the file. For example, the
+    # clips [0, 4] and [2, 4] want the frames 0, 2, 4, and give back their places 0, 2, 1, 2.
     wanted = sorted(set(numbers))
     frames = decode(video, wanted, decoder, short_side)
     if numbers == wanted:
         return frames
     place = {number: position for position, number in enumerate(wanted)}
-    return frames.movedim(1, -1)[[place[number] for number in numbers]].movedim(-1, 1)
+    return frames[[place[number] for number in numbers]]
 
 
 def _called(source: Source) -> str:

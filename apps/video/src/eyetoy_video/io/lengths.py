@@ -1,4 +1,4 @@
-"""How long the whole files of a set are, kept from one look at them to the next."""
+"""Lengths of the files of a set that were found whole, kept in a file between two checks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Length(NamedTuple):
 
 
 class Record:
-    """Which files were found whole, and how long they are, kept in a file from one look to the next.
+    """Which files were found whole, and how long they are, kept in a file between two checks.
 
-    A file that has changed since is forgotten. What was broken is not kept: the cause may have been the machine.
+    A file that has changed since is looked at again, and so is a broken one: the cause may have been the machine.
 
     Args:
         path: of the record.
-        every_frame: trust only looks at every frame.
+        every_frame: trust only checks that decoded every frame.
     """
 
     def __init__(self, path: Path, *, every_frame: bool) -> None:
@@ -40,9 +40,9 @@ class Record:
 
     @contextmanager
     def writing(self) -> Iterator[TextIO | None]:
-        """Open the record to be added to; None, said in words, where that cannot be."""
+        """Open the record to add lines to it; give None, and log why, where it cannot be written."""
         try:
-            file = self.path.open("a", encoding="utf-8", buffering=1)
+            file = self.path.open("a", encoding="utf-8", buffering=1)  # line by line: a killed check keeps its work
         except OSError as error:
             log(f"cannot keep in {self.path} which files are whole ({error}); the next look will begin anew")
             yield None
@@ -51,7 +51,7 @@ class Record:
             yield file
 
     def line(self, path: Path, length: Length) -> str:
-        """Return what the record says of a whole file."""
+        """Return the line of the record for a whole file."""
         return json.dumps([*_signature(path), *length, self.every_frame]) + "\n"
 
     def _lines(self) -> Iterator[tuple[tuple[str, int, int], Length]]:
@@ -60,7 +60,7 @@ class Record:
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 name, size, time, num_frames, seconds, every_frame = json.loads(line)
-            except ValueError:  # the last line of a look that was killed
+            except ValueError:  # the last line of a check that was killed
                 continue
             if every_frame or not self.every_frame:
                 yield (name, size, time), Length(num_frames, seconds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from eyetoy_train.media.clip import FrameIndex
+    from eyetoy_train.media.video_index import FrameIndex
 
 
 @dataclass(frozen=True)

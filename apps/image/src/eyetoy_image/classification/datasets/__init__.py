@@ -1,1 +1,18 @@
-"""Sets of pictures, a file each."""
+"""The data sets of image classification: a file and a line here each."""
+
+from eyetoy_train.data.source import DatasetRegistry
+
+DATASETS = DatasetRegistry(
+    __name__,
+    {
+        "folder": "folder:open_folder",
+        "hub": "hub:open_hub",
+        "webdataset": "webdataset:open_webdataset",
+        "digits": "digits:open_digits",
+        "fashion_mnist": "torchvision_sets:open_fashion_mnist",
+        "cifar10": "torchvision_sets:open_cifar10",
+        "cifar100": "torchvision_sets:open_cifar100",
+        "caltech256": "caltech256:open_caltech256",
+        "imagenet": "imagenet:open_imagenet",
+    },
+)

@@ -10,7 +10,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from eyetoy_image.classification.recipe import ImageData
+from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_train.data.folder import move_into_place
+from eyetoy_train.data.source import FolderSource
 
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
 
@@ -45,3 +48,8 @@ def _split(labels: np.ndarray, seed: int) -> dict[str, list[int]]:
     share = VAL_SHARE / (1 - TEST_SHARE)
     train, val = train_test_split(rest, test_size=share, stratify=labels[rest], random_state=seed)
     return {"train": train.tolist(), "val": val.tolist(), "test": test.tolist()}
+
+
+def open_digits(data: ImageData, seed: int) -> FolderSource:
+    """Return the digits in `data.root`, written there if it is missing."""
+    return FolderSource.of_classes(data.root, EXTENSIONS, seed, write=write_digits)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision import datasets
 
+from eyetoy_image.classification.recipe import ImageData
 from eyetoy_train import Split
+from eyetoy_train.data.source import ClassificationSource
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed
 
@@ -27,7 +29,7 @@ Samples = list[tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
-class TorchvisionSet:
+class TorchvisionSet(ClassificationSource):
     """A set with a training and a test part; 5,000 of the training pictures are held out for validation.
 
     torchvision compares the MD5 sums of CIFAR's files before it reads them.
@@ -41,7 +43,6 @@ class TorchvisionSet:
     name: str
     root: Path
     seed: int = 0
-    streaming: ClassVar[bool] = False
 
     def prepare(self) -> None:
         """Make sure that the set is there; Fashion-MNIST is unpacked from Debian's package if that is installed.
@@ -58,7 +59,7 @@ class TorchvisionSet:
         """Names of the classes."""
         return list(_open(self.name, self.root, train=False).classes)
 
-    def samples(self, split: Split) -> Samples:
+    def split(self, split: Split) -> Samples:
         """Return pictures, uint8 `[channels, height, width]`, and labels."""
         dataset = _open(self.name, self.root, train=split != "test")
         pixels = torch.as_tensor(dataset.data)
@@ -94,3 +95,18 @@ def unpack_fashion_mnist(root: Path, debian_folder: Path) -> None:
             partial = Path(aside) / archive.stem
             partial.write_bytes(gzip.decompress(archive.read_bytes()))
             partial.replace(raw / archive.stem)
+
+
+def open_fashion_mnist(data: ImageData, seed: int) -> TorchvisionSet:
+    """Return Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017) in `data.root`."""
+    return TorchvisionSet("FashionMNIST", data.path, seed)
+
+
+def open_cifar10(data: ImageData, seed: int) -> TorchvisionSet:
+    """Return CIFAR-10 (Krizhevsky, 2009) in `data.root`."""
+    return TorchvisionSet("CIFAR10", data.path, seed)
+
+
+def open_cifar100(data: ImageData, seed: int) -> TorchvisionSet:
+    """Return CIFAR-100 (Krizhevsky, 2009) in `data.root`."""
+    return TorchvisionSet("CIFAR100", data.path, seed)

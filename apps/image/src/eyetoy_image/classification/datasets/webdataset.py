@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
+from eyetoy_image.classification.recipe import ImageData
 from eyetoy_image.io.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, Split, TarStream
+from eyetoy_train.data.source import ClassificationSource
+from eyetoy_train.data.splits import SPLIT_NAMES
 
 CLASSES = "classes.txt"
 REQUIRED: tuple[Split, ...] = ("train", "val")
-NAMES: dict[Split, str] = {"train": "train(ing)?", "val": "val(id|idation)?", "test": "test"}
 ARCHIVE = r"\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$"
 
 
 @dataclass(frozen=True)
-class TarSet:
+class TarSet(ClassificationSource):
     """Tar files whose names have train, val or test as a word, beside a `classes.txt` with a class in each line.
 
     A sample is a picture, such as `0001.jpg`, and `0001.cls` with the number of its class, from 0.
     """
 
     root: Path
-    streaming: ClassVar[bool] = True
 
     def prepare(self) -> None:
         """Make sure that the files are there.
@@ -57,27 +58,24 @@ class TarSet:
             )
         return path.read_text(encoding="utf-8").splitlines()
 
-    def stream(self, split: Split, decode: Callable[[Any, int], Batch]) -> TarStream | None:
-        """Return a split as a stream; `decode` takes a raw sample and a label."""
+    def split(self, split: Split) -> TarStream | None:
+        """Return a split as a stream."""
         paths = self._paths(split)
-        return TarStream(paths, partial(self._decode, decode)) if paths else None
+        return TarStream(paths, self._labelled) if paths else None
 
     def _paths(self, split: Split) -> list[Path]:
         """Return the tar files whose name has the split's as a word of its own."""
-        name = re.compile(rf"(^|[^a-z]){NAMES[split]}([^a-z].*)?{ARCHIVE}", re.IGNORECASE)
+        name = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES[split])})([^a-z].*)?{ARCHIVE}", re.IGNORECASE)
         return sorted(path for path in self.root.glob("*") if name.search(path.name))
 
-    def _decode(self, decode: Callable[[Any, int], Batch], raw: dict[str, Any]) -> Batch:
-        return decode(raw, self._label(raw))
-
-    def _label(self, raw: dict[str, Any]) -> int:
+    def _labelled(self, raw: dict[str, Any]) -> Batch:
         try:
             label = int(raw["cls"])
         except (KeyError, ValueError) as error:
             raise ValueError(f"{raw['__key__']} should come with a .cls file that holds a whole number") from error
         if not 0 <= label < len(self.classes):
             raise ValueError(f"{raw['__key__']} has class {label}, but {CLASSES} names {len(self.classes)} classes")
-        return label
+        return {"source": raw, "label": label}
 
 
 def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
@@ -90,3 +88,8 @@ def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
     if extension is None:
         raise ValueError(f"{raw['__key__']} should hold a picture ({', '.join(EXTENSIONS)}); it has {', '.join(raw)}")
     return read_image(io.BytesIO(raw[extension]), grayscale=grayscale, name=f"{raw['__key__']}.{extension}")
+
+
+def open_webdataset(data: ImageData, seed: int) -> TarSet:
+    """Return the tar files in `data.root`."""
+    return TarSet(data.path)

@@ -1,21 +1,19 @@
-"""Annotation files in COCO's format, and where the pictures lie."""
+"""Annotation files in COCO's format, and the folders of their pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from eyetoy_image.detection.recipe import DetectionData
 from eyetoy_image.io.files import MOST_PIXELS
 from eyetoy_train import Split
+from eyetoy_train.data.folder import write_once
+from eyetoy_train.data.source import DatasetSource
 from eyetoy_train.utils.untrusted import read_json
-
-FETCH_COCO = """COCO 2017 is not in {root}: there is no {missing}. Fetch and unpack there
-    http://images.cocodataset.org/zips/train2017.zip (19.3 GB)
-    http://images.cocodataset.org/zips/val2017.zip (0.8 GB)
-    http://images.cocodataset.org/annotations/annotations_trainval2017.zip (0.25 GB)"""
 
 
 @dataclass(frozen=True)
@@ -65,24 +63,74 @@ class CocoSet:
     """Annotations of pictures that the file does not name."""
 
 
-def find_files(data: DetectionData, split: Split) -> tuple[Path, Path] | None:
-    """Return the annotation file of a split and the folder of its pictures, or None if there is no such split.
+class CocoSource(DatasetSource[CocoSet]):
+    """Pictures with annotation files in COCO's format.
 
-    Raises:
-        FileNotFoundError: what the recipe names is not there.
+    Args:
+        data: the recipe's part about the data.
+        suffix: follows a split's name in the usual file names, such as 2017.
+        splits: those that must be present.
+        missing: the message about a file that is missing, with `{root}`, `{path}` and `{split}`.
+        write: makes the data set in its root if that is missing.
     """
-    root, year = Path(data.root), "2017" if data.source == "coco2017" else ""
-    usual = root / "annotations" / f"instances_{split}{year}.json"
-    annotations = root / data.annotations[split] if split in data.annotations else usual
-    folder = root / data.pictures.get(split, f"{split}{year}")
-    if split not in data.annotations and not usual.is_file() and (split == "test" or (split == "val" and not year)):
-        return None
-    for path in (annotations, folder):
-        if not path.exists():
-            raise FileNotFoundError(
-                FETCH_COCO.format(root=root, missing=path) if year else f"there is no {path}, the {split} split's"
-            )
-    return annotations, folder
+
+    def __init__(
+        self,
+        data: DetectionData,
+        *,
+        suffix: str = "",
+        splits: Sequence[Split] = ("train",),
+        missing: str = "there is no {path}, the {split} split's",
+        write: Callable[[Path], None] | None = None,
+    ) -> None:
+        self.data = data
+        self.suffix = suffix
+        self.required = splits
+        self.missing = missing
+        self.write = write
+        self._splits: dict[Split, CocoSet | None] = {}
+
+    @cached_property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes, of which the training set decides."""
+        found = self.split("train")
+        if found is None:
+            raise FileNotFoundError(f"{self.data.root} has no training split")
+        return found.categories
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels, which begin at 1."""
+        return [category.name for category in self.categories]
+
+    def prepare(self) -> None:
+        """Make the data set if it is missing."""
+        if self.write is not None:
+            write_once(Path(self.data.root), self.write)
+
+    def split(self, split: Split) -> CocoSet | None:
+        """Return a split as its file has it; files can be large, and are read once."""
+        if split not in self._splits:
+            files = self.find_files(split)
+            self._splits[split] = None if files is None else read_coco(*files)
+        return self._splits[split]
+
+    def find_files(self, split: Split) -> tuple[Path, Path] | None:
+        """Return the annotation file of a split and the folder of its pictures, or None if there is no such split.
+
+        Raises:
+            FileNotFoundError: a file that the recipe names, or that the set needs, is missing.
+        """
+        root, data = Path(self.data.root), self.data
+        usual = root / "annotations" / f"instances_{split}{self.suffix}.json"
+        annotations = root / data.annotations[split] if split in data.annotations else usual
+        folder = root / data.pictures.get(split, f"{split}{self.suffix}")
+        if split not in data.annotations and split not in self.required and not usual.is_file():
+            return None
+        for path in (annotations, folder):
+            if not path.exists():
+                raise FileNotFoundError(self.missing.format(root=root, path=path, split=split))
+        return annotations, folder
 
 
 def read_coco(path: Path, folder: Path) -> CocoSet:

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from eyetoy_image.io.files import read_image
 from eyetoy_image.io.hub import opened
 from eyetoy_image.segmentation.datasets.label_maps import LabelTable, read_labels
-from eyetoy_image.segmentation.datasets.layouts import LabelledPicture
+from eyetoy_image.segmentation.datasets.label_set import LabelledPicture
 from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch
 

@@ -9,7 +9,7 @@ from typing import get_args
 from eyetoy_image.io.files import open_picture, read_image
 from eyetoy_image.io.hub import PictureFile, is_there, opened
 from eyetoy_image.segmentation.datasets.label_maps import BadLabelMapError, Kind, LabelTable, read_labels
-from eyetoy_image.segmentation.datasets.layouts import LabelledPicture
+from eyetoy_image.segmentation.datasets.label_set import LabelledPicture
 
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """EXIF's tag, and its values for pictures whose height and width are swapped."""

@@ -1,0 +1,30 @@
+"""A look through the annotations of a recipe's data set, for the tasks that have annotations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from eyetoy_image.app import APPS, ImageApp
+from eyetoy_image.detection.check import check as check_detection
+from eyetoy_image.segmentation.check import check as check_segmentation
+
+CHECKS: dict[str, Callable[[Sequence[str] | None], int]] = {
+    "detection": check_detection,
+    "segmentation": check_segmentation,
+}
+
+
+def check(argv: Sequence[str] | None = None) -> int:
+    """Check the data set of the recipe that `--config` names, by default that of composed digits for detection.
+
+    Returns:
+        the exit code, see the check of the task. On a task without annotations the program ends with a message and code
+        2.
+    """
+    app = ImageApp(default="detection").of_recipe(argv)
+    task = next(name for name, known in APPS.items() if known is app)
+    if task not in CHECKS:
+        print(f"error: only {' and '.join(CHECKS)} have annotations to check; got {task}", file=sys.stderr)
+        raise SystemExit(2)
+    return CHECKS[task](argv)

@@ -1,0 +1,12 @@
+"""Any folder of image files in class folders."""
+
+from __future__ import annotations
+
+from eyetoy_image.classification.recipe import ImageData
+from eyetoy_image.io.files import EXTENSIONS
+from eyetoy_train.data.source import FolderSource
+
+
+def open_folder(data: ImageData, seed: int) -> FolderSource:
+    """Return the files of `data.root`; see `read_class_folder`."""
+    return FolderSource.of_classes(data.root, EXTENSIONS, seed)

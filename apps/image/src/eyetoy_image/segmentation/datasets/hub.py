@@ -1,0 +1,63 @@
+"""A set of pictures and label maps on Hugging Face's hub, or in a folder that `datasets` reads."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from eyetoy_image.segmentation.datasets.label_set import (
+    LabelledPicture,
+    SegmentationSet,
+    SegmentationSource,
+    read_names,
+    with_classes,
+    without_empty,
+)
+from eyetoy_image.segmentation.recipe import SegmentationData
+from eyetoy_train.data.hub import HubSample, columns_of_type, load_splits, undecoded
+
+IMAGE_COLUMNS = ("image", "pixel_values")
+"""What sets on the hub call the column with the pictures."""
+
+
+def read_hub(data: SegmentationData) -> SegmentationSet:
+    """List the pictures of the set named `data.root`.
+
+    Raises:
+        FileNotFoundError: the file with the names of the classes is missing.
+        ValueError: the set has not one column of pictures and one of label maps.
+    """
+    if data.classes is not None and not Path(data.classes).is_file():
+        raise FileNotFoundError(
+            f"data.classes must be a file with the names of the classes; {data.classes} is not there"
+        )
+    parts = load_splits(data.root, splits=data.splits, config=data.config, revision=data.revision)
+    columns = _picture_columns(data, parts["train"])
+    splits = {split: _rows(undecoded(part, columns, "Image"), columns) for split, part in parts.items()}
+    names = () if data.classes is None else read_names(Path(data.classes))
+    return with_classes(data, names, without_empty(splits))
+
+
+def _picture_columns(data: SegmentationData, rows: Any) -> tuple[str, str]:
+    """Return the columns of pictures and of label maps: those that are named, or the usual one and what is left."""
+    found = columns_of_type(rows, "Image")
+    image = data.image_column or next((name for name in IMAGE_COLUMNS if name in found), None)
+    others = [name for name in found if name != image]
+    labels = data.label_column or (others[0] if len(others) == 1 else None)
+    if image == labels or image not in found or labels not in found:
+        raise ValueError(
+            f"{data.root} has the columns of pictures {', '.join(found) or 'none'}; name those of the pictures and of "
+            f"the label maps by data.image_column and data.label_column; got {data.image_column}, {data.label_column}"
+        )
+    return image, labels
+
+
+def _rows(rows: Any, columns: tuple[str, str]) -> tuple[LabelledPicture, ...]:
+    image, labels = columns
+    return tuple(LabelledPicture(HubSample(rows, i, image), HubSample(rows, i, labels)) for i in range(len(rows)))
+
+
+def open_hub(data: SegmentationData, seed: int) -> SegmentationSource:
+    """Return the pictures of the set named `data.root`."""
+    return SegmentationSource(data.root, partial(read_hub, data))

@@ -1,0 +1,136 @@
+"""A data set of pictures and label maps: its files, its classes, and the values of its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from eyetoy_image.io.files import EXTENSIONS
+from eyetoy_image.io.hub import PictureFile
+from eyetoy_image.segmentation.datasets.label_maps import (
+    IGNORED,
+    MOST_CLASSES,
+    BadLabelMapError,
+    LabelTable,
+    read_values,
+)
+from eyetoy_image.segmentation.recipe import SegmentationData
+from eyetoy_train import Split
+from eyetoy_train.data.source import DatasetSource
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """A picture and the file with the class of its pixels."""
+
+    path: PictureFile
+    map: PictureFile
+
+
+@dataclass(frozen=True)
+class SegmentationSet:
+    """A set: its classes, what the values of its label maps mean, and its pictures by split."""
+
+    classes: tuple[str, ...]
+    table: LabelTable
+    splits: Mapping[Split, tuple[LabelledPicture, ...]]
+
+
+class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
+    """Pictures and label maps that a function lists at first use; no picture is opened.
+
+    Args:
+        root: their folder, or the name of a set on the hub; for messages.
+        read: lists them.
+        write: makes the data set before it is listed, if it is missing.
+    """
+
+    def __init__(
+        self, root: str, read: Callable[[], SegmentationSet], *, write: Callable[[], None] | None = None
+    ) -> None:
+        self.root = root
+        self._read = read
+        self._write = write
+
+    @cached_property
+    def set(self) -> SegmentationSet:
+        """The pictures, the classes, and the meaning of the maps' values.
+
+        Raises:
+            FileNotFoundError: there are no pictures for training.
+        """
+        found = self._read()
+        if not found.splits.get("train"):
+            raise FileNotFoundError(f"{self.root} has no pictures for training")
+        return found
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels."""
+        return self.set.classes
+
+    def prepare(self) -> None:
+        """Make the data set if it is missing, and list it."""
+        if self._write is not None:
+            self._write()
+        _ = self.set
+
+    def split(self, split: Split) -> Sequence[LabelledPicture] | None:
+        """Return the pictures of a split."""
+        return self.set.splits.get(split)
+
+
+def with_classes(
+    data: SegmentationData, names: tuple[str, ...], splits: Mapping[Split, tuple[LabelledPicture, ...]]
+) -> SegmentationSet:
+    """Return a set whose classes are the values that are not ignored, in order: as many as there are names."""
+    values = [value for value in range(256) if value not in data.ignored]
+    classes = names or _numbered(splits.get("train", ()), values)
+    if not 1 <= len(classes) <= min(MOST_CLASSES, len(values)):
+        raise ValueError(f"{data.root} must have 1 to {min(MOST_CLASSES, len(values))} classes; got {len(classes)}")
+    return SegmentationSet(classes, label_table(values[: len(classes)], data.ignored), splits)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Return the lines of a file that are not empty; nothing if there is no such file."""
+    if not path.is_file():
+        return ()
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def _numbered(pictures: Sequence[LabelledPicture], values: Sequence[int]) -> tuple[str, ...]:
+    """Name classes by their values, up to the largest one on the training maps; those that cannot be read have none."""
+    largest = -1
+    for picture in pictures:
+        try:
+            found = read_values(picture.map)
+        except BadLabelMapError:
+            continue  # told with all others that are wrong
+        counted = [int(value) for value in set(found.flatten().tolist()) if value in values]
+        largest = max([largest, *counted])
+    return tuple(str(value) for value in values if value <= largest)
+
+
+def pair_pictures(pictures: Path, maps: Path) -> tuple[LabelledPicture, ...]:
+    """Pair pictures with label maps by name; one without the other is listed too, and told by `find_bad`."""
+    if not pictures.is_dir():
+        return ()
+    paths = {path.stem: path for path in sorted(pictures.iterdir()) if path.suffix.lower() in EXTENSIONS}
+    strays = {path.stem: pictures / path.stem for path in sorted(maps.glob("*.png")) if path.stem not in paths}
+    return tuple(LabelledPicture(path, maps / f"{stem}.png") for stem, path in (paths | strays).items())
+
+
+def label_table(values: Sequence[int] | Mapping[int, str] | range, ignored: Sequence[int] = ()) -> LabelTable:
+    """Return a table of values in the order of their classes."""
+    return LabelTable({value: label for label, value in enumerate(values)} | dict.fromkeys(ignored, IGNORED))
+
+
+def without_empty(
+    splits: Mapping[Split, tuple[LabelledPicture, ...]],
+) -> dict[Split, tuple[LabelledPicture, ...]]:
+    """Return the splits that have pictures."""
+    return {split: pictures for split, pictures in splits.items() if pictures}

@@ -1,0 +1,50 @@
+"""PASCAL VOC 2012 (Everingham et al., 2015) as its archive unpacks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from eyetoy_image.segmentation.datasets.label_maps import IGNORED
+from eyetoy_image.segmentation.datasets.label_set import (
+    LabelledPicture,
+    SegmentationSet,
+    SegmentationSource,
+    label_table,
+    read_names,
+    without_empty,
+)
+from eyetoy_image.segmentation.recipe import SegmentationData
+from eyetoy_train import Split
+
+FOLDER = Path("VOCdevkit", "VOC2012")
+CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+FETCH = """PASCAL VOC 2012 is not in {root}, which should hold VOCdevkit/VOC2012. This fetches it (2 GB):
+    python -c "from torchvision.datasets import VOCSegmentation; VOCSegmentation('{root}', download=True)\""""
+
+
+def read_voc2012(data: SegmentationData) -> SegmentationSet:
+    """List the pictures.
+
+    Raises:
+        FileNotFoundError: it is missing. The message says how to fetch it.
+    """
+    root = Path(data.root) / FOLDER
+    lists = root / "ImageSets" / "Segmentation"
+    if not (lists / "train.txt").is_file():
+        raise FileNotFoundError(FETCH.format(root=data.root))
+    splits: dict[Split, tuple[LabelledPicture, ...]] = {}
+    for split in ("train", "val"):
+        splits[split] = tuple(
+            LabelledPicture(root / "JPEGImages" / f"{name}.jpg", root / "SegmentationClass" / f"{name}.png")
+            for name in read_names(lists / f"{split}.txt")
+        )
+    return SegmentationSet(CLASSES, label_table(range(len(CLASSES)), [IGNORED]), without_empty(splits))
+
+
+def open_voc2012(data: SegmentationData, seed: int) -> SegmentationSource:
+    """Return the pictures in `data.root`."""
+    return SegmentationSource(data.root, partial(read_voc2012, data))

@@ -1,0 +1,217 @@
+"""Where samples come from: the one way to add a data set, the same in every app.
+
+A data set is a file in an app's `datasets/` with a function `open_NAME(data, seed)` that returns a `DatasetSource`, and
+a line in the app's registry that names it. The registry gives `data.source` its choices.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+
+from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
+from eyetoy_train.types import Batch, SampleStream, Split
+
+LabelledSamples = Sequence[tuple[Any, Any]]
+"""Pairs of a source, which a task's `load_sample` takes, and a label: the number of a class, or several numbers."""
+
+RefuseOrSkip = Literal["refuse", "skip"]
+
+S = TypeVar("S", covariant=True)
+
+
+class FolderData(Protocol):
+    """The part of a recipe's `data` that a classification task reads; see `DatasetOptions`."""
+
+    root: str
+    unreadable: RefuseOrSkip
+    cache: bool
+
+
+class DatasetSource(ABC, Generic[S]):
+    """The classes and the samples of a data set, by split.
+
+    `S` is the type of a split: in classification a list of labelled sources, or a stream of them.
+    """
+
+    @property
+    @abstractmethod
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels. Asked for after `prepare`."""
+
+    def prepare(self) -> None:
+        """Write or fetch the data if they are missing; check that all of it is there."""
+
+    @abstractmethod
+    def split(self, split: Split) -> S | None:
+        """Return the samples of a split, or None if the data have no such split."""
+
+
+class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):
+    """A data set for classification.
+
+    A stream decodes a raw sample to `{"source": ..., "label": ...}`; the task that reads it decodes the rest.
+    """
+
+    multi_label: bool = False
+    """Whether a label is a sequence of class numbers, none, one or more, instead of one number."""
+
+
+class FolderSource(ClassificationSource):
+    """Files that a function lists at first use, such as `read_class_folder`.
+
+    Give functions of a module, or partials of them: loading workers that are spawned are sent the source as a pickle.
+
+    Args:
+        read: lists the files.
+        write: makes the data set before it is listed, if it is missing.
+        multi_label: whether `read` gives several labels for a file.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], ClassFolder],
+        *,
+        write: Callable[[], None] | None = None,
+        multi_label: bool = False,
+    ) -> None:
+        self._read = read
+        self._write = write
+        self.multi_label = multi_label
+
+    @classmethod
+    def of_classes(
+        cls, root: str | Path, extensions: Collection[str], seed: int, *, write: Callable[[Path], None] | None = None
+    ) -> Self:
+        """Return the source of class folders, which `write` makes if they are missing; see `read_class_folder`."""
+        root = Path(root)
+        read = partial(read_class_folder, root, extensions, seed=seed)
+        return cls(read, write=None if write is None else partial(write_once, root, write))
+
+    def prepare(self) -> None:
+        """Make the data set if it is missing, and list it."""
+        if self._write is not None:
+            self._write()
+        _ = self.folder
+
+    @cached_property
+    def listed(self) -> ClassFolder:
+        """All files that the data name, with their labels."""
+        return self._read()
+
+    @cached_property
+    def folder(self) -> ClassFolder:
+        """The files that are used."""
+        return self.listed
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+        return self.folder.classes
+
+    def split(self, split: Split) -> LabelledSamples | None:
+        """Return paths and labels."""
+        return self.folder.splits.get(split)
+
+
+class DecodedStream(SampleStream):
+    """A source's stream, decoded to the tensors of a task.
+
+    Args:
+        stream: gives `{"source": ..., "label": ...}`.
+        decode: turns these two into a dict of tensors.
+        skip_unreadable: leave out samples that cannot be decoded, and name them.
+    """
+
+    def __init__(self, stream: SampleStream, decode: Callable[[Any, Any], Batch], *, skip_unreadable: bool) -> None:
+        self.stream = stream
+        self._decode = decode
+        self.shuffle_buffer = stream.shuffle_buffer
+        self.skip_unreadable = skip_unreadable
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the stream has."""
+        return self.stream.num_shards
+
+    def read(self, shard: int) -> Any:
+        """Give the raw samples of a shard."""
+        return self.stream.read(shard)
+
+    def decode(self, raw: Any) -> Batch:
+        """Turn a raw sample into a dict of tensors."""
+        sample = self.stream.decode(raw)
+        return self._decode(sample["source"], sample["label"])
+
+
+OpenDataset = Callable[[Any, int], Any]
+"""Takes the recipe's `data` and its seed; returns a source."""
+
+
+@dataclass(frozen=True)
+class DatasetRegistry:
+    """The data sets of an app by the names that `data.source` takes.
+
+    Args:
+        package: of the files that the entries name.
+        entries: `module:function` by name. A file is imported when its set is opened, so that what one set needs
+            (scikit-learn, torchvision's sets) neither slows the others down nor has to be installed for them.
+    """
+
+    package: str
+    entries: Mapping[str, str]
+
+    def open(self, data: Any, seed: int) -> Any:
+        """Return the source that a recipe names.
+
+        Args:
+            data: the recipe's `data`, whose `source` is one of the names.
+            seed: of the recipe; decides which samples are held out where the data do not say.
+
+        Raises:
+            ValueError: no data set has this name.
+        """
+        if data.source not in self.entries:
+            raise ValueError(f"data.source must be one of {', '.join(self.entries)}; got {data.source!r}")
+        module, _, function = self.entries[data.source].partition(":")
+        open_dataset: OpenDataset = getattr(importlib.import_module(f"{self.package}.{module}"), function)
+        return open_dataset(data, seed)
+
+
+@dataclass(kw_only=True)
+class HubOptions:
+    """The part of a recipe's `data` about sets on Hugging Face's hub, the same in every app."""
+
+    streaming: bool = False
+    """Read a set of the hub as a stream, without a copy on this machine."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
+    label_column: str | None = None
+    """Column of the hub's set that holds the classes, where it is not the only one of the type ClassLabel."""
+    config: str | None = None
+    """Which part of a set of the hub, if it has several, such as languages or versions."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+
+
+@dataclass(kw_only=True)
+class DatasetOptions(HubOptions):
+    """The part of a recipe's `data` that every classification app has."""
+
+    root: str = "data"
+    """Folder of the data, or the name of a set on the hub."""
+    unreadable: RefuseOrSkip = "refuse"
+    """Stop at a file that cannot be read; or read all files once before the run, name these and leave them out. In a
+    stream they are left out as they come."""
+    cache: bool = False
+    """Keep loaded samples in memory."""
+
+    @property
+    def path(self) -> Path:
+        """The root as a path."""
+        return Path(self.root)

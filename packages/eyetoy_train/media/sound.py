@@ -1,0 +1,206 @@
+"""Decode the content of sound files, by soundfile, PyAV or torchcodec, and check the result.
+
+What is installed changes the speed, hardly the sound: of a whole file all three give the same samples, to the last bit
+where the coding lost nothing and within a few millionths elsewhere.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eyetoy_train.media.decoders import Decoder, DecoderName, Decoders, torchcodec_reason
+from eyetoy_train.media.errors import NotSoundError
+from eyetoy_train.media.kinds import SOUND_KINDS, sound_kind
+from eyetoy_train.media.mp4 import excess_of_samples
+from eyetoy_train.media.sound_integrity import check_length, check_whole
+
+# The order goes around what was found with soundfile 0.14, PyAV 18.1 and torchcodec 0.17:
+# - FFmpeg, which is behind PyAV and torchcodec, passes over damage in flac that soundfile refuses, and ends an ogg file
+#   some milliseconds early or late.
+# - soundfile writes its opinion of a damaged MP3 file to the terminal, reads a part of one whose bit rate varies if the
+#   file does not announce its length, and is slow for Opus.
+# - torchcodec reads a part of a wav file of ADPCM, and loses the last frame of a wma file.
+DECODERS = Decoders(
+    subject="sound is",
+    extra="audio",
+    best_first={
+        **dict.fromkeys(("wav", "flac", "ogg", "aiff", "caf", "w64"), ("soundfile", "pyav", "torchcodec")),
+        **dict.fromkeys(("mp3", "opus"), ("torchcodec", "pyav", "soundfile")),
+        **dict.fromkeys(("m4a", "aac", "mka", "streamed flac"), ("torchcodec", "pyav")),
+        "wma": ("pyav", "torchcodec"),
+    },
+)
+describe_decoders = DECODERS.describe
+
+MOST_SAMPLES = 2**29
+"""Of a file, all channels together: 2 GiB as float32."""
+HIGHEST_RATE = 10_000_000
+LOUDEST = 1e15
+"""The square of a larger sample, summed over a file, would overflow float32."""
+
+# Files are read in blocks, because the announced length may be false: memory grows with the samples that are there, and
+# a file that unpacks to far too many is left at the first block beyond MOST_SAMPLES.
+_BLOCK = 2**20
+
+
+class Decoded(NamedTuple):
+    """A decoded file."""
+
+    samples: Tensor
+    """``[channels, samples]``, float32, at least one sample."""
+    rate: int
+    """Samples per second."""
+    announced: int | None
+    """How many samples of a channel the header announces, if it does and the library tells."""
+
+
+def decode_checked(content: bytes, name: str, decoder: Decoder = "auto") -> Decoded:
+    """Decode the content of a sound file, and refuse it if anything about it is wrong.
+
+    Args:
+        content: of the file.
+        name: its path or name, whose suffix must be one of `SOUND_KINDS`.
+        decoder: the library that decodes; "auto" takes the best that is there.
+
+    Raises:
+        NotSoundError: the name or the content is not that of a sound file, or it is damaged.
+        MissingDecoderError: the decoder that is asked for, or any that reads this kind, is not there.
+    """
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in SOUND_KINDS:
+        raise NotSoundError(f"its suffix is {suffix!r}", f"it should be one of {' '.join(SOUND_KINDS)}")
+    if not content:
+        raise NotSoundError("the file is empty", "it should hold sound")
+    kind = sound_kind(content, suffix)
+    chosen = DECODERS.choose(kind, decoder)
+    if not DECODERS.reads(chosen, kind):
+        raise NotSoundError(f"{chosen} does not read {kind} files", "the decoder should be auto, torchcodec or pyav")
+    # Before decoding: libraries read the rest of a cut file without a word, and allocate what a header announces.
+    check_whole(content, kind)
+    if wrong := excess_of_samples(content):
+        raise NotSoundError(wrong)
+    decoded = decode(content, chosen)
+    check_length(content, kind, num_samples=decoded.samples.shape[1], announced=decoded.announced)
+    if not 1 <= decoded.rate <= HIGHEST_RATE:
+        raise NotSoundError(f"it has {decoded.rate} samples per second", f"it should have from 1 to {HIGHEST_RATE}")
+    # Counted by what is right, since a comparison with NaN is false.
+    total = decoded.samples.numel()
+    if broken := total - int((decoded.samples.abs() <= LOUDEST).sum()):
+        wrong = f"{broken} of its {total} samples are not finite, or beyond {LOUDEST:g}"
+        raise NotSoundError(wrong, "sound is mostly within 1")
+    return decoded
+
+
+def decode(content: bytes, decoder: DecoderName) -> Decoded:
+    """Decode the content of a sound file by one library.
+
+    Raises:
+        NotSoundError: if the library cannot read it, or it holds no samples, or more than `MOST_SAMPLES`.
+    """
+    decoded = _DECODE[decoder](content)
+    if decoded.samples.numel() > MOST_SAMPLES:  # torchcodec does not read in blocks
+        raise _too_long()
+    return decoded
+
+
+class _File(io.BytesIO):
+    """A file in memory for libsndfile, which may seek to before its start.
+
+    `BytesIO` raises ValueError then, which would be printed from within the C callback. A file on disk stays where it
+    is and reports an error, and libsndfile refuses the content.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place, and return where that is."""
+        with suppress(ValueError):
+            super().seek(offset, whence)
+        return self.tell()
+
+
+def _by_soundfile(content: bytes) -> Decoded:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(_File(content)) as file:
+            return Decoded(_join(_soundfile_blocks(file), axis=0).T, file.samplerate, file.frames)
+    except soundfile.LibsndfileError as error:
+        raise NotSoundError(f"libsndfile cannot read it ({error.error_string})") from error
+
+
+def _soundfile_blocks(file: Any) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield blocks ``[samples, channels]``."""
+    while len(block := file.read(max(_BLOCK // file.channels, 1), dtype="float32", always_2d=True)):
+        yield block
+
+
+def _by_pyav(content: bytes) -> Decoded:
+    import av
+
+    try:
+        # Titles in an unknown encoding are no damage to the sound, hence "ignore".
+        with av.open(io.BytesIO(content), metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise NotSoundError("it has no sound track", "it should have one")
+            stream: Any = container.streams.audio[0]
+            samples = _join(_pyav_blocks(container, av.AudioResampler(format="fltp")), axis=1)
+            # Asked after decoding, which may correct the rate that a header gives.
+            seconds = None if stream.duration is None else stream.duration * stream.time_base
+            return Decoded(samples, stream.rate, None if seconds is None else round(seconds * stream.rate))
+    except av.FFmpegError as error:
+        raise NotSoundError(f"FFmpeg cannot read it ({error.strerror})") from error
+
+
+def _pyav_blocks(container: Any, to_float: Any) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield blocks ``[channels, samples]``."""
+    forms = set()
+    for coded in container.decode(audio=0):
+        for frame in to_float.resample(coded):
+            # Two files one after the other, as streams may be, can differ: blocks of both could not be joined.
+            forms.add((frame.sample_rate, frame.layout.nb_channels))
+            if len(forms) > 1:
+                raise NotSoundError("its sample rate or number of channels changes midway", "both should stay")
+            yield frame.to_ndarray()
+
+
+def _by_torchcodec(content: bytes) -> Decoded:
+    from torchcodec.decoders import AudioDecoder
+
+    try:
+        decoder = AudioDecoder(content)
+        decoded = decoder.get_all_samples()
+    except (RuntimeError, ValueError) as error:
+        raise NotSoundError(f"torchcodec cannot read it ({torchcodec_reason(error)})") from error
+    seconds = decoder.metadata.duration_seconds_from_header
+    return Decoded(decoded.data, decoded.sample_rate, None if seconds is None else round(seconds * decoded.sample_rate))
+
+
+_DECODE: dict[DecoderName, Callable[[bytes], Decoded]] = {
+    "soundfile": _by_soundfile,
+    "pyav": _by_pyav,
+    "torchcodec": _by_torchcodec,
+}
+
+
+def _join(blocks: Iterable[np.ndarray[Any, Any]], axis: int) -> Tensor:
+    """Join blocks along their axis of samples, and stop at the first one that is too much."""
+    kept, total = [], 0
+    for block in blocks:
+        kept.append(block)
+        total += block.size
+        if total > MOST_SAMPLES:
+            raise _too_long()
+    if not total:
+        raise NotSoundError("it holds no samples", "it should hold at least one")
+    return torch.from_numpy(np.concatenate(kept, axis))
+
+
+def _too_long() -> NotSoundError:
+    return NotSoundError(f"it holds more than {MOST_SAMPLES} samples", "it should be cut into shorter ones")

@@ -1,0 +1,245 @@
+"""Open video files and decode the frames that are asked for, and no others, by PyAV or torchcodec.
+
+A file is gone through twice. PyAV says which frames it has and whether it is whole, without decoding any
+(`video_index`); then either library decodes the stretches that hold a wanted frame. Both give the same frames, and the
+same pixels if these have eight bits.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eyetoy_train.media.decoders import DecoderName, Decoders, torchcodec_reason
+from eyetoy_train.media.errors import NotVideoError
+from eyetoy_train.media.mp4 import excess_of_samples
+from eyetoy_train.media.video_index import FrameIndex, read_index
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+Decoder = Literal["auto", "torchcodec", "pyav"]
+
+Source = Path | bytes
+"""A file, or its content."""
+
+# torchcodec numbers frames by the times that it is told, and cannot do so where a file does not store them.
+_TIMED, _COUNTED = "most formats", "AVI and MPEG"
+DECODERS = Decoders(
+    subject="videos are", extra="video", best_first={_TIMED: ("torchcodec", "pyav"), _COUNTED: ("pyav",)}
+)
+
+MOST_PIXELS = 2**25
+"""Of a frame: 34 million, as 8K has."""
+_SEEK_FROM = 12  # a seek costs about as much as decoding this many frames
+_MAY_LOSE = 2  # frames that a decoder may swallow although the file is whole
+_BLOCK = 16  # frames that are held at their full size
+
+
+@dataclass(frozen=True)
+class Video:
+    """An open video."""
+
+    source: Source
+    container: InputContainer
+    stream: VideoStream
+    index: FrameIndex
+
+
+def describe_decoders(decoder: Decoder = "auto") -> str:
+    """Say in one line which library decodes videos here.
+
+    Raises:
+        MissingDecoderError: the decoder that is asked for, or PyAV, which goes through every file's packets, is not
+            there or cannot be loaded.
+    """
+    DECODERS.require("pyav")
+    return DECODERS.describe(decoder)
+
+
+@contextmanager
+def open_video(source: Source) -> Iterator[Video]:
+    """Open a video by PyAV, and go through its packets.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NotVideoError: it is empty, cut, damaged, without video or something else altogether; or FFmpeg says so while
+            it is open.
+        MissingDecoderError: PyAV is not there.
+    """
+    DECODERS.require("pyav")
+    import av
+
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"{source} is no file; expected the path of a video file")
+    if not (source if isinstance(source, bytes) else source.stat().st_size):
+        raise NotVideoError("the file is empty (0 bytes)")
+    if wrong := excess_of_samples(source):  # before FFmpeg allocates memory for so many
+        raise NotVideoError(wrong)
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    try:
+        with av.open(file, "r", metadata_errors="replace") as container:
+            stream = _video_stream(container)
+            yield Video(source, container, stream, read_index(container, stream))
+    except av.error.FFmpegError as error:  # also from the caller's block, where PyAV decodes
+        raise NotVideoError(f"FFmpeg cannot read it ({error.strerror})") from error
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    from av.stream import Disposition
+
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:  # the cover picture of a song
+            if stream.codec_context is None:
+                raise NotVideoError("its video is coded in a way that FFmpeg does not know")
+            _check_size(stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.thread_count = 1  # a loader's workers are the parallelism; threads slow short clips
+            return stream
+    raise NotVideoError(f"it has no video, only {[stream.type for stream in container.streams]}")
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuse frames that are too large to hold several of them in memory."""
+    if width * height > MOST_PIXELS:
+        raise NotVideoError(f"its frames are of {width} x {height} pixels", f"expected {MOST_PIXELS:,} pixels at most")
+
+
+def decode(video: Video, numbers: Sequence[int], decoder: Decoder = "auto", short_side: int | None = None) -> Tensor:
+    """Decode frames of a video, upright.
+
+    Args:
+        video: an open video.
+        numbers: of the frames, ascending, none twice.
+        decoder: the library that decodes; with "auto", a file that torchcodec cannot read is left to PyAV.
+        short_side: scale larger frames down until their shorter side has this many pixels.
+
+    Returns:
+        uint8 `[frames, 3, height, width]`, RGB, all of the first frame's size, in channels-last memory.
+
+    Raises:
+        NotVideoError: the video is damaged, or the decoder that is asked for cannot number its frames.
+        MissingDecoderError: that decoder is not there.
+        av.error.FFmpegError: PyAV's, which `open_video` makes a NotVideoError.
+    """
+    chosen = DECODERS.choose(_COUNTED if video.index.counted else _TIMED, decoder)
+    try:
+        return _decode(video, numbers, chosen, short_side)
+    except NotVideoError:
+        # The FFmpeg of the system may lack a codec that PyAV's own has.
+        if decoder != "auto" or chosen == "pyav":
+            raise
+        return _decode(video, numbers, "pyav", short_side)
+
+
+def _decode(video: Video, numbers: Sequence[int], decoder: DecoderName, short_side: int | None) -> Tensor:
+    frames = _DECODE[decoder](video, numbers)
+    blocks = []
+    while block := list(islice(frames, _BLOCK)):
+        # Scaled down block by block, since only few frames of 4K fit in memory at their full size.
+        scaled = torch.from_numpy(np.stack(block)).permute(0, 3, 1, 2)  # [frames, 3, height, width], channels last
+        height, width = scaled.shape[-2:]
+        scale = (short_side or height) / min(height, width)
+        if scale < 1:
+            # torchvision's resize calls the same. In uint8 it also keeps the memory channels-last.
+            size = [round(height * scale), round(width * scale)]
+            scaled = F.interpolate(scaled, size, mode="bilinear", align_corners=False, antialias=True)
+        blocks.append(scaled)
+    return torch.cat(blocks)
+
+
+def _by_pyav(video: Video, numbers: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield frames `[height, width, 3]`."""
+    from av.video.reformatter import Interpolation, VideoReformatter
+
+    to_rgb = VideoReformatter()
+    first = None
+    for frame in _pyav_frames(video, numbers):
+        first = first or frame
+        # One thread: small frames take ten times as long with more.
+        rgb = to_rgb.reformat(frame, first.width, first.height, "rgb24", interpolation=Interpolation.AREA, threads=1)
+        yield np.rot90(rgb.to_ndarray(), round(first.rotation / 90))  # a phone stores how it was held
+
+
+def _pyav_frames(video: Video, numbers: Sequence[int]) -> Iterator[VideoFrame]:
+    """Yield a frame for each number, decoding on from the last one or, after a wide gap, from a key frame.
+
+    For example, with keys 0 and 100, frames 3, 5 and 120 take one pass over 0 to 5 and one over 100 to 120.
+    """
+    index = video.index
+    decoded, reached = _pyav_frames_from(video, 0), -1
+    last: VideoFrame | None = None
+    for number in numbers:
+        key = index.keys[bisect_right(index.keys, number) - 1]  # the last one at or before the frame
+        if key - reached > _SEEK_FROM:
+            decoded = _pyav_frames_from(video, key)
+        # A frame that was swallowed is replaced by the next one. That one may then be wanted for itself as well, so
+        # the stream is read on only if it has not come as far as the number.
+        if last is None or reached < number:
+            found = next((pair for pair in decoded if pair[0] >= number), None)
+            if found:
+                reached, last = found
+            # Decoders may swallow the last frames of a whole file: then the last one there is repeated.
+            elif last is None or number < len(index) - _MAY_LOSE:
+                raise NotVideoError(f"decoding ended before frame {number} of {len(index)}")
+        yield last
+
+
+def _pyav_frames_from(video: Video, key: int) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield the frames from a key frame on, with their numbers."""
+    index = video.index
+    video.container.seek(index.times[key], stream=video.stream)
+    for count, frame in enumerate(video.container.decode(video.stream)):
+        _check_size(frame.width, frame.height)  # they may grow on the way
+        # A seek may land at an earlier key frame than the one asked for, so the number is looked up by the time.
+        yield (count if index.counted else index.frame_at(frame.pts or 0)), frame
+
+
+def _by_torchcodec(video: Video, numbers: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield frames `[height, width, 3]`."""
+    from torchcodec.decoders import VideoDecoder
+
+    if video.index.counted:
+        wrong = "torchcodec cannot number the frames of AVI and MPEG, which do not store when each is shown"
+        raise NotVideoError(wrong, "expected the decoder to be auto or pyav")
+    try:
+        decoder = VideoDecoder(
+            video.source,
+            stream_index=video.stream.index,
+            dimension_order="NHWC",
+            device="cpu",
+            custom_frame_mappings=_frame_mappings(video.index),
+        )
+        for start in range(0, len(numbers), _BLOCK):
+            yield from decoder.get_frames_at(list(numbers[start : start + _BLOCK])).data.numpy()
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise NotVideoError(f"torchcodec cannot read it ({torchcodec_reason(error)})") from error
+
+
+def _frame_mappings(index: FrameIndex) -> str:
+    """Tell torchcodec when the frames are shown, so that it does not go through the file once more to find out."""
+    keys, ends = set(index.keys), [*index.times[1:], index.end]
+    frames = [
+        {"pts": time, "duration": end - time, "key_frame": int(number in keys)}
+        for number, (time, end) in enumerate(zip(index.times, ends, strict=True))
+    ]
+    return json.dumps({"frames": frames})
+
+
+_DECODE: dict[DecoderName, Callable[[Video, Sequence[int]], Iterator[np.ndarray[Any, Any]]]] = {
+    "pyav": _by_pyav,
+    "torchcodec": _by_torchcodec,
+}

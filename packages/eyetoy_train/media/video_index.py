@@ -1,0 +1,126 @@
+"""When the frames of a video are shown, from the packets of its file, without decoding any.
+
+A header may not say how many frames there are, or lie. The packets say which ones are there, when each is shown, which
+ones decoding can start at, and whether the file was cut.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from eyetoy_train.media.errors import NotVideoError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+MOST_FRAMES = 10_000_000
+"""Four days at 25 frames a second."""
+MICROSECONDS = 1_000_000  # the unit of a container's times
+# These formats do not store when every frame is shown. FFmpeg guesses, and the guesses may be out of order.
+_UNTIMED = ("avi", "mpeg", "mpegts")
+# A whole file may end a little before the duration in its header, since the last frames may have no duration of their
+# own and streams end at different times. One that ends by this fraction before it was cut.
+_MISSING = 0.1
+
+
+class _Packet(NamedTuple):
+    """The timing of a packet's frame, in ticks."""
+
+    pts: int | None
+    duration: int
+    is_key: bool
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """When a video's frames are shown. Frames are numbered from 0 in the order in which they are shown."""
+
+    times: Sequence[int]
+    """Of all frames, ascending, in ticks."""
+    keys: Sequence[int]
+    """Numbers of the frames that decoding may start at, ascending, the first 0."""
+    end: int
+    """Of the last frame, in ticks."""
+    tick: float
+    """In seconds."""
+    counted: bool
+    """The file stores no usable times: `times` are the frames' numbers."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame's start to the last one's end."""
+        return (self.end - self.times[0]) * self.tick
+
+    @property
+    def rate(self) -> float:
+        """Frames per second, on average."""
+        return len(self) / self.seconds
+
+    def frame_at(self, time: float) -> int:
+        """Return the number of the frame shown at `time`, in ticks; the nearest before the first and after the last."""
+        return max(bisect_right(self.times, time) - 1, 0)
+
+    def frame_after(self, seconds: float) -> int:
+        """Return the number of the frame shown `seconds` after the first one's start."""
+        return self.frame_at(self.times[0] + seconds / self.tick)
+
+
+def read_index(container: InputContainer, stream: VideoStream) -> FrameIndex:
+    """Go through the packets of a file, which reads it once and decodes nothing.
+
+    Args:
+        container: an open file, at its start.
+        stream: that of its video.
+
+    Raises:
+        NotVideoError: it is cut or damaged, or its video has no frames or too many.
+        av.error.FFmpegError: FFmpeg cannot go on.
+    """
+    packets: list[_Packet] = []
+    end = 0.0  # of all streams, in seconds: a header states the longest one's duration
+    try:
+        # All streams, not that of the video alone: sound that was cut or damaged tells as much about the file.
+        for packet in container.demux():
+            if packet.is_corrupt:
+                raise NotVideoError(f"it is cut or damaged after {end:.2f} seconds")
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            # Empty packets close each stream; discarded ones hold frames that are decoded for others' sake and never
+            # shown, such as those before a cut that an edit list makes.
+            if packet.stream_index == stream.index and packet.size and not packet.is_discard:
+                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe))
+                if len(packets) > MOST_FRAMES:
+                    wrong = f"it has more than {MOST_FRAMES:,} frames"
+                    raise NotVideoError(wrong, "expected it to be cut into shorter ones")
+    except IndexError as error:  # PyAV looks streams up in a list that it makes when it opens the file
+        raise NotVideoError("a stream begins in its middle") from error
+    promised, begin = (container.duration or 0) / MICROSECONDS, (container.start_time or 0) / MICROSECONDS
+    if end - begin < (1 - _MISSING) * promised:
+        raise NotVideoError(f"it was cut: {end - begin:.2f} of its {promised:.2f} seconds are there")
+    if not packets:
+        raise NotVideoError("its video has no frames")
+    if container.format.name in _UNTIMED or any(packet.pts is None for packet in packets):
+        # Frames are counted while they are decoded, always from the first one on: hence a single key.
+        rate = float(stream.average_rate or stream.base_rate or 25)
+        return FrameIndex(range(len(packets)), [0], len(packets), 1 / rate, counted=True)
+    return _timed_index(packets, float(stream.time_base or 1))
+
+
+def _timed_index(packets: list[_Packet], tick: float) -> FrameIndex:
+    # Packets come in the order of decoding. A frame between two others may need both, so it is decoded after them and
+    # shown before the second. For example, packets shown at 0, 3, 1, 2 become frames 0 to 3.
+    shown = sorted((packet.pts or 0, packet.duration, packet.is_key) for packet in packets)
+    times = [time for time, _, _ in shown]
+    # Decoding can always start at the file's first frame, even if no packet says so.
+    keys = [number for number, (_, _, is_key) in enumerate(shown) if number == 0 or is_key]
+    gaps = sorted(later - time for time, later in pairwise(times)) or [1]
+    last = shown[-1][1] or gaps[len(gaps) // 2] or 1  # some formats state no durations: take the usual one
+    return FrameIndex(times, keys, times[-1] + last, tick, counted=False)
