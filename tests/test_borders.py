@@ -50,7 +50,7 @@ WINGS_MAY_IMPORT = {
     "report": ["eyetoy", "checkpoint.run_folder", "recipe", "task", "types", "utils"],
     "engine": [
         *("checkpoint", "data", "optim", "recipe", "task", "types", "utils"),
-        *("report.report", "report.model_card"),  # what a finished run writes, and nothing of how it is drawn
+        *("report.page", "report.model_card"),  # what a finished run writes, and nothing of how it is drawn
     ],
     "classification": [
         *("data", "export.portable", "models", "recipe", "report.figures", "task", "types", "utils"),
@@ -70,7 +70,7 @@ NOT_YET = {
     ("eyetoy_train.checkpoint.run_folder", "eyetoy_train.commands.cli"),
     ("eyetoy_train.classification.task", "eyetoy_train.commands.cli"),
     ("eyetoy_train.engine.trainer", "eyetoy_train.commands.cli"),
-    ("eyetoy_train.report.report", "eyetoy_train.commands.cli"),
+    ("eyetoy_train.report.page", "eyetoy_train.commands.cli"),
     # Atomic writing and its error are needed below the checkpoints as well.
     ("eyetoy_train.data.unreadable", "eyetoy_train.checkpoint.atomic"),
     ("eyetoy_train.models.build", "eyetoy_train.checkpoint.atomic"),

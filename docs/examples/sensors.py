@@ -10,18 +10,17 @@ from typing import Literal
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor, nn
+from torch import Tensor
 
 from eyetoy_train import (
     Batch,
     ClassificationApp,
     ClassificationRecipe,
+    ExportInput,
     FolderClassification,
-    PlainInput,
     UnreadableFileError,
     export_checkpoint,
 )
-from eyetoy_train.export.portable import PlainModel, classifier_for_export
 
 
 @dataclass(kw_only=True)
@@ -77,15 +76,11 @@ class SeriesClassification(FolderClassification):
         """Plot the channels over time."""
         axes.plot(x.T.numpy(), linewidth=0.8)
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes series as `example` gives them."""
         examples = [torch.randn(batch, self.data.channels, self.data.steps) for batch in (2, 3)]
         axes = ("batch", "channels", "time")
-        return PlainInput(name="series", axes=axes, examples=examples, prepare=lambda x: {"input": x})
-
-    def plain_model(self, model: nn.Module) -> PlainModel:
-        """Return a model from such series to probabilities."""
-        return classifier_for_export(self, model, self.plain_input())
+        return ExportInput(name="series", axes=axes, examples=examples, prepare=lambda x: {"input": x})
 
 
 CONFIG = Path(__file__).with_suffix(".yaml")

@@ -11,12 +11,14 @@ from eyetoy_train.data.streaming import HubStream, TarStream
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.engine.evaluation import evaluate
 from eyetoy_train.engine.trainer import Trainer, train
-from eyetoy_train.export.portable import PlainInput
+from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.recipe import CheckpointRecipe, ClassificationRecipe, EmaRecipe, ModelRecipe, Recipe
 from eyetoy_train.task import Metrics, Task
 from eyetoy_train.types import About, Batch, Details, SampleStream, Split, Table
 from eyetoy_train.utils.signals import Preempted
+
+PlainInput = ExportInput  # its older name
 
 __all__ = [
     "About",
@@ -31,6 +33,7 @@ __all__ = [
     "ClassificationTask",
     "Details",
     "EmaRecipe",
+    "ExportInput",
     "FolderClassification",
     "HubStream",
     "LabelledApp",

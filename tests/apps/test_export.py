@@ -145,7 +145,7 @@ def test_a_segmenter_gives_logits_of_every_pixel(tmp_path):
     recipe = SegmentationRecipe(name="test", segmenter=SegmenterRecipe(kind="linear", auxiliary_weight=0))
     recipe.data.augmentation.crop_size = 32
     task, model = Segmentation(recipe), Segmenter(recipe.model, recipe.segmenter, 3).eval()
-    about = export(task.plain_model(model), tmp_path, "pt2", {})
+    about = export(task.export_model(model), tmp_path, "pt2", {})
     assert about["input"]["shape"] == ["batch", 32, 32, 3]
     pixels = torch.randint(256, (1, 32, 32, 3), dtype=torch.uint8)
     logits = torch.export.load(tmp_path / "model.pt2").module()(pixels)
@@ -154,4 +154,4 @@ def test_a_segmenter_gives_logits_of_every_pixel(tmp_path):
 
 def test_a_detector_is_refused_with_what_to_do():
     with pytest.raises(ValueError, match=r"a detector is not exported.*predict\.py, with --output found\.json"):
-        Detection(DetectionRecipe(name="test")).plain_model(torch.nn.Identity())
+        Detection(DetectionRecipe(name="test")).export_model(torch.nn.Identity())

@@ -1,4 +1,8 @@
-"""Scores of a classifier, as sums that processes can add up."""
+"""Scores of a classifier: exact over any number of processes, which add up sums or join rows, each sample once.
+
+Not by torchmetrics, whose metrics talk to the other processes themselves, where here the engine reduces everything once
+and checks the count of samples. Each class below says where its numbers would differ, too.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,18 @@ from eyetoy_train.types import Batch, Details, Table
 
 MOST_CLASSES_DRAWN = 60
 NUM_BINS = 15
-"""Bins of confidence for the calibration error, as many as Guo et al. (On Calibration, ICML 2017) take."""
+"""Bins of confidence for the calibration error."""
 
 
 class ClassificationMetrics:
     """Accuracy (top-1), top-5, mean accuracy over classes, cross-entropy, and expected calibration error (`ece`).
 
+    The calibration error is of 15 bins that are open below, as Guo et al. have them (On Calibration, ICML 2017).
+    torchmetrics' bins are open above, its confidences of exactly 1 have a bin of their own, and it keeps every sample.
+
     Args:
-        num_classes: how many there are.
-        classes: their names, for tables; numbers if not given.
+        num_classes: number of classes.
+        classes: their names, for tables; numbers by default.
     """
 
     def __init__(self, num_classes: int, classes: Sequence[str] | None = None) -> None:
@@ -31,7 +38,7 @@ class ClassificationMetrics:
             "confusion": torch.zeros(num_classes, num_classes, dtype=torch.long),  # [truth, prediction]
             "top5": torch.zeros((), dtype=torch.long),
             "loss": torch.zeros((), dtype=torch.float32),
-            "bins": torch.zeros(NUM_BINS, 2, dtype=torch.long),  # samples whose confidence lies there, and right ones
+            "bins": torch.zeros(NUM_BINS, 2, dtype=torch.long),  # [bin, (samples in it, right ones of them)]
             "confidence": torch.zeros(NUM_BINS, dtype=torch.float32),
         }
 
@@ -39,7 +46,7 @@ class ClassificationMetrics:
         """Add logits `[batch, classes]` and labels `[batch]`.
 
         Raises:
-            ValueError: a label is none of the classes.
+            ValueError: a label is not from 0 to `num_classes` - 1.
         """
         logits, labels = outputs.float().cpu(), batch["label"].cpu()
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
@@ -51,6 +58,7 @@ class ClassificationMetrics:
         self.sums["top5"] += (ranked == labels[:, None]).sum()
         self.sums["loss"] += F.cross_entropy(logits, labels, reduction="sum")
         confidence = logits.softmax(-1).amax(-1)
+        # ceil: a confidence between two bins belongs to the lower one. The clamp is for rounding to above 1.
         places = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
         self.sums["bins"].index_add_(0, places, torch.stack([ones, (ranked[:, 0] == labels).long()], 1))
         self.sums["confidence"].index_add_(0, places, confidence)
@@ -59,7 +67,7 @@ class ClassificationMetrics:
         """Return the scores."""
         confusion = sums["confusion"].double().cpu()
         count, correct, truths = confusion.sum(), confusion.diagonal(), confusion.sum(1)
-        seen = truths > 0
+        seen = truths > 0  # a class without samples has no accuracy
         return {
             "accuracy": float(correct.sum() / count),
             "top5": float(sums["top5"] / count),
@@ -70,7 +78,7 @@ class ClassificationMetrics:
         }
 
     def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
-        """Return a table of the classes, and the confusion matrix as a picture where it is small enough to see."""
+        """Return a table of the classes, the worst first, and a figure of the confusion matrix if it is small."""
         confusion = sums["confusion"].long().cpu()
         rows = [self._row(confusion, label) for label in range(len(self.classes)) if confusion[label].any()]
         header = ("class", "samples", "recall", "precision", "most often taken for")
@@ -78,22 +86,95 @@ class ClassificationMetrics:
         tables = [table, _calibration(sums)]
         if len(self.classes) > MOST_CLASSES_DRAWN:
             return Details(tables=tables)
-        picture = folder / "confusion.png"
-        draw_confusion(confusion.tolist(), self.classes, picture)
-        return Details(tables=tables, pictures=[picture])
+        figure = folder / "confusion.png"
+        draw_confusion(confusion.tolist(), self.classes, figure)
+        return Details(tables=tables, pictures=[figure])
 
     def _row(self, confusion: Tensor, label: int) -> tuple[str, int, float, float, str]:
         count, right = int(confusion[label].sum()), int(confusion[label, label])
         predicted = max(int(confusion[:, label].sum()), 1)
-        others = confusion[label].clone()
-        others[label] = 0
-        worst = int(others.argmax())
-        taken_for = f"{self.classes[worst]} ({int(others[worst])})" if others[worst] else ""
+        other, times = most_often_taken_for(confusion, label)
+        taken_for = f"{self.classes[other]} ({times})" if times else ""
         return self.classes[label], count, right / count, right / predicted, taken_for
 
 
+class MultiLabelMetrics:
+    """Mean average precision over the classes (`mAP`), F1 over all decisions at a probability of 0.5, and the loss.
+
+    Average precision ranks all samples of a set, which no sums over parts of it allow: logits and labels are kept, five
+    bytes for each sample and class, and joined over processes (`RowMetrics`). Classes that no sample has are left out
+    of the mean. torchmetrics ranks probabilities in float32, where logits above 17 are all 1, and takes the sigmoid of
+    a batch only if one of its logits is outside of 0 to 1, so that the batch size may change the ranking.
+
+    Args:
+        num_classes: number of classes.
+        classes: their names, for tables; numbers by default.
+    """
+
+    def __init__(self, num_classes: int, classes: Sequence[str] | None = None) -> None:
+        self.classes = [str(label) for label in range(num_classes)] if classes is None else list(classes)
+        self.sums: dict[str, Tensor] = {}
+        # Empty parts, so that a process without samples has something to join.
+        self.rows = {
+            "logits": [torch.zeros(0, num_classes)],
+            "labels": [torch.zeros(0, num_classes, dtype=torch.bool)],
+        }
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        """Add logits `[batch, classes]` and labels, zeros and ones of the same shape.
+
+        Raises:
+            ValueError: the labels are of another shape, or neither zeros nor ones.
+        """
+        logits, labels = outputs.float().cpu(), batch["label"].cpu()
+        if labels.shape != logits.shape:
+            raise ValueError(f"labels must be zeros and ones {list(logits.shape)}; got {list(labels.shape)}")
+        if not ((labels == 0) | (labels == 1)).all():
+            raise ValueError(f"labels must be zeros and ones; got {float(labels[(labels != 0) & (labels != 1)][0])}")
+        self.rows["logits"].append(logits)
+        self.rows["labels"].append(labels.bool())
+
+    def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the scores.
+
+        Raises:
+            ValueError: no sample has a label, so no class has an average precision.
+        """
+        logits, labels = sums["logits"].cpu(), sums["labels"].cpu()
+        if not labels.any():
+            raise ValueError(f"none of the {len(labels)} samples has a label; some of them should")
+        precisions = _average_precisions(logits, labels)
+        predicted = logits > 0  # a probability above 0.5
+        return {
+            "mAP": float(precisions[labels.any(0)].mean()),
+            "f1": float(2 * (predicted & labels).sum() / (predicted.sum() + labels.sum())),
+            "loss": float(F.binary_cross_entropy_with_logits(logits, labels.float())),
+            "count": float(len(labels)),
+        }
+
+    def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
+        """Return a table of the classes, the worst first; `by chance` is the average precision of a random ranking."""
+        labels = sums["labels"].cpu()
+        precisions, counts = _average_precisions(sums["logits"].cpu(), labels), labels.sum(0)
+        rows = [
+            (name, int(count), float(precision), float(count / len(labels)))
+            for name, count, precision in zip(self.classes, counts, precisions, strict=True)
+            if count
+        ]
+        header = ("class", "samples", "average precision", "by chance")
+        return Details(tables=[Table("Classes", header, sorted(rows, key=lambda row: row[2]))])
+
+
+def most_often_taken_for(confusion: Tensor, label: int) -> tuple[int, int]:
+    """Return which other class a class is most often taken for, and how often: `confusion` is `[truth, prediction]`."""
+    others = confusion[label].clone()
+    others[label] = 0
+    other = int(others.argmax())
+    return other, int(others[other])
+
+
 def _calibration(sums: dict[str, Tensor]) -> Table:
-    """Return how often the model was right where it was so sure."""
+    """Return a table of each bin's mean confidence and accuracy."""
     rows = [
         (
             f"{place / NUM_BINS:.0%} to {(place + 1) / NUM_BINS:.0%}",
@@ -105,3 +186,31 @@ def _calibration(sums: dict[str, Tensor]) -> Table:
         if count
     ]
     return Table("Calibration", ("confidence", "samples", "mean confidence", "accuracy"), rows)
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the area under the curve of precision over recall, without interpolation.
+
+    The sum of the precisions at every threshold, each weighted by what it adds to the recall, which is scikit-learn's
+    `average_precision_score`. Samples of one score are on one side of a threshold together.
+
+    Args:
+        scores: the higher, the more likely, `[samples]`.
+        labels: whether it is so, bool `[samples]`.
+
+    Returns:
+        a scalar, float64; not a number if no label is true.
+    """
+    ranked, order = scores.sort(descending=True)
+    # The last rank of each score: a threshold cannot cut between samples of the same score.
+    # For example scores [3, 2, 2, 1] have thresholds after ranks [0, 2, 3].
+    thresholds = torch.cat([ranked[1:] != ranked[:-1], torch.ones_like(labels[:1])]).nonzero()[:, 0]
+    found = labels[order].double().cumsum(0)[thresholds]
+    # found: true samples above each threshold; thresholds + 1: all samples above it. Precision is their quotient.
+    gains = found.diff(prepend=torch.zeros_like(found[:1]))
+    return (gains * found / (thresholds + 1)).sum() / found[-1]
+
+
+def _average_precisions(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the average precision of every class, `[classes]`."""
+    return torch.stack([average_precision(*columns) for columns in zip(logits.T, labels.T, strict=True)])

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
 from eyetoy_train.classification.datasets import SampleDataset, without_unreadable
-from eyetoy_train.classification.metrics import ClassificationMetrics
-from eyetoy_train.classification.multi_label import MultiLabelMetrics
+from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, spread_samples
 from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
 from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
-from eyetoy_train.export.portable import Exportable
+from eyetoy_train.export.portable import model_to_export
 
 DESCRIPTION = (
     "Write a checkpoint as a file that runs without this project's code, with its preprocessing inside, and classes in "
@@ -30,11 +30,7 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
         output = options.output or options.checkpoint / "exported"
         opened = app.open(options.checkpoint, overrides)
         check_output(output)
-        task = opened.task
-        if not isinstance(task, Exportable):
-            reason = getattr(task, "why_not_exportable", f"{type(task).__name__} is not Exportable")
-            raise ValueError(f"the model cannot be exported: {reason}")
-        model = task.plain_model(opened.load_model(torch.device("cpu")))
+        model = model_to_export(opened.task, opened.load_model(torch.device("cpu")))
         about = export(model, output, options.format, {"classes": opened.labels})
         card = opened.folder / "README.md"
         if card.is_file():

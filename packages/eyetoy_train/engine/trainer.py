@@ -24,7 +24,7 @@ from eyetoy_train.engine.tracking import check_trackers, start_trackers
 from eyetoy_train.optim.schedule import learning_rate
 from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.report.model_card import CARD, Trained, card_text
-from eyetoy_train.report.report import write_report
+from eyetoy_train.report.page import write_report
 from eyetoy_train.task import Task
 from eyetoy_train.types import Batch, SampleStream, Split
 from eyetoy_train.utils.console import EpochBar, Timed, duration, log, peak_memory_bytes, score_text

@@ -1,4 +1,4 @@
-"""A model as a file that needs none of this project's code: ONNX, or an archive of torch.export."""
+"""Write a model to a file that needs none of this project's code: ONNX, or an archive of torch.export."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eyetoy_train.export.portable import PlainInput, PlainModel
+from eyetoy_train.export.portable import ExportInput, ExportModel
 
 ABOUT = "model.json"
 BOUND = 1e-4
-"""The largest difference that an exported model may show to the model itself, in its outputs, relative to 1 or to the
-largest output if that is more."""
+"""The largest difference allowed between the outputs of an exported model and of the model itself, relative to the
+model's largest output, or to 1 if that is more."""
 
 Run = Callable[[Tensor], Tensor]
 
@@ -32,28 +32,28 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: how it is written, and read back for a comparison."""
+    """A file format: how to write it, and how to read it back for the comparison."""
 
     file: str
     runtime: str
-    """The package that runs it."""
+    """The package that runs the file."""
     needs: tuple[str, ...]
-    """Packages that must be installed to write it and to run it."""
-    write: Callable[[PlainModel, Path], None]
-    open: Callable[[PlainInput, Path], Run]
+    """Packages that must be installed to write and to run it."""
+    write: Callable[[ExportModel, Path], None]
+    open: Callable[[ExportInput, Path], Run]
 
 
-def export(plain: PlainModel, folder: Path, kind: str, facts: dict[str, Any]) -> dict[str, Any]:
+def export(model: ExportModel, folder: Path, kind: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Write a model to a folder, run the file, compare it with the model, and write `model.json` beside it.
 
     Args:
-        plain: the model, on the CPU and in evaluation mode.
-        folder: where to; it is made if need be.
+        model: the model, on the CPU and in evaluation mode.
+        folder: where to write; made if it is missing.
         kind: `onnx` or `pt2`.
-        facts: what else `model.json` is to hold, such as the classes.
+        facts: further entries of `model.json`, such as the classes.
 
     Returns:
-        what `model.json` holds.
+        the contents of `model.json`.
 
     Raises:
         ExportError: a package is missing, the model cannot be traced, or the file gives other numbers than the model.
@@ -64,23 +64,23 @@ def export(plain: PlainModel, folder: Path, kind: str, facts: dict[str, Any]) ->
     path = folder / form.file
     with torch.no_grad(), _quiet():
         try:
-            form.write(plain, path)
+            form.write(model, path)
         except Exception as error:  # exporters raise whatever a model's code leads them to
             raise ExportError(f"the model cannot be exported as {kind}: {str(error)[:500]}") from error
-        difference = _largest_difference(plain, form.open(plain.input, path))
-    if not difference <= BOUND:
-        path.unlink()
+        difference = _largest_difference(model, form.open(model.input, path))
+    if not difference <= BOUND:  # so also if it is not a number
+        path.unlink()  # a wrong file must not be found and used
         raise ExportError(
             f"{path} gave other numbers than the model: they differ by {difference:.2g}, and {BOUND:g} is allowed; "
             "it was removed"
         )
-    about = _about(plain, kind, form, difference) | facts
+    about = _about(model, kind, form, difference) | facts
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return about
 
 
-def _about(plain: PlainModel, kind: str, form: Format, difference: float) -> dict[str, Any]:
-    example, given = plain.input.examples[0], plain.input
+def _about(model: ExportModel, kind: str, form: Format, difference: float) -> dict[str, Any]:
+    example, given = model.input.examples[0], model.input
     shape = [name if name in given.varying else size for name, size in zip(given.axes, example.shape, strict=True)]
     return {
         "format": kind,
@@ -92,7 +92,7 @@ def _about(plain: PlainModel, kind: str, form: Format, difference: float) -> dic
             "shape": shape,
             **given.preprocessing,
         },
-        "output": {"name": plain.output, "axes": list(plain.output_axes)},
+        "output": {"name": model.output, "axes": list(model.output_axes)},
         "checked": {
             "runtime": f"{form.runtime} {metadata.version(form.runtime)}",
             "inputs": [list(x.shape) for x in given.examples],
@@ -103,50 +103,52 @@ def _about(plain: PlainModel, kind: str, form: Format, difference: float) -> dic
     }
 
 
-def _largest_difference(plain: PlainModel, run: Run) -> float:
+def _largest_difference(model: ExportModel, run: Run) -> float:
     found = 0.0
-    for x in plain.input.examples:
-        expected, actual = plain.module(x).float(), run(x).float()
+    for x in model.input.examples:
+        expected, actual = model.module(x).float(), run(x).float()
         if actual.shape != expected.shape:
             raise ExportError(
                 f"for an input of {list(x.shape)} the exported model gave {list(actual.shape)}, "
                 f"and the model itself {list(expected.shape)}"
             )
+        # The batch's largest output, not each one's own: a probability of 1e-9 may be off by more than 1e-4 of itself.
         scale = expected.abs().max().clamp_min(1)
         found = max(found, float(((actual - expected).abs() / scale).nan_to_num(torch.inf).max()))
     return found
 
 
-def _dynamic(given: PlainInput) -> tuple[dict[int, Any]]:
+def _dynamic(given: ExportInput) -> tuple[dict[int, Any]]:
+    # For example ({0: Dim("batch")},): one dict for the one argument of `forward`, its axes by number.
     return ({i: torch.export.Dim(name, min=1) for i, name in enumerate(given.axes) if name in given.varying},)
 
 
-def _write_onnx(plain: PlainModel, path: Path) -> None:
+def _write_onnx(model: ExportModel, path: Path) -> None:
     program = torch.onnx.export(
-        plain.module,
-        (plain.input.examples[0],),
+        model.module,
+        (model.input.examples[0],),
         dynamo=True,
-        dynamic_shapes=_dynamic(plain.input),
-        input_names=[plain.input.name],
-        output_names=[plain.output],
+        dynamic_shapes=_dynamic(model.input),
+        input_names=[model.input.name],
+        output_names=[model.output],
         verbose=False,
     )
     assert program is not None
     program.save(path)
 
 
-def _open_onnx(given: PlainInput, path: Path) -> Run:
+def _open_onnx(given: ExportInput, path: Path) -> Run:
     onnxruntime: Any = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0])
 
 
-def _write_archive(plain: PlainModel, path: Path) -> None:
-    program = torch.export.export(plain.module, (plain.input.examples[0],), dynamic_shapes=_dynamic(plain.input))
+def _write_archive(model: ExportModel, path: Path) -> None:
+    program = torch.export.export(model.module, (model.input.examples[0],), dynamic_shapes=_dynamic(model.input))
     torch.export.save(program, path)
 
 
-def _open_archive(given: PlainInput, path: Path) -> Run:
+def _open_archive(given: ExportInput, path: Path) -> Run:
     module: Run = torch.export.load(path).module()
     return module
 
@@ -165,7 +167,7 @@ def _check_installed(kind: str, form: Format) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the exporters say about themselves."""
+    """Silence the exporters, which log and warn at length about their own progress."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,1 +1,1 @@
-"""The report of a run, and the card of its model."""
+"""The report of a run, and the model card."""

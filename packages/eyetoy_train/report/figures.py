@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, and samples with predictions."""
+"""Figures of a run: its curves, its confusion matrix, and samples with predictions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ LONGEST_NAME = 20
 
 
 def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None:
-    """Draw loss, validation score and gradient norm over epochs, from the lines of metrics.jsonl, to a PNG file."""
+    """Draw loss, validation score and gradient norm over epochs to a PNG file.
+
+    Args:
+        lines: those of metrics.jsonl, one for each epoch; an epoch without an evaluation has no `val`.
+        score: name of the validation score to draw.
+        path: the file to write.
+    """
     figure = Figure(figsize=(13, 3.4), layout="constrained")
     loss_axes, score_axes, norm_axes = figure.subplots(1, 3)
     epochs = [line["epoch"] for line in lines]
     scored = [line for line in lines if "val" in line]
     scored_epochs = [line["epoch"] for line in scored]
-    marker = "o" if len(epochs) == 1 else None
+    marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
     loss_axes.plot(epochs, [line["train_loss"] for line in lines], label="training", marker=marker)
-    if all("loss" in line["val"] for line in scored):
+    if all("loss" in line["val"] for line in scored):  # detection and segmentation measure none
         loss_axes.plot(scored_epochs, [line["val"]["loss"] for line in scored], label="validation", marker=marker)
     loss_axes.set(xlabel="epoch", ylabel="loss")
     loss_axes.legend(frameon=False)
@@ -39,12 +45,18 @@ def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None
     for axes in (loss_axes, score_axes, norm_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # by default two, also for one epoch
     _write(figure, path)
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix, rows of truths and columns of predictions, to a PNG file; a row's shares are shaded."""
+    """Draw a confusion matrix to a PNG file, shaded by each row's shares, so that rare classes are as visible.
+
+    Args:
+        confusion: counts, `[truth][prediction]`.
+        classes: their names.
+        path: the file to write.
+    """
     size = min(max(3.5, 0.42 * len(classes) + 1.5), 14)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
@@ -74,6 +86,7 @@ class LabelledSample:
 def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int = 6) -> None:
     """Draw samples in a grid to a PNG file; a wrong prediction is red and names the truth."""
     rows = -(-len(samples) // columns)
+    # Margins by hand: a constrained layout would shrink all images where one title has two lines.
     figure = Figure(figsize=(1.9 * columns, 2.3 * rows))
     places = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.3 / rows, "wspace": 0.08, "hspace": 0.35}
     grid = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat)
@@ -89,10 +102,10 @@ def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int 
 
 
 def _short(name: str) -> str:
-    """Return a class's name as it fits over a sample without touching its neighbors'."""
+    """Cut a class's name to the width of a sample, so that titles of neighbors do not overlap."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _write(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)  # without pyplot, which keeps every figure and may look for a display
     figure.savefig(path, dpi=110)

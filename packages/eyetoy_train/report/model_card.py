@@ -1,6 +1,6 @@
-"""The card of a trained model, as Hugging Face's hub shows it: data, recipe, score, hardware, use, limits.
+"""The model card that Hugging Face's hub shows: score, data, recipe, hardware, use, limits.
 
-Its front matter follows the hub's model-card metadata (https://huggingface.co/docs/hub/model-cards).
+The front matter follows the hub's model-card metadata (https://huggingface.co/docs/hub/model-cards).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Trained:
     recipe: Recipe
     model: nn.Module
     results: Mapping[str, Any]
-    """What results.json holds."""
+    """The contents of results.json."""
     num_samples: int | None
-    """Samples that it was trained on; None for a stream."""
+    """Size of the training set; None for a stream."""
 
 
 def card_text(run: Trained) -> str:
@@ -54,7 +54,15 @@ def card_text(run: Trained) -> str:
 
 
 def interval(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share of `count` samples (Wilson, 1927)."""
+    """Return the confidence interval of a share of samples (Wilson, JASA 22, 1927).
+
+    Args:
+        share: from 0 to 1.
+        count: how many samples the share is of.
+        z: quantile of the normal distribution; 1.96 gives the 95 % interval.
+    """
+    # The usual interval, share ± z * sqrt(share * (1 - share) / count), has no width at a share of 1, which small sets
+    # often reach.
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return max(middle - half, 0.0), min(middle + half, 1.0)
@@ -65,7 +73,7 @@ def _splits(run: Trained) -> list[str]:
 
 
 def _metadata(run: Trained) -> str:
-    """Return the YAML of the front matter, with the scores of the last split as a model index."""
+    """Return the YAML of the front matter; its model index holds the scores of the test set, or of val without one."""
     about, split = run.task.about, _splits(run)[-1]
     scores = run.results[split]
     results = [

@@ -1,4 +1,4 @@
-"""Text that others wrote: JSON and YAML, read within bounds and as data alone."""
+"""Reading of files that others wrote: JSON, CSV and YAML, within bounds, and as data alone."""
 
 from __future__ import annotations
 
@@ -10,38 +10,44 @@ from typing import Any
 
 import yaml
 
-DEEPEST = 64
-"""Levels of nesting in YAML; recipes have four or so."""
-MOST_CHARACTERS = 2**20
-"""Of YAML; recipes have a few thousand."""
+MAX_DEPTH = 64
+"""Levels of nesting in YAML; recipes have about four."""
+MAX_CHARACTERS = 2**20
+"""Length of YAML; recipes have a few thousand characters."""
 
 
-class ForeignYamlError(yaml.YAMLError):
-    """YAML that is larger or deeper than a recipe can be, or that repeats parts of itself."""
+class UntrustedYamlError(yaml.YAMLError):
+    """YAML that is longer or deeper than a recipe can be, or that repeats parts of itself."""
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the contents of a JSON file.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON, or nested more deeply than Python reads; the message names it.
+        ValueError: it is not JSON, or nested more deeply than Python reads; the message names the file.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError also where it is not UTF-8
         raise ValueError(f"{path} is no JSON file: {error}") from error
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header, each with a text in every one of `columns`.
+    """Return the rows of a CSV file with a header, each with a value in every one of `columns`.
+
+    Args:
+        path: the file, in UTF-8.
+        columns: the columns that it must have; others are returned as well.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no CSV file, lacks a column, or a row lacks a value; the message names it.
+        ValueError: it is not a CSV file, lacks a column, or a row lacks a value; the message names the file.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(
+            encoding="utf-8-sig", newline=""
+        ) as file:  # -sig: spreadsheets begin files with a byte order mark
             rows = csv.DictReader(file)
             lacking = [column for column in columns if column not in (rows.fieldnames or ())]
             if lacking:
@@ -49,6 +55,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                 raise ValueError(f"{path} should have the columns {', '.join(columns)}; {had}")
             found = []
             for row in rows:
+                # DictReader fills a short row with None, which would surface far from here.
                 if any(row[column] is None for column in columns):
                     raise ValueError(f"{path}, line {rows.line_num}, has fewer values than the header has columns")
                 found.append(row)
@@ -58,33 +65,36 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def check_yaml(text: str) -> None:
-    """Look at YAML before it is read: a few lines of aliases can stand for gigabytes, and depth for a long search.
+    """Refuse YAML that is harmful to read: a few aliases can expand to gigabytes, and deep nesting can take minutes.
+
+    Text that is not YAML passes: its reader has the better message.
 
     Raises:
-        ForeignYamlError: see there. What is no YAML is left to its reader.
+        UntrustedYamlError: the text is too long or too deep, or has aliases.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ForeignYamlError(f"YAML must have at most {MOST_CHARACTERS:,} characters; got {len(text):,}")
+    if len(text) > MAX_CHARACTERS:
+        raise UntrustedYamlError(f"YAML must have at most {MAX_CHARACTERS:,} characters; got {len(text):,}")
     depth = 0
     try:
+        # Events, not nodes: nothing is built yet, so that nothing can grow.
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise ForeignYamlError(f"YAML must be nested {DEEPEST} levels deep at most")
+            if depth > MAX_DEPTH:
+                raise UntrustedYamlError(f"YAML must be nested {MAX_DEPTH} levels deep at most")
             if isinstance(event, yaml.AliasEvent):
-                raise ForeignYamlError(f"YAML must not repeat parts of itself; got the alias *{event.anchor}")
-    except ForeignYamlError:
+                raise UntrustedYamlError(f"YAML must not repeat parts of itself; got the alias *{event.anchor}")
+    except UntrustedYamlError:
         raise
     except (yaml.YAMLError, ValueError):
         return
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds.
+    """Return the contents of a YAML file.
 
     Raises:
         OSError: it cannot be read.
-        yaml.YAMLError: it is no YAML, or none that is read here; see `check_yaml`.
+        yaml.YAMLError: it is not YAML, or `check_yaml` refuses it.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchaudio.transforms import MelSpectrogram
 
 from eyetoy_audio.transforms.features import LogMel, SpecAugment
 from eyetoy_train.utils.seeds import uniforms
@@ -54,6 +55,16 @@ def test_the_spectrogram_is_that_of_a_plain_computation(device, rate, options, w
     expected = plain_log_mel(x[0, 0].double().numpy(), rate, options.get("num_bands", 64), window, hop)
     assert found.shape == expected.shape
     torch.testing.assert_close(found.double(), torch.from_numpy(expected), atol=2e-3, rtol=0)
+
+
+def test_torchaudio_gives_the_same_where_its_frames_are_moved_to_ours():
+    """Its windows lie in the middle of a frame of 512 samples: padding moves the first one to the first sample."""
+    x = sound(8000)[:, 0]
+    spectrogram = MelSpectrogram(16_000, 512, 400, 160, n_mels=64, center=False)
+    energy = spectrogram(torch.nn.functional.pad(x, (56, 56)))
+    log = energy.clamp_min(float(energy.max()) * 1e-8).log()
+    expected = (log - log.mean()) / (log.var(unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(LogMel(16_000)(x[:, None]), expected, atol=1e-3, rtol=0)
 
 
 def test_a_tone_is_loudest_in_the_band_that_holds_it():

@@ -14,7 +14,8 @@ import torch
 
 from eyetoy_audio.io import files
 from eyetoy_audio.io.files import EXTENSIONS, UnreadableSoundError, read_sound, read_sound_bytes
-from eyetoy_audio.transforms.waveform import Augment, fit_length, normalize_level
+from eyetoy_audio.transforms.augmentation import Augment
+from eyetoy_audio.transforms.waveform import fit_length, normalize_level
 from eyetoy_train.media import sound
 
 RATE = 16_000

@@ -11,19 +11,22 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchaudio.functional import add_noise as torchaudio_add_noise
+from torchaudio.functional import fftconvolve
 
-from eyetoy_audio.transforms.noise import add_background, add_noise, excerpt
-from eyetoy_audio.transforms.reverberation import recorded_response, reverberate, synthetic_response
-from eyetoy_audio.transforms.waveform import (
-    LEVEL,
+from eyetoy_audio.transforms.augmentation import (
     Augment,
-    Fit,
+    add_background,
+    add_noise,
     change_speed,
-    fit_length,
+    excerpt,
     mixup,
-    normalize_level,
     place,
+    recorded_response,
+    reverberate,
+    synthetic_response,
 )
+from eyetoy_audio.transforms.waveform import LEVEL, Fit, fit_length, normalize_level
 
 STILL = {"speed": 0.0, "shift": 0.0, "noise_probability": 0.0, "gain": 0.0}
 ROOM = {"reverberation_probability": 1.0}
@@ -198,6 +201,15 @@ def test_a_room_is_a_convolution_that_keeps_length_level_and_place():
         assert heard.shape == (1, samples)
         torch.testing.assert_close(heard[0] / rms(heard), expected / rms(expected))
         assert rms(heard) == pytest.approx(rms(waveform))
+
+
+def test_torchaudio_agrees_on_rooms_and_backgrounds():
+    waveform, other = torch.randn(1, 700), torch.randn(1, 300)
+    wet = fftconvolve(waveform, other)[:, :700]
+    torch.testing.assert_close(reverberate(waveform, other), wet * (rms(waveform) / rms(wet)))
+    recording, snr = 0.1 * torch.randn(1, 700), 7.5  # of the same length, so that the excerpt is all of it
+    found = add_background(waveform, recording, snr)
+    torch.testing.assert_close(found, torchaudio_add_noise(waveform, recording, torch.tensor([snr])))
 
 
 def test_rooms_are_drawn_from_the_whole_range():

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from eyetoy_train import ClassificationMetrics, evaluate
 
@@ -30,6 +31,38 @@ def test_scores_equal_a_plain_count(classes, samples, seed, batch):
     assert scores["mean_class_accuracy"] == pytest.approx(sum(sum(h) / len(h) for h in per_class) / len(per_class))
     assert scores["loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-4)
     assert scores["ece"] == pytest.approx(calibration_error(logits.softmax(-1), labels), abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_scores_equal_those_of_scikit_learn(scale):
+    logits, labels = scale * torch.randn(400, 7), torch.randint(7, (400,))
+    metrics = ClassificationMetrics(7)
+    metrics.update(logits, {"label": labels})
+    scores = metrics.compute(metrics.sums)
+    guess, probabilities = logits.argmax(-1), logits.double().softmax(-1)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(labels, guess), abs=1e-12)
+    assert scores["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(labels, guess), abs=1e-12)
+    assert scores["top5"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5), abs=1e-6)
+    assert scores["loss"] == pytest.approx(log_loss(labels, probabilities), rel=1e-5)
+
+
+def test_torchmetrics_agrees_where_no_confidence_is_one():
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    logits, labels = 2 * torch.randn(400, 7), torch.randint(7, (400,))
+    metrics = ClassificationMetrics(7)
+    metrics.update(logits, {"label": labels})
+    found = torchmetrics.multiclass_calibration_error(logits.softmax(-1), labels, 7, n_bins=15)
+    assert metrics.compute(metrics.sums)["ece"] == pytest.approx(float(found), abs=1e-6)
+
+
+def test_the_highest_bin_holds_a_confidence_of_one():
+    """Two samples with a confidence of 1, both wrong, and two of 0.948, both right: all four are of one bin."""
+    metrics = ClassificationMetrics(2)
+    logits = torch.tensor([[100.0, 0.0], [100.0, 0.0], [2.9, 0.0], [2.9, 0.0]])
+    metrics.update(logits, {"label": torch.tensor([1, 1, 0, 0])})
+    confidence = float(logits.softmax(-1)[:, 0].mean())
+    assert metrics.sums["bins"][-1].tolist() == [4, 2]
+    assert metrics.compute(metrics.sums)["ece"] == pytest.approx(confidence - 0.5)
 
 
 @pytest.mark.parametrize("label", [-1, 3])

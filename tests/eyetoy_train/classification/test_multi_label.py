@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from torch import nn
 
 from eyetoy_train import evaluate
-from eyetoy_train.classification.multi_label import MultiLabelMetrics, average_precision
+from eyetoy_train.classification.metrics import MultiLabelMetrics, average_precision
 
 TWO_PROCESSES = '''
 import json, sys
@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 from eyetoy_train import SampleStream, evaluate
-from eyetoy_train.classification.multi_label import MultiLabelMetrics
+from eyetoy_train.classification.metrics import MultiLabelMetrics
 
 found = load_file(sys.argv[1])
 samples = [{"input": x, "label": y} for x, y in zip(found["logits"], found["labels"])]
@@ -104,6 +104,19 @@ def test_scores_equal_those_of_scikit_learn(samples, classes, seed, batch, decim
     assert scores["f1"] == pytest.approx(f1)
     assert scores["loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, labels)), rel=1e-5)
     assert scores["count"] == samples
+
+
+def test_torchmetrics_agrees_where_no_probability_is_rounded_to_one():
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    logits, labels = drawn(200, 5, seed=3, decimals=1)
+    found = torchmetrics.multilabel_average_precision(logits, labels.long(), 5)
+    assert scores_of(logits, labels, 64)["mAP"] == pytest.approx(float(found), abs=1e-6)
+
+
+def test_sure_logits_keep_their_order():
+    """Their probabilities in float32 are all 1."""
+    logits = torch.tensor([20.0, 30.0, 25.0, 40.0])
+    assert average_precision(logits, torch.tensor([False, True, False, True])) == 1
 
 
 def test_a_class_without_a_positive_is_left_out_of_the_mean():

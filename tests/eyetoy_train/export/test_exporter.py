@@ -1,4 +1,4 @@
-"""What an export checks of itself, and what it refuses."""
+"""An export checks itself, and refuses tasks that do not say what their models take."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from eyetoy_train import PlainInput
 from eyetoy_train.export.exporter import ExportError, export
-from eyetoy_train.export.portable import PlainInput, PlainModel
+from eyetoy_train.export.portable import ExportInput, ExportModel, model_to_export
 
 
 class Mean(nn.Module):
@@ -30,24 +31,24 @@ class Moody(Mean):
         return super().forward(x) + (0.0 if torch.compiler.is_compiling() else 3e-4)
 
 
-def plain(module: nn.Module) -> PlainModel:
+def portable(module: nn.Module) -> ExportModel:
     # Below 1, as mean and deviation then are: differences are told as they are.
     examples = [torch.rand(batch, length) for batch, length in ((2, 9), (3, 5))]
-    given = PlainInput(
+    given = ExportInput(
         name="samples",
         axes=("batch", "samples"),
         varying=("batch", "samples"),
         examples=examples,
         prepare=lambda x: {"input": x},
     )
-    return PlainModel(module, given, "moments", ("batch", "moments"))
+    return ExportModel(module, given, "moments", ("batch", "moments"))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_a_file_is_written_with_what_is_to_be_known_of_it(kind, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnxscript")
-    about = export(plain(Mean()), tmp_path / "new", kind, {"classes": ["mean", "deviation"]})
+    about = export(portable(Mean()), tmp_path / "new", kind, {"classes": ["mean", "deviation"]})
     assert json.loads((tmp_path / "new/model.json").read_text()) == about
     assert (tmp_path / "new" / about["file"]).is_file()
     assert about["input"]["shape"] == ["batch", "samples"]
@@ -57,17 +58,90 @@ def test_a_file_is_written_with_what_is_to_be_known_of_it(kind, tmp_path):
 
 def test_a_file_that_gives_other_numbers_is_not_kept(tmp_path):
     with pytest.raises(ExportError, match=r"differ by 0\.0003, and 0\.0001 is allowed; it was removed"):
-        export(plain(Moody()), tmp_path, "pt2", {})
+        export(portable(Moody()), tmp_path, "pt2", {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_traced_for_any_batch_is_refused(tmp_path):
     with pytest.raises(ExportError, match="the model cannot be exported as pt2"):
-        export(plain(FixedBatch()), tmp_path, "pt2", {})
+        export(portable(FixedBatch()), tmp_path, "pt2", {})
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(ExportError, match=r'onnx needs onnxscript: pip install "eyetoy\[export\]"'):
-        export(plain(Mean()), tmp_path, "onnx", {})
+        export(portable(Mean()), tmp_path, "onnx", {})
+
+
+class Classifier:
+    """The methods of a classification task that exporting asks for; each example has two views."""
+
+    def to_input(self, batch):
+        return {"input": batch["input"] * 2}
+
+    def forward(self, model, batch):
+        return model(batch["input"])
+
+    def probabilities(self, logits):
+        return logits.softmax(-1)
+
+
+def two_views() -> ExportInput:
+    return ExportInput(
+        name="samples",
+        axes=("batch", "samples"),
+        examples=[torch.rand(2, 4)],
+        prepare=lambda x: {"input": torch.stack([x, -x], 1).flatten(0, 1)},
+        views=2,
+    )
+
+
+class Exporting(Classifier):
+    def export_input(self):
+        return two_views()
+
+
+class ExportingAsBefore(Classifier):
+    def plain_input(self):
+        return two_views()
+
+
+class OverridingAsBefore(Exporting):
+    """A user's subclass of a task of the apps."""
+
+    def export_input(self):
+        raise AssertionError("the subclass has the last word")
+
+    def plain_input(self):
+        return two_views()
+
+
+def test_a_classifier_gives_the_mean_probabilities_of_its_views():
+    model, x = nn.Linear(4, 3), torch.rand(5, 4)
+    made = model_to_export(Exporting(), model)
+    expected = (model(2 * x).softmax(-1) + model(-2 * x).softmax(-1)) / 2
+    torch.testing.assert_close(made.module(x), expected)
+    assert (made.output, made.output_axes) == ("probabilities", ("batch", "classes"))
+
+
+@pytest.mark.parametrize("kind", [ExportingAsBefore, OverridingAsBefore])
+def test_the_older_name_of_the_hook_works_with_a_warning(kind):
+    with pytest.warns(FutureWarning, match=f"rename {kind.__name__}.plain_input to export_input"):
+        made = model_to_export(kind(), nn.Linear(4, 3))
+    assert made.input.views == 2
+    assert PlainInput is ExportInput
+
+
+def test_a_task_may_say_itself_how_it_is_exported():
+    class Task:
+        def export_model(self, model):
+            return portable(model)
+
+    assert model_to_export(Task(), Mean()).output == "moments"
+
+
+@pytest.mark.parametrize("task", [Classifier(), object()])
+def test_a_task_that_does_not_say_what_its_models_take_is_refused(task):
+    with pytest.raises(ValueError, match=f"{type(task).__name__} does not say .* neither export_input"):
+        model_to_export(task, nn.Identity())

@@ -17,7 +17,7 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class WaveformAugmentation:
-    """Random changes to waveforms; `eyetoy_audio.transforms.waveform.Augment` makes them."""
+    """Random changes to waveforms; `eyetoy_audio.transforms.augmentation.Augment` makes them."""
 
     speed: float = 0.1
     """Largest relative change of speed, and of pitch with it: with 0.1, from 1 / 1.1 to 1.1."""

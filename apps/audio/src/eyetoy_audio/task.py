@@ -19,14 +19,14 @@ from eyetoy_audio.figures import draw_sound, write_wav
 from eyetoy_audio.io.files import read_sound
 from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
+from eyetoy_audio.transforms.augmentation import Augment, mixup
 from eyetoy_audio.transforms.features import LogMel, SpecAugment
-from eyetoy_audio.transforms.portable import HeardWindows
-from eyetoy_audio.transforms.waveform import LEVEL, Augment, Fit, mixup, normalize_level, windows
+from eyetoy_audio.transforms.waveform import LEVEL, Fit, HeardWindows, normalize_level, windows
 from eyetoy_baselines.audio import build_baseline
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask, equal_spans
 from eyetoy_train.data.hub import HubSample
-from eyetoy_train.export.portable import PlainInput, PlainModel, classifier_for_export
+from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.sound import describe_decoders
 from eyetoy_train.models.external import TIMM
 from eyetoy_train.types import About
@@ -162,11 +162,11 @@ class AudioClassification(ClassificationTask):
         """Return the sounds, and their lengths where the model is to leave padding out."""
         return (batch["input"],) if "length" not in batch else (batch["input"], batch["length"])
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes samples, of a whole clip of any length."""
         data, generator = self.data, torch.Generator().manual_seed(0)
         lengths = (data.num_samples * 3 // 2 + 1, data.num_samples, data.num_samples // 2 + 1)
-        return PlainInput(
+        return ExportInput(
             name="samples",
             axes=("batch", "samples"),
             varying=("batch", "samples"),
@@ -179,10 +179,6 @@ class AudioClassification(ClassificationTask):
                 "in_the_model": f"level; {data.windows} window(s) of {data.seconds:g} s; {data.features}",
             },
         )
-
-    def plain_model(self, model: nn.Module) -> PlainModel:
-        """Return a model from the plain input to probabilities."""
-        return classifier_for_export(self, model, self.plain_input())
 
     def plot(self, axes: Axes, x: Tensor) -> None:
         """Plot a waveform and its spectrogram."""

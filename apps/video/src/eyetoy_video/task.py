@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from matplotlib.axes import Axes
-from torch import Tensor, nn
+from torch import Tensor
 
 from eyetoy_baselines.video import FAMILIES
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
-from eyetoy_train.export.portable import PlainInput, PlainModel, classifier_for_export
+from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.types import About
@@ -112,10 +112,10 @@ class VideoClassification(ClassificationTask):
         x, target = self.mixing(batch["input"], batch["label"])
         return batch | {"input": x, "label": target}
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes uint8 pixels of a clip's frames, one view at a time."""
         data, size, generator = self.data, self.data.transform.size, torch.Generator().manual_seed(0)
-        return PlainInput(
+        return ExportInput(
             name="frames",
             axes=("batch", "time", "height", "width", "channels"),
             examples=[
@@ -136,10 +136,6 @@ class VideoClassification(ClassificationTask):
                 "in_the_model": f"scaling to 0 to 1, mean {data.transform.mean}, std {data.transform.std}",
             },
         )
-
-    def plain_model(self, model: nn.Module) -> PlainModel:
-        """Return a model from the plain input to probabilities."""
-        return classifier_for_export(self, model, self.plain_input())
 
     def plot(self, axes: Axes, x: Tensor) -> None:
         """Plot a few frames of a clip, the first one at the top left."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import jaccard_score
 
 from eyetoy_image.segmentation.metrics import SegmentationMetrics
 
@@ -82,3 +83,24 @@ def test_details_have_a_row_for_each_class_that_is_there(tmp_path):
     assert rows["e"][1:5] == (0, 0.0, 0.0, 0.0)
     assert np.mean([row[2] for row in rows.values()]) == pytest.approx(counted(list(pictures()))["mIoU"])
     assert details.pictures[0].is_file()
+
+
+def labelled_pixels(pairs):
+    truth, prediction = (torch.from_numpy(np.concatenate([pair[i].ravel() for pair in pairs])).long() for i in (0, 1))
+    return prediction[truth != 255], truth[truth != 255]
+
+
+def test_scikit_learn_agrees():
+    pairs = list(pictures(seed=1))
+    metrics = update(SegmentationMetrics(NAMES), pairs)
+    prediction, truth = labelled_pixels(pairs)
+    expected = jaccard_score(truth, prediction, average="macro")
+    assert metrics.compute(metrics.sums)["mIoU"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_torchmetrics_agrees():
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    pairs = list(pictures(seed=1))
+    metrics = update(SegmentationMetrics(NAMES), pairs)
+    found = torchmetrics.multiclass_jaccard_index(*labelled_pixels(pairs), len(NAMES))
+    assert metrics.compute(metrics.sums)["mIoU"] == pytest.approx(float(found), abs=1e-6)

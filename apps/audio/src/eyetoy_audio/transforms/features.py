@@ -1,4 +1,4 @@
-"""Waveforms as log-mel spectrograms, and SpecAugment on them: both for whole batches, on the model's device."""
+"""Log-mel spectrograms of waveforms, and SpecAugment on them: both for whole batches, on the model's device."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torchaudio.functional import melscale_fbanks
 
 from eyetoy_train.utils.seeds import uniforms
 
-# The energy, as a part of the loudest band's of a clip, below which nothing is told apart: 80 dB.
 DYNAMIC_RANGE = 1e-8
-# The energy of silence, which has a logarithm then, and what keeps its variance from zero.
+"""80 dB: energies are raised to this part of the loudest band's of a clip."""
 SILENT_ENERGY = 1e-20
+"""The energy of silence, so that it has a logarithm."""
 LEAST_VARIANCE = 1e-5
+"""Added to the variance, so that silence is divided by more than zero."""
 
 
 class LogMel(nn.Module):
@@ -22,9 +23,12 @@ class LogMel(nn.Module):
 
     A frame is a window of samples (von Hann's, without padding), and the first frame begins with the first sample, so
     that a frame hears the same in a padded clip as in the clip alone. Energies in mel bands (O'Shaughnessy's scale, as
-    in HTK) go from 0 Hz to half the sample rate. What is 80 dB below a clip's loudest band is raised to that. Mean and
-    variance are each one number for a clip, over its bands and frames: a gain changes nothing, and silence, whose
-    variance is taken for :data:`LEAST_VARIANCE`, becomes zeros. Computed in float32, whatever autocast says.
+    in HTK) go from 0 Hz to half the sample rate. Energies 80 dB below a clip's loudest band are raised to that. Mean
+    and variance are each one number for a clip, over its bands and frames: a gain changes nothing, and silence becomes
+    zeros. Computed in float32, also under autocast.
+
+    The mel filters are torchaudio's. Its `MelSpectrogram` takes no lengths, and puts windows of 400 samples in the
+    middle of frames of 512: the first begins 56 samples late, and a second has 97 of them instead of 98.
 
     Args:
         sample_rate: in Hz.
@@ -33,7 +37,7 @@ class LogMel(nn.Module):
         hop_ms: from the start of a frame to that of the next, in milliseconds.
 
     Raises:
-        ValueError: if a value is not positive, or shorter than a sample.
+        ValueError: a value is not positive, or a window or a hop is too short to hold samples.
     """
 
     window: Tensor
@@ -54,43 +58,44 @@ class LogMel(nn.Module):
         self.register_buffer("filters", filters, persistent=False)  # [frequencies, bands]
 
     def num_frames(self, lengths: Tensor) -> Tensor:
-        """Return how many frames clips of these lengths in samples give, each at least one; any shape, integers."""
+        """Return the number of frames, at least one each, of clips of these lengths in samples; integers, any shape."""
         return 1 + (lengths - self.window_size).clamp_min(0) // self.hop
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the spectrograms of a batch.
 
         Args:
-            x: ``[batch, 1, samples]``.
-            lengths: samples of each clip, int64 ``[batch]``, where the rest is padding, whatever it holds; all by
+            x: `[batch, 1, samples]`.
+            lengths: samples of each clip, int64 `[batch]`, where the rest is padding, whatever it holds; all by
                 default.
 
         Returns:
-            ``[batch, bands, frames]``, in the type of ``x``; zeros after a clip's last frame.
+            `[batch, bands, frames]`, in the type of `x`; zeros after a clip's last frame.
 
         Raises:
-            ValueError: if the shape is another one.
+            ValueError: the shape is another one.
         """
         if x.ndim != 3 or x.shape[1] != 1:
             raise ValueError(f"x is {list(x.shape)}; it should be [batch, 1, samples]")
         if lengths is None:
             lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has too few digits for 80 dB
             energy = self._energy(x[:, 0].float().masked_fill(~_before(lengths, x.shape[-1]), 0.0))
             valid = _before(self.num_frames(lengths), energy.shape[-1])[:, None]
             return _normalized(_log(energy * valid), valid).to(x.dtype)
 
     def _energy(self, x: Tensor) -> Tensor:
-        """Return energies in mel bands, ``[batch, bands, frames]``, of ``[batch, samples]``."""
-        x = nn.functional.pad(x, (0, max(self.window_size - x.shape[-1], 0)))
+        """Return energies in mel bands, `[batch, bands, frames]`, of `[batch, samples]`."""
+        x = nn.functional.pad(x, (0, max(self.window_size - x.shape[-1], 0)))  # a shorter clip has one frame
         frames = x.unfold(-1, self.window_size, self.hop) * self.window
         spectrum = torch.fft.rfft(frames, n=self.num_points)  # [batch, frames, frequencies]
+        # The square of the magnitude without the root that abs() takes.
         energy: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ self.filters
         return energy.mT
 
 
 def _before(ends: Tensor, size: int) -> Tensor:
-    """Return which of ``size`` places come before ``ends``, ``[batch, size]``."""
+    """Return which of `size` places come before `ends`, `[batch, size]`."""
     return torch.arange(size, device=ends.device) < ends[:, None]
 
 
@@ -100,7 +105,7 @@ def _log(energy: Tensor) -> Tensor:
 
 
 def _normalized(x: Tensor, valid: Tensor) -> Tensor:
-    """Bring ``[batch, bands, frames]`` to mean 0 and variance 1 over the frames of ``valid``; the others become 0."""
+    """Bring `[batch, bands, frames]` to mean 0 and variance 1 over the frames of `valid`; the others become 0."""
     count = valid.sum(-1, keepdim=True) * x.shape[1]
     centered = (x - (x * valid).sum((1, 2), keepdim=True) / count) * valid
     variance = centered.square().sum((1, 2), keepdim=True) / count
@@ -111,8 +116,8 @@ def _normalized(x: Tensor, valid: Tensor) -> Tensor:
 class SpecAugment:
     """Masks over time and frequency (Park et al., SpecAugment, Interspeech 2019), without the time warping.
 
-    A clip's masks depend on its seed alone, not on the batch that it is in. What is masked becomes 0, which is the mean
-    of what :class:`LogMel` gives.
+    A clip's masks depend on its seed alone, not on the batch that it is in, and lie in its own frames, not in its
+    padding: torchaudio's masking has neither seeds nor lengths. Masked places become 0, the mean of `LogMel`'s output.
 
     Attributes:
         frequency_masks: how many bands of frequencies to mask in each clip; they may overlap.
@@ -122,7 +127,7 @@ class SpecAugment:
         time_share: the largest width of one, as a part of a clip's frames.
 
     Raises:
-        ValueError: if a value is out of its range.
+        ValueError: a value is out of its range.
     """
 
     frequency_masks: int = 2
@@ -139,12 +144,12 @@ class SpecAugment:
             raise ValueError(f"time_share is {self.time_share!r}; it should be from 0 to 1")
 
     def __call__(self, x: Tensor, seeds: Tensor, num_frames: Tensor | None = None) -> Tensor:
-        """Mask ``[batch, bands, frames]``.
+        """Mask `[batch, bands, frames]`.
 
         Args:
             x: spectrograms.
-            seeds: what to draw from by `uniforms`, int64 ``[batch]``.
-            num_frames: frames of each clip before its padding, ``[batch]``; all by default.
+            seeds: one for each clip, for `uniforms`, int64 `[batch]`.
+            num_frames: frames of each clip before its padding, `[batch]`; all by default.
 
         Returns:
             The same shape.
@@ -161,12 +166,12 @@ class SpecAugment:
 
 
 def _masks(draws: Tensor, sizes: Tensor, widest: Tensor, size: int) -> Tensor:
-    """Return which of ``size`` places are masked, ``[batch, size]``.
+    """Return which of `size` places are masked, `[batch, size]`.
 
     Args:
-        draws: for each mask two numbers of [0, 1), width and place, ``[batch, masks, 2]``.
-        sizes: how many places there are to mask in each sample, ``[batch]``.
-        widest: the largest width, ``[batch]``.
+        draws: for each mask two numbers of [0, 1), width and place, `[batch, masks, 2]`.
+        sizes: how many places there are to mask in each sample, `[batch]`.
+        widest: the largest width, `[batch]`.
         size: how many places there are in all.
     """
     width = (draws[..., 0] * (widest[:, None] + 1)).floor()

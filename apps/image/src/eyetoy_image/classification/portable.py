@@ -1,4 +1,4 @@
-"""What exported models of pictures take."""
+"""The input of exported models of images."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from eyetoy_image.classification.transforms import MEAN, STD
-from eyetoy_train.export.portable import PlainInput
+from eyetoy_train.export.portable import ExportInput
 
 
-def plain_pixels(size: tuple[int, int], channels: int, preprocessing: Mapping[str, Any]) -> PlainInput:
-    """Return that a model takes pixels as Pillow and NumPy hold them, uint8 `[batch, height, width, channels]`.
+def export_pixels(size: tuple[int, int], channels: int, preprocessing: Mapping[str, Any]) -> ExportInput:
+    """Return the input of a model that takes pixels as Pillow and NumPy hold them.
+
+    They are uint8 `[batch, height, width, channels]`.
 
     Args:
         size: height and width.
@@ -20,7 +22,7 @@ def plain_pixels(size: tuple[int, int], channels: int, preprocessing: Mapping[st
         preprocessing: what a user must know beside how pixels are resized and what the model does by itself.
     """
     generator = torch.Generator().manual_seed(0)
-    return PlainInput(
+    return ExportInput(
         name="pixels",
         axes=("batch", "height", "width", "channels"),
         examples=[

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from eyetoy_image.classification.augmentation import BatchAugmentation, mixing
 from eyetoy_image.classification.datasets import DATASETS
 from eyetoy_image.classification.datasets.webdataset import read_tarred
-from eyetoy_image.classification.portable import plain_pixels
+from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.recipe import ImageClassificationRecipe
 from eyetoy_image.classification.transforms import (
     BLACK,
@@ -27,7 +27,7 @@ from eyetoy_image.io.hub import read_stored_image
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
-from eyetoy_train.export.portable import PlainInput, PlainModel, classifier_for_export
+from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.types import About
 
 
@@ -95,18 +95,14 @@ class ImageClassification(ClassificationTask):
         x, target = (x, target) if self.mixing is None else self.mixing(x, target)
         return batch | {"input": x, "label": target}
 
-    def plain_input(self) -> PlainInput:
+    def export_input(self) -> ExportInput:
         """Return that an exported model takes uint8 pixels, resized and cropped."""
         size, mode = self.data.image_size, "L" if self.data.grayscale else "RGB"
-        return plain_pixels(
+        return export_pixels(
             (size, size),
             1 if self.data.grayscale else 3,
             {"mode": mode, "short_side": resized_side(size, self.data.crop_pct), "size": size, "crop": "centre"},
         )
-
-    def plain_model(self, model: nn.Module) -> PlainModel:
-        """Return a model from the plain input to probabilities."""
-        return classifier_for_export(self, model, self.plain_input())
 
     def plot(self, axes: Axes, x: Tensor) -> None:
         """Plot a picture."""

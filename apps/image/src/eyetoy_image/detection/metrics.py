@@ -1,4 +1,4 @@
-"""Average precision as COCO defines it, by pycocotools."""
+"""Average precision as COCO defines it, by pycocotools, which torchmetrics' `MeanAveragePrecision` runs as well."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class DetectionMetrics:
     """AP (mean over overlaps from 0.5 to 0.95), AP50, AP75, and AP of small, medium and large objects.
 
     For boxes, `box_AP` and so on, and for masks, `mask_AP`. A score of -1 means that there is no such object. Average
-    precision ranks all detections of a set, which no sums allow: what is true of each picture and what was found are
-    kept as lines of JSON, whose bytes are joined over processes (`eyetoy_train.engine.evaluation.RowMetrics`).
+    precision ranks all detections of a set, which no sums allow: the truth of each picture and its detections are kept
+    as lines of JSON, whose bytes are joined over processes (`eyetoy_train.engine.evaluation.RowMetrics`).
 
     Args:
         categories: the classes.
@@ -46,7 +46,7 @@ class DetectionMetrics:
         self.rows = {"truths": [_to_bytes([])], "found": [_to_bytes([])]}
 
     def update(self, outputs: list[list[dict[str, Any]]], batch: Batch) -> None:
-        """Add pictures: what was found on each, as COCO's results have it, and what `batch` has as its `truth`."""
+        """Add pictures: the detections on each, in COCO's results format, and the `truth` of `batch`."""
         self.rows["truths"].append(_to_bytes(batch["truth"]))
         self.rows["found"].append(_to_bytes(list(itertools.chain(*outputs))))
 
@@ -60,7 +60,7 @@ class DetectionMetrics:
         return scores | {"count": float(len(truths))}
 
     def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
-        """Return the average precision of every class, and write what was found in COCO's results format.
+        """Return the average precision of every class, and write the detections in COCO's results format.
 
         Boxes and masks have a file each: of results with both, pycocotools would take the boxes' areas for the masks'.
         """
@@ -121,4 +121,5 @@ def _to_bytes(entries: Sequence[Any]) -> Tensor:
 
 
 def _from_bytes(rows: Tensor) -> list[dict[str, Any]]:
+    # One JSON line for each entry, so that the bytes of all processes can follow one another.
     return [json.loads(line) for line in bytes(rows.cpu().numpy()).splitlines()]

@@ -1,4 +1,4 @@
-"""Scores of segmentation, from one matrix of counts that processes can add up."""
+"""Scores of segmentation, exact over any number of processes: one matrix of counts, which they add up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_train import Batch, Details, Table
-from eyetoy_train.classification.metrics import MOST_CLASSES_DRAWN
+from eyetoy_train.classification.metrics import MOST_CLASSES_DRAWN, most_often_taken_for
 from eyetoy_train.report.figures import draw_confusion
 
 
@@ -19,7 +19,10 @@ class SegmentationMetrics:
 
     All pixels of a set are counted in one matrix, as PASCAL VOC's benchmark has it (Everingham et al., IJCV 2015): no
     picture counts more than its pixels. Pixels labelled 255 are left out. A class that is neither on a label map nor
-    predicted has no intersection over union, and is left out of the mean; of the accuracies those that are on no map.
+    predicted has no intersection over union, and is left out of the mean. A class that is on no map has no accuracy.
+
+    Not by torchmetrics, whose `MeanIoU` averages over pictures and takes no ignored pixels; its `JaccardIndex` agrees
+    with `mIoU`, but tables and figures need the matrix itself.
 
     Args:
         classes: their names.
@@ -33,10 +36,11 @@ class SegmentationMetrics:
         }
 
     def update(self, outputs: Sequence[Tensor], batch: Batch) -> None:
-        """Add pictures: predicted labels, and what `batch` has as `labels`, both `[height, width]` each."""
+        """Add pictures: predicted labels, and the `labels` of `batch`, lists of `[height, width]`."""
         size = len(self.classes)
         for prediction, truth in zip(outputs, batch["labels"], strict=True):
             labelled = truth != IGNORED
+            # A pair (truth, prediction) as one number, so that one bincount fills the matrix.
             pairs = truth[labelled].long() * size + prediction[labelled].long()
             self.sums["confusion"] += torch.bincount(pairs, minlength=size**2).reshape(size, size).cpu()
         self.sums["pictures"] += len(outputs)
@@ -59,7 +63,7 @@ class SegmentationMetrics:
         }
 
     def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
-        """Return a table of the classes, the worst first, and a picture of the confusions if there are few classes."""
+        """Return a table of the classes, the worst first, and a figure of the confusions if there are few classes."""
         confusion = sums["confusion"].long().cpu()
         unions = _unions(confusion)
         rows = [self._row(confusion, label) for label in range(len(self.classes)) if unions[label]]
@@ -67,18 +71,17 @@ class SegmentationMetrics:
         tables = [Table("Classes", header, sorted(rows, key=lambda row: row[2]))]
         if len(self.classes) > MOST_CLASSES_DRAWN:
             return Details(tables=tables)
-        picture = folder / "confusion.png"
+        figure = folder / "confusion.png"
+        # Counts of pixels have too many digits for a cell.
         percent = (100 * confusion / confusion.sum(1, keepdim=True).clamp(1)).round().long()
-        draw_confusion(percent.tolist(), self.classes, picture)
-        return Details(tables=tables, pictures=[picture])
+        draw_confusion(percent.tolist(), self.classes, figure)
+        return Details(tables=tables, pictures=[figure])
 
     def _row(self, confusion: Tensor, label: int) -> tuple[str, int, float, float, float, str]:
         right, pixels = int(confusion[label, label]), int(confusion[label].sum())
         predicted = int(confusion[:, label].sum())
-        others = confusion[label].clone()
-        others[label] = 0
-        worst = int(others.argmax())
-        taken_for = f"{self.classes[worst]} ({others[worst] / pixels:.1%})" if others[worst] else ""
+        other, times = most_often_taken_for(confusion, label)
+        taken_for = f"{self.classes[other]} ({times / pixels:.1%})" if times else ""
         iou = right / (pixels + predicted - right)
         return self.classes[label], pixels, iou, right / max(pixels, 1), right / max(predicted, 1), taken_for
 

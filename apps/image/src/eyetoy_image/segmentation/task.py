@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
-from eyetoy_image.classification.portable import plain_pixels
+from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.figures import tile
@@ -28,7 +28,7 @@ from eyetoy_image.segmentation.model import Segmenter, load_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
-from eyetoy_train.export.portable import PlainModel
+from eyetoy_train.export.portable import ExportModel
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
@@ -142,11 +142,11 @@ class Segmentation:
         """Return the model that `save` wrote."""
         return load_segmenter(folder)
 
-    def plain_model(self, model: nn.Module) -> PlainModel:
+    def export_model(self, model: nn.Module) -> ExportModel:
         """Return a model from uint8 pixels of the size that it was trained with to logits of every pixel."""
         side = self.data.augmentation.crop_size
-        plain = plain_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
-        return PlainModel(PlainSegmenter(model), plain, "logits", ("batch", "classes", "height", "width"))
+        given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
+        return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
@@ -165,7 +165,7 @@ class Segmentation:
         return []
 
 
-class PlainSegmenter(nn.Module):
+class SegmenterWithPreprocessing(nn.Module):
     """Map uint8 pixels `[batch, height, width, 3]` to logits `[batch, classes, height, width]`."""
 
     def __init__(self, model: nn.Module) -> None:

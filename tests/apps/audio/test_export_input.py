@@ -18,7 +18,7 @@ def test_a_batch_is_heard_as_each_clip_in_an_evaluation(padding, length, samples
     data = AudioData(sample_rate=1000, seconds=samples / 1000, windows=windows, padding=padding)
     task = AudioClassification(AudioClassificationRecipe(name="test", data=data))
     clips = level * torch.randn(3, length, generator=torch.Generator().manual_seed(length))
-    batch = task.plain_input().prepare(clips)
+    batch = task.export_input().prepare(clips)
     for i, clip in enumerate(clips):
         alone = task.example(clip[None], training=False)
         for key, expected in alone.items():
@@ -28,6 +28,6 @@ def test_a_batch_is_heard_as_each_clip_in_an_evaluation(padding, length, samples
 
 def test_an_exported_model_sees_every_view():
     data = AudioData(sample_rate=1000, seconds=0.016, windows=3)
-    plain = AudioClassification(AudioClassificationRecipe(name="test", data=data)).plain_input()
-    assert plain.views == 3
-    assert {x.shape[1] > 16 for x in plain.examples} == {False, True}, "shorter and longer clips are compared"
+    given = AudioClassification(AudioClassificationRecipe(name="test", data=data)).export_input()
+    assert given.views == 3
+    assert {x.shape[1] > 16 for x in given.examples} == {False, True}, "shorter and longer clips are compared"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -68,3 +69,14 @@ def test_a_report_plays_its_samples(slopes, toy_recipe, tmp_path, suffix, tag, k
     files = sorted((tmp_path / "run" / "samples").iterdir())
     assert len(files) == len(played) > 5
     assert all(file.stem in page.text for file in files)
+
+
+def test_words_are_aligned_to_the_left_and_numbers_to_the_right(slopes, toy_recipe, tmp_path):
+    recipe = toy_recipe(epochs=1)
+    train(slopes(recipe), recipe)
+    heads = re.findall(r'<th( class="text")?>([^<]*)</th>', (tmp_path / "run" / "report.html").read_text())
+    left = {name for aligned, name in heads if aligned}
+    right = {name for aligned, name in heads if not aligned}
+    assert {"class", "confidence"} <= left
+    assert {"samples", "recall", "mean confidence", "training loss", "val loss", "waiting for data"} <= right
+    assert not left & right
