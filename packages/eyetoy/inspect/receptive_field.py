@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from eyetoy.encoder import Encoder
-from eyetoy.inspect.places import check_point, feature_places
 from eyetoy.inspect.features import stage_features
+from eyetoy.inspect.places import check_point, feature_places
 
 
 def effective_receptive_field(
