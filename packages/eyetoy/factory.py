@@ -27,7 +27,7 @@ class EncoderOptions(TypedDict, total=False):
     """Options that every `create_...` passes on to `encoder_params`; see there for their meaning."""
 
     in_channels: int | None
-    stem_strides: Sequence[Size] | None
+    stem_strides: Sequence[Size | Sequence[int]] | None
     drop_path: float
     layer_scale: float | None
     changes: Changes | Mapping[str, Any] | None
@@ -43,7 +43,7 @@ def encoder_params(
     name: str,
     *,
     in_channels: int | None = None,
-    stem_strides: Sequence[Size] | None = None,
+    stem_strides: Sequence[Size | Sequence[int]] | None = None,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
     changes: Changes | Mapping[str, Any] | None = None,

@@ -55,7 +55,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
             options: of huggingface_hub's mixin, such as `push_to_hub` and `repo_id`.
         """
         # The config holds the constructor's arguments. The mixin, when it reads them, passes over all other keys.
-        config = {"kind": self.kind} | (options.pop("config", None) or self._hub_mixin_config)
+        arguments: Any = options.pop("config", None) or self._hub_mixin_config
+        config = {"kind": self.kind, **arguments}
         saved: str | None = super().save_pretrained(save_directory, config=config, **options)
         return saved
 

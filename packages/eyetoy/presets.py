@@ -247,7 +247,7 @@ def _group(tokenizer: ConvParams | None, window: Size, *, channels: int, head_di
     )
 
 
-def stem(strides: Sequence[Size], num_spatial_dims: int) -> tuple[ConvParams, ...]:
+def stem(strides: Sequence[Size | Sequence[int]], num_spatial_dims: int) -> tuple[ConvParams, ...]:
     """Return overlapping convolutions: a kernel of 3 for strides of 1 and 2, of 7 for a stride of 4."""
     spread = [per_axis(stride, num_spatial_dims, "stem_strides") for stride in strides]
     # Sound can be silent to the last bit. A norm then sees the biases alone; if these are zeros too, it divides by

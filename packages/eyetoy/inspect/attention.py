@@ -83,13 +83,11 @@ def neighborhood_weights(
     def look(place: int, qkv: Tensor) -> NeighborhoodWeights:
         (block, number), group = named[place], groups[place]
         places = group_places(encoder, block, number)
+        strides = [*encoder.initial_proj.strides, *encoder.transformer.strides[: block + 1], group.stride]
+        real = reduce(shrink, strides, lengths)
         # Every clip of a padded batch has its own grid, and so its own query and neighborhood.
-        grids: list[tuple[int, ...]] = [tuple(qkv.shape[1:-1])] * len(qkv)
-        if lengths is not None:
-            strides = [*encoder.initial_proj.strides, *encoder.transformer.strides[: block + 1], group.stride]
-            real = reduce(shrink, strides, lengths)
-            assert real is not None
-            grids = [(length,) for length in real.tolist()]
+        shared = [tuple(qkv.shape[1:-1])] * len(qkv)
+        grids = shared if real is None else [(length,) for length in real.tolist()]
         queries = tuple(places.nearest(point, grid) for grid in grids)
         rows = [_neighborhood_row(group, *row) for row in zip(qkv, queries, grids, strict=True)]
         weights, seen = map(torch.stack, zip(*rows, strict=True))

@@ -19,8 +19,9 @@ from eyetoy_train.classification.multi_label import MultiLabelMetrics
 from eyetoy_train.classification.samples import write_sample_sheet
 from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.export.portable import PlainClassifier, PlainInput, PlainModel
-from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
+from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
+from eyetoy_train.models.saved import save_model
 from eyetoy_train.recipe import ClassificationRecipe
 from eyetoy_train.task import Metrics
 from eyetoy_train.types import About, Batch, SampleStream, Split
@@ -183,8 +184,7 @@ class ClassificationTask(ABC):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the labels and the recipe."""
-        assert isinstance(model, SavedModel)
-        model.save_pretrained(folder)
+        save_model(model, folder)
         (folder / "labels.json").write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
 from eyetoy_audio.transforms.features import LogMel, SpecAugment
 from eyetoy_audio.transforms.portable import HeardWindows
 from eyetoy_audio.transforms.waveform import LEVEL, Augment, Fit, mixup, normalize_level, windows
-from eyetoy_baselines.audio import build_baseline
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.classification.datasets import SetClassification
 from eyetoy_train.classification.task import FORCED_CHOICE, equal_spans
@@ -32,7 +30,7 @@ from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.hub import HubSample, HubSet
 from eyetoy_train.export.portable import PlainInput
 from eyetoy_train.media.sound import describe_decoders
-from eyetoy_train.models.external import TIMM
+from eyetoy_train.models.external import TIMM, Family
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 
@@ -61,7 +59,8 @@ class AudioClassification(SetClassification):
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
         self.data = data = recipe.data
         super().__init__(recipe, data, EXTENSIONS, open_set(data, recipe.seed))
-        self.families = {**TIMM, "baseline": partial(build_baseline, sample_rate=data.sample_rate)}
+        baselines = Family("eyetoy_baselines.audio:build_baseline", {"sample_rate": data.sample_rate})
+        self.families = {**TIMM, "baseline": baselines}
         self.training_transform = augmentation(data)
         self.log_mel = LogMel(data.sample_rate, **dataclasses.asdict(data.mel))
         self.spec_augment = SpecAugment(**_shared_fields(data.augmentation, SpecAugment))

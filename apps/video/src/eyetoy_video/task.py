@@ -13,7 +13,6 @@ from accelerate import PartialState
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from eyetoy_baselines.video import FAMILIES
 from eyetoy_train import Batch, ClassFolder
 from eyetoy_train.classification.datasets import SetClassification
 from eyetoy_train.classification.task import FORCED_CHOICE
@@ -22,6 +21,7 @@ from eyetoy_train.data.hub import HubSample, HubSet
 from eyetoy_train.export.portable import PlainInput
 from eyetoy_train.media.clip import describe_decoders
 from eyetoy_train.media.clip.encoding import write_mp4
+from eyetoy_train.models.external import Families, Family
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import list_clips, without_missing
@@ -31,6 +31,9 @@ from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.transforms.clips import ClipMixing, EvaluationTransform, TrainingTransform, normalized_clips
 from eyetoy_video.transforms.sampling import ClipSampling
 
+FAMILIES: Families = {
+    name: Family(f"eyetoy_baselines.video:build_{name}") for name in ("framewise", "pytorchvideo", "torchvision")
+}
 SHOWN_FRAMES = 4
 PLAYED_SIDE, PLAYED_RATE = 128, 8
 """At least how many pixels high, and how many frames a second, the clips of a report play."""
