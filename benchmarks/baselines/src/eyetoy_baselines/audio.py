@@ -35,6 +35,7 @@ class M5(nn.Module):
 
     def __init__(self, *, num_classes: int, sample_rate: int, width: int = 310, dropout: float = 0.0) -> None:
         super().__init__()
+        # 80 and 4 samples at the paper's 8 kHz.
         kernel_size, stride = (max(round(samples * sample_rate / 8000), 1) for samples in (80, 4))
         channels = (width, width, 2 * width, 4 * width)
         self.layers = nn.Sequential(
@@ -189,12 +190,14 @@ class ViT1D(nn.Module):
             raise ValueError(f"dim is {dim}; it should be even and a multiple of num_heads, {num_heads}")
         self.patch_size = max(round(sample_rate * patch_ms / 1000), 1)
         self.embed = nn.Linear(self.patch_size, dim)
+        # Stochastic depth grows linearly over the blocks, from 0 to `drop_path`.
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.Sequential(*[_ViTBlock(dim, num_heads, round(dim * mlp_ratio), rate) for rate in rates])
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, num_classes)
         self.apply(_init_linear)
+        # A patch of samples is not normalised, unlike a block's input: 0.02 would leave tokens smaller than positions.
         nn.init.normal_(self.embed.weight, std=self.patch_size**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:

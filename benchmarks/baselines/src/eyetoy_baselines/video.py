@@ -115,6 +115,7 @@ def _x3d(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...], **s
     """X3D (Feichtenhofer, CVPR 2020); its XS, S and M are one net, for clips of different sizes."""
     _refuse_rate("x3d", "drop_path", drop_path)
     side = _square("x3d", grid)
+    # Its head ends in a softmax by default, and the loss takes logits.
     options = {"input_clip_length": grid[0], "input_crop_size": side, "head_activation": None, **size}
     options |= _renamed(arguments, num_classes="model_num_class", dropout="dropout_rate")
     model: nn.Module = _pytorchvideo("x3d").create_x3d(**options)
@@ -124,6 +125,7 @@ def _x3d(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...], **s
 def _slow(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]) -> nn.Module:
     """SlowFast's slow pathway alone, the net that pytorchvideo calls slow_r50."""
     _refuse_rate("slow_r50", "drop_path", drop_path)
+    # The slow pathway has no kernel over time in its stem. The pool before the head spans the whole last grid.
     options: dict[str, Any] = {
         "stem_conv_kernel_size": (1, 7, 7),
         "head_pool_kernel_size": (grid[0], *_last_sides(grid)),
@@ -206,6 +208,7 @@ def _refuse_rate(name: str, rate: str, value: float) -> None:
 
 def _set_drop_path(name: str, model: nn.Module, drop_path: float) -> None:
     """Scale the drop path rates of a model, which grow linearly over its blocks, so that the last is `drop_path`."""
+    # torchvision has no argument for it: every block holds its own rate, of which the largest is the model's.
     branches = [module for module in model.modules() if isinstance(module, StochasticDepth)]
     if not branches:
         _refuse_rate(name, "drop_path", drop_path)
