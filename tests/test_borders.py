@@ -170,7 +170,7 @@ def test_core_imports_torch_and_little_else() -> None:
     assert any(top(module) == "torch" for module, _ in found)
     others = {(place.partition(":")[0], top(module)) for module, place in found if top(module) not in CORE_MAY_IMPORT}
     # Two modules import something optional, by name and when they are called.
-    assert others == {("natten.py", "natten"), ("with_timm.py", "timm")}
+    assert others == {("natten.py", "natten"), ("factory.py", "timm")}
 
 
 def test_engine_imports_no_app_and_no_modality() -> None:

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from eyetoy.hub import WEIGHTS
 from eyetoy_train.checkpoint.atomic import CheckpointError
 from eyetoy_train.checkpoint.retention import Kept
 from eyetoy_train.checkpoint.state_dicts import (
@@ -26,7 +27,6 @@ from eyetoy_train.checkpoint.state_dicts import (
     whole,
 )
 from eyetoy_train.checkpoint.train_state import Progress
-from eyetoy_train.models.external import WEIGHTS
 from eyetoy_train.optim.ema import Ema
 from eyetoy_train.task import Task
 from eyetoy_train.utils.processes import on_main_process
