@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import yaml
 
 Schedule = Literal["cosine", "one_cycle", "constant", "steps"]
 
@@ -156,20 +159,20 @@ class Recipe:
         if self.drop_path_warmup_epochs and self.model.compile:
             raise ValueError("drop_path_warmup_epochs would have model.compile compile anew at every step; give up one")
 
-    def samples_per_pass(self, num_processes: int) -> int:
-        """Return how many samples one process takes in one forward and backward pass.
+    def micro_batch_size(self, num_processes: int) -> int:
+        """Return the number of samples that one process takes in one forward and backward pass.
 
         Raises:
-            ValueError: the processes and accumulated passes cannot share `batch_size` equally.
+            ValueError: `batch_size` cannot be divided equally over processes and accumulated micro batches.
         """
-        shares = num_processes * self.gradient_accumulation_steps
-        if self.batch_size % shares:
+        divisor = num_processes * self.gradient_accumulation_steps
+        if self.batch_size % divisor:
             raise ValueError(
                 f"batch_size={self.batch_size} is the number of samples per optimizer step, and {num_processes} "
-                f"process(es) times {self.gradient_accumulation_steps} accumulated pass(es) must share it equally; "
-                f"choose a multiple of {shares}"
+                f"process(es) times {self.gradient_accumulation_steps} accumulated micro batch(es) must share it "
+                f"equally; choose a multiple of {divisor}"
             )
-        return self.batch_size // shares
+        return self.batch_size // divisor
 
 
 @dataclass(kw_only=True)
@@ -178,6 +181,18 @@ class ClassificationRecipe(Recipe):
 
     label_smoothing: float = 0.1
     """Share of the target probability that is spread over all classes."""
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return a recipe as YAML that `--config` takes."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with tuples as lists, which is all that safe YAML knows."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 _CHECKS: dict[str, Callable[[float], bool]] = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from eyetoy_train import ClassificationRecipe, Recipe, parse_recipe
-from eyetoy_train.commands.cli import recipe_text
+from eyetoy_train.recipe import recipe_text
 
 
 @pytest.fixture

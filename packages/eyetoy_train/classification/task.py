@@ -17,11 +17,10 @@ from torch.utils.data import Dataset
 from eyetoy_train.classification.metrics import ClassificationMetrics
 from eyetoy_train.classification.multi_label import MultiLabelMetrics
 from eyetoy_train.classification.samples import write_sample_sheet
-from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.export.portable import PlainClassifier, PlainInput, PlainModel
 from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
-from eyetoy_train.recipe import ClassificationRecipe
+from eyetoy_train.recipe import ClassificationRecipe, recipe_text
 from eyetoy_train.task import Metrics
 from eyetoy_train.types import About, Batch, SampleStream, Split
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 import sys
@@ -78,15 +77,3 @@ def parse_recipe(
 def _load(text: str) -> Any:
     check_yaml(text)
     return get_loader("yaml")(text)
-
-
-def recipe_text(recipe: Recipe) -> str:
-    """Return a recipe as YAML that `--config` takes."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False)
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` with tuples as lists, which is all that safe YAML knows."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

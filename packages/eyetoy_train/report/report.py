@@ -13,8 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eyetoy_train.checkpoint.run_folder import RunFolder, read_lines
-from eyetoy_train.commands.cli import recipe_text
-from eyetoy_train.recipe import Recipe
+from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.report.figures import draw_curves
 from eyetoy_train.task import Task
 from eyetoy_train.types import Split, Table

@@ -26,9 +26,9 @@ from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.figures import tile
 from eyetoy_train import Batch, Split
-from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.export.portable import PlainModel
+from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
 LABELS, CATEGORIES = "labels.json", "categories.json"

@@ -29,9 +29,9 @@ from eyetoy_image.segmentation.model import Segmenter, load_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
-from eyetoy_train.commands.cli import recipe_text
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.export.portable import PlainModel
+from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
 LABELS = "labels.json"
