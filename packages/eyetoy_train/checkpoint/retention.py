@@ -21,7 +21,7 @@ Write = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Kept:
+class CheckpointStore:
     """The folder `checkpoints` of a run."""
 
     folder: Path
