@@ -226,7 +226,7 @@ class Trainer:
                     loss = self.task.loss(self.model, batch)
                 accelerator.backward(loss)
             losses.append(loss.detach())
-            del loss  # frees the graph before the optimizer needs memory
+            del batch, loss  # and with the loss its graph, before the optimizer needs memory
 
         norm = self._gradient_norm()
         self.optimizer.step()
