@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from eyetoy.neighborhood.backends.tiled import choice
+from eyetoy.neighborhood.backends.tiled import tiling as plans
 from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
 from eyetoy.neighborhood.backends.tiled.tiling import Tiling
 from eyetoy.neighborhood.window import AxisRule
@@ -56,8 +56,8 @@ def measure(
 ) -> tuple[list[Tiling], list[float]]:
     """Return tilings and their times in milliseconds: those that look best now, and random ones that look fair."""
     rules = tuple(AxisRule(length=n, window=w) for n, w in zip(shape[1:-2], window, strict=True))
-    ranked = sorted(choice.tilings(rules, walk=True), key=lambda tiling: choice.expected_cost(tiling, shape[-1]))
-    fair = [t for t in ranked if choice.expected_cost(t, shape[-1]) < 4 * choice.expected_cost(ranked[0], shape[-1])]
+    ranked = sorted(plans.tilings(rules, walk=True), key=lambda tiling: plans.expected_cost(tiling, shape[-1]))
+    fair = [t for t in ranked if plans.expected_cost(t, shape[-1]) < 4 * plans.expected_cost(ranked[0], shape[-1])]
     tilings = fair[: count // 2] + random.sample(fair[count // 2 :], min(count // 2, max(len(fair) - count // 2, 0)))
     query, key, value, grad = (torch.randn(shape) for _ in range(4))
     tokens = query, key, value
@@ -78,7 +78,7 @@ def fit(tried: list[tuple[list[Tiling], list[float]]]) -> list[float]:
     for (shape, _), (tilings, times) in zip(SHAPES, tried, strict=True):
         for tiling, milliseconds in zip(tilings, times, strict=True):
             num_rows = shape[0] * shape[-2]
-            features = [num_rows * feature for feature in choice.cost_features(tiling, shape[-1])]
+            features = [num_rows * feature for feature in plans.cost_features(tiling, shape[-1])]
             rows.append([*(feature / (1e6 * milliseconds) for feature in features), 1 / milliseconds])
             targets.append(1.0)
     solution, _ = nnls(np.array(rows), np.array(targets))
@@ -89,10 +89,10 @@ def print_row(
     shape: tuple[int, ...], window: tuple[int, ...], tilings: list[Tiling], times: list[float], costs: list[float]
 ) -> None:
     def fitted(tiling: Tiling) -> float:
-        return float(np.dot(costs, choice.cost_features(tiling, shape[-1])))
+        return float(np.dot(costs, plans.cost_features(tiling, shape[-1])))
 
     best = times.index(min(times))
-    now = min(range(len(times)), key=lambda i: choice.expected_cost(tilings[i], shape[-1]))
+    now = min(range(len(times)), key=lambda i: plans.expected_cost(tilings[i], shape[-1]))
     new = min(range(len(times)), key=lambda i: fitted(tilings[i]))
     print(
         f"{shape!s:28} {window!s:10} {times[best]:9.2f} {times[now] / times[best]:7.2f} {times[new] / times[best]:7.2f}"

@@ -70,7 +70,7 @@ def planned_anew() -> Iterator[pytest.MonkeyPatch]:
 
 def draw_choice(data: st.DataObject, dimension: int) -> Callable[..., Any]:
     """Draw what replaces `choose_tiling`: any tile sizes, any axis to walk along."""
-    from eyetoy.neighborhood.backends.tiled.choice import make_tiling
+    from eyetoy.neighborhood.backends.tiled.tiling import make_tiling
 
     tiles = tuple(data.draw(st.integers(1, 4)) for _ in range(dimension))
     outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))

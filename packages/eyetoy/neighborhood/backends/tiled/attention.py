@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
-from eyetoy.neighborhood.backends.tiled.choice import choose_tiling
 from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
 from eyetoy.neighborhood.backends.tiled.sdpa import attend_all, attend_whole
 from eyetoy.neighborhood.backends.tiled.slabs import SlabKernel, is_large
+from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import Problem, Three, needs_gradients
 from eyetoy.neighborhood.window import Axis, AxisRule
 

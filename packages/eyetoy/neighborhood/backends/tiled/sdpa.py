@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from eyetoy.neighborhood.backends.tiled.choice import choose_tiling
 from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, key_cut, query_cut
+from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import Problem, Three
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
