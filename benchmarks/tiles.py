@@ -56,7 +56,7 @@ def measure(
 ) -> tuple[list[Tiling], list[float]]:
     """Return tilings and their times in milliseconds: those that look best now, and random ones that look fair."""
     rules = tuple(AxisRule(length=n, window=w) for n, w in zip(shape[1:-2], window, strict=True))
-    ranked = sorted(plans.tilings(rules, walk=True), key=lambda tiling: plans.expected_cost(tiling, shape[-1]))
+    ranked = sorted(plans.tilings(rules, with_outer=True), key=lambda tiling: plans.expected_cost(tiling, shape[-1]))
     fair = [t for t in ranked if plans.expected_cost(t, shape[-1]) < 4 * plans.expected_cost(ranked[0], shape[-1])]
     tilings = fair[: count // 2] + random.sample(fair[count // 2 :], min(count // 2, max(len(fair) - count // 2, 0)))
     query, key, value, grad = (torch.randn(shape) for _ in range(4))
@@ -66,8 +66,8 @@ def measure(
     for _ in range(rounds + 1):
         for kernel, measured in zip(kernels, times, strict=True):
             started = time.perf_counter()
-            _, kept_tiles, kept_weights = kernel.forward(tokens, None, keep=True)
-            kernel.backward(grad, tokens, None, (kept_tiles, kept_weights))
+            _, saved_tiles, saved_weights = kernel.forward(tokens, None, save=True)
+            kernel.backward(grad, tokens, None, (saved_tiles, saved_weights))
             measured.append(1e3 * (time.perf_counter() - started))
     return tilings, [statistics.quantiles(measured[1:], n=4)[0] for measured in times]  # neighbors only ever add time
 

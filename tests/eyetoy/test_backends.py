@@ -207,5 +207,5 @@ def test_weights_of_large_calls_are_computed_again(
         return torch.autograd.grad(out.square().sum(), x)[0]
 
     kept = gradient()
-    monkeypatch.setattr(kernel, "NUMBERS_TO_KEEP", 0)
+    monkeypatch.setattr(kernel, "MAX_SAVED_ELEMENTS", 0)
     torch.testing.assert_close(gradient(), kept)

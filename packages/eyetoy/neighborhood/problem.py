@@ -11,7 +11,7 @@ from torch import Tensor
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import Size, per_axis
 
-Three = tuple[Tensor, Tensor, Tensor]
+QKV = tuple[Tensor, Tensor, Tensor]
 """Query, key and value, `[batch, *grid, heads, dim]`."""
 
 
@@ -37,7 +37,7 @@ class Problem:
         return all(rule.sees_all for rule in self.rules)
 
 
-def needs_gradients(tokens: Three) -> bool:
+def needs_gradients(tokens: QKV) -> bool:
     """Whether a backward pass may follow."""
     return torch.is_grad_enabled() and any(x.requires_grad for x in tokens)
 

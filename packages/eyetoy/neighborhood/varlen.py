@@ -18,7 +18,7 @@ from eyetoy.neighborhood.functional import neighborhood_attention
 from eyetoy.sizes import Size, per_axis
 
 
-def ragged_attention(
+def varlen_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,

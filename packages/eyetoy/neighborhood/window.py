@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Places = NDArray[np.int64]
+Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class AxisRule:
         """Whether every query attends every key."""
         return self.window >= self.length and self.dilation == 1 and not self.is_causal
 
-    def bounds(self) -> tuple[Places, Places]:
+    def bounds(self) -> tuple[Positions, Positions]:
         """Return for every query the first key and one past the last, counted in members of its dilation group.
 
         Query `i` attends the tokens `i % dilation + dilation * x` for `first <= x < past`. Both are `[length]`.
@@ -62,13 +62,13 @@ class AxisRule:
         first = np.minimum(np.maximum(leader - window // 2, 0), members - window)
         return first, first + window
 
-    def _leader(self, place: Places, window: Places, members: Places) -> Places:
+    def _leader(self, place: Positions, window: Positions, members: Positions) -> Positions:
         stride = np.minimum(window, self.stride)  # a stride beyond the window would leave queries without their own key
         offset = stride - 1 if self.is_causal else stride // 2
-        leader: Places = np.minimum(place // stride * stride + offset, members - 1)
+        leader: Positions = np.minimum(place // stride * stride + offset, members - 1)
         return leader
 
-    def key_indices(self) -> tuple[Places, NDArray[np.bool_]]:
+    def key_indices(self) -> tuple[Positions, NDArray[np.bool_]]:
         """Return the keys of every query and which of them count, both `[length, window]` at most."""
         first, past = self.bounds()
         places = first[:, None] + np.arange(max(int((past - first).max()), 1))
@@ -105,7 +105,7 @@ class AxisPart:
         """The first key that a query sees."""
         return int(self.rule.bounds()[0][self.start : self.stop].min())
 
-    def bounds(self) -> tuple[Places, Places]:
+    def bounds(self) -> tuple[Positions, Positions]:
         """Return for every query the first key and one past the last, counted from `first_key`."""
         first, past = (bound[self.start : self.stop] - self.first_key for bound in self.rule.bounds())
         return first, past

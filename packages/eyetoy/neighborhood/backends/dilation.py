@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.problem import QKV, Problem
 
-Attend = Callable[[Three, Problem], Tensor]
+Attend = Callable[[QKV, Problem], Tensor]
 
 
-def attend_groups(attend: Attend, tokens: Three, problem: Problem, axis: int = 0) -> Tensor:
+def attend_groups(attend: Attend, tokens: QKV, problem: Problem, axis: int = 0) -> Tensor:
     """Call `attend` on every dilation group as samples of a larger batch, and put the results back in place.
 
     The groups of an axis have at most two lengths, so there are at most two calls per dilated axis. `tokens` are

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
-from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import ceil_div, volume
 
@@ -31,7 +31,7 @@ def flex_backend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) ->
     return attend_groups(_attend, (query, key, value), problem)
 
 
-def _attend(tokens: Three, problem: Problem) -> Tensor:
+def _attend(tokens: QKV, problem: Problem) -> Tensor:
     rules, tile = problem.rules, TILES[len(problem.rules)]
     q, k, v = (_in_tiles(x, tile) for x in tokens)  # [batch, heads, places, dim]
     valid = None

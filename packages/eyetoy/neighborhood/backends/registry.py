@@ -147,7 +147,7 @@ def choose_backend(requested: str, call: Call) -> str:
     if source == "backend":
         raise ValueError(f"backend {requested!r} cannot do this call: {reason}")
     chosen = _automatic(call)
-    _say_once(logging.WARNING, f"{VARIABLE}={requested}: {reason}; using {chosen!r} there")
+    _log_message_once(logging.WARNING, f"{VARIABLE}={requested}: {reason}; using {chosen!r} there")
     return chosen
 
 
@@ -156,19 +156,21 @@ def _automatic(call: Call) -> str:
     if call.device != "cuda":
         return "tiled"
     if call.rules and not call.has_key_mask and all(rule.sees_all for rule in call.rules):
-        _say_once(logging.INFO, "neighborhood attention by 'tiled' where windows span the grid: plain attention")
+        _log_message_once(
+            logging.INFO, "neighborhood attention by 'tiled' where windows span the grid: plain attention"
+        )
         return "tiled"
     reasons = {name: why_not(name, call) for name in ("natten", "flex")}
     if reasons["natten"] is None and not natten.has_kernels():
         reasons["natten"] = "NATTEN is installed without its compiled kernels, libnatten"
     chosen = next((name for name, reason in reasons.items() if reason is None), "tiled")
     passed_over = [f"not {name!r}: {reason}" for name, reason in reasons.items() if reason is not None]
-    _say_once(logging.INFO, "; ".join([f"neighborhood attention by {chosen!r}", *passed_over]))
+    _log_message_once(logging.INFO, "; ".join([f"neighborhood attention by {chosen!r}", *passed_over]))
     return chosen
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _say_once(level: int, message: str) -> None:
+def _log_message_once(level: int, message: str) -> None:
     """Log a message the first time; a compiler, which cannot follow a logger, calls this as it traces."""
     _log_once(level, message)
 

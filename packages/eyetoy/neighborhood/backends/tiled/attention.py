@@ -3,7 +3,7 @@
 Every tile is one small dense attention under a mask. It runs and trains wherever PyTorch does, in time and memory
 linear in tokens. On a CPU it is a kernel (see `kernel.py`), which compiled programs hold as the operators
 `eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`; elsewhere, in an exported program, under `torch.func`
-and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`). Windows that span the
+and for second derivatives, it is one call of `scaled_dot_product_attention` (see `sdpa.py`). Windows that span the
 whole grid are plain attention, and one such call everywhere: PyTorch's fused kernels are the fastest for it.
 """
 
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
 from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
-from eyetoy.neighborhood.backends.tiled.sdpa import attend_all, attend_whole
+from eyetoy.neighborhood.backends.tiled.sdpa import attend_dense, attend_tiles
 from eyetoy.neighborhood.backends.tiled.slabs import SlabKernel, is_large
 from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
-from eyetoy.neighborhood.problem import Problem, Three, needs_gradients
+from eyetoy.neighborhood.problem import QKV, Problem, needs_gradients
 from eyetoy.neighborhood.window import Axis, AxisRule
 
 
@@ -32,20 +32,20 @@ def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem)
     return attend_groups(_attend_kernel if use_kernel else _attend_plain, (query, key, value), problem)
 
 
-def _attend_plain(tokens: Three, problem: Problem) -> Tensor:
+def _attend_plain(tokens: QKV, problem: Problem) -> Tensor:
     if problem.is_dense:
-        return attend_all(tokens, problem)
+        return attend_dense(tokens, problem)
     # CUDA's fused attention refuses the mask of a call under `torch.vmap`.
-    return attend_whole(tokens, problem, plain=torch._C._are_functorch_transforms_active())
+    return attend_tiles(tokens, problem, plain=torch._C._are_functorch_transforms_active())
 
 
-def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:
+def _attend_kernel(tokens: QKV, problem: Problem) -> Tensor:
     if problem.is_dense:
-        return attend_all(tokens, problem)
+        return attend_dense(tokens, problem)
     if needs_gradients(tokens):
         trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
         return trained
-    return _run_forward(tokens, problem.key_mask, problem.rules, problem.scale, keep=False)[0]
+    return _run_forward(tokens, problem.key_mask, problem.rules, problem.scale, save=False)[0]
 
 
 class _TiledAttention(torch.autograd.Function):
@@ -61,10 +61,10 @@ class _TiledAttention(torch.autograd.Function):
         rules: tuple[AxisRule, ...],
         scale: float,
     ) -> Tensor:
-        keep = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
-        out, *kept = _run_forward((query, key, value), key_mask, rules, scale, keep=keep)
+        save = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
+        out, *saved = _run_forward((query, key, value), key_mask, rules, scale, save=save)
         ctx.rules, ctx.scale = rules, scale
-        ctx.save_for_backward(query, key, value, key_mask, *kept)
+        ctx.save_for_backward(query, key, value, key_mask, *saved)
         return out
 
     @staticmethod
@@ -79,37 +79,37 @@ class _TiledAttention(torch.autograd.Function):
         return *grads, None, None, None
 
 
-def _differentiable_gradients(grad: Tensor, tokens: Three, problem: Problem) -> tuple[Tensor, ...]:
+def _differentiable_gradients(grad: Tensor, tokens: QKV, problem: Problem) -> tuple[Tensor, ...]:
     """Return gradients that can be differentiated again: those of the same attention in plain operations."""
     query, key, value = (x if x.requires_grad else x.detach().requires_grad_() for x in tokens)
     leaves = query, key, value
-    return torch.autograd.grad(attend_whole(leaves, problem, plain=True), leaves, grad, create_graph=True)
+    return torch.autograd.grad(attend_tiles(leaves, problem, plain=True), leaves, grad, create_graph=True)
 
 
 def _run_forward(
-    tokens: Three, key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, keep: bool
+    tokens: QKV, key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, save: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what attention gives, and what it keeps for the backward pass."""
     if _needs_operator(tokens[0]):
-        result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, keep)
+        result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, save)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, tokens[0].dtype)
-    return kernel.forward(tokens, key_mask, keep=keep)
+    return kernel.forward(tokens, key_mask, save=save)
 
 
 def _run_backward(
     grad: Tensor,
-    tokens: Three,
+    tokens: QKV,
     key_mask: Tensor | None,
-    kept: tuple[Tensor, Tensor],
+    saved: tuple[Tensor, Tensor],
     rules: tuple[AxisRule, ...],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if _needs_operator(grad):
-        result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *kept, *_options(rules), scale)
+        result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *saved, *_options(rules), scale)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, grad.dtype)
-    return kernel.backward(grad, tokens, key_mask, kept)
+    return kernel.backward(grad, tokens, key_mask, saved)
 
 
 def _needs_operator(x: Tensor) -> bool:
@@ -127,10 +127,10 @@ def _forward(
     strides: Sequence[int],
     causal: Sequence[bool],
     scale: float,
-    keep: bool,
+    save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
-    return kernel.forward((query, key, value), key_mask, keep=keep)
+    return kernel.forward((query, key, value), key_mask, save=save)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention_backward", mutates_args=(), device_types="cpu")

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, key_cut, query_cut
+from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, inner_key_cut, query_cut
 from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
-from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
 
 
-def attend_all(tokens: Three, problem: Problem) -> Tensor:
+def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
     """Attend from every token to every valid one of `[batch, *grid, heads, dim]`; in float64 with second derivatives.
 
     Invalid keys and values are zeros: a sample without a valid key attends them all, and gets zeros.
@@ -33,13 +33,13 @@ def attend_all(tokens: Three, problem: Problem) -> Tensor:
     return torch.unflatten(out, 1, tokens[2].shape[1:-2])
 
 
-def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Tensor:
+def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tensor:
     """Attend among tokens `[batch, *grid, heads, dim]` without dilation; `tokens` are query, key and value.
 
     `plain` avoids fused kernels, which have no second derivative and do not take every mask.
     """
     query, key, value = tokens
-    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # where tensors are not to be kept
+    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # where tensors are not to be saved
     query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
         tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
         query.shape[-1],
@@ -67,10 +67,10 @@ def _plan(
     Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
     """
     axes = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in rules)
-    tiling = choose_tiling(axes, head_dim, walk=False)
+    tiling = choose_tiling(axes, head_dim, with_outer=False)
     masks, kinds = tiling.masks
     seen = None if masks.all() else torch.from_numpy(masks[kinds]).to(device)
-    return [query_cut(axis) for axis in tiling.inner], [key_cut(axis) for axis in tiling.inner], seen
+    return [query_cut(axis) for axis in tiling.inner], [inner_key_cut(axis) for axis in tiling.inner], seen
 
 
 @lru_cache(maxsize=64)
@@ -88,8 +88,8 @@ def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
     In 2-D: [B, Y, X, H, D] -> [B, H, Y, X, D] -> [B, H, Ty, Tx, D, py, px] -> [B, H, Ty Tx, py px, D].
     """
     dim = len(cuts)
-    held: Index = (..., *(cut.source for cut in cuts), slice(None))
-    x = x.movedim(-2, 1)[held]
+    content: Index = (..., *(cut.source for cut in cuts), slice(None))
+    x = x.movedim(-2, 1)[content]
     padding = [(cut.target.start, cut.size - cut.target.stop) for cut in reversed(cuts)]
     if any(amount for pair in padding for amount in pair):
         x = F.pad(x, (0, 0, *(amount for pair in padding for amount in pair)))
