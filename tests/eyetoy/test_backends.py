@@ -15,7 +15,8 @@ from torch.nn.attention.flex_attention import BlockMask
 from eyetoy import available_backends, neighborhood_attention
 from eyetoy.neighborhood.backends import flex
 from eyetoy.neighborhood.backends import registry as backends
-from eyetoy.neighborhood.backends.registry import Call, choose_backend
+from eyetoy.neighborhood.backends.registry import choose_backend
+from eyetoy.neighborhood.problem import Call
 from eyetoy.neighborhood.window import AxisRule
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
@@ -97,7 +98,8 @@ def test_what_natten_cannot_do_is_known_before(change: dict[str, Any], reason: s
 def test_variable_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 9, 2, 8)
     called = []
-    monkeypatch.setitem(backends.BACKENDS, "reference", lambda q, k, v, problem: called.append(1) or q)
+    fake = backends.Backend(attend=lambda q, k, v, problem: called.append(1) or q)
+    monkeypatch.setitem(backends.BACKENDS, "reference", fake)
     monkeypatch.setenv(VARIABLE, "reference")
     neighborhood_attention(x, x, x, window=3)
     assert called

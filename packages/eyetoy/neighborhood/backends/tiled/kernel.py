@@ -8,7 +8,9 @@
         out tiles = weights @ v
       read the out tiles back
 
-This is what FlashAttention does for memory, except that no online softmax is needed: all keys of a query lie in one halo.
+Like FlashAttention it never has all weights in memory at once, but it needs no online softmax: all keys of a query lie
+in one halo.
+
 The same attention through one call of `scaled_dot_product_attention` (`sdpa.py`) goes through all tiles at once and
 reads the mask, halos and transposed copies from main memory. MEASURED_HERE
 
@@ -43,8 +45,8 @@ LOGITS_PER_BLOCK = 1 << 19
 # Keys of a block of rows, halos included.
 KEY_ELEMENTS_PER_BLOCK = 1 << 20
 
-# Weights, and tiles if both fit, that a call may save for its backward pass: just below 32 MiB in float32. From there on
-# malloc asks the system for new pages at every call (glibc's largest mmap threshold), which costs more than to compute
+# Weights, and tiles if both fit, that a call may save for its backward pass: just below 32 MiB in float32, the largest
+# mmap threshold of glibc. Beyond it malloc maps and clears new pages at every call, which costs more than to compute
 # the weights again.
 MAX_SAVED_ELEMENTS = (1 << 23) - 1024
 
@@ -166,7 +168,7 @@ class TiledKernel:
         if block.spare is not None:  # their halos may hold NaN of another sample, and 0 * NaN would be NaN
             d_weights.index_fill_(0, block.spare, 0)
         d_tiled[2].add_product(block.tiles, weights.mT, do, 1, memory.halos)
-        # The operator behind `softmax().backward()`, called directly because only this overload writes into given memory.
+        # The operator behind the backward pass of `softmax`: only its `out` overload writes into memory that is there.
         torch.ops.aten._softmax_backward_data.out(d_weights, weights, -1, weights.dtype, grad_input=d_weights)
         product(d_weights, k, dq, self.scale)
         d_tiled[1].add_product(block.tiles, d_weights.mT, q, self.scale, memory.halos)

@@ -12,9 +12,9 @@ so that the tile at (y tile, x tile) is one run of memory: consecutive y, and fo
                      copy, `step` apart and `span` long     |--tile 0--|
                                                                   |--tile 1--|
 
-The last halo of a row reaches into the next row. Those keys are masked, but they still enter a product with weight zero,
-and 0 * NaN is NaN. Between the heads of one sample that is harmless; samples must not spoil each other, so a gap keeps
-them apart:
+The last halo of a row reaches into the next row. Those keys are masked, but they still enter a product with weight
+zero, and 0 * NaN is NaN. Between the heads of one sample that is harmless; samples must not spoil each other, so a gap
+keeps them apart:
 
     | lead | sample 0: head 0, head 1, ... | gap | sample 1: head 0, head 1, ... | gap - lead | tail |
 """

@@ -37,9 +37,9 @@ from eyetoy.sizes import ceil_div, volume
 
 _UNIT = AxisRule(length=1, window=1)
 
-# Measured, not derived: nanoseconds per unit of each of `cost_features`, fitted by `benchmarks/tiles.py` on two cores of
-# an AMD EPYC (Zen 4). There, 9 of 13 choices were at most 6 % slower than the best of 24 tilings tried, the worst 39 %.
-# They decide how fast a call is, never which keys a query sees.
+# Measured, not derived: nanoseconds per unit of each of `cost_features`, fitted by `benchmarks/tiles.py` on two cores
+# of an AMD EPYC (Zen 4). There, 9 of 13 choices were at most 6 % slower than the best of 24 tilings tried, the worst
+# 39 %. They decide how fast a call is, never which keys a query sees.
 COSTS = (0.95, 0.097, 1.06, 1.73, 46.0, 305.0)
 
 # float32 lanes of a 512-bit vector: a last vector of keys that is only partly filled costs as much as a full one.
