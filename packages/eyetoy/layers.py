@@ -21,7 +21,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., channels]` to the same shape."""
-        # Inference on a CPU takes the tokens in chunks, so that the hidden layer, several times as wide as `x`, is never
+        # Inference on a CPU takes the tokens in chunks, so that the hidden layer, which is wider than `x`, is never
         # in memory as a whole. With gradients it has to be kept anyway, and a traced graph must not depend on the size.
         chunk = max(ELEMENTS_PER_CHUNK // self.expand.out_features, 1)
         is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor

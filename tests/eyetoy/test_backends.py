@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import BlockMask
 
 from eyetoy import available_backends, neighborhood_attention
+from eyetoy.neighborhood import functional
 from eyetoy.neighborhood.backends import flex
 from eyetoy.neighborhood.backends import registry as backends
 from eyetoy.neighborhood.backends.registry import choose_backend
@@ -72,6 +74,26 @@ def test_every_backend_is_listed_with_its_reason() -> None:
     assert reasons["natten"] is not None
     assert "float64" in str(available_backends("cuda", torch.float64)["flex"])
     assert "mps" in str(available_backends("mps")["flex"])
+
+
+def test_one_entry_makes_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be requested, it is listed with its reasons, and on CUDA its place in the registry decides."""
+    mine = backends.Backend(
+        attend=lambda query, key, value, problem: 2 * value,
+        why_not=lambda call: "it has no key mask" if call.has_key_mask else None,
+        why_not_first=lambda call: "it is slow in float32" if call.dtype == torch.float32 else None,
+    )
+    monkeypatch.setattr(backends, "BACKENDS", {"mine": mine, **backends.BACKENDS})
+    monkeypatch.setattr(functional, "BACKENDS", backends.BACKENDS)
+    x = torch.randn(1, 9, 2, 16)
+    assert torch.equal(neighborhood_attention(x, x, x, 3, backend="mine"), 2 * x)
+    assert available_backends()["mine"] is None
+    assert available_backends(has_key_mask=True)["mine"] == "it has no key mask"
+    with pytest.raises(ValueError, match="backend 'mine' cannot do this call: it has no key mask"):
+        neighborhood_attention(x, x, x, 3, key_mask=torch.ones(1, 9, dtype=torch.bool), backend="mine")
+    assert choose_backend("auto", ON_CUDA) == "mine"
+    assert choose_backend("auto", replace(ON_CUDA, dtype=torch.float32)) == "flex"
+    assert choose_backend("auto", replace(ON_CUDA, has_key_mask=True)) == "flex"
 
 
 def test_requested_backend_that_cannot_do_the_call_is_refused(dimension: int) -> None:
