@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eyetoy.conv import StridedConv, upsample
 from eyetoy.layers import FeedForward, ResidualBranch
 from eyetoy.lengths import clear_padding, shrink
-from eyetoy.neighborhood.varlen import ragged_attention
+from eyetoy.neighborhood.varlen import varlen_attention
 from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
 from eyetoy.sizes import per_axis
 
@@ -45,7 +45,7 @@ class SharedScaleNA(nn.Module):
         query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
         # From here on the grid is the group's own: a stride of 2 left half of the tokens on each axis.
         lengths = shrink(lengths, self.stride)
-        out = ragged_attention(
+        out = varlen_attention(
             query, key, value, lengths, window=self.window, dilation=self.dilation, is_causal=self.is_causal
         )
         return out.flatten(-2)
