@@ -25,8 +25,8 @@ from measuring import conditions
 from eyetoy_image.classification import APP
 from eyetoy_train import parse_recipe
 from eyetoy_train.checkpoint.run_folder import RunFolder
-from eyetoy_train.engine.setup import start_parts
 from eyetoy_train.engine.trainer import Trainer
+from eyetoy_train.utils.console import Timed
 from eyetoy_train.utils.signals import StopSignal
 
 RECIPE = Path(__file__).parents[1] / "apps" / "image" / "src" / "eyetoy_image" / "configs" / "digits.yaml"
@@ -69,21 +69,29 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
     accelerator = Accelerator(log_with="tensorboard", project_dir=folder)
     times: dict[str, list[float]] = {name: [] for name in ("step", *PARTS, "engine")}
     with StopSignal(accelerator) as stop:
-        trainer = Trainer(**vars(start_parts(task, recipe, RunFolder(folder / "run"), accelerator)), stop=stop)
+        trainer = Trainer(task, recipe, run=RunFolder(folder / "run"), accelerator=accelerator, stop=stop)
         accelerator.init_trackers("engine")
-        stepper = trainer.stepper
         task.augment = timed(task.augment, times["augmentation"])
         task.loss = timed(task.loss, times["forward"])
         ends: list[float] = []
         accelerator.backward = ending(timed(accelerator.backward, times["backward"]), ends)
-        stepper._pass = releasing(stepper._pass, times["backward"], ends)
-        stepper.optimizer.step = timed(stepper.optimizer.step, times["optimizer"])
-        stepper.optimizer.zero_grad = timed(stepper.optimizer.zero_grad, times["optimizer"], add=True)
-        trainer._step = divided(trainer._step, times)
-        while trainer.progress.step < options.steps:
-            trainer.train_one_epoch()
-            trainer.progress.epoch += 1
+        trainer._gradient_norm = releasing(trainer._gradient_norm, times["backward"], ends)
+        trainer.optimizer.step = timed(trainer.optimizer.step, times["optimizer"])
+        trainer.optimizer.zero_grad = timed(trainer.optimizer.zero_grad, times["optimizer"], add=True)
+        train_step = divided(trainer.train_step, times)
+        trainer.model.train()
+        for batches in epochs(trainer, options.steps):
+            train_step(batches)
     return times
+
+
+def epochs(trainer: Trainer, num_steps: int) -> Iterator[Timed[Any]]:
+    """Give the batches of an epoch for each of its steps, epoch after epoch."""
+    steps_per_epoch = trainer.lengths.steps_per_epoch
+    for step in range(num_steps):
+        if step % steps_per_epoch == 0:
+            batches = Timed(trainer.data.micro_batches(step, skip=0, count=steps_per_epoch))
+        yield batches
 
 
 def timed(call: Callable[..., Any], times: list[float], *, add: bool = False) -> Callable[..., Any]:
@@ -109,13 +117,12 @@ def ending(call: Callable[..., Any], ends: list[float]) -> Callable[..., Any]:
     return wrapped
 
 
-def releasing(one_pass: Callable[..., Any], backward: list[float], ends: list[float]) -> Callable[..., Any]:
-    """Return a pass that adds to its backward pass what comes between its end and the return: the graph's release."""
+def releasing(call: Callable[..., Any], backward: list[float], ends: list[float]) -> Callable[..., Any]:
+    """Return a call that adds to the backward pass the time since its end, in which the graph is released."""
 
     def wrapped(*arguments: Any) -> Any:
-        loss = one_pass(*arguments)
         backward[-1] += time.perf_counter() - ends.pop()
-        return loss
+        return call(*arguments)
 
     return wrapped
 

@@ -1,9 +1,12 @@
-"""Time neighborhood attention by its backends and rivals, interleaved in one run: `python benchmarks/neighborhood.py`.
+"""Time neighborhood attention by its backends and others, interleaved in one run: `python benchmarks/neighborhood.py`.
 
 For each shape: milliseconds of a forward pass, and of forward and backward together, and how many times faster `tiled`
 is than a gather; how much of the machine's matrix-product rate the useful arithmetic reaches; the memory that a
 forward and backward pass adds; and, with `--scaling`, how time and memory grow with the number of tokens. `--output`
-keeps it all, with a plot. Rivals that are not installed are left out: `pip install natten natten-mps`.
+writes it all to a folder, with a plot. Others that are not installed are left out: `pip install natten natten-mps`.
+
+`--kernel` compares the two ways of `tiled` on one core of a CPU instead, in about two minutes: the kernel against one
+call of `scaled_dot_product_attention` for all tiles.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +30,8 @@ from measuring import added_bytes, conditions, interleaved
 from torch import Tensor
 
 from eyetoy.neighborhood import available_backends, neighborhood_attention
+from eyetoy.neighborhood.backends.tiled.sdpa import attend_tiles
+from eyetoy.neighborhood.problem import check_problem
 from eyetoy.neighborhood.window import AxisRule
 
 Shape = tuple[int, ...]
@@ -35,6 +41,12 @@ PROBLEMS: list[tuple[Shape, Shape]] = [  # [batch, *grid, heads, head_dim] and w
     ((8, 16, 16, 4, 32), (7, 7)),
     ((1, 8, 28, 28, 2, 32), (3, 7, 7)),
 ]
+KERNEL_PROBLEMS: list[tuple[Shape, Shape]] = [
+    *PROBLEMS,
+    ((8, 2000, 2, 16), (31,)),
+    ((1, 128, 128, 2, 32), (7, 7)),
+    ((2, 8, 14, 14, 4, 32), (3, 5, 5)),
+]
 GRIDS: dict[int, tuple[Shape, ...]] = {  # about 10^3 to 10^6 tokens
     1: ((1000,), (10_000,), (100_000,), (1_000_000,)),
     2: ((32, 32), (100, 100), (316, 316), (1000, 1000)),
@@ -42,10 +54,8 @@ GRIDS: dict[int, tuple[Shape, ...]] = {  # about 10^3 to 10^6 tokens
 }
 WINDOWS = {1: (13,), 2: (7, 7), 3: (3, 5, 5)}
 BACKENDS = {"tiled": "tiled", "gather": "reference", "flex": "flex", "natten": "natten"}
-FORWARD_ONLY = ("flex", "natten")
-"""What cannot train on a CPU."""
-MOST_DENSE = 10_000
-"""Tokens up to which a mask among all of them is affordable."""
+FORWARD_ONLY = ("flex", "natten")  # on a CPU
+MOST_DENSE = 10_000  # tokens up to which a mask among all of them is affordable
 Attend = Callable[..., Tensor]
 
 
@@ -55,14 +65,18 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scaling", action="store_true", help="also time 10^3 to 10^6 tokens")
     parser.add_argument("--output", type=Path, help="folder for results as JSON and a plot")
+    parser.add_argument("--kernel", action="store_true", help="only compare the CPU kernel with the plain SDPA path")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point:
         print(json.dumps(measure_point(**options.point, device=options.device)))
         return
+    if options.kernel:
+        compare_kernel(options.rounds)
+        return
     report: dict[str, Any] = {"conditions": conditions(options.device), "rows": [], "scaling": {}}
 
-    def keep() -> None:
+    def write() -> None:
         if options.output:
             options.output.mkdir(parents=True, exist_ok=True)
             path = options.output / f"neighborhood-{options.device}.json"
@@ -72,16 +86,52 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16):
             report["rows"].append(measure(shape, window, dtype, options.rounds, options.device))
             print_row(report["rows"][-1], report["conditions"]["matrix_product_gflops"])
-            keep()
+            write()
     for dim in GRIDS if options.scaling else ():
         report["scaling"][dim] = scaling(dim, options.device)
-        keep()
+        write()
     if options.scaling and options.output:
         plot(report["scaling"], options.output / f"neighborhood-{options.device}.png")
 
 
-def rivals(shape: Shape, window: Shape, dtype: torch.dtype, device: str) -> dict[str, Attend]:
-    """Return what can be timed on this device, "gather" being the reference backend; only some of it trains."""
+def compare_kernel(rounds: int) -> None:
+    """Print a table of the CPU kernel against the plain SDPA path, forward and forward with backward, on one core."""
+    torch.set_num_threads(1)
+    print(json.dumps(conditions("cpu")), "\n")
+    print("| shape; window | kernel | plain | plain / kernel | kernel | plain | plain / kernel |")
+    print("|---|---|---|---|---|---|---|")
+    for shape, window in KERNEL_PROBLEMS:
+        leaves = [torch.randn(shape, requires_grad=True) for _ in range(3)]
+        gradient = torch.randn(shape)
+        query, key, value = leaves
+        problem = check_problem(
+            *leaves, kernel_size=window, dilation=1, stride=1, is_causal=False, key_mask=None, scale=None
+        )
+        ways: dict[str, Attend] = {
+            "kernel": lambda q, k, v, w=window: neighborhood_attention(q, k, v, w, backend="tiled"),
+            "plain": lambda q, k, v, p=problem: attend_tiles((q, k, v), p),
+        }
+        torch.testing.assert_close(*(attend(query, key, value) for attend in ways.values()), rtol=1e-4, atol=2e-5)
+        cells = []
+        for backward in (False, True):
+            times: dict[str, list[float]] = {name: [] for name in ways}
+            for _ in range(rounds + 2):
+                for name, attend in ways.items():
+                    started = time.perf_counter()
+                    with torch.set_grad_enabled(backward):
+                        out = attend(query, key, value)
+                        if backward:
+                            torch.autograd.grad(out, leaves, gradient)
+                    times[name].append(1e3 * (time.perf_counter() - started))
+            kernel, plain = (np.array(times[name][2:]) for name in ("kernel", "plain"))  # two rounds to warm up
+            # The median of ratios within a round: what slows the machine for a while slows both calls of a round.
+            cells += [f"{np.median(kernel):.1f}", f"{np.median(plain):.1f}", f"**{np.median(plain / kernel):.2f}**"]
+        name = f"{', '.join(map(str, shape))}; {' x '.join(map(str, window))}"
+        print("| " + " | ".join([name, *cells]) + " |", flush=True)
+
+
+def candidates(shape: Shape, window: Shape, dtype: torch.dtype, device: str) -> dict[str, Attend]:
+    """Return the implementations that run on this device; "gather" is the reference backend. Not all of them train."""
     reasons = available_backends(device, dtype, head_dim=shape[-1])
 
     def by(backend: str) -> Attend:
@@ -120,7 +170,7 @@ def measure(shape: Shape, window: Shape, dtype: torch.dtype, rounds: int, device
     tokens = [torch.randn(shape, device=device, dtype=dtype) for _ in range(3)]
     leaves = [x.clone().requires_grad_() for x in tokens]
     gradient = torch.randn(shape, device=device, dtype=dtype)
-    found = rivals(shape, window, dtype, device)
+    found = candidates(shape, window, dtype, device)
     forward = {name: lambda a=attend: a(*tokens) for name, attend in found.items()}
     both = {
         name: lambda a=attend: torch.autograd.grad(a(*leaves), leaves, gradient)
@@ -171,7 +221,7 @@ def scaling(dim: int, device: str) -> dict[str, Any]:
 
 
 def in_own_process(shape: Shape, window: Shape, device: str, **options: Any) -> dict[str, Any]:
-    """Call `measure_point` where the peak memory is that of one call."""
+    """Call `measure_point` in a process of its own, whose peak memory is that of one call."""
     point = json.dumps({"shape": shape, "window": window, **options})
     command = [sys.executable, __file__, "--device", device, "--point", point]
     ended = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this very script
@@ -185,13 +235,13 @@ def measure_point(
     """Measure forward and backward once for memory, then `rounds` times for time."""
     leaves = [torch.randn(shape, device=device, dtype=getattr(torch, dtype), requires_grad=True) for _ in range(3)]
     gradient = torch.randn_like(leaves[0])
-    attend = rivals(tuple(shape), tuple(window), leaves[0].dtype, device)[backend]
+    attend = candidates(tuple(shape), tuple(window), leaves[0].dtype, device)[backend]
 
     def call() -> None:
         torch.autograd.grad(attend(*leaves), leaves, gradient)
 
     warm = [torch.randn(1, *window, *shape[-2:], device=device, dtype=gradient.dtype) for _ in range(3)]
-    rivals((1, *window, *shape[-2:]), tuple(window), gradient.dtype, device)[backend](*warm)  # loads libraries
+    candidates((1, *window, *shape[-2:]), tuple(window), gradient.dtype, device)[backend](*warm)  # loads libraries
     added = added_bytes(call, device)
     seconds = interleaved({backend: call}, rounds, device)[backend] / 1e3 if rounds else None
     return {"tokens": math.prod(shape[1:-2]), "seconds": seconds, "bytes": added}

@@ -1,7 +1,8 @@
 """Calibrate the choice of tiles on this machine: `python benchmarks/tiles.py`.
 
-Times forward and backward passes under random tilings of many shapes, fits the costs that `choose_tiling` uses, and
-prints how much slower its choices are than the best tiling that was tried, before and after.
+It times forward and backward passes with random tilings of many shapes and fits the costs that `choose_tiling` uses.
+For each shape it prints how much slower the choice is than the best tiling tried, with the present costs and with the
+fitted ones. Put the fitted costs into `COSTS` in `eyetoy/neighborhood/backends/tiled/tiling.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from eyetoy.neighborhood.backends.tiled import choice
+from eyetoy.neighborhood.backends.tiled import tiling as plans
 from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
 from eyetoy.neighborhood.backends.tiled.tiling import Tiling
 from eyetoy.neighborhood.window import AxisRule
@@ -54,10 +55,10 @@ def main() -> None:
 def measure(
     shape: tuple[int, ...], window: tuple[int, ...], count: int, rounds: int
 ) -> tuple[list[Tiling], list[float]]:
-    """Return tilings and their times in milliseconds: those that look best now, and random ones that look fair."""
+    """Return tilings, the best by present costs and random ones of up to four times the cost, with milliseconds."""
     rules = tuple(AxisRule(length=n, window=w) for n, w in zip(shape[1:-2], window, strict=True))
-    ranked = sorted(choice.tilings(rules, walk=True), key=lambda tiling: choice.expected_cost(tiling, shape[-1]))
-    fair = [t for t in ranked if choice.expected_cost(t, shape[-1]) < 4 * choice.expected_cost(ranked[0], shape[-1])]
+    ranked = sorted(plans.tilings(rules, with_outer=True), key=lambda tiling: plans.expected_cost(tiling, shape[-1]))
+    fair = [t for t in ranked if plans.expected_cost(t, shape[-1]) < 4 * plans.expected_cost(ranked[0], shape[-1])]
     tilings = fair[: count // 2] + random.sample(fair[count // 2 :], min(count // 2, max(len(fair) - count // 2, 0)))
     query, key, value, grad = (torch.randn(shape) for _ in range(4))
     tokens = query, key, value
@@ -66,19 +67,20 @@ def measure(
     for _ in range(rounds + 1):
         for kernel, measured in zip(kernels, times, strict=True):
             started = time.perf_counter()
-            _, kept_tiles, kept_weights = kernel.forward(tokens, None, keep=True)
-            kernel.backward(grad, tokens, None, (kept_tiles, kept_weights))
+            _, saved_tiles, saved_weights = kernel.forward(tokens, None, save=True)
+            kernel.backward(grad, tokens, None, (saved_tiles, saved_weights))
             measured.append(1e3 * (time.perf_counter() - started))
-    return tilings, [statistics.quantiles(measured[1:], n=4)[0] for measured in times]  # neighbors only ever add time
+    # The lower quartile: other processes only ever add time.
+    return tilings, [statistics.quantiles(measured[1:], n=4)[0] for measured in times]
 
 
 def fit(tried: list[tuple[list[Tiling], list[float]]]) -> list[float]:
-    """Fit costs to relative errors, with a fixed cost per call that is dropped: it does not depend on the tiling."""
+    """Fit costs to relative errors. A fixed cost per call is fitted too and dropped: no tiling changes it."""
     rows, targets = [], []
     for (shape, _), (tilings, times) in zip(SHAPES, tried, strict=True):
         for tiling, milliseconds in zip(tilings, times, strict=True):
             num_rows = shape[0] * shape[-2]
-            features = [num_rows * feature for feature in choice.cost_features(tiling, shape[-1])]
+            features = [num_rows * feature for feature in plans.cost_features(tiling, shape[-1])]
             rows.append([*(feature / (1e6 * milliseconds) for feature in features), 1 / milliseconds])
             targets.append(1.0)
     solution, _ = nnls(np.array(rows), np.array(targets))
@@ -89,10 +91,10 @@ def print_row(
     shape: tuple[int, ...], window: tuple[int, ...], tilings: list[Tiling], times: list[float], costs: list[float]
 ) -> None:
     def fitted(tiling: Tiling) -> float:
-        return float(np.dot(costs, choice.cost_features(tiling, shape[-1])))
+        return float(np.dot(costs, plans.cost_features(tiling, shape[-1])))
 
     best = times.index(min(times))
-    now = min(range(len(times)), key=lambda i: choice.expected_cost(tilings[i], shape[-1]))
+    now = min(range(len(times)), key=lambda i: plans.expected_cost(tilings[i], shape[-1]))
     new = min(range(len(times)), key=lambda i: fitted(tilings[i]))
     print(
         f"{shape!s:28} {window!s:10} {times[best]:9.2f} {times[now] / times[best]:7.2f} {times[new] / times[best]:7.2f}"
@@ -101,7 +103,7 @@ def print_row(
 
 
 def describe(tiling: Tiling) -> str:
-    """Name tile sizes by grid axis; the axis that is walked has a star."""
+    """Return the tile sizes by grid axis; the outer axis has a star."""
     sizes = {axis: f"{cut.tile}" for axis, cut in zip(tiling.inner_axes, tiling.inner, strict=True)}
     if tiling.outer_axis is not None:
         sizes[tiling.outer_axis] = f"{tiling.outer.tile}*"

@@ -2,7 +2,14 @@
 
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import Encoder, Encoder1D, Encoder2D, Encoder3D, EncoderOutput
-from eyetoy.factory import create_encoder, create_model, create_pyramid, encoder_params, list_models
+from eyetoy.factory import (
+    create_encoder,
+    create_model,
+    create_pyramid,
+    encoder_params,
+    list_models,
+    register_timm_models,
+)
 from eyetoy.flops import count_flops
 from eyetoy.global_stack import (
     GlobalAttentionStack,
@@ -32,7 +39,6 @@ from eyetoy.params import (
 )
 from eyetoy.positional import PositionalEmbedding1D, PositionalEmbedding2D, PositionalEmbedding3D
 from eyetoy.pyramid import FeatureInfo, FeaturePyramid
-from eyetoy.with_timm import register_timm_models
 
 __version__ = "0.1.0"
 

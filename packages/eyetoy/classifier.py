@@ -1,4 +1,4 @@
-"""An encoder with a linear head on its context: what classifies sounds, images and clips."""
+"""A classifier of sounds, images and clips: an encoder with a linear head on its context."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ class Classifier(HubModel):
     `save_pretrained(folder)` and `from_pretrained(folder or hub name)` write and read safetensors and a JSON config.
 
     Args:
-        params: the encoder, or a dict as its JSON config holds it.
+        params: the encoder's parameters, also as a dict from a JSON config.
         num_classes: how many logits.
         dropout: share of the context's channels to drop before the head, in training.
+
+    Raises:
+        ValueError: a number is out of range, or no encoder can be built from `params`.
     """
+
+    kind = "classifier"
 
     def __init__(self, params: EncoderParams | dict[str, Any], num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -36,7 +41,7 @@ class Classifier(HubModel):
 
     @property
     def num_features(self) -> int:
-        """Channels of what the head takes."""
+        """Channels of the head's input."""
         return self.encoder.params.out_channels
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -44,12 +49,12 @@ class Classifier(HubModel):
         return self.forward_head(self.encoder(x, lengths, context_only=True))
 
     def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
-        """Return what the encoder gives, spatial features and context; arguments and errors as in `Encoder.forward`."""
+        """Return the encoder's features and context; arguments and errors as in `Encoder.forward`."""
         output: EncoderOutput = self.encoder(x, lengths)
         return output
 
     def forward_head(self, features: EncoderOutput, *, pre_logits: bool = False) -> Tensor:
-        """Return the logits of what `forward_features` gave, or, with `pre_logits`, what the last layer would take."""
+        """Return the logits of the result of `forward_features`, or, with `pre_logits`, the last layer's input."""
         context = F.dropout(features.context, self.dropout, training=self.training)
         logits: Tensor = context if pre_logits else self.head(context)
         return logits
@@ -59,21 +64,21 @@ class Classifier(HubModel):
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a new last layer in place, for other classes; `save_pretrained` knows of it."""
+        """Replace the last layer by a new one, for other classes."""
         check_count(num_classes, "num_classes")
         weight = self.head.weight
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
-        if isinstance(self._hub_mixin_config, dict):
+        if isinstance(self._hub_mixin_config, dict):  # `save_pretrained` writes this, the arguments of the constructor
             self._hub_mixin_config["num_classes"] = num_classes
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the inside of every block again in the backward pass: less memory for more time."""
+        """Recompute the inside of every block in the backward pass: less memory for more time."""
         self.encoder.set_grad_checkpointing(enable)
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """Tell Accelerate's FSDP what to keep in one piece: a block."""
+        """Tell Accelerate's FSDP which modules to wrap as one unit: a block."""
         return sorted({type(block).__name__ for block in self.encoder.transformer})
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

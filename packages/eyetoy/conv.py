@@ -1,4 +1,4 @@
-"""Channels-last convolution and interpolation in any number of dimensions: the steps between two scales."""
+"""Channels-last convolution and interpolation in 1, 2 and 3 dimensions: the steps between two scales."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
 class StridedConv(nn.Module):
     """A strided convolution `[batch, *grid, in] -> [batch, *ceil(grid / stride), out]`, channels last.
 
-    A grid that the stride does not divide is padded with zeros, so any size works. Where the kernel equals the
-    stride, tokens do not overlap, and the convolution is a reshape and one matrix product.
+    A grid that the stride does not divide is padded with zeros, so any size works. If the kernel equals the stride,
+    patches do not overlap, and the convolution is a reshape and one matrix product.
     """
 
     def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, params: ConvParams) -> None:
         super().__init__()
         self.kernel_size = per_axis(params.kernel_size, num_spatial_dims, "kernel_size")
         self.stride = per_axis(params.stride, num_spatial_dims, "stride")
-        # Channels innermost: what a channels-last convolution and a matrix product both read in order.
+        # Channels innermost, the order in which both a channels-last convolution and a matrix product read them.
         self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel_size, in_channels))
         bound = 1 / math.sqrt(volume(self.kernel_size) * in_channels)
         nn.init.uniform_(self.weight, -bound, bound)
@@ -37,13 +37,14 @@ class StridedConv(nn.Module):
 
     @property
     def padding_before(self) -> tuple[int, ...]:
-        """Zeros before each axis, whatever its length."""
+        """Zeros before each axis; they do not depend on its length."""
         return tuple(map(_padding_before, self.kernel_size, self.stride))
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `[batch, *grid, in]`."""
         if self.kernel_size == self.stride:
             return F.linear(self._patches(self._pad(x)), self.weight.flatten(1), self.bias)
+        # Let the convolution pad by itself if it can: that saves a copy of its input.
         padding = _same_padding(x.shape[1:-1], self.kernel_size, self.stride)
         if padding is None:
             x, padding = self._pad(x), (0,) * len(self.stride)
@@ -73,10 +74,10 @@ class StridedConv(nn.Module):
 
 
 def _same_padding(grid: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:
-    """Return zeros per axis that a convolution can add itself, as many before as after, without a copy of its input.
-
-    None if it would then give other tokens: what it adds after the end may only be what no token reaches.
-    """
+    """Return the zeros that a convolution can add itself on both sides of an axis; None if the result would differ."""
+    # It adds as many after the end as before the start. Too many are harmless if no token reaches them; too few, or
+    # enough for one more token, are not. For example n = 8, kernel 3, stride 2: 1 before and 0 after are needed, and
+    # with 1 on both sides there are (8 + 2 - 3) // 2 + 1 = 4 tokens, the same as ceil(8 / 2).
     padding = []
     for n, k, s in zip(grid, kernel_size, stride, strict=True):
         before, after = _padding(n, k, s)
@@ -89,8 +90,8 @@ def _same_padding(grid: Sequence[int], kernel_size: Sequence[int], stride: Seque
 def _padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
     """Return the zeros before and after an axis so that it yields `ceil(length / stride)` tokens.
 
-    Where they cannot be shared equally, the one more is before: then, for the kernels of `2 * stride - 1` that the
-    encoders use, `_same_padding` holds.
+    If their number is odd, the extra one comes before: then `_same_padding` holds for the kernels of `2 * stride - 1`
+    that the encoders use.
     """
     before = _padding_before(kernel_size, stride)
     return before, (ceil_div(length, stride) - 1) * stride + kernel_size - length - before
@@ -101,13 +102,13 @@ def _padding_before(kernel_size: int, stride: int) -> int:
 
 
 def upsample(x: Tensor, stride: tuple[int, ...], grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
-    """Bring coarse tokens back to the grid that a `StridedConv` of this stride took them from.
+    """Bring coarse tokens back to the grid from which a `StridedConv` of this stride made them.
 
     Args:
         x: `[batch, *ceil(grid / stride), channels]`.
         stride: the stride per axis.
-        grid: the grid to return to; what the stride padded is cropped.
-        lengths: int64 `[batch]`, in one dimension: how many tokens of the grid to return to are no padding.
+        grid: the grid to return to; padding up to a multiple of the stride is cropped.
+        lengths: int64 `[batch]`, in one dimension only: how many tokens of `grid` are not padding.
 
     Returns:
         `[batch, *grid, channels]`, interpolated linearly between the centers of the coarse tokens.

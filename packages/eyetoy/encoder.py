@@ -21,7 +21,7 @@ from eyetoy.positional import PositionalEmbedding
 
 
 class EncoderOutput(NamedTuple):
-    """What an encoder returns."""
+    """Features and context of an encoder."""
 
     features: Tensor
     """Spatial features, `[batch, channels, *grid]`."""
@@ -54,6 +54,7 @@ class InitialProjection(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Project the input."""
         for i, (conv, norm, stride) in enumerate(zip(self.convs, self.norms, self.strides, strict=True)):
+            # The norm's bias turns padding into something else than zeros: they are cleared before every convolution.
             x = norm(conv(clear_padding(F.gelu(x) if i else x, lengths)))
             lengths = shrink(lengths, stride)
         return x
@@ -63,9 +64,16 @@ class Encoder(HubModel):
     """An encoder for inputs `[batch, in_channels, *grid]` of any size, in `params.num_spatial_dims` dimensions.
 
     `Encoder1D`, `Encoder2D` and `Encoder3D` fix the number of dimensions. `save_pretrained(folder)` and
-    `from_pretrained(folder or hub name)` write and read safetensors and a JSON config; `params` may be a dict from such
-    a config.
+    `from_pretrained(folder or hub name)` write and read safetensors and a JSON config.
+
+    Args:
+        params: its parameters, also as a dict from a JSON config.
+
+    Raises:
+        ValueError: no encoder can be built from `params`.
     """
+
+    kind = "encoder"
 
     def __init__(self, params: EncoderParams | dict[str, Any]) -> None:
         super().__init__()
@@ -88,11 +96,11 @@ class Encoder(HubModel):
 
         Args:
             x: the input.
-            lengths: in one dimension, int64 `[batch]`: how many samples of each row are real. What follows them,
-                whatever it is, changes nothing: a clip gets what it gets alone, and zeros as features after its own
+            lengths: in one dimension, int64 `[batch]`: how many samples of each row are real. The samples after them
+                change nothing: a clip gets what it gets alone, and zeros as features after its own
                 `params.out_grid((length,))`.
-            context_only: compute of the global stack's last layer only what the context needs, as a classifier does.
-                The context is the same; the features are those that the stack was given.
+            context_only: compute only the part of the global stack's last layer that the context needs, as a classifier
+                does. The context is the same; the features are those before the global stack.
 
         Raises:
             ValueError: `x` has the wrong dtype, number of axes or channels, or an axis of length 0; or `lengths` does
@@ -103,13 +111,21 @@ class Encoder(HubModel):
     def forward_stages(
         self, x: Tensor, lengths: Tensor | None = None, *, num_stages: int | None = None
     ) -> list[Tensor]:
-        """Return what every stage gives, fine to coarse, `[batch, *grid, channels]` each; arguments as in `forward`.
+        """Return the output of every stage, fine to coarse, `[batch, *grid, channels]` each.
 
-        After the end of a clip, what a stage gives means nothing. With `num_stages`, only the first ones are computed.
+        Args:
+            x: the input, as in `forward`.
+            lengths: as in `forward`; the output after the end of a clip is meaningless.
+            num_stages: compute only the first ones.
+
+        Raises:
+            ValueError: as in `forward`.
         """
         self._check(x)
         self._check_lengths(x, lengths)
-        x = self.positional_embedding(self.initial_proj(x.movedim(1, -1), lengths))
+        x = self.positional_embedding(
+            self.initial_proj(x.movedim(1, -1), lengths)
+        )  # [batch, *grid, channels] from here
         lengths = reduce(shrink, self.initial_proj.strides, lengths)
         outputs = []
         for stage in self.params.stages[:num_stages]:
@@ -121,13 +137,14 @@ class Encoder(HubModel):
 
     def _apply_block(self, block: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():
+            # The reentrant kind would need an input that asks for gradients, which the first block's may not.
             out: Tensor = checkpoint(block, x, lengths, use_reentrant=False)
         else:
             out = block(x, lengths)
         return out
 
     def finish(self, x: Tensor, lengths: Tensor | None = None, *, context_only: bool = False) -> EncoderOutput:
-        """Turn what the last stage gave into features and context; arguments as in `forward`."""
+        """Turn the output of the last stage into features and context; `lengths` are the input's, as in `forward`."""
         lengths = reduce(shrink, [*self.initial_proj.strides, *self.transformer.strides], lengths)
         x = self.norm(x)
         if self.global_attention is None:
@@ -139,7 +156,7 @@ class Encoder(HubModel):
         return EncoderOutput(clear_padding(x, lengths).movedim(-1, 1), context)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the inside of every block again in the backward pass: less memory for more time."""
+        """Recompute the inside of every block in the backward pass: less memory for more time."""
         self.grad_checkpointing = enable
 
     def freeze(self, num_stages: int | None = None) -> None:
@@ -168,6 +185,7 @@ class Encoder(HubModel):
             )
         dtype = self.norm.weight.dtype
         kind = x.device.type
+        # Under autocast any floating-point input is right. Devices without autocast, such as meta, refuse the question.
         cast = x.is_floating_point() and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if x.dtype != dtype and not cast:
             raise ValueError(f"{type(self).__name__} has weights of {dtype} and takes input of {dtype}; got {x.dtype}")

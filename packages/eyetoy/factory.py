@@ -1,11 +1,17 @@
-"""Named models: `create_model("eyetoy2d_nano", num_classes=10)`. What they are made of stands in `eyetoy.presets`."""
+"""Models by name: `create_model("eyetoy2d_nano", num_classes=10)`, here and in timm's registry.
+
+`eyetoy.presets` says what each name is made of; a new function there is a new name here.
+"""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, TypedDict, Unpack
+
+from torch import nn
 
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import ENCODERS, Encoder
@@ -18,10 +24,10 @@ from eyetoy.variants import Changes, changed
 
 
 class EncoderOptions(TypedDict, total=False):
-    """What every `create_...` passes on to `encoder_params`, which says what each is."""
+    """Options that every `create_...` passes on to `encoder_params`; see there for their meaning."""
 
     in_channels: int | None
-    stem_strides: Sequence[Size] | None
+    stem_strides: Sequence[Size | Sequence[int]] | None
     drop_path: float
     layer_scale: float | None
     changes: Changes | Mapping[str, Any] | None
@@ -37,7 +43,7 @@ def encoder_params(
     name: str,
     *,
     in_channels: int | None = None,
-    stem_strides: Sequence[Size] | None = None,
+    stem_strides: Sequence[Size | Sequence[int]] | None = None,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
     changes: Changes | Mapping[str, Any] | None = None,
@@ -47,30 +53,37 @@ def encoder_params(
 
     Args:
         name: one of `list_models()`.
-        in_channels: channels of the input; 1 for sound and 3 for images and video by default.
-        stem_strides: strides of the stem's convolutions, for inputs smaller or larger than the usual ones: `(2,)`
-            keeps pictures of 16 × 16 at 8 × 8 tokens.
+        in_channels: channels of the input; by default 1 for sound and 3 for images and video.
+        stem_strides: strides of the stem's convolutions, for inputs of another size than usual: `(2,)` turns a picture
+            of 16 × 16 pixels into 8 × 8 tokens.
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
-        layer_scale: initial value of a learned scale per channel on every residual branch (CaiT); none by default.
-        changes: what to change of the model, for ablations; a mapping has the fields of `Changes`.
-        inflate: make an encoder of pictures one of clips; a mapping, such as `{}`, has the fields of `Inflation`.
+        layer_scale: initial value of a learned scale per channel on every residual branch (CaiT); None for no scale.
+        changes: changes to the model, for ablations; a mapping has the fields of `Changes`.
+        inflate: turn an encoder of images into one of video; a mapping, such as `{}`, has the fields of `Inflation`.
 
     Raises:
-        ValueError: no model has this name, and the message lists those that there are; or it cannot be changed or
-            inflated so.
+        ValueError: no model has this name (the message lists all names), or it cannot be changed or inflated so.
     """
     if name not in MODELS:
         raise ValueError(f"no model is named {name!r}; there are {', '.join(list_models())}")
+    check_rates(dropout=0.0, drop_path=drop_path)
     params = MODELS[name]()
     dim = params.num_spatial_dims
     params = replace(params, in_channels=IN_CHANNELS[dim] if in_channels is None else in_channels)
+    # The order matters: strides and changes are given in the dimensions of the named model, inflation comes after them.
     if stem_strides is not None:
         params = replace(params, initial_proj=stem(stem_strides, dim))
     if changes is not None:
         params = changed(params, changes if isinstance(changes, Changes) else Changes(**changes))
     if inflate is not None:
         params = inflated(params, inflate if isinstance(inflate, Inflation) else Inflation(**inflate))
-    return _with_branches(params, drop_path, layer_scale)
+    last = max(len(params.transformer) - 1, 1)
+    blocks = tuple(
+        replace(block, drop_path=drop_path * i / last, layer_scale=layer_scale)
+        for i, block in enumerate(params.transformer)
+    )
+    stack = params.global_attention and replace(params.global_attention, drop_path=drop_path, layer_scale=layer_scale)
+    return replace(params, transformer=blocks, global_attention=stack)
 
 
 def create_encoder(name: str, **options: Unpack[EncoderOptions]) -> Encoder:
@@ -102,12 +115,49 @@ def create_pyramid(
     return FeaturePyramid(params, out_indices)
 
 
-def _with_branches(params: EncoderParams, drop_path: float, layer_scale: float | None) -> EncoderParams:
-    check_rates(dropout=0.0, drop_path=drop_path)
-    last = max(len(params.transformer) - 1, 1)
-    blocks = tuple(
-        replace(block, drop_path=drop_path * i / last, layer_scale=layer_scale)
-        for i, block in enumerate(params.transformer)
-    )
-    stack = params.global_attention and replace(params.global_attention, drop_path=drop_path, layer_scale=layer_scale)
-    return replace(params, transformer=blocks, global_attention=stack)
+def register_timm_models() -> list[str]:
+    """Register the models for images with timm, `eyetoy2d_nano` as `eyetoy_nano`, and return these names.
+
+    `timm.create_model("eyetoy_nano")` then takes `num_classes`, `in_chans`, `drop_rate`, `drop_path_rate`,
+    `features_only` and `out_indices`, as for timm's own models.
+
+    Raises:
+        ModuleNotFoundError: timm is not installed.
+    """
+    register = import_module("timm.models").register_model
+    entries = [_timm_entry(name) for name in list_models("eyetoy2d_*")]
+    for entry in entries:
+        register(entry)
+    return [entry.__name__ for entry in entries]
+
+
+def _timm_entry(name: str) -> Callable[..., nn.Module]:
+    def build(
+        pretrained: bool = False,
+        *,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        features_only: bool = False,
+        out_indices: tuple[int, ...] | None = None,
+        **of_timm: Any,
+    ) -> nn.Module:
+        # timm hands these three to every model; anything else would be a typo, and must not pass in silence.
+        unknown = sorted(set(of_timm) - {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"})
+        if unknown:
+            raise TypeError(f"{build.__name__} takes no {', '.join(unknown)}")
+        if pretrained:
+            raise ValueError(
+                f"there are no pretrained weights of {build.__name__}; train some, and use from_pretrained"
+            )
+        if features_only:
+            return create_pyramid(name, out_indices=out_indices, in_channels=in_chans, drop_path=drop_path_rate)
+        return create_model(
+            name, num_classes=num_classes, in_channels=in_chans, drop_path=drop_path_rate, dropout=drop_rate
+        )
+
+    # The registry goes by the function's name, and looks its module up in `sys.modules`.
+    build.__name__ = name.replace("eyetoy2d", "eyetoy")
+    build.__module__ = __name__
+    return build

@@ -1,8 +1,8 @@
 """Long range at linear cost: register and context tokens that see everything (proposal, section 4.2).
 
 A global token (register or context) attends to every token. A spatial token attends to itself and to the global
-tokens, never to another spatial token. With G global and N spatial tokens that is O(N * G), and exact: global rows
-are one plain attention, and a spatial row is a softmax over G + 1 logits.
+tokens, never to another spatial token. With G global and N spatial tokens this costs O(N * G) instead of O(N^2), and
+is exact: the rows of the global tokens are one plain attention, and a spatial row is a softmax over G + 1 logits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from eyetoy.sizes import check_divisible
 def create_attention_mask(num_global_tokens: int, num_spatial_tokens: int, *, device: str = "cpu") -> BlockMask:
     """Return the pattern as a mask for `flex_attention`; global tokens come first.
 
-    Its `mask_mod(batch, head, query, key)` says whether a query sees a key.
+    Args:
+        num_global_tokens: how many tokens are global.
+        num_spatial_tokens: how many are spatial.
+        device: where the mask is used.
+
+    Returns:
+        the mask; its `mask_mod(batch, head, query, key)` tells whether a query sees a key.
     """
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ def global_attention(
         key: the shape of `query`.
         value: the shape of `query`.
         num_global_tokens: how many of the tokens are global, at least 1.
-        key_mask: bool `[batch, tokens]`, true where a token is valid, as global ones are: which tokens these see.
+        key_mask: bool `[batch, tokens]`, true for the tokens that global ones see: real tokens, global ones included.
         backend: "exact" is the linear-cost decomposition. "flex" is PyTorch's FlexAttention under
             `create_attention_mask`; it works in whole blocks of 128 tokens and cannot train on a CPU.
 
@@ -70,27 +76,31 @@ def global_attention(
         return out
     if backend != "exact":
         raise ValueError(f"backend must be 'exact' or 'flex'; got {backend!r}")
+    # The N x N block of the mask between spatial tokens is a diagonal, so it is never formed:
+    #   global rows   [G, G + N]   one call of fused attention, all keys
+    #   spatial rows  [N, G + 1]   G shared keys, and the diagonal as one more column
     rows = _global_rows(query[:, :, :num_global_tokens], key, value, key_mask)
     return torch.cat([rows, _spatial_rows(query, key, value, num_global_tokens)], dim=2)
 
 
 def _global_rows(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
-    """Return what global tokens get, of which `query` has some or all."""
+    """Return the attention of global tokens, `[batch, heads, queries, head_dim]`; `query` holds some or all of them."""
     seen = None if key_mask is None else key_mask[:, None, None]  # [batch, 1, 1, tokens]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
 
 
 def _spatial_rows(query: Tensor, key: Tensor, value: Tensor, num_global: int) -> Tensor:
-    """Return what spatial tokens get: a softmax over the global keys and their own one."""
+    """Return the attention of spatial tokens: a softmax over the global keys and each token's own key."""
     q, own_key, own_value = (x[:, :, num_global:] for x in (query, key, value))  # [batch, heads, spatial, head_dim]
     shared = q @ key[:, :, :num_global].transpose(-2, -1)  # [batch, heads, spatial, global]
     own = (q * own_key).sum(-1, keepdim=True)
-    weights = (torch.cat([shared, own], dim=-1) * q.shape[-1] ** -0.5).softmax(-1)
+    # Padding needs no mask here: a spatial token sees no other one, and the padded rows are dropped later.
+    weights = (torch.cat([shared, own], dim=-1) * q.shape[-1] ** -0.5).softmax(-1)  # [batch, heads, spatial, G + 1]
     return torch.addcmul(weights[..., :-1] @ value[:, :, :num_global], weights[..., -1:], own_value)
 
 
 def _pooled(tokens: Tensor, pool: Pool, num_global: int) -> Tensor:
-    """Return the tokens that the context is made of: the first, or all spatial ones."""
+    """Return the tokens that make up the context: the first one, or all spatial ones."""
     return tokens[:, :1] if pool == "token" else tokens[:, num_global:]
 
 
@@ -112,10 +122,15 @@ class GlobalAttentionTransformer(nn.Module):
         self.branch2 = ResidualBranch(channels, params)
 
     def forward(self, tokens: Tensor, key_mask: Tensor | None = None, *, only: Pool | None = None) -> Tensor:
-        """Apply the layer; the global tokens come first, and see what `key_mask`, `[batch, tokens]`, leaves.
+        """Apply the layer.
 
-        With `only`, return what the first token gets, "token", or what the spatial tokens get, "avg", and compute
-        nothing for the others.
+        Args:
+            tokens: `[batch, tokens, channels]`, the global ones first.
+            key_mask: bool `[batch, tokens]`: which of them the global ones see.
+            only: compute the first token alone, "token", or the spatial tokens alone, "avg".
+
+        Returns:
+            the tokens, or those that `only` names.
         """
         normed = self.norm1(tokens)
         shortcut = tokens if self.residual == "input" else normed
@@ -145,8 +160,8 @@ class GlobalAttentionStack(nn.Module):
     the context token, or the mean of the refined features (`GlobalAttentionParams.global_pool`). Registers are dropped
     at the end (Darcet et al., Vision Transformers Need Registers, 2023).
 
-    Where the context token begins as the mean of the features, gradients reach these past the attention: one pass over
-    Fashion-MNIST then ends at 84.8 % in place of 83.4 %.
+    If the context token begins as the mean of the features, gradients reach the features without passing the attention:
+    one pass over Fashion-MNIST then ends at 84.8 % instead of 83.4 %.
     """
 
     def __init__(self, channels: int, params: GlobalAttentionParams) -> None:
@@ -155,14 +170,14 @@ class GlobalAttentionStack(nn.Module):
         self.global_pool: Pool = params.global_pool if params.context_token else "avg"
         self.begins_as_mean = params.context_token and params.context_init == "mean"
         self.num_global_tokens = params.num_global_tokens
-        # Order: context, registers.
+        # The context token is the first, registers follow: `_pooled` and the checkpoints rely on it.
         self.global_tokens = nn.Parameter(torch.empty(params.num_global_tokens, channels))
         nn.init.normal_(self.global_tokens, std=0.02)
         self.layers = nn.Sequential(*(GlobalAttentionTransformer(channels, params) for _ in range(params.depth)))
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return refined features and context; in one dimension `lengths` says how many features are real."""
+        """Return refined features and context; in one dimension `lengths` tells how many features are real."""
         tokens, key_mask = self._begin(x, lengths)
         for layer in self.layers:
             tokens = layer(tokens, key_mask)
@@ -171,7 +186,7 @@ class GlobalAttentionStack(nn.Module):
         return spatial.reshape(x.shape), self._pool(_pooled(tokens, self.global_pool, self.num_global_tokens), lengths)
 
     def context(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the context alone: of the last layer, nothing is computed but the tokens that it comes from."""
+        """Return the context alone; the last layer computes only the tokens that make it up."""
         tokens, key_mask = self._begin(x, lengths)
         for number, layer in enumerate(self.layers, start=1):
             tokens = layer(tokens, key_mask, only=self.global_pool if number == len(self.layers) else None)
@@ -181,11 +196,12 @@ class GlobalAttentionStack(nn.Module):
         return tokens[:, 0] if self.global_pool == "token" else mean_over_tokens(tokens, lengths)
 
     def _begin(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return global and spatial tokens, `[batch, tokens, channels]`, and which of them are seen."""
+        """Return global and spatial tokens, `[batch, tokens, channels]`, and the mask of the tokens to see."""
         spatial = x.flatten(1, -2)
         given = self.global_tokens.expand(x.shape[0], -1, -1)
         if self.begins_as_mean:
             context = given[:, :1] + mean_over_tokens(spatial, lengths)[:, None]
             given = torch.cat([context, given[:, 1:]], dim=1)
         tokens = torch.cat([given, spatial], dim=1)
+        # Global tokens come first and are always real, so a clip's tokens still end in its padding.
         return tokens, None if lengths is None else valid_tokens(lengths + self.num_global_tokens, tokens.shape[1])

@@ -1,4 +1,4 @@
-"""Saving, loading and sharing through huggingface_hub: safetensors and a JSON config, nothing else."""
+"""Save, load and share models through huggingface_hub, as safetensors and a JSON config, nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -19,19 +19,19 @@ from eyetoy.sizes import ceil_div
 
 WEIGHTS = "model.safetensors"
 STEM = "initial_proj.convs.0.weight"
-"""The only weight that knows the input's channels; they are its last axis."""
+"""The only weight whose shape depends on the input's channels; they are its last axis."""
 
 CARD = """---
 {{ card_data }}
 ---
 
 An encoder of sound, images or video, or a classifier over one, of the project EyeToy: weights in `model.safetensors`,
-and what it is made of in `config.json`. `from_pretrained` of its class reads them.
+and its parameters in `config.json`. `from_pretrained` of its class reads them.
 """
-"""What stands beside a saved model that no run has described."""
+"""The README beside a saved model that no run has described."""
 
 MOST_ADDED = 2**26
-"""Parameters that a model may have more than twice those of its checkpoint: a new head has many classes."""
+"""How many parameters a model may have beyond twice those of its checkpoint: a new head may have many classes."""
 
 _logger = logging.getLogger(__name__)
 
@@ -39,29 +39,45 @@ _logger = logging.getLogger(__name__)
 class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0", model_card_template=CARD):
     """A model with `save_pretrained(folder)`, `from_pretrained(folder or hub name)` and `push_to_hub(name)`.
 
-    `from_pretrained` takes other values for what the config holds, such as `num_classes=5`, and `in_channels=1`: the
-    head is then initialised anew, the stem adapted; which weights is logged. Weights of pictures are inflated for the
-    encoder of clips that `eyetoy.inflated` gives.
+    `from_pretrained` takes new values for the config's, such as `num_classes=5`, and also `in_channels=1`: it then
+    initialises the head anew and adapts the stem, and logs which weights it changed. Weights of images are inflated for
+    the video encoder that `eyetoy.inflated` gives.
     """
+
+    kind: ClassVar[str]
+    """Written to the config as "kind", so that a folder tells which class reads it."""
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write weights, config and, if there is none, a README to a folder.
+
+        Args:
+            save_directory: the folder.
+            options: of huggingface_hub's mixin, such as `push_to_hub` and `repo_id`.
+        """
+        # The config holds the constructor's arguments. The mixin, when it reads them, passes over all other keys.
+        arguments: Any = options.pop("config", None) or self._hub_mixin_config
+        config = {"kind": self.kind, **arguments}
+        saved: str | None = super().save_pretrained(save_directory, config=config, **options)
+        return saved
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
-        """Return the model of a folder, or of a name on Hugging Face's hub.
+        """Return the model of a folder, or of a name on Hugging Face's hub, in evaluation mode.
 
         Args:
             pretrained_model_name_or_path: the folder or the name.
-            options: the hub's `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`; and what the
-                config says otherwise.
+            options: the hub's `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`; and new values
+                for those of the config.
 
         Raises:
-            FileNotFoundError: the folder holds no weights, or what is on the hub cannot be fetched.
+            FileNotFoundError: the folder holds no weights, or the hub's files cannot be fetched.
             RuntimeError: the weights are not those of the model that the config describes.
-            ValueError: it describes a far larger model.
+            ValueError: the config describes a far larger model than the weights.
         """
         name = str(pretrained_model_name_or_path)
         try:
             return super().from_pretrained(name, **options)
-        except OSError as error:  # without a network, it does not say of what
+        except OSError as error:  # without a network, its message does not name the model
             if Path(name).is_dir():
                 raise
             raise FileNotFoundError(f"cannot fetch {name} from Hugging Face's hub: {error}") from error
@@ -111,6 +127,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="
 
 def _check_size(build: Callable[..., nn.Module], options: dict[str, Any], available: int) -> None:
     """Refuse, before memory is taken, a config of a model that its weights could never fill."""
+    # The config may be a stranger's: on the meta device a model of any size is built in no memory.
     with torch.device("meta"):
         needed = sum(parameter.numel() for parameter in build(**options).parameters())
     if needed > 2 * available + MOST_ADDED:
@@ -118,7 +135,7 @@ def _check_size(build: Callable[..., nn.Module], options: dict[str, Any], availa
 
 
 def _load(model: nn.Module, weights: dict[str, Tensor], *, strict: bool) -> None:
-    """Load weights; those that do not fit for other classes, input channels or a time axis are said and replaced."""
+    """Load weights; adapt and log those of another number of classes or input channels, or without a time axis."""
     own = model.state_dict()
     changed = [name for name, weight in weights.items() if name in own and own[name].shape != weight.shape]
     spread = []
@@ -132,6 +149,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], *, strict: bool) -> None
         elif name in ("head.weight", "head.bias"):
             _logger.warning("%s initialised anew, %s", name, _shapes(weights[name], own[name]))
             weights[name] = own[name]
+        # Any other weight stays as it is, and `load_state_dict` refuses it with both shapes.
     if spread:
         _logger.warning("weights of pictures given a time axis: %d convolutions, %s first", len(spread), spread[0])
     model.load_state_dict(weights, strict=strict)
@@ -145,12 +163,11 @@ def _fitted(name: str, weight: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def _with_channels(weight: Tensor, channels: int) -> Tensor:
-    """Fit a stem to other input channels: one sees the sum of all, as a grey picture in colour would; more are repeats.
-
-    The same constant in every channel then gives what it gave before where all channels are used equally often.
-    """
+    """Fit a stem to another number of input channels."""
     if channels == 1:
-        return weight.sum(-1, keepdim=True)
+        return weight.sum(-1, keepdim=True)  # one channel gives what three equal ones gave: a gray image in color
+    # Repeat the channels, for example r g b r g for 5, and scale so that the same constant in every channel gives about
+    # what it gave before, exactly so if the new number is a multiple of the old one.
     repeats = ceil_div(channels, weight.shape[-1])
     return weight.repeat(*[1] * (weight.ndim - 1), repeats)[..., :channels] * (weight.shape[-1] / channels)
 

@@ -1,8 +1,9 @@
-"""From pictures to clips: an encoder of pictures with a time axis, which begins with what its weights know of pictures.
+"""Inflation: an encoder of images gets a time axis, and starts from the weights that it learned on images.
 
-As I3D (Carreira and Zisserman, CVPR 2017) and Video Swin (Liu et al., CVPR 2022) do. Of a kernel over time only the
-middle frame begins with the picture's weights, the others with zeros, which ViViT (Arnab et al., ICCV 2021, section
-4.4) found better than to share them out: so an inflated encoder sees in a still clip what it saw in the picture.
+I3D (Carreira and Zisserman, CVPR 2017) and Video Swin (Liu et al., CVPR 2022) do the same. In a kernel over time only
+the middle frame starts with the image's weights, the others with zeros. ViViT (Arnab et al., ICCV 2021, section 4.4)
+found this better than weights averaged over the frames. On a still clip, an inflated encoder then gives the features
+that it gave on the image.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ from eyetoy.sizes import Size, check_count, per_axis
 
 @dataclass(frozen=True, kw_only=True)
 class Inflation:
-    """How an encoder of pictures sees time: in the first convolution of its stem, and in every attention window."""
+    """How an inflated encoder sees time: in the first convolution of its stem, and in every attention window."""
 
     temporal_stride: int = 2
-    """Frames to a token, 1 or 2."""
+    """Frames per token, 1 or 2."""
     temporal_kernel: int = 3
     """Frames that the stem's first convolution sees; odd, so that there is a middle one."""
     temporal_window: int = 3
     """Tokens of time in an attention window."""
 
     def __post_init__(self) -> None:
-        """Refuse what has no middle frame, or would have it after the end of some clips."""
+        """Refuse a kernel without a middle frame, or one whose middle frame may lie after the end of a clip."""
         for name in ("temporal_kernel", "temporal_window"):
             check_count(getattr(self, name), name)
         stride, kernel = self.temporal_stride, self.temporal_kernel
+        # Padding depends on kernel and stride alone (`StridedConv`). With a stride of 3, the last token of a clip of 4
+        # frames would have its middle, the only weights that are not zero, on a frame of padding.
         if stride not in (1, 2):
             raise ValueError(f"temporal_stride must be 1 or 2; got {stride}")
         if kernel % 2 == 0 or kernel < stride:
@@ -39,19 +42,20 @@ class Inflation:
 
 
 def inflated(params: EncoderParams, inflation: Inflation | None = None) -> EncoderParams:
-    """Return the parameters of the encoder of clips that an encoder of pictures becomes.
+    """Return the parameters of the video encoder that an image encoder becomes.
 
-    Its positions tell where in a frame a token is, and not in which: that stays for attention and convolution to see.
+    Its positions tell the place in a frame alone, not the time: positions in three dimensions would share the channels
+    differently, and the weights know those of two.
 
     Args:
         params: an encoder in two dimensions.
-        inflation: how it sees time; as its defaults say if not given.
+        inflation: how it sees time; the defaults of `Inflation` if not given.
 
     Raises:
         ValueError: `params` are not those of an encoder in two dimensions.
     """
     if params.num_spatial_dims != 2:
-        raise ValueError(f"only an encoder of pictures can be inflated; got num_spatial_dims={params.num_spatial_dims}")
+        raise ValueError(f"only an encoder of images can be inflated; got num_spatial_dims={params.num_spatial_dims}")
     inflation = inflation or Inflation()
     first, *rest = params.initial_proj
     return replace(
@@ -73,6 +77,8 @@ def inflated_weight(weight: Tensor, shape: torch.Size) -> Tensor | None:
         weight: `[out, *kernel, in]`.
         shape: `[out, time, *kernel, in]`.
     """
+    # For example [32, 3, 3, 3] (out, height, width, in) fits [32, 5, 3, 3, 3] (out, time, height, width, in). Linear
+    # layers, of 2 axes, have nothing to inflate, and an even kernel has no middle frame.
     if len(shape) != weight.ndim + 1 or weight.ndim < 3 or (shape[0], *shape[2:]) != weight.shape or shape[1] % 2 == 0:
         return None
     spread = weight.new_zeros(shape)
@@ -81,6 +87,7 @@ def inflated_weight(weight: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def _block(block: TransformerParams, window: int) -> TransformerParams:
+    # Only the stem and the windows see time: blocks neither merge nor subsample frames, so every weight fits.
     factors = tuple(1 / stride for stride in downsampling(block.scale_factor, 2))
     return replace(block, heads=tuple(_heads(group, window) for group in block.heads), scale_factor=(1.0, *factors))
 

@@ -1,4 +1,4 @@
-"""The parts that both kinds of block share: feed-forward, residual branch."""
+"""The parts that both kinds of transformer block share: feed-forward network and residual branch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eyetoy.neighborhood.backends.tiled.tiling import ELEMENTS_PER_CHUNK
 from eyetoy.params import GlobalAttentionParams, TransformerParams
-
-NUMBERS_AT_ONCE = 1 << 20
-"""Hidden numbers that a CPU makes at once where none are kept for gradients: more leave its caches, and the system
-hands out new pages for them at every call. At 512 by 512 pixels that was half of the first block's time."""
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU between, on the last axis."""
+    """Two linear layers with a GELU between them, along the last axis."""
 
     def __init__(self, channels: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -24,11 +21,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., channels]` to the same shape."""
-        at_once = NUMBERS_AT_ONCE // self.expand.out_features
-        is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or type(x) is not Tensor
-        if torch.is_grad_enabled() or is_traced or x.device.type != "cpu" or x.shape[:-1].numel() <= at_once:
+        # Inference on a CPU takes the tokens in chunks, so that the hidden layer, which is wider than `x`, is never
+        # in memory as a whole. With gradients it has to be kept anyway, and a traced graph must not depend on the size.
+        chunk = max(ELEMENTS_PER_CHUNK // self.expand.out_features, 1)
+        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor
+        if torch.is_grad_enabled() or is_traced or x.device.type != "cpu" or x.shape[:-1].numel() <= chunk:
             return self._map(x)
-        return torch.cat([self._map(rows) for rows in torch.split(x.flatten(0, -2), max(at_once, 1))]).view(x.shape)
+        return torch.cat([self._map(tokens) for tokens in torch.split(x.flatten(0, -2), chunk)]).view(x.shape)
 
     def _map(self, x: Tensor) -> Tensor:
         out: Tensor = self.contract(F.gelu(self.expand(x)))
@@ -36,7 +35,7 @@ class FeedForward(nn.Module):
 
 
 class ResidualBranch(nn.Module):
-    """What happens to a branch before it is added: dropout, layer scale (CaiT), drop path (stochastic depth)."""
+    """Add a branch to its shortcut, after dropout, layer scale (CaiT) and drop path (stochastic depth)."""
 
     def __init__(self, channels: int, params: TransformerParams | GlobalAttentionParams) -> None:
         super().__init__()
@@ -51,6 +50,7 @@ class ResidualBranch(nn.Module):
         if self.gamma is not None:
             branch = branch * self.gamma
         if self.training and self.drop_path > 0:
+            # Drops the branch of whole samples, and scales up the others so that the expectation stays the same.
             keep = 1 - self.drop_path
             kept = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(keep)
             branch = branch * (kept / keep)

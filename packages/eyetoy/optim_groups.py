@@ -1,4 +1,4 @@
-"""Which parameters decay, and which layer each belongs to: what an optimizer is told about a model."""
+"""Parameter groups for optimizers: which parameters decay, and which layer each belongs to."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNor
 
 
 def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Return the trainable parameters of a model in groups, as optimizers take them.
+    """Return the trainable parameters of a model in groups for an optimizer.
 
-    A parameter decays if it is called `weight`, has two axes or more, and its module is no norm or embedding: biases,
-    norms, scales and learned tokens do not. With a `layer_decay` below 1 every layer has a group of its own, whose
-    `lr_scale` is to be multiplied with the learning rate: `layer_decay` to the power of the layers above it (Clark et
-    al., ELECTRA, 2020). The stem is the first layer, then come the blocks, the global stack, and a head.
+    A parameter decays if it is called `weight`, has two axes or more, and its module is no norm or embedding. So
+    biases, norms, scales and learned tokens do not decay. With a `layer_decay` below 1, every layer has a group of its
+    own. Multiply the learning rate with the group's `lr_scale`: `layer_decay` to the power of the number of layers
+    above it (Clark et al., ELECTRA, 2020). The stem is the first layer, then come the blocks, the global stack and a
+    head.
 
     Args:
         model: an encoder, or any module that holds one, wrapped or not.
-        weight_decay: of the parameters that decay; 0 for the others.
-        layer_decay: 1 for one learning rate; fine-tuning often takes 0.65 to 0.9.
+        weight_decay: for the parameters that decay; the others get 0.
+        layer_decay: 1 for one learning rate; 0.65 to 0.9 is common for fine-tuning.
+
+    Returns:
+        dicts with `params`, `weight_decay` and `lr_scale`.
 
     Raises:
         ValueError: `layer_decay` is not above 0 and at most 1, or below 1 for a model that holds no encoder.
@@ -49,6 +53,7 @@ def parameter_layers(model: nn.Module) -> dict[str, int]:
     found = next(((name, module) for name, module in model.named_modules() if isinstance(module, Encoder)), None)
     if found is None:
         raise ValueError(f"layers are counted in an encoder, and {type(model).__name__} holds none")
+    # Wrappers put something before the encoder's names, such as "module.encoder."; names outside of it are the head's.
     prefix, above = f"{found[0]}." if found[0] else "", len(found[1].transformer) + 1
 
     def layer(name: str) -> int:
@@ -63,7 +68,7 @@ def parameter_layers(model: nn.Module) -> dict[str, int]:
 
 
 def matrices(model: nn.Module) -> set[nn.Parameter]:
-    """Return what decays: the weights of linear layers and convolutions."""
+    """Return the parameters that decay: the weights of linear layers and convolutions."""
     return {
         parameter
         for module in model.modules()

@@ -1,6 +1,6 @@
-"""What an encoder is made of: frozen dataclasses that go to JSON and come back equal.
+"""The parameters of an encoder: frozen dataclasses that go to JSON and come back equal.
 
-Names follow the proposal (section 4). A size is one integer for every axis or a tuple with one per axis.
+Names follow the proposal (section 4). A size is one integer for all axes or a tuple with one per axis.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ T = TypeVar("T")
 Pool = Literal["token", "avg"]
 
 DEEPEST = 1024
-"""Layers of a global stack."""
+"""The most layers that a global stack may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvParams:
     """A strided convolution; the stride divides the grid, rounding up.
 
-    With `spread_bias` biases begin spread evenly over the range that weights are drawn from, in place of zeros.
+    With `spread_bias`, biases start spread evenly over the range of the initial weights instead of at zero.
     """
 
     kernel_size: Size = 1
@@ -33,7 +33,7 @@ class ConvParams:
     spread_bias: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a kernel that would skip inputs."""
+        """Check that the kernel skips no inputs."""
         kernel, stride = _same_length(self.kernel_size, self.stride)
         if any(k < s for k, s in zip(kernel, stride, strict=True)):
             raise ValueError(
@@ -65,7 +65,7 @@ class HeadParams:
     intermediate_channels: int
 
     def __post_init__(self) -> None:
-        """Refuse a width that the heads cannot share."""
+        """Check that the heads can share the width."""
         check_count(self.num_heads, "num_heads")
         check_count(self.intermediate_channels, "intermediate_channels")
         check_divisible(self.intermediate_channels, self.num_heads, "intermediate_channels", "num_heads")
@@ -88,7 +88,7 @@ class TransformerParams:
     layer_scale: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a block without heads, without width, or with rates out of range."""
+        """Check heads, width and rates."""
         check_count(self.out_channels, "out_channels")
         check_rates(dropout=self.dropout, drop_path=self.drop_path)
         if not self.heads:
@@ -99,14 +99,15 @@ class TransformerParams:
 class GlobalAttentionParams:
     """The global stack: `depth` layers in which register and context tokens exchange with every spatial token.
 
-    `residual` says where the residual of a layer's attention comes from: its input (the usual pre-norm block), or the
-    normalised tokens as the proposal's second diagram (section 4.5) draws it.
+    `residual` is the residual of a layer's attention: "input", its input (the usual pre-norm block), or "norm", the
+    normalised tokens, as the proposal's second diagram (section 4.5) draws it.
 
-    `context_init` says what the context token is before the first layer: learned alone, as in the proposal, or that
-    plus the mean of the spatial tokens, so that the encoder learns from the first step on what it does with a mean.
+    `context_init` is the context token before the first layer: "learned", a parameter alone, as in the proposal, or
+    "mean", the parameter plus the mean of the spatial tokens. With the mean, gradients reach the encoder from the first
+    step on without passing the attention.
 
-    `global_pool` says what the stack gives as context: "token" is what the context token became, "avg" the mean of the
-    spatial tokens, refined with a context token in sight; without one, it is "avg" in any case.
+    `global_pool` is the context that the stack returns: "token", the context token after the last layer, or "avg", the
+    mean of the refined spatial tokens. Without a context token it is always "avg".
     """
 
     depth: int
@@ -122,7 +123,7 @@ class GlobalAttentionParams:
     global_pool: Pool = "token"
 
     def __post_init__(self) -> None:
-        """Refuse a stack without layers, heads or a global token, rates out of range, or an unknown choice."""
+        """Check layers, heads, global tokens, rates and choices."""
         check_count(self.depth, "depth", most=DEEPEST)
         check_count(self.num_heads, "num_heads")
         check_rates(dropout=self.dropout, drop_path=self.drop_path)
@@ -149,7 +150,7 @@ class EncoderParams:
     """An encoder (proposal, section 4.3): stem, positions, MSNAT blocks, global stack.
 
     `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`. With
-    `positional_embedding="space"` positions in a clip tell the place in a frame alone.
+    `positional_embedding="space"`, positions in a clip hold the place in the frame but not the time.
     """
 
     num_spatial_dims: int
@@ -161,7 +162,7 @@ class EncoderParams:
     positional_embedding: bool | Literal["space"] = True
 
     def __post_init__(self) -> None:
-        """Refuse what no encoder can be built from."""
+        """Check dimensions, channels and positions."""
         if self.num_spatial_dims not in (1, 2, 3):
             raise ValueError(f"num_spatial_dims must be 1, 2 or 3; got {self.num_spatial_dims!r}")
         if not self.initial_proj or not self.transformer:
@@ -186,18 +187,19 @@ class EncoderParams:
 
     @property
     def stages(self) -> tuple[range, ...]:
-        """The blocks of every stage: a block that changes the grid begins one, and so does the first."""
+        """The blocks of every stage: one begins at the first block and at every block that shrinks the grid."""
         starts = [i for i, stride in enumerate(self._block_strides) if i == 0 or any(s > 1 for s in stride)]
         return tuple(map(range, starts, [*starts[1:], len(self.transformer)]))
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
-        """Channels that every stage gives."""
+        """Channels of every stage's output."""
         return tuple(self.transformer[stage[-1]].out_channels for stage in self.stages)
 
     @property
     def stage_reductions(self) -> tuple[tuple[int, ...], ...]:
-        """By how much the grid of every stage is smaller than the input's, per axis."""
+        """The input's grid divided by that of every stage, per axis."""
+        # For example in 2d, a stem of strides 2, 2 and two stages: ((4, 4), (8, 8)).
         stem, blocks = self._stem_strides, self._block_strides
         ends = [stage[-1] + 1 for stage in self.stages]
         return tuple(tuple(map(math.prod, zip(*stem, *blocks[:end], strict=True))) for end in ends)
@@ -235,12 +237,12 @@ def downsampling(scale_factor: float | tuple[float, ...], num_spatial_dims: int)
 
 
 def as_encoder_params(params: EncoderParams | dict[str, Any]) -> EncoderParams:
-    """Return `params`, rebuilt if they are a dict as a JSON config holds it."""
+    """Return `params`, rebuilt if they are a dict from a JSON config."""
     return params if isinstance(params, EncoderParams) else from_dict(EncoderParams, params)
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """Rebuild parameters of type `cls` from what `dataclasses.asdict`, or JSON, gave.
+    """Rebuild parameters of type `cls` from the result of `dataclasses.asdict`, also by way of JSON.
 
     Raises:
         ValueError: a key is not a field of `cls`.
@@ -256,16 +258,16 @@ def _decode(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(typing.cast("type[Any]", hint), value)
     arguments = typing.get_args(hint)
+    # JSON has lists for tuples, and a frozen dataclass needs tuples to be equal and hashable. A union holds either one
+    # dataclass, as in `ConvParams | None`, or a tuple that a list stands for, as in `int | tuple[int, ...]`.
     if isinstance(hint, types.UnionType):
         dataclass_type = next((option for option in arguments if dataclasses.is_dataclass(option)), None)
-        return _decode(dataclass_type, value) if dataclass_type else _tuples(value)
+        if dataclass_type:
+            return _decode(dataclass_type, value)
+        return tuple(value) if isinstance(value, list) else value
     if typing.get_origin(hint) is tuple:
         return tuple(_decode(arguments[0], item) for item in value)
     return value
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _same_length(first: Size, second: Size) -> tuple[tuple[int, ...], tuple[int, ...]]:

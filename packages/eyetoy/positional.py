@@ -1,4 +1,4 @@
-"""Sinusoidal positions for any grid: nothing is learned, so nothing must be resized."""
+"""Sinusoidal positions for any grid. They are not learned, so they need no resizing for another grid."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ from eyetoy.sizes import channels_for
 class PositionalEmbedding(nn.Module):
     """Add sinusoidal positions (Vaswani et al., 2017) to `[batch, *grid, channels]`.
 
-    The channels are shared equally among the axes: in 2-D the first half tells the row, the second the column.
-    Channels that do not make up a sine and cosine pair for every axis stay as they are. A grid of more axes has the
-    positions of its last ones, alike along the others.
+    The axes share the channels equally: in 2-D the first half holds the row, the second half the column. Channels left
+    over, too few for a sine and cosine pair of every axis, stay as they are. A grid with more axes gets the positions
+    of its last axes, the same along the others.
+
+    Args:
+        num_spatial_dims: axes that have positions, the last ones of the grid.
+        channels: of the tokens, at least one sine and cosine pair per axis.
+        max_wavelength: the longest wavelength in tokens, roughly, divided by 2 pi.
+
+    Raises:
+        ValueError: there are too few channels.
     """
 
     def __init__(self, num_spatial_dims: int, channels: int, *, max_wavelength: float = 10_000.0) -> None:
@@ -36,6 +44,7 @@ class PositionalEmbedding(nn.Module):
 
     def positions(self, grid: tuple[int, ...], device: torch.device | None = None) -> Tensor:
         """Return the float32 positions `[*grid, channels]`."""
+        # For example in 2d: rows [H, 2p] -> [H, 1, 2p] -> [H, W, 2p], columns [W, 2p] -> [1, W, 2p] -> [H, W, 2p].
         axes = [self._axis(length, device) for length in grid]  # [length, 2 * pairs] each
         spread = [
             axis.reshape(*(n if i == j else 1 for j, n in enumerate(grid)), -1).expand(*grid, -1)
@@ -45,6 +54,7 @@ class PositionalEmbedding(nn.Module):
         return torch.cat([*spread, torch.zeros(*grid, unused, device=device, dtype=torch.float32)], dim=-1)
 
     def _axis(self, length: int, device: torch.device | None) -> Tensor:
+        # Float32 throughout: in bfloat16, whole positions above 256 would collide. `forward` casts the result.
         exponents = torch.arange(self.pairs, device=device, dtype=torch.float32) / self.pairs
         frequencies = torch.exp(-math.log(self.max_wavelength) * exponents)
         angles = torch.arange(length, device=device)[:, None] * frequencies

@@ -1,10 +1,9 @@
-"""What every named model is made of.
+"""The named models: one function each, and its line in `MODELS`.
 
-A name says the number of dimensions and the size. From nano to base the families share one shape, four stages that
-shrink the grid and widen the channels, and all share one rule for the heads of a block: half of its width goes to the
-finest scale, the rest is shared by the coarser ones. Their docstrings state parameters without a head, and
-floating-point operations of one forward pass, two for each multiply-add, attention included
-(`eyetoy.flops.count_flops`).
+A name tells the number of dimensions and the size. From nano to base the families share one shape, four stages that
+shrink the grid and widen the channels. All share one rule for the heads of a block: half of its width goes to the
+finest scale, the coarser ones share the rest. The docstrings state parameters without a head, and floating-point
+operations of one forward pass, two for each multiply-add, attention included (`eyetoy.flops.count_flops`).
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ from eyetoy.params import (
 from eyetoy.sizes import Size, per_axis
 
 Tokenizers = tuple[ConvParams | None, ...]
-"""One for each head group of a block, the finest first."""
+"""One per head group of a block, the finest first."""
 
 IN_CHANNELS = {1: 1, 2: 3, 3: 3}
 HEAD_DIM = 32
 PATCHES = tuple(ConvParams(kernel_size=stride, stride=stride) for stride in (1, 2, 4))
-# What moves in a clip shows in neighboring frames: tokens that overlap let a block see it before it attends. Deep in a
-# pyramid, where a kernel in three dimensions would hold most of the parameters, they overlap in time alone.
+# Motion in a clip shows between neighboring frames: overlapping tokens let a block see it before it attends. In the
+# deep stages of a pyramid, a kernel in three dimensions would hold most of the parameters: there they overlap in time
+# alone.
 OVERLAPPING = (ConvParams(kernel_size=3), ConvParams(kernel_size=3, stride=2))
 FRAMES = (ConvParams(kernel_size=(3, 1, 1)), ConvParams(kernel_size=(3, 2, 2), stride=2))
 
@@ -160,8 +160,8 @@ def _sound(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DI
 
 
 def _images(widths: Sequence[int], depths: Sequence[int], head_dim: int = HEAD_DIM) -> EncoderParams:
-    # From the third grid on, 14 × 14 for a picture of 224 × 224, a window of 7 at a scale of 2 spans it already. On
-    # larger pictures a coarser scale would see further there; the global stack does that too.
+    # From the third stage on, with a grid of 14 × 14 for 224 × 224 pixels, a window of 7 at a scale of 2 already spans
+    # the grid. On larger images a coarser scale would see further there, but so does the global stack.
     scales = [PATCHES if stage < 2 else PATCHES[:2] for stage in range(len(widths))]
     stages = [head_groups(tokenizers, 7, width, head_dim) for tokenizers, width in zip(scales, widths, strict=True)]
     return _pyramid(2, stages, widths, depths, stem_strides=(2, 2), scale_factor=0.5)
@@ -229,6 +229,7 @@ def _stage(
 
 def head_groups(tokenizers: Tokenizers, window: Size, width: int, head_dim: int) -> tuple[HeadParams, ...]:
     """Give half of the width to the finest scale and share the rest among the coarser ones, if there are any."""
+    # For example a width of 64 and three scales: 32, 16, 16.
     num_coarse = len(tokenizers) - 1
     widths = (width // 2, *[width // (2 * num_coarse)] * num_coarse) if num_coarse else (width,)
     return tuple(
@@ -246,11 +247,12 @@ def _group(tokenizer: ConvParams | None, window: Size, *, channels: int, head_di
     )
 
 
-def stem(strides: Sequence[Size], num_spatial_dims: int) -> tuple[ConvParams, ...]:
+def stem(strides: Sequence[Size | Sequence[int]], num_spatial_dims: int) -> tuple[ConvParams, ...]:
     """Return overlapping convolutions: a kernel of 3 for strides of 1 and 2, of 7 for a stride of 4."""
     spread = [per_axis(stride, num_spatial_dims, "stem_strides") for stride in strides]
-    # Sound can be silent to the last bit. Without biases a norm sees zeros there, and multiplies gradients by 316; with
-    # three of them the first gradient of a run on padded clips was 10,000 times larger.
+    # Sound can be silent to the last bit. A norm then sees the biases alone; if these are zeros too, it divides by
+    # sqrt(eps), and gradients grow by 316. With three such norms in a stem, the first gradient of a run on padded clips
+    # was 10,000 times larger.
     return tuple(overlapping(stride, spread_bias=num_spatial_dims == 1) for stride in spread)
 
 

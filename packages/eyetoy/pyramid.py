@@ -22,23 +22,25 @@ class FeatureInfo:
     num_chs: int
     """Its channels."""
     reduction: tuple[int, ...]
-    """By how much its grid is smaller than the input's, per axis."""
+    """The input's grid divided by its own, per axis."""
 
 
 class FeaturePyramid(HubModel):
     """Map inputs `[batch, in_channels, *grid]` to one `[batch, channels, *grid / reduction]` per chosen stage.
 
-    The last stage gives the encoder's features, after the global stack; every other one is normalised by a layer norm
-    of its own, as backbones of dense predictors do (Liu et al., Swin Transformer, 2021, section 4.2). `feature_info`
-    says what each level is. What comes after the last of the chosen stages is neither computed nor trained.
+    The last stage gives the encoder's features, after the global stack; every other one has a layer norm of its own, as
+    in backbones of dense predictors (Liu et al., Swin Transformer, 2021, section 4.2). `feature_info` describes each
+    level. Blocks after the last of the chosen stages are neither computed nor trained.
 
     Args:
-        params: the encoder, or a dict as its JSON config holds it.
+        params: the encoder's parameters, also as a dict from a JSON config.
         out_indices: stages to return, counted from the finest; negative ones from the end; all by default.
 
     Raises:
         ValueError: there is no such stage, or one is named twice.
     """
+
+    kind = "pyramid"
 
     def __init__(self, params: EncoderParams | dict[str, Any], out_indices: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -62,11 +64,12 @@ class FeaturePyramid(HubModel):
         ]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the inside of every block again in the backward pass: less memory for more time."""
+        """Recompute the inside of every block in the backward pass: less memory for more time."""
         self.encoder.set_grad_checkpointing(enable)
 
     def _freeze_unused(self) -> None:
-        """Processes that train together wait for the gradient of every parameter that may have one."""
+        # Processes that train together wait for the gradient of every parameter that asks for one. An unused one would
+        # have none, and they would wait for ever.
         last = max(self.out_indices)
         if last == self.last:
             return

@@ -26,15 +26,15 @@ def per_axis(value: Size | Sequence[int], num_spatial_dims: int, name: str, *, m
 
 def ceil_div(numerator: int, denominator: int) -> int:
     """Return `numerator / denominator`, rounded up."""
-    # Not -(-numerator // denominator): compiled programs do not check divisions of negative symbolic sizes rightly.
+    # Not -(-numerator // denominator): compiled programs get divisions of negative symbolic sizes wrong.
     return (numerator + denominator - 1) // denominator
 
 
 def check_count(value: int, name: str, *, most: int | None = None) -> None:
-    """Refuse a number of things that is not at least 1, and not above `most`.
+    """Check that a count is at least 1 and at most `most`.
 
     Raises:
-        ValueError: `value` is.
+        ValueError: it is not.
     """
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}")
@@ -43,10 +43,10 @@ def check_count(value: int, name: str, *, most: int | None = None) -> None:
 
 
 def check_rates(*, dropout: float, drop_path: float = 0.0) -> None:
-    """Refuse rates at which nothing, or more than nothing, would be left.
+    """Check that rates are at least 0 and below 1, where something is left.
 
     Raises:
-        ValueError: a rate is below 0, or not below 1.
+        ValueError: a rate is not.
     """
     for name, rate in (("dropout", dropout), ("drop_path", drop_path)):
         if not 0 <= rate < 1:

@@ -1,4 +1,4 @@
-"""Variants of a named model, for ablations: the same network with one thing otherwise."""
+"""Variants of a named model, for ablations: the same network with one thing changed."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ Merging = Literal["patches", "overlapping", "none", "coarse"]
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What to change of a model; None leaves a thing as it is."""
+    """Changes to a model; None leaves a thing as it is."""
 
     window: Size | Sequence[int] | None = None
     """Window of every head group."""
     scales: Sequence[Size | Sequence[int]] | None = None
-    """Strides of the head groups of every block, the finest first; one alone is single-scale attention. The finest has
-    half of a block's width, the others share the rest."""
+    """Strides of the head groups of every block, the finest first; a single one is single-scale attention. The finest
+    has half of a block's width, the others share the rest."""
     merging: Merging | None = None
-    """How tokens are merged: a kernel that equals the stride; one of `2 * stride - 1`, at least 3, so that tokens
-    overlap; no tokenizer, for a single scale of stride 1 (NAT); or "coarse", patches for the coarser groups and no
-    tokenizer for a stride of 1. New `scales` are patches if this is not given."""
+    """How tokens are merged. "patches": a kernel equal to the stride. "overlapping": a kernel of `2 * stride - 1`, at
+    least 3. "none": no tokenizer, for a single scale of stride 1 (NAT). "coarse": patches for the coarser groups and no
+    tokenizer for a stride of 1. New `scales` are patches by default."""
     global_depth: int | None = None
-    """Layers of the global stack; 0 for none, which leaves the mean of all tokens as context."""
+    """Layers of the global stack; 0 removes it, and the context is then the mean of all tokens."""
     num_register_tokens: int | None = None
     """Registers of the global stack."""
     residual: Literal["input", "norm"] | None = None
-    """Where the residual of the global stack's attention comes from; see `GlobalAttentionParams`."""
+    """The residual of the global stack's attention; see `GlobalAttentionParams`."""
     context_init: Literal["learned", "mean"] | None = None
-    """What the context token is before the global stack; see `GlobalAttentionParams`."""
+    """The context token before the global stack; see `GlobalAttentionParams`."""
     global_pool: Pool | None = None
-    """What the global stack gives as context, the context token or a mean; see `GlobalAttentionParams`."""
+    """The context that the global stack returns, the context token or a mean; see `GlobalAttentionParams`."""
     positional_embedding: bool | None = None
-    """Whether positions are added."""
+    """Whether to add positions."""
 
 
 def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
     """Return the parameters of a variant.
 
     Raises:
-        ValueError: the model cannot be changed so.
+        ValueError: a change does not fit the model, or its value is out of range.
     """
     blocks = tuple(
         replace(block, heads=_heads(block.heads, block.out_channels, changes)) for block in params.transformer
@@ -73,7 +73,7 @@ def _heads(heads: tuple[HeadParams, ...], width: int, changes: Changes) -> tuple
 
 
 def _size(size: Size | Sequence[int]) -> Size:
-    """Return a size as the parameters have it; YAML has lists for tuples."""
+    """Return a size with a tuple for the list that YAML gives."""
     return size if isinstance(size, int) else tuple(size)
 
 
@@ -104,7 +104,7 @@ def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAtten
         "context_init": changes.context_init,
         "global_pool": changes.global_pool,
     }
-    asked = {name: value for name, value in asked.items() if value is not None}
+    asked = {name: value for name, value in asked.items() if value is not None}  # 0 registers are a change, too
     if not asked:
         return stack
     if stack is None:

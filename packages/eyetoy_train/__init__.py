@@ -13,6 +13,7 @@ from eyetoy_train.engine.evaluation import evaluate
 from eyetoy_train.engine.trainer import Trainer, train
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.models.build import build_classifier, load_classifier
+from eyetoy_train.models.saved import SavedModel, load_model, save_model
 from eyetoy_train.recipe import CheckpointRecipe, ClassificationRecipe, EmaRecipe, ModelRecipe, Recipe
 from eyetoy_train.task import Metrics, Task
 from eyetoy_train.types import About, Batch, Details, SampleStream, Split, Table
@@ -43,6 +44,7 @@ __all__ = [
     "Preempted",
     "Recipe",
     "SampleStream",
+    "SavedModel",
     "Split",
     "Table",
     "TarStream",
@@ -53,7 +55,9 @@ __all__ = [
     "evaluate",
     "export_checkpoint",
     "load_classifier",
+    "load_model",
     "parse_recipe",
     "read_class_folder",
+    "save_model",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""What a run is made of: one typed recipe, whose field docstrings are the `--help`."""
+"""The recipe of a run, typed and checked. The docstrings of its fields are the text of `--help`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class ModelRecipe:
     """A name from `eyetoy.list_models()`, or `timm/NAME` for any image model of timm."""
     weights: str | None = None
     """Start from trained weights: a run's folder, a checkpoint, or a name on Hugging Face's hub. Head and stem are
-    adapted to other classes and channels, and said."""
+    adapted to other classes and channels, and the run says so."""
     stem_strides: list[int | list[int]] | None = None
-    """Strides of the stem's convolutions, each one number or one per axis; the model's own if not given."""
+    """Strides of the stem's convolutions, each a number or one per axis; the model's own if not given."""
     drop_path: float = 0.0
     """Stochastic depth of the last block, growing linearly from 0 at the first."""
     dropout: float = 0.0
@@ -30,24 +30,24 @@ class ModelRecipe:
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the model, such as `layer_scale: 1e-5`, or `embed_dim: 192` for timm's."""
     grad_checkpointing: bool = False
-    """Compute the inside of every block again in the backward pass: less memory for more time."""
+    """Recompute the inside of every block in the backward pass: less memory for more time."""
     compile: bool = False
     """Compile the model with torch.compile: a slow start, then faster steps on most GPUs."""
     channels_last: bool = False
-    """Give the model its input with the channels innermost; faster for convolutional models on GPUs."""
+    """Lay out the input in memory with the channels innermost; faster for convolutional models on GPUs."""
 
 
 @dataclass(kw_only=True)
 class EmaRecipe:
-    """A moving average of the weights, which is then what is evaluated and kept as the best checkpoint."""
+    """A moving average of the weights. If there is one, it is evaluated and kept as the best checkpoint."""
 
     decay: float | None = None
     """Weight of the past in every step, such as 0.999; no average if not given."""
     warmup: bool = True
-    """Let the decay rise as (1 + step) / (10 + step) up to `decay`, so that the first weights are soon forgotten."""
+    """Let the decay rise as (1 + step) / (10 + step) up to `decay`, to forget the first weights soon."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no average."""
+        """Refuse values that give no average."""
         _require(self, "at least 0", "decay")
         _require(self, "below 1", "decay")
 
@@ -57,9 +57,9 @@ class CheckpointRecipe:
     """When checkpoints are written and which are kept. One is always written after an epoch."""
 
     every_steps: int | None = None
-    """Write one after this many optimizer steps too, for long epochs."""
+    """Also write one every so many optimizer steps, for long epochs."""
     keep_last: int = 2
-    """How many of the latest to keep; a run goes on from the latest."""
+    """How many of the latest to keep; a run resumes from the latest."""
     keep_best: int = 1
     """How many of the best, by validation score, to keep as models; the first is checkpoints/best."""
 
@@ -70,26 +70,25 @@ class CheckpointRecipe:
 
 @dataclass(kw_only=True)
 class Recipe:
-    """Everything that the engine needs to know, whatever it trains."""
+    """All that the engine needs to know, whatever it trains."""
 
     name: str = "run"
     """Name of the run; its folder is runs/NAME, or runs/NAME-2 and so on where that holds a finished run."""
     output_dir: str | None = None
-    """Folder of the run, in place of runs/NAME. It must be new, empty, or hold an unfinished run of this recipe."""
+    """Folder of the run, instead of runs/NAME. It must be new, empty, or hold an unfinished run of this recipe."""
     epochs: int = 30
     """Passes over the training set."""
     steps_per_epoch: int | None = None
-    """Optimizer steps that count as an epoch; as many as one pass over the training set takes if not given, which
-    sets of unknown size need."""
+    """Optimizer steps per epoch; one pass over the training set if not given. Streams of unknown size need it."""
     max_steps: int | None = None
     """Stop after this many optimizer steps, whatever `epochs` says; for trying a recipe out."""
     batch_size: int = 64
-    """Samples per optimizer step, over all processes and accumulated passes together."""
+    """Samples per optimizer step, summed over all processes and accumulated passes."""
     gradient_accumulation_steps: int = 1
-    """Forward and backward passes per optimizer step; each takes its share of `batch_size`."""
+    """Forward and backward passes per optimizer step, each on a micro batch: an equal part of `batch_size`."""
     augmentation_repeats: int = 1
-    """Let a sample come so often in a row, changed anew each time, and as many fewer of them in an epoch (Hoffer et
-    al., 2020); for sets, not for streams."""
+    """How often a sample comes in a row, augmented anew each time; an epoch sees that many times fewer of them (Hoffer
+    et al., 2020). For sets, not for streams."""
     eval_batch_size: int = 128
     """Samples per forward pass of an evaluation, on each process."""
     eval_epochs: int = 1
@@ -97,8 +96,8 @@ class Recipe:
     early_stop_epochs: int | None = None
     """Stop when the validation score has not risen for this many epochs; never if not given."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """AdamW; or Muon (Jordan et al., 2024) for matrices and kernels and AdamW for the rest, which learns more in a step
-    and takes longer for it. Both take the same learning rates and weight decay."""
+    """AdamW, or Muon (Jordan et al., 2024) for matrices and kernels and AdamW for the rest, whose steps learn more and
+    take longer. Both take the same learning rates and weight decay."""
     lr: float = 1e-3
     """Highest learning rate, reached after the warm-up; for this `batch_size`, on any number of devices."""
     min_lr: float = 1e-6
@@ -113,7 +112,7 @@ class Recipe:
     weight_decay: float = 0.05
     """Decoupled weight decay, on matrices and kernels only: not on biases, norms, scales and learned tokens."""
     layer_decay: float = 1.0
-    """Factor on the learning rate for every layer further from the head; 0.65 to 0.9 is usual in fine-tuning."""
+    """Factor on the learning rate for each layer further from the head; 0.65 to 0.9 is usual in fine-tuning."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's first and second moment."""
     momentum: float = 0.95
@@ -121,17 +120,17 @@ class Recipe:
     clip_grad_norm: float | None = None
     """Clip the gradient to this norm; no clipping if not given."""
     drop_path_warmup_epochs: float = 0.0
-    """Epochs over which stochastic depth rises linearly from 0 to what the model was given."""
+    """Epochs over which stochastic depth rises linearly from 0 to that of the model."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass."""
     deterministic: bool = False
-    """Use deterministic algorithms alone, on GPUs too, where that costs speed; on a CPU runs repeat without it."""
+    """Use deterministic algorithms only, which costs speed on GPUs. On a CPU runs repeat exactly without it."""
     num_workers: int = 0
-    """Processes that load data, for each training process; 0 loads in the training process itself."""
+    """Loading workers of each training process; 0 loads in the training process itself."""
     log_steps: int = 10
-    """Optimizer steps between lines of steps.jsonl, in trackers, and checks that the loss is finite."""
+    """Optimizer steps between lines in steps.jsonl and trackers, and between checks that the loss is finite."""
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """Where curves go beside the run's folder: tensorboard, wandb, mlflow and others that Accelerate knows."""
+    """Where curves go besides the run's folder: tensorboard, wandb, mlflow and others that Accelerate knows."""
     seed: int = 0
     """Seed of everything random: initial weights, order of samples, augmentation, dropout."""
     model: ModelRecipe = field(default_factory=ModelRecipe)
@@ -142,7 +141,7 @@ class Recipe:
     """When checkpoints are written and which are kept."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no run can use."""
+        """Refuse values that no run can use."""
         _require(self, "at least 1", "epochs", "batch_size", "gradient_accumulation_steps", "eval_batch_size")
         _require(self, "at least 1", "eval_epochs", "log_steps", "max_steps", "steps_per_epoch", "early_stop_epochs")
         _require(self, "at least 1", "augmentation_repeats")
@@ -153,26 +152,26 @@ class Recipe:
         _require(self, "at most 1", "layer_decay")
         if (self.schedule == "steps") != bool(self.decay_epochs):
             raise ValueError(
-                "decay_epochs says when the rate of `schedule: steps` falls, and both must be given or neither; got "
+                "decay_epochs tells `schedule: steps` when the rate falls, and both must be given or neither; got "
                 f"schedule={self.schedule} and decay_epochs={self.decay_epochs}"
             )
         if self.drop_path_warmup_epochs and self.model.compile:
-            raise ValueError("drop_path_warmup_epochs would have model.compile compile anew at every step; give up one")
+            raise ValueError("drop_path_warmup_epochs makes model.compile compile at every step; use one of the two")
 
-    def samples_per_pass(self, num_processes: int) -> int:
-        """Return how many samples one process takes in one forward and backward pass.
+    def micro_batch_size(self, num_processes: int) -> int:
+        """Return the number of samples that one process takes in one forward and backward pass.
 
         Raises:
-            ValueError: the processes and accumulated passes cannot share `batch_size` equally.
+            ValueError: `batch_size` cannot be divided equally over processes and accumulated micro batches.
         """
-        shares = num_processes * self.gradient_accumulation_steps
-        if self.batch_size % shares:
+        divisor = num_processes * self.gradient_accumulation_steps
+        if self.batch_size % divisor:
             raise ValueError(
                 f"batch_size={self.batch_size} is the number of samples per optimizer step, and {num_processes} "
-                f"process(es) times {self.gradient_accumulation_steps} accumulated pass(es) must share it equally; "
-                f"choose a multiple of {shares}"
+                f"process(es) times {self.gradient_accumulation_steps} accumulated micro batch(es) must share it "
+                f"equally; choose a multiple of {divisor}"
             )
-        return self.batch_size // shares
+        return self.batch_size // divisor
 
 
 @dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import BlockMask
 
 from eyetoy import available_backends, neighborhood_attention
+from eyetoy.neighborhood import functional
 from eyetoy.neighborhood.backends import flex
 from eyetoy.neighborhood.backends import registry as backends
-from eyetoy.neighborhood.backends.registry import Call, choose_backend
+from eyetoy.neighborhood.backends.registry import choose_backend
+from eyetoy.neighborhood.problem import Call
 from eyetoy.neighborhood.window import AxisRule
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
@@ -73,6 +76,26 @@ def test_every_backend_is_listed_with_its_reason() -> None:
     assert "mps" in str(available_backends("mps")["flex"])
 
 
+def test_one_entry_makes_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be requested, it is listed with its reasons, and on CUDA its place in the registry decides."""
+    mine = backends.Backend(
+        attend=lambda query, key, value, problem: 2 * value,
+        why_not=lambda call: "it has no key mask" if call.has_key_mask else None,
+        why_not_first=lambda call: "it is slow in float32" if call.dtype == torch.float32 else None,
+    )
+    monkeypatch.setattr(backends, "BACKENDS", {"mine": mine, **backends.BACKENDS})
+    monkeypatch.setattr(functional, "BACKENDS", backends.BACKENDS)
+    x = torch.randn(1, 9, 2, 16)
+    assert torch.equal(neighborhood_attention(x, x, x, 3, backend="mine"), 2 * x)
+    assert available_backends()["mine"] is None
+    assert available_backends(has_key_mask=True)["mine"] == "it has no key mask"
+    with pytest.raises(ValueError, match="backend 'mine' cannot do this call: it has no key mask"):
+        neighborhood_attention(x, x, x, 3, key_mask=torch.ones(1, 9, dtype=torch.bool), backend="mine")
+    assert choose_backend("auto", ON_CUDA) == "mine"
+    assert choose_backend("auto", replace(ON_CUDA, dtype=torch.float32)) == "flex"
+    assert choose_backend("auto", replace(ON_CUDA, has_key_mask=True)) == "flex"
+
+
 def test_requested_backend_that_cannot_do_the_call_is_refused(dimension: int) -> None:
     x = torch.randn(1, *(6,) * dimension, 2, 8, requires_grad=True)
     with pytest.raises(ValueError, match="backend 'flex' cannot do this call: FlexAttention cannot train on a CPU"):
@@ -97,7 +120,8 @@ def test_what_natten_cannot_do_is_known_before(change: dict[str, Any], reason: s
 def test_variable_names_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 9, 2, 8)
     called = []
-    monkeypatch.setitem(backends.BACKENDS, "reference", lambda q, k, v, problem: called.append(1) or q)
+    fake = backends.Backend(attend=lambda q, k, v, problem: called.append(1) or q)
+    monkeypatch.setitem(backends.BACKENDS, "reference", fake)
     monkeypatch.setenv(VARIABLE, "reference")
     neighborhood_attention(x, x, x, window=3)
     assert called
@@ -207,5 +231,5 @@ def test_weights_of_large_calls_are_computed_again(
         return torch.autograd.grad(out.square().sum(), x)[0]
 
     kept = gradient()
-    monkeypatch.setattr(kernel, "NUMBERS_TO_KEEP", 0)
+    monkeypatch.setattr(kernel, "MAX_SAVED_ELEMENTS", 0)
     torch.testing.assert_close(gradient(), kept)

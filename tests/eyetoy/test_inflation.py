@@ -114,7 +114,7 @@ def test_weights_of_other_shapes_are_left_alone():
     [
         (
             lambda: inflated(encoder_params("eyetoy3d_pico")),
-            "only an encoder of pictures can be inflated; got num_spat",
+            "only an encoder of images can be inflated; got num_spat",
         ),
         (lambda: create_encoder("eyetoy1d_pico", inflate={}), "num_spatial_dims=1"),
         (lambda: Inflation(temporal_kernel=2), "temporal_kernel must be odd and at least temporal_stride, 2; got 2"),

@@ -24,7 +24,7 @@ from eyetoy import (
 )
 from eyetoy.conv import upsample
 from eyetoy.lengths import mean_over_tokens
-from eyetoy.neighborhood.varlen import ragged_attention
+from eyetoy.neighborhood.varlen import varlen_attention
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SINGLE = {"rtol": 1e-5, "atol": 1e-5}
@@ -121,7 +121,7 @@ def test_attention_of_a_clip_is_that_of_the_clip_alone(data: st.DataObject, devi
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     x = torch.randn(len(lengths), longest, 2, 11, generator=generator).to(device, double).requires_grad_()
     query, key, value = x.split((3, 3, 5), -1)
-    together = ragged_attention(query, key, value, torch.tensor(lengths, device=device), **options)
+    together = varlen_attention(query, key, value, torch.tensor(lengths, device=device), **options)
     alone = torch.zeros_like(value)
     for row, length in enumerate(lengths):
         together[row, length:] = 0

@@ -20,7 +20,8 @@ from eyetoy import (
     TransformerStack,
     neighborhood_attention,
 )
-from eyetoy.layers import NUMBERS_AT_ONCE, FeedForward
+from eyetoy.layers import FeedForward
+from eyetoy.neighborhood.backends.tiled.tiling import ELEMENTS_PER_CHUNK
 
 BLOCKS: dict[int, Any] = {1: MSNATTransformer1D, 2: MSNATTransformer2D, 3: MSNATTransformer3D}
 GRIDS = {1: (11,), 2: (7, 5), 3: (3, 4, 5)}
@@ -122,6 +123,6 @@ def test_without_a_tokenizer_attention_reads_the_channels(dimension: int, device
 def test_feed_forward_of_many_tokens_is_that_of_few(device: str) -> None:
     """Without gradients a CPU takes many tokens in turns."""
     ffn = FeedForward(8, 4.0).to(device)
-    x = torch.randn(3, NUMBERS_AT_ONCE // 64, 8, device=device)
+    x = torch.randn(3, ELEMENTS_PER_CHUNK // 64, 8, device=device)
     with torch.no_grad():
         torch.testing.assert_close(ffn(x), ffn.contract(nn.functional.gelu(ffn.expand(x))))

@@ -70,7 +70,7 @@ def planned_anew() -> Iterator[pytest.MonkeyPatch]:
 
 def draw_choice(data: st.DataObject, dimension: int) -> Callable[..., Any]:
     """Draw what replaces `choose_tiling`: any tile sizes, any axis to walk along."""
-    from eyetoy.neighborhood.backends.tiled.choice import make_tiling
+    from eyetoy.neighborhood.backends.tiled.tiling import make_tiling
 
     tiles = tuple(data.draw(st.integers(1, 4)) for _ in range(dimension))
     outer_axis = data.draw(st.none() | st.integers(0, dimension - 1))
@@ -138,9 +138,9 @@ def test_result_does_not_depend_on_the_tiles(data: st.DataObject, dimension: int
     reference = output_and_gradients(qkv, key_mask=key_mask, backend="reference", **problem.options)
     with planned_anew() as patch:
         patch.setattr(tiled, "choose_tiling", choose)
-        patch.setattr(kernel, "LOGITS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 10**6])))
-        patch.setattr(kernel, "KEYS_AT_ONCE", data.draw(st.sampled_from([1, 100, 300, 1000, 10**6])))
-        patch.setattr(kernel, "NUMBERS_TO_KEEP", data.draw(st.sampled_from([0, 1000, 10**6])))
+        patch.setattr(kernel, "LOGITS_PER_BLOCK", data.draw(st.sampled_from([1, 100, 300, 10**6])))
+        patch.setattr(kernel, "KEY_ELEMENTS_PER_BLOCK", data.draw(st.sampled_from([1, 100, 300, 1000, 10**6])))
+        patch.setattr(kernel, "MAX_SAVED_ELEMENTS", data.draw(st.sampled_from([0, 1000, 10**6])))
         forced = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
     assert_all_close(forced, reference, **TOLERANCES[torch.float64])
 
@@ -154,7 +154,7 @@ def test_large_grids_are_cut_into_slabs(data: st.DataObject, dimension: int, pro
     *qkv, key_mask = problem.tensors(torch.float64, "cpu")
     reference = output_and_gradients(qkv, key_mask=key_mask, backend="reference", **problem.options)
     with planned_anew() as patch:
-        patch.setattr(slabs, "TOKENS_AT_ONCE", data.draw(st.sampled_from([1, 4, 15])))
+        patch.setattr(slabs, "TOKENS_PER_SLAB", data.draw(st.sampled_from([1, 4, 15])))
         cut = output_and_gradients(qkv, key_mask=key_mask, backend="tiled", **problem.options)
     assert_all_close(cut, reference, **TOLERANCES[torch.float64])
 

@@ -117,14 +117,14 @@ class Interrupted(BaseException):
 
 
 class Killed(Slopes):
-    """The toy task in a process that dies after some passes."""
+    """The toy task in a process that dies after some micro batches."""
 
-    passes_left = 7
+    micro_batches_left = 7
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        if not self.passes_left:
+        if not self.micro_batches_left:
             raise Interrupted
-        self.passes_left -= 1
+        self.micro_batches_left -= 1
         return super().loss(model, batch)
 
 

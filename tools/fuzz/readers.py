@@ -32,7 +32,7 @@ from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import CheckpointError, TarStream, parse_recipe
 from eyetoy_train.checkpoint.atomic import check_folder, write_folder
 from eyetoy_train.checkpoint.state_dicts import read_tensors
-from eyetoy_train.checkpoint.train_state import Progress
+from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.commands.app import read_labels
 from eyetoy_train.models.build import load_classifier
 from eyetoy_train.utils.untrusted import read_json
@@ -302,7 +302,7 @@ def _checkpoint_seeds() -> list[bytes]:
         create_model("eyetoy2d_pico", num_classes=2, stem_strides=[8]).save_pretrained(partial)
         save_file({"a": NOISE_TENSOR}, partial / "optimizer.safetensors")
         (partial / "labels.json").write_text('["a", "b"]')
-        state = {"progress": Progress(epoch=1, step=5, ranking={1: 0.5}).to_json(), "grad_scaler": None}
+        state = {"progress": TrainState(epoch=1, step=5, ranking={1: 0.5}).to_json(), "grad_scaler": None}
         (partial / "trainer.json").write_text(json.dumps(state))
 
     write_folder(folder, write)
@@ -326,9 +326,9 @@ def _checkpoint(content: bytes) -> None:
     read_labels(folder)
     read_tensors(folder / "optimizer.safetensors")
     try:
-        Progress.from_json(read_json(folder / "trainer.json")["progress"])
+        TrainState.from_json(read_json(folder / "trainer.json")["progress"])
     except (KeyError, TypeError, AttributeError, OverflowError):
-        return  # `Saver.load` makes a CheckpointError of these
+        return  # `Checkpointer.load` makes a CheckpointError of these
     if start not in (b"optimizer.safetensors", b"trainer.json", b"labels.json"):
         load_classifier(folder)
 

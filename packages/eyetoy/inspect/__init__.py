@@ -1,15 +1,12 @@
-"""What an encoder looks at, as tensors; fused attention stays on.
+"""Look inside an encoder: features, attention and receptive fields as tensors, while fused attention stays on.
 
-Attention weights are computed again for the chosen queries alone, from the queries and keys of a usual forward pass, so
-that memory stays what that pass takes. A model in training mode drops at random here too: call `model.eval()` before.
+Call `model.eval()` first: dropout and drop path act here too.
 """
 
-from eyetoy.inspect.components import feature_components
-from eyetoy.inspect.context import context_maps
-from eyetoy.inspect.neighborhoods import NeighborhoodWeights, neighborhood_weights
+from eyetoy.inspect.attention import NeighborhoodWeights, context_maps, neighborhood_weights
+from eyetoy.inspect.features import feature_components, find_encoder, stage_features
 from eyetoy.inspect.places import TokenPlaces, feature_places, group_places
 from eyetoy.inspect.receptive_field import effective_receptive_field
-from eyetoy.inspect.stages import find_encoder, stage_features
 
 __all__ = [
     "NeighborhoodWeights",

@@ -1,4 +1,4 @@
-"""Where tokens lie on the input: the middle of what the convolutions between them take in."""
+"""Where tokens lie on the input: at the middle of their patch, through all convolutions before them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from eyetoy.msnat import MSNATTransformer, MultiScaleMultiHeadNA, SharedScaleNA
 class TokenPlaces:
     """Where the tokens of a grid lie on the input, per axis, in its samples or pixels.
 
-    Token `t` is centered at `first + step * t`, and stands for what is nearer to it than to any other token. Kernels
-    that are not of the stride's own size reach over their patch, so that `first` is not the middle of one.
+    Token `t` is centered at `first + step * t`, and stands for the places that are nearer to it than to any other
+    token. A kernel larger than its stride reaches beyond the patch, so `first` need not be the middle of one.
     """
 
     step: tuple[int, ...]
@@ -38,7 +38,7 @@ class TokenPlaces:
         Args:
             maps: `[..., *tokens]`, a value for each token.
             grid: sizes of the input.
-            linear: interpolate between the tokens' centers; else every place has the value of the nearest token.
+            linear: interpolate between the tokens' centers; by default every place has the value of the nearest token.
 
         Returns:
             `[..., *grid]`.
@@ -56,12 +56,12 @@ class TokenPlaces:
 
 
 def feature_places(encoder: Encoder, stage: int = -1) -> TokenPlaces:
-    """Return where the tokens of a stage lie on the input; those of the last one are the encoder's features."""
+    """Return where the tokens of a stage lie on the input; by default those of the encoder's features."""
     return _compose(encoder.params.num_spatial_dims, _convs_before(encoder, encoder.params.stages[stage][-1]))
 
 
 def group_places(encoder: Encoder, block: int, group: int) -> TokenPlaces:
-    """Return where the tokens lie among which a head group of a block attends."""
+    """Return where the tokens of a head group lie on the input, after its tokenizer."""
     tokenizer = head_groups(encoder, block)[group].tokenizer
     convs = [*_convs_before(encoder, block), *([] if tokenizer is None else [tokenizer])]
     return _compose(encoder.params.num_spatial_dims, convs)
@@ -89,7 +89,7 @@ def check_point(point: Sequence[int], x: Tensor, lengths: Tensor | None) -> None
 
 
 def _convs_before(encoder: Encoder, block: int) -> list[StridedConv]:
-    """Return the convolutions from the input to where a block attends."""
+    """Return the convolutions between the input and the attention of a block."""
     rescaling = (transformer.rescale for transformer in list(encoder.transformer)[: block + 1])
     parts: Iterable[nn.Module] = itertools.chain(
         encoder.initial_proj.convs, *(part for part in rescaling if isinstance(part, nn.Sequential))
@@ -99,6 +99,8 @@ def _convs_before(encoder: Encoder, block: int) -> list[StridedConv]:
 
 def _compose(num_spatial_dims: int, convs: Iterable[StridedConv]) -> TokenPlaces:
     step, first = (1,) * num_spatial_dims, (0.0,) * num_spatial_dims
+    # A convolution in tokens that are `step` apart: its kernel's middle is `off` tokens after the first token of a
+    # patch, and its own tokens are `step * stride` apart.
     for conv in convs:
         middle = [(k - 1) / 2 - before for k, before in zip(conv.kernel_size, conv.padding_before, strict=True)]
         first = tuple(at + wide * off for at, wide, off in zip(first, step, middle, strict=True))

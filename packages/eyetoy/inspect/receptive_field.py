@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from eyetoy.encoder import Encoder
+from eyetoy.inspect.features import stage_features
 from eyetoy.inspect.places import check_point, feature_places
-from eyetoy.inspect.stages import stage_features
 
 
 def effective_receptive_field(
@@ -22,21 +22,20 @@ def effective_receptive_field(
     lengths: Tensor | None = None,
     num_probes: int | None = 4,
 ) -> Tensor:
-    """Return by how much every place of the input moves one feature (Luo et al., NeurIPS 2016, section 4).
+    """Return how much every place of the input moves one feature (Luo et al., NeurIPS 2016, section 4).
 
-    That is the norm of the gradients of the feature's channels, over these and over the input's channels. A sum of
-    squares over the feature's channels is what one gets on average of their sum with random signs (Hutchinson, 1990);
-    `num_probes` such signs are drawn, always the same ones. A plain sum would vanish behind a layer norm.
+    This is the norm of the gradients of the feature's channels, over these and over the input's channels. It is
+    estimated: the squared gradient of a sum of channels with random signs has the sum of squares as its mean
+    (Hutchinson, 1990). The `num_probes` sets of signs are always the same ones.
 
-    It takes a backward pass for each probe. What is inside of blocks is computed again in it, as gradient checkpointing
-    does: half the memory for a third more time.
+    Each probe takes a backward pass, with gradient checkpointing: half the memory for a third more time.
 
     Args:
         encoder: of any number of dimensions; its weights get no gradients.
         x: `[batch, in_channels, *grid]`.
         point: where on the grid the feature is; its middle by default.
-        stage: whose feature, counted from the finest; None for what comes after the global stack, through which every
-            place is seen a little.
+        stage: whose feature, counted from the finest; None for the features after the global stack, through which
+            every place is seen a little.
         lengths: in one dimension, int64 `[batch]`: how many samples are real.
         num_probes: backward passes; None for one for every channel, which is exact.
 
@@ -53,6 +52,7 @@ def effective_receptive_field(
     check_point(point, x, lengths)
     with torch.enable_grad(), _checkpointed(encoder):
         leaf = x.detach().requires_grad_()
+        # The plain sum of a feature's channels is constant behind a layer norm: its gradient would vanish.
         features = stage_features(encoder, leaf, stage, lengths)
         token = feature_places(encoder, -1 if stage is None else stage).nearest(point, features.shape[2:])
         feature = features.movedim(0, -1).movedim(0, -1)[token]  # [batch, channels]
@@ -75,7 +75,7 @@ def _checkpointed(encoder: Encoder) -> Iterator[None]:
 
 
 def _probes(feature: Tensor, count: int | None) -> Iterator[Tensor]:
-    """Give cotangents `[channels]`: random signs, or every channel in turn."""
+    """Yield cotangents `[channels]`: random signs, or every channel in turn."""
     channels = feature.shape[1]
     if count is None:
         yield from torch.eye(channels).to(feature)

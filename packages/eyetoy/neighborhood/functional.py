@@ -1,70 +1,179 @@
-"""The public operator and the choice of its backend."""
+"""The public operators: `neighborhood_attention`, and NATTEN's `na1d`, `na2d` and `na3d`."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
+
 from torch import Tensor
 
-from eyetoy.neighborhood.backends.registry import BACKENDS, choose_backend, describe_call
-from eyetoy.neighborhood.problem import check_problem
+from eyetoy.neighborhood.backends.registry import BACKENDS, choose_backend
+from eyetoy.neighborhood.problem import check_problem, describe_call
 from eyetoy.sizes import Size, volume
+
+P = ParamSpec("P")
 
 
 def neighborhood_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    *,
-    window: Size,
-    dilation: Size = 1,
-    stride: Size = 1,
-    is_causal: bool | tuple[bool, ...] = False,
-    key_mask: Tensor | None = None,
+    kernel_size: Size | Sequence[int] | None = None,
+    stride: Size | Sequence[int] | None = 1,
+    dilation: Size | Sequence[int] | None = 1,
+    is_causal: bool | Sequence[bool] | None = False,
     scale: float | None = None,
-    backend: str = "auto",
+    *,
+    window: Size | Sequence[int] | None = None,
+    key_mask: Tensor | None = None,
+    backend: str | None = "auto",
 ) -> Tensor:
-    """Attend, from every token, to the tokens in a window around it (Hassani et al., CVPR 2023).
+    """Attend from every token to the tokens in a window around it (Hassani et al., CVPR 2023).
 
-    The window is shifted at the borders so that every query has `window` keys per axis; an axis that is shorter than
-    the window is seen whole. Cost is linear in the number of tokens, and gradients flow on every device that PyTorch
-    runs on; in float64 of any order. (In float32 second derivatives of windows that span the whole grid need
-    `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` around the call: PyTorch's fused attention has none.)
+    At the borders of the grid windows are shifted, not cut, so that every query has `kernel_size` keys per axis. On an
+    axis shorter than the window a query sees all keys. Cost is linear in the number of tokens. Gradients flow on every
+    device that PyTorch runs on; in float64, derivatives of any order do. (In float32, second derivatives of windows
+    that span the whole grid need `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` around the call, because PyTorch's
+    fused attention has none.)
 
     Args:
         query: `[batch, *grid, heads, head_dim]` with 1 to 3 grid axes and any `head_dim`.
-        key: the shape of `query`.
-        value: the shape of `query`, but for a `head_dim` of its own if need be.
-        window: keys per axis; an even window has one more key before the query than after it.
-        dilation: distance between neighboring keys of a window.
+        key: the shape of `query`. It may have fewer heads, which then divide those of the query: each key head serves
+            as many consecutive query heads (grouped-query attention).
+        value: the shape of `key`, except that it may have another `head_dim`.
+        kernel_size: keys per axis, one integer or one per axis. An even window has one more key before the query than
+            after it.
         stride: how many neighboring queries share one window (Generalized Neighborhood Attention, 2025).
-        is_causal: let windows end at their query, for all axes or per axis.
-        key_mask: bool `[batch, *grid]`, true where a token is valid; a query without a valid key gives zeros.
+        dilation: distance between neighboring keys of a window.
+        is_causal: end windows at their query, for all axes or per axis.
         scale: factor of the logits; `head_dim ** -0.5` by default.
-        backend: "tiled", "flex", "natten", "reference", or "auto": what the environment variable
-            EYETOY_NEIGHBORHOOD_BACKEND names, else "tiled", except on CUDA, where it is the first of "natten" with
-            its compiled kernels, "flex" and "tiled" that can do the call, or "tiled" at once where windows span
-            the grid. `available_backends` gives reasons.
+        window: synonym of `kernel_size`; give one of the two.
+        key_mask: bool `[batch, *grid]`, true where a token is valid. A query without any valid key gives zeros.
+        backend: "tiled", "flex", "natten", "reference", or "auto" (also None). "auto" takes the backend that the
+            environment variable EYETOY_NEIGHBORHOOD_BACKEND names. If it is not set, "auto" is "tiled", except on CUDA:
+            there it is the first of "natten" with its compiled kernels, "flex" and "tiled" that can do the call, and
+            "tiled" where windows span the grid. `available_backends` gives the reasons.
 
     Returns:
         `[batch, *grid, heads, head_dim of value]`.
 
     Raises:
-        ValueError: an argument does not fit; the message names it, what it was and what it may be.
+        ValueError: an argument does not fit; the message names it, its value and what would fit.
     """
+    if (kernel_size is None) == (window is None):
+        raise ValueError(
+            f"give either kernel_size or its synonym window; got kernel_size={kernel_size!r} and window={window!r}"
+        )
+    if 0 < key.shape[-2] < query.shape[-2] and query.shape[-2] % key.shape[-2] == 0:
+        key, value = (x.repeat_interleave(query.shape[-2] // key.shape[-2], dim=-2) for x in (key, value))
     problem = check_problem(
         query,
         key,
         value,
-        window=window,
-        dilation=dilation,
+        kernel_size=window if kernel_size is None else kernel_size,
         stride=stride,
+        dilation=dilation,
         is_causal=is_causal,
-        key_mask=key_mask,
         scale=scale,
+        key_mask=key_mask,
+        kernel_size_name="window" if kernel_size is None else "kernel_size",
     )
-    chosen = choose_backend(backend, describe_call(query, key, value, problem))
+    chosen = choose_backend(backend or "auto", describe_call(query, key, value, problem))
     if not volume(query.shape):
-        return value + 0 * (query.sum() + key.sum())  # empty, but a training step goes through it
-    if key_mask is not None:  # whatever an invalid token holds, even NaN, stays where it is
+        # Nothing to compute, but the output must hang on all three inputs so that a training step goes through.
+        return value + 0 * (query.sum() + key.sum())
+    if key_mask is not None:
+        # A masked key gets weight zero, and 0 * NaN is NaN: padding may hold anything, so it is cleared first.
         invalid = ~key_mask[..., None, None]
         key, value = key.masked_fill(invalid, 0), value.masked_fill(invalid, 0)
-    return BACKENDS[chosen](query, key, value, problem)
+    return BACKENDS[chosen].attend(query, key, value, problem)
+
+
+def _natten_call(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kernel_size: Size | Sequence[int] | None = None,
+    stride: Size | Sequence[int] | None = 1,
+    dilation: Size | Sequence[int] | None = 1,
+    is_causal: bool | Sequence[bool] | None = False,
+    scale: float | None = None,
+    additional_keys: Tensor | None = None,
+    additional_values: Tensor | None = None,
+    attention_kwargs: dict[str, Any] | None = None,
+    backend: str | None = "auto",
+    q_tile_shape: tuple[int, ...] | None = None,
+    kv_tile_shape: tuple[int, ...] | None = None,
+    backward_q_tile_shape: tuple[int, ...] | None = None,
+    backward_kv_tile_shape: tuple[int, ...] | None = None,
+    backward_kv_splits: tuple[int, ...] | None = None,
+    backward_use_pt_reduction: bool = False,
+    run_persistent_kernel: bool = True,
+    kernel_schedule: str | None = None,
+    torch_compile: bool = False,
+    return_lse: bool = False,
+    *,
+    window: Size | Sequence[int] | None = None,
+    key_mask: Tensor | None = None,
+) -> Tensor:
+    # The parameters of NATTEN 0.21 in its order, then ours. `run_persistent_kernel` is the one that changes nothing
+    # here whatever its value: it schedules a kernel for Blackwell GPUs.
+    refused = {
+        "additional_keys": additional_keys,
+        "additional_values": additional_values,
+        "attention_kwargs": attention_kwargs or None,
+        "q_tile_shape": q_tile_shape,
+        "kv_tile_shape": kv_tile_shape,
+        "backward_q_tile_shape": backward_q_tile_shape,
+        "backward_kv_tile_shape": backward_kv_tile_shape,
+        "backward_kv_splits": backward_kv_splits,
+        "backward_use_pt_reduction": backward_use_pt_reduction or None,
+        "kernel_schedule": kernel_schedule,
+        "torch_compile": torch_compile or None,
+        "return_lse": return_lse or None,
+    }
+    given = [name for name, value in refused.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: natten has this argument, eyetoy has not; leave it out, or call natten's own operator"
+        )
+    return neighborhood_attention(
+        query,
+        key,
+        value,
+        kernel_size,
+        stride,
+        dilation,
+        is_causal,
+        scale,
+        window=window,
+        key_mask=key_mask,
+        backend=backend,
+    )
+
+
+def _fixed_rank(operator: Callable[P, Tensor], num_spatial_dims: int, name: str) -> Callable[P, Tensor]:
+    @functools.wraps(operator)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        query: Any = args[0] if args else kwargs["query"]
+        if query.ndim != num_spatial_dims + 3:
+            raise ValueError(
+                f"{name} takes [batch, *grid, heads, head_dim] with {num_spatial_dims} grid axes, so "
+                f"{num_spatial_dims + 3} axes in all; got shape {tuple(query.shape)}"
+            )
+        return operator(*args, **kwargs)
+
+    checked.__name__ = checked.__qualname__ = name
+    checked.__doc__ = f"""Neighborhood attention over {num_spatial_dims} grid axes, called like NATTEN's `{name}`.
+
+    For example `{name}(query, key, value, 7)`. See `neighborhood_attention` for the arguments and the result. The other
+    arguments of NATTEN 0.21 are accepted with their default values, and refused by name if they ask for something that
+    is not there: additional keys and values, the logsumexp, and the tuning of NATTEN's own kernels.
+    """
+    return checked
+
+
+na1d = _fixed_rank(_natten_call, 1, "na1d")
+na2d = _fixed_rank(_natten_call, 2, "na2d")
+na3d = _fixed_rank(_natten_call, 3, "na3d")

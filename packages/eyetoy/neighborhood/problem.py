@@ -1,9 +1,11 @@
-"""A neighborhood attention call after its arguments were checked."""
+"""A neighborhood attention call after its arguments were checked: what backends receive."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,15 +13,16 @@ from torch import Tensor
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import Size, per_axis
 
-Three = tuple[Tensor, Tensor, Tensor]
+QKV = tuple[Tensor, Tensor, Tensor]
 """Query, key and value, `[batch, *grid, heads, dim]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What every backend is handed: one rule per axis, the scale, and the tokens that count.
+    """Everything about a call but its query, key and value.
 
-    `key_mask` is `[batch, *grid]`, true where a token is valid, or None where all are.
+    `rules` has one entry per grid axis. `key_mask` is bool `[batch, *grid]`, true where a token is valid, or None if
+    all are; keys and values of invalid tokens are zero already.
     """
 
     rules: tuple[AxisRule, ...]
@@ -37,7 +40,33 @@ class Problem:
         return all(rule.sees_all for rule in self.rules)
 
 
-def needs_gradients(tokens: Three) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What the choice of a backend depends on. `rules` is None if they are not known yet."""
+
+    device: str
+    dtype: torch.dtype
+    head_dim: int
+    value_dim: int
+    requires_grad: bool
+    has_key_mask: bool
+    rules: tuple[AxisRule, ...] | None = None
+
+
+def describe_call(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Call:
+    """Return what the choice of a backend depends on."""
+    return Call(
+        device=query.device.type,
+        dtype=query.dtype,
+        head_dim=query.shape[-1],
+        value_dim=value.shape[-1],
+        requires_grad=needs_gradients((query, key, value)),
+        has_key_mask=problem.key_mask is not None,
+        rules=problem.rules,
+    )
+
+
+def needs_gradients(tokens: QKV) -> bool:
     """Whether a backward pass may follow."""
     return torch.is_grad_enabled() and any(x.requires_grad for x in tokens)
 
@@ -47,45 +76,71 @@ def check_problem(
     key: Tensor,
     value: Tensor,
     *,
-    window: Size,
-    dilation: Size,
-    stride: Size,
-    is_causal: bool | tuple[bool, ...],
+    kernel_size: Size | Sequence[int] | None,
+    dilation: Size | Sequence[int] | None,
+    stride: Size | Sequence[int] | None,
+    is_causal: bool | Sequence[bool] | None,
     key_mask: Tensor | None,
     scale: float | None,
+    kernel_size_name: str = "kernel_size",
 ) -> Problem:
-    """Check the arguments of a call and return them in the form the backends take.
+    """Check the arguments of a call and return them in the form that backends take.
+
+    Args:
+        query: `[batch, *grid, heads, head_dim]`, and so on as in `neighborhood_attention`.
+        key: the shape of `query`.
+        value: the shape of `query`, except for `head_dim`.
+        kernel_size: keys per axis.
+        dilation: distance between neighboring keys; None is 1.
+        stride: queries that share one window; None is 1.
+        is_causal: for all axes or per axis; None is False.
+        key_mask: bool `[batch, *grid]`.
+        scale: factor of the logits.
+        kernel_size_name: how the caller spelled `kernel_size`, for error messages.
 
     Raises:
-        ValueError: an argument does not fit; the message names it, what it was and what it may be.
+        ValueError: an argument does not fit; the message names it, its value and what would fit.
     """
     _check_tensors(query, key, value)
+    # A compiler follows the plain function; it cannot look into a cache.
     plan = _axis_rules if torch.compiler.is_compiling() else _cached_axis_rules
-    rules = plan(tuple(query.shape[1:-2]), _hashable(window), _hashable(dilation), _hashable(stride), is_causal)
+    rules = plan(
+        tuple(query.shape[1:-2]),
+        _hashable(kernel_size),
+        _hashable(1 if dilation is None else dilation),
+        _hashable(1 if stride is None else stride),
+        _hashable(False if is_causal is None else is_causal),
+        kernel_size_name,
+    )
     if key_mask is not None:
         _check_key_mask(key_mask, query)
     return Problem(rules=rules, scale=query.shape[-1] ** -0.5 if scale is None else scale, key_mask=key_mask)
 
 
-def _hashable(size: Size) -> Size:
-    return tuple(size) if isinstance(size, list) else size
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _axis_rules(
-    grid: tuple[int, ...], window: Size, dilation: Size, stride: Size, is_causal: bool | tuple[bool, ...]
+    grid: tuple[int, ...],
+    kernel_size: Size,
+    dilation: Size,
+    stride: Size,
+    is_causal: bool | tuple[bool, ...],
+    name: str,
 ) -> tuple[AxisRule, ...]:
     dim = len(grid)
     causal = is_causal if isinstance(is_causal, tuple) else (is_causal,) * dim
     if len(causal) != dim or not all(isinstance(flag, bool) for flag in causal):
         raise ValueError(f"is_causal must be one bool or {dim} of them, one per axis; got {is_causal!r}")
-    windows, strides = per_axis(window, dim, "window"), per_axis(stride, dim, "stride")
+    windows, strides = per_axis(kernel_size, dim, name), per_axis(stride, dim, "stride")
     if any(s > w for s, w in zip(strides, windows, strict=True)):
-        raise ValueError(f"stride must not exceed the window; got stride={stride!r}, window={window!r}")
+        raise ValueError(f"stride must not exceed the window; got stride={stride!r}, {name}={kernel_size!r}")
     axes = zip(grid, windows, per_axis(dilation, dim, "dilation"), strides, causal, strict=True)
     return tuple(AxisRule(length=n, window=w, dilation=d, stride=s, is_causal=c) for n, w, d, s, c in axes)
 
 
-_cached_axis_rules = lru_cache(maxsize=512, typed=True)(_axis_rules)  # compilers follow the plain function, no cache
+_cached_axis_rules = lru_cache(maxsize=512, typed=True)(_axis_rules)
 
 
 def _check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:

@@ -1,9 +1,13 @@
-"""Neighborhood attention along clips of several lengths in one batch.
+"""Neighborhood attention along clips of several lengths in one batch, padded at their ends.
 
-A clip alone shifts the windows at its end, and shrinks to itself those that are longer than it is; in a longer row
-neither happens. But wherever a window is not shifted, it lies inside the clip, and the row gives what the clip alone
-would. What is left are the last tokens of every clip: as many of them as a window spans are cut out and attend among
-themselves, and there every window that was shifted sees all of them.
+Every clip gets what it would get alone, where windows are shifted at its end. In the padded row they are not:
+
+    clip of 6, window 3      tokens 0 1 2 3 4 5 | padding
+    alone                    token 5 sees 3 4 5
+    in the padded row        token 5 sees 4 5 and padding
+
+A window that is not shifted lies inside the clip and is right already. The others belong to the last tokens of the
+clip. So as many tokens as a window spans are cut out and attend among themselves, where a shifted window sees all.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from eyetoy.neighborhood.functional import neighborhood_attention
 from eyetoy.sizes import Size, per_axis
 
 
-def ragged_attention(
+def varlen_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -28,45 +32,43 @@ def ragged_attention(
     dilation: Size = 1,
     is_causal: bool = False,
 ) -> Tensor:
-    """Attend, from every token of a clip, to the neighbors that it has in the clip alone.
+    """Attend from every token of a clip to the neighbors that it has in the clip alone.
 
     Args:
-        query: `[batch, length, heads, head_dim]`; finite after the end of a clip too, as are `key` and `value`.
+        query: `[batch, length, heads, head_dim]`; finite in the padding too, as are `key` and `value`.
         key: the shape of `query`.
-        value: the shape of `query`, but for a `head_dim` of its own if need be.
-        lengths: int64 `[batch]`, the tokens of every clip, from 1 to `length`. None where none is padded; then there
-            may be more axes than one.
-        window: as in `neighborhood_attention`, and so are the others.
+        value: the shape of `query`, except that it may have another `head_dim`.
+        lengths: int64 `[batch]`, the tokens of every clip, from 1 to `length`. None if no clip is padded; there may be
+            several grid axes then.
+        window: keys per axis.
         dilation: distance between neighboring keys of a window.
         is_causal: let windows end at their query.
 
     Returns:
-        `[batch, length, heads, head_dim of value]`; after the end of a clip it means nothing.
+        `[batch, length, heads, head_dim of value]`; its values in the padding have no meaning.
     """
-    attend = partial(neighborhood_attention, window=window, dilation=dilation, is_causal=is_causal)
-    if lengths is None or is_causal:  # a causal window is never shifted, and looks at nothing after it
+    attend = partial(neighborhood_attention, kernel_size=window, dilation=dilation, is_causal=is_causal)
+    if lengths is None or is_causal:  # a causal window is never shifted and never reaches the padding after it
         return attend(query, key, value)
     (width,), (step,), length = per_axis(window, 1, "window"), per_axis(dilation, 1, "dilation"), query.shape[1]
-    if width * step >= length:
+    if width * step >= length:  # the window sees the whole row, or what the mask leaves of it
         return attend(query, key, value, key_mask=valid_tokens(lengths, length))
-    places = _last_places(lengths, width * step)
+    positions = _last_positions(lengths, width * step)
     rows = torch.arange(lengths.shape[0], device=lengths.device)[:, None]
-    alone = attend(*(x[rows, places] for x in (query, key, value)), key_mask=places < lengths[:, None])
+    alone = attend(*(x[rows, positions] for x in (query, key, value)), key_mask=positions < lengths[:, None])
     out = attend(query, key, value)
-    is_shifted = _past_middle(places, lengths, width, step)[..., None, None]
-    return out.index_put((rows, places), torch.where(is_shifted, alone, out[rows, places]))
+    is_shifted = _are_shifted(positions, lengths, width, step)[..., None, None]
+    return out.index_put((rows, positions), torch.where(is_shifted, alone, out[rows, positions]))
 
 
-def _last_places(lengths: Tensor, span: int) -> Tensor:
-    """Return the last `span` places of every clip, `[batch, span]`; of a shorter clip all, and some after its end."""
+def _last_positions(lengths: Tensor, span: int) -> Tensor:
+    """Return the last `span` positions of every clip, `[batch, span]`; a shorter clip gives all, and some padding."""
     return (lengths[:, None] - span).clamp(min=0) + torch.arange(span, device=lengths.device)
 
 
-def _past_middle(places: Tensor, lengths: Tensor, width: int, step: int) -> Tensor:
-    """Return which of the last places have a shifted window, `[batch, span]`.
-
-    Of a dilation group there are the last `width` members, the whole last window: its middle is not shifted yet. In a
-    clip that is not longer than that, every window is the clip.
-    """
-    member = torch.arange(places.shape[1], device=places.device) // step
-    return (member > width // 2) | (lengths[:, None] < places.shape[1])
+def _are_shifted(positions: Tensor, lengths: Tensor, width: int, step: int) -> Tensor:
+    """Return which of the last positions have a shifted window, `[batch, span]`."""
+    # The cut holds the last `width` members of each dilation group, which are the last window. Its middle member is the
+    # last whose window is not shifted. In a clip that is not longer than the cut, every window is the whole clip.
+    member = torch.arange(positions.shape[1], device=positions.device) // step
+    return (member > width // 2) | (lengths[:, None] < positions.shape[1])

@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: written aside, checked, renamed."""
+"""Folders that are complete or absent: written under another name, synced, renamed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from safetensors import SafetensorError
 from eyetoy_train.utils.untrusted import read_json
 
 MANIFEST = "manifest.json"
-"""Names the other files of a folder with size and digest; written last."""
+"""Lists the other files of a folder with size and digest. Written last, so a folder that has one is complete."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or read; the message says which, why, and what is left."""
+    """A checkpoint could not be written or read; the message says which, why, and what there is instead."""
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder beside `folder`, then give it its name, whatever may have had it.
+    """Let `write` fill a new folder, then replace `folder` by it.
 
     Whenever this is interrupted, `folder` or its backup (see `recover_folder`) is complete.
+
+    Args:
+        folder: what to write or replace.
+        write: takes the path of an empty folder and fills it.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written for another reason.
@@ -36,6 +40,9 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         partial.mkdir(parents=True)
         write(partial)
         _write_manifest(partial)
+        # Two renames, because no system call swaps folders on every system. A kill before the first leaves the old
+        # folder and a partial one; a kill between them leaves a backup and a complete partial one, and `recover_folder`
+        # takes the backup; a kill after the second leaves the new folder, and a backup that is removed later.
         shutil.rmtree(backup, ignore_errors=True)
         if folder.exists():
             folder.rename(backup)
@@ -50,14 +57,15 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def recover_folder(folder: Path) -> None:
-    """Bring back the backup that an interrupted `write_folder` may have left in place of `folder`."""
+    """Restore the backup that an interrupted `write_folder` may have left instead of `folder`."""
     backup = _beside(folder, "backup")
     if not folder.exists() and backup.exists():
         backup.rename(folder)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder; if this is interrupted, what is left does not pass for a whole one."""
+    """Remove a folder. If this is interrupted, what is left does not pass for a complete one."""
+    # Renamed first: the files are removed one by one, and the manifest need not be the first of them.
     partial = _beside(folder, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     folder.rename(partial)
@@ -93,7 +101,7 @@ def check_folder(folder: Path) -> None:
 
 @contextmanager
 def named(folder: Path) -> Iterator[None]:
-    """Name a folder in what goes wrong while the model that it holds is built and loaded.
+    """Add the name of a folder to errors while its model is built and loaded.
 
     Raises:
         OSError: a file is missing.
@@ -108,7 +116,7 @@ def named(folder: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file aside and rename it, so that it is never half written."""
+    """Write a file under another name and rename it, so that it is never half written."""
     partial = _beside(path, "partial")
     partial.write_text(text, encoding="utf-8")
     _sync(partial)
@@ -131,7 +139,7 @@ def _digest(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Have the system put a file or the entries of a folder on disk, so that a rename cannot overtake them."""
+    """Write a file, or the entries of a folder, to disk: otherwise a later rename might get there first."""
     if path.is_dir() and os.name == "nt":
         return  # Windows opens no folders
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept: the latest, to go on from, and the best, to use."""
+"""Which checkpoints of a run are kept: the latest, to resume from, and the best, to use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyetoy_train.checkpoint.atomic import (
+    MANIFEST,
     CheckpointError,
     check_folder,
     is_complete,
@@ -21,8 +22,13 @@ Write = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The folder `checkpoints` of a run."""
+class CheckpointStore:
+    """The folder `checkpoints` of a run: step-NNNNNNNN to resume from, best and best-epoch-NNNN to use.
+
+    Args:
+        folder: the folder.
+        recipe: how many of each are kept.
+    """
 
     folder: Path
     recipe: CheckpointRecipe
@@ -33,11 +39,12 @@ class Kept:
         return self.folder / "best"
 
     def steps(self) -> list[Path]:
-        """Return the complete checkpoints to go on from, the latest last."""
+        """Return the complete checkpoints to resume from, the latest last."""
+        # Names are padded with zeros, so their order is that of the steps. A suffix is that of an unfinished write.
         return sorted(path for path in self.folder.glob("step-*") if path.suffix == "" and is_complete(path))
 
     def latest(self) -> Path | None:
-        """Return the checkpoint to go on from, or None.
+        """Return the checkpoint to resume from, or None.
 
         Raises:
             CheckpointError: it is damaged; the message names an older one.
@@ -53,7 +60,7 @@ class Kept:
         return steps[-1]
 
     def write_step(self, step: int, write: Write) -> None:
-        """Write a checkpoint to go on from, then remove the oldest ones.
+        """Write a checkpoint to resume from, then remove the oldest ones.
 
         Raises:
             CheckpointError: it could not be written; the message names the latest one.
@@ -68,7 +75,12 @@ class Kept:
             remove_folder(old)
 
     def write_best(self, ranking: dict[int, float], write: Write) -> None:
-        """Write the model of the latest epoch in `ranking`, the kept epochs with their scores, best first."""
+        """Write the model of the latest epoch in `ranking`.
+
+        Args:
+            ranking: the epochs to keep with their scores, the best first.
+            write: fills a folder with the model.
+        """
         epoch = max(ranking)
         is_first = epoch == next(iter(ranking))
         if is_first:
@@ -82,7 +94,7 @@ class Kept:
                 remove_folder(folder)
 
     def add_to_best(self, name: str, text: str) -> None:
-        """Put a file beside the best model, in place of one of that name.
+        """Add a file to the best model's folder, or replace it.
 
         Raises:
             CheckpointError: it could not be written.
@@ -92,10 +104,10 @@ class Kept:
             _copy(self.best, folder)
             (folder / name).write_text(text, encoding="utf-8")
 
-        write_folder(self.best, write)
+        write_folder(self.best, write)  # the whole folder again: its manifest must name the new file
 
     def recover(self) -> None:
-        """Bring back or clear up what an interrupted write left."""
+        """Clean up after an interrupted write: restore backups, and remove what was not finished."""
         for backup in self.folder.glob("*.backup"):
             recover_folder(backup.with_suffix(""))
             shutil.rmtree(backup, ignore_errors=True)
@@ -107,4 +119,5 @@ class Kept:
 
 
 def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+    # A new manifest is written for the copy.
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))

@@ -1,4 +1,4 @@
-"""The folder of a run, and what lies where in it."""
+"""The folder of a run: its files, its lock, and which folder a recipe gets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import itertools
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from eyetoy_train.checkpoint.atomic import write_text
-from eyetoy_train.checkpoint.retention import Kept
-from eyetoy_train.checkpoint.run_lock import LOCK, is_held
+from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.utils.console import log
+
+LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -40,12 +44,12 @@ class RunFolder:
 
     @property
     def tensorboard(self) -> Path:
-        """Where TensorBoard's events lie."""
+        """Folder of TensorBoard's events."""
         return self.path / "tensorboard"
 
     @property
     def identity(self) -> str:
-        """A name that no other run has, for trackers; the same when the run goes on."""
+        """A unique name for trackers; the same after the run was interrupted."""
         return (self.path / "id.txt").read_text(encoding="utf-8")
 
     @property
@@ -55,19 +59,19 @@ class RunFolder:
 
     @property
     def steps(self) -> Path:
-        """Loss, learning rate and gradient norm while it runs."""
+        """Loss, learning rate and gradient norm, every `log_steps` steps."""
         return self.path / "steps.jsonl"
 
     def start(self, recipe: Recipe) -> None:
-        """Create the folder, write the recipe, and clear up what an interrupted write left."""
+        """Create the folder, write the recipe, and clean up after an interrupted write."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "recipe.yaml", recipe_text(recipe))
         if not (self.path / "id.txt").is_file():
             write_text(self.path / "id.txt", uuid.uuid4().hex)
-        Kept(self.checkpoints, recipe.checkpoints).recover()
+        CheckpointStore(self.checkpoints, recipe.checkpoints).recover()
 
     def forget_after(self, epoch: int, step: int) -> None:
-        """Drop lines of what a resumed run is going to repeat."""
+        """Drop the lines of epochs and steps that a resumed run is about to repeat."""
         for path, key, last in ((self.metrics, "epoch", epoch), (self.steps, "step", step)):
             kept = [json.dumps(line) + "\n" for line in read_lines(path) if line[key] <= last]
             write_text(path, "".join(kept))
@@ -80,19 +84,73 @@ def append_line(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a file of JSON lines; none if there is no such file."""
+    """Return the complete lines of a file of JSON lines; none if the file does not exist."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
+    # A run that was killed may have left half a line at the end.
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def choose_run_folder(recipe: Recipe) -> RunFolder:
-    """Return the folder for a run of `recipe`: its unfinished run if there is one, or a new folder.
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Lock the folder of a run for this process; remove the folder afterwards if it is empty.
+
+    The system drops the lock however the process ends.
 
     Raises:
-        FileExistsError: `output_dir` was given, and holds something other than an unfinished run of this recipe.
+        FileExistsError: another process holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _file_lock(folder)
+    if not _acquire(lock):
+        raise FileExistsError(f"another process is training in {folder}; wait for it, or choose another folder")
+    try:
+        yield
+    finally:
+        # Removed while the lock is held: removed later, it might be the file that the next process has just locked.
+        # Windows removes no open file; there filelock does so when it releases the lock.
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
+        with suppress(OSError):  # a folder with files in it stays
+            folder.rmdir()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is training in a folder."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = _file_lock(folder)
+    is_free = _acquire(lock)
+    lock.release()
+    return not is_free
+
+
+def _file_lock(folder: Path) -> FileLock:
+    # Without `fallback_to_soft`, which marks a folder by a file: a run that was killed on another machine would block
+    # its folder for good.
+    return FileLock(folder / LOCK, blocking=False, fallback_to_soft=False)
+
+
+def _acquire(lock: FileLock) -> bool:
+    """Return False if another process holds the lock. A disk without locks grants every request."""
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError):
+        return True
+    return True
+
+
+def choose_run_folder(recipe: Recipe) -> RunFolder:
+    """Return the folder for a run of `recipe`: the one of its unfinished run if there is one, otherwise a new one.
+
+    Raises:
+        FileExistsError: `output_dir` is given and holds something other than an unfinished run of this recipe.
     """
     if recipe.output_dir is None:
-        return RunFolder(next(path for path in _candidates(recipe.name) if _is_usable(path, recipe)))
+        names = itertools.chain([recipe.name], (f"{recipe.name}-{number}" for number in itertools.count(2)))
+        return RunFolder(next(path for name in names if _is_usable(path := Path("runs", name), recipe)))
     path = Path(recipe.output_dir)
     if not _is_usable(path, recipe):
         raise FileExistsError(
@@ -102,26 +160,18 @@ def choose_run_folder(recipe: Recipe) -> RunFolder:
     return RunFolder(path)
 
 
-def _candidates(name: str) -> Iterator[Path]:
-    yield Path("runs", name)
-    yield from (Path("runs", f"{name}-{number}") for number in itertools.count(2))
-
-
 def _is_usable(path: Path, recipe: Recipe) -> bool:
-    if not path.exists() or (path.is_dir() and all(_is_leftover(file) for file in path.iterdir())):
-        return not is_held(path)
+    # A run that was killed as it began leaves these two files at most.
+    leftovers = (LOCK, "recipe.yaml.partial")
+    if not path.exists() or (path.is_dir() and all(file.name in leftovers for file in path.iterdir())):
+        return not is_locked(path)
     written = path / "recipe.yaml"
     if not written.is_file() or (path / "results.json").exists():
         return False
-    if is_held(path):
+    if is_locked(path):
         log(f"{path} holds a run that is being trained; it is left alone")
         return False
     if written.read_text(encoding="utf-8") != recipe_text(recipe):
         log(f"{path} holds an unfinished run of another recipe; it is left alone")
         return False
     return True
-
-
-def _is_leftover(file: Path) -> bool:
-    """Whether a file is all that a run leaves which is killed as it begins."""
-    return file.name in (LOCK, "recipe.yaml.partial")

@@ -1,63 +1,88 @@
-"""The state of a training as named tensors on the CPU, whole even where it is spread over processes."""
+"""The state of models and optimizers as full, named tensors on the CPU, whatever the number of processes.
+
+The gathering is that of `torch.distributed.checkpoint.state_dict`. Optimizers are loaded here, because PyTorch's
+function takes a trial step to create their state, refuses parameters without one, and ignores memory layouts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+)
 
 from eyetoy_train.checkpoint.atomic import CheckpointError
+from eyetoy_train.utils.sharding import reshard, shard_like
+
+# Tensors are gathered one by one. Only the first process keeps them, on the CPU; the others get an empty dict.
+_GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
-    """Return tensors on the CPU, gathered if processes hold parts of them; then all of them must call this.
+def full_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a sharded model on the first process. All processes must call this."""
+    reshard(model)
+    return cast("dict[str, Tensor]", get_model_state_dict(model, options=_GATHERED))
 
-    A process that does not `keep` them takes part, and gets nothing.
+
+def load_full_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a sharded model full weights, which every process must have."""
+    reshard(model)
+    set_model_state_dict(model, dict(weights), options=StateDictOptions(full_state_dict=True))
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimizer's state as `PARAMETER/ENTRY`, such as `head.weight/exp_avg`, on the first process.
+
+    All processes must call this. Groups are left out: the recipe decides them.
     """
-    kept = {}
-    for name, tensor in tensors.items():
-        if isinstance(tensor, DTensor):
-            tensor = tensor.full_tensor()
-        if keep:
-            kept[name] = tensor.detach().cpu().contiguous()
-    return kept
+    reshard(model)
+    gathered = get_optimizer_state_dict(model, optimizer, options=_GATHERED)
+    states = cast("Mapping[str, Mapping[str, Any]]", gathered.get("state", {}))
+    return {
+        f"{name}/{entry}": value
+        for name, state in states.items()
+        for entry, value in state.items()
+        if isinstance(value, Tensor)
+    }
 
 
-def spread_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """Return a whole tensor on the device of `example`, spread over processes and laid out in memory as it is.
+def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """Restore what `optimizer_tensors` returned, on any number of processes.
 
-    PyTorch's fused AdamW goes through a parameter and its moments in the order of memory, whatever their strides.
+    Raises:
+        CheckpointError: the file is damaged, or of another model.
     """
-    if isinstance(example, DTensor):
-        return distribute_tensor(tensor.to(example.device), example.device_mesh, example.placements)
-    return torch.empty_like(example, dtype=tensor.dtype).copy_(tensor)
-
-
-def is_spread(model: nn.Module) -> bool:
-    """Whether processes hold parts of the parameters, as in FSDP2."""
-    return isinstance(model, FSDPModule)
-
-
-def let_go(model: nn.Module) -> None:
-    """Let every process keep its own parts of a spread model alone, whatever a forward pass has gathered."""
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
-
-
-def load_spread(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a spread model whole weights."""
-    let_go(model)
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            value.copy_(spread_like(weights[name], value))
+    reshard(model)
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, value in read_tensors(path).items():
+        name, _, entry = key.rpartition("/")
+        states.setdefault(name, {})[entry] = value
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    unknown = states.keys() - {names[parameter] for parameter in parameters}
+    if unknown:
+        raise CheckpointError(f"{path} is of another model: it has {min(unknown)}, which this one has not")
+    # PyTorch numbers parameters by their place in the groups. One that has never had a gradient has no state.
+    state = {
+        index: {
+            # Moments look like their parameter. The number of steps is a scalar that every process has.
+            entry: shard_like(value, parameter) if value.shape == parameter.shape else value
+            for entry, value in states[names[parameter]].items()
+        }
+        for index, parameter in enumerate(parameters)
+        if names[parameter] in states
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -73,10 +98,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load weights that were saved from the same model.
+    """Load weights that were saved from the same model, which is not sharded yet.
 
     Raises:
-        CheckpointError: they are damaged, or of another model; the message names what differs.
+        CheckpointError: they are damaged, or of another model; the message names the differences.
     """
     weights, own = read_tensors(path), model.state_dict()
     differing = [
@@ -88,47 +113,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise CheckpointError(f"{path} is of another model: {'; '.join(differing[:3])}{more}")
     model.load_state_dict(weights)
-
-
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the tensors of an optimizer by the name of the parameter that each belongs to."""
-    let_go(model)
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Restore what `optimizer_tensors` gave, on any number of processes.
-
-    Raises:
-        CheckpointError: the file is damaged, or of another model.
-    """
-    let_go(model)
-    tensors, names = read_tensors(path), {parameter: name for name, parameter in model.named_parameters()}
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        name, _, entry = key.rpartition("/")
-        found.setdefault(name, {})[entry] = value
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    missing = found.keys() - {names[parameter] for parameter in parameters}
-    if missing:
-        raise CheckpointError(f"{path} is of another model: it has {sorted(missing)[0]}, which this one has not")
-    state = {
-        index: _spread(found[names[parameter]], parameter)
-        for index, parameter in enumerate(parameters)
-        if names[parameter] in found
-    }
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _spread(values: Mapping[str, Tensor], parameter: Tensor) -> dict[str, Any]:
-    return {
-        key: spread_like(value, parameter) if value.shape == parameter.shape else value for key, value in values.items()
-    }
 
 
 def _shape(tensor: Tensor | None) -> object:

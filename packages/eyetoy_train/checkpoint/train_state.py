@@ -1,17 +1,86 @@
-"""How far a run has come."""
+"""How far a run has come: everything a checkpoint holds besides tensors."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from eyetoy_train.engine.step_recorder import EpochRecord
+WINDOW = 100
+"""How many earlier steps a loss is compared with."""
+FEWEST = 20
+"""Losses are not called spikes before there are this many to compare with."""
+SPIKE = 6.0
+"""A loss is a spike if it lies more than this many standard deviations above the mean of the window."""
 
 
 @dataclass
-class Progress:
-    """How far a run has come: all of its state that is no tensor."""
+class EpochStats:
+    """Sums over the optimizer steps of an epoch. The names of the fields are keys in trainer.json."""
+
+    losses: int = 0
+    loss_sum: float = 0.0
+    norm_sum: float = 0.0
+    norm_max: float = 0.0
+    spikes: int = 0
+    seconds: float = 0.0
+    """Duration of the steps, including the wait for data."""
+    seconds_waited: float = 0.0
+    """Part of it that was spent waiting for data."""
+    window: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    """Losses of the latest steps, including those of earlier epochs."""
+
+    def add(self, loss: float, norm: float) -> None:
+        """Add one step."""
+        if len(self.window) >= FEWEST:
+            # fsum rounds once, so the count of spikes does not depend on the order of the window.
+            mean = math.fsum(self.window) / len(self.window)
+            deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in self.window) / len(self.window))
+            self.spikes += loss > mean + SPIKE * deviation
+        self.window.append(loss)
+        self.losses += 1
+        self.loss_sum += loss
+        self.norm_sum += norm
+        self.norm_max = max(self.norm_max, norm)
+
+    def scores(self) -> dict[str, float]:
+        """Return the training scores of a line of metrics.jsonl."""
+        count = max(self.losses, 1)
+        return {
+            "train_loss": self.loss_sum / count,
+            "grad_norm": self.norm_sum / count,
+            "grad_norm_max": self.norm_max,
+            "loss_spikes": self.spikes,
+        }
+
+    def speed(self, batch_size: int) -> dict[str, float]:
+        """Return duration, throughput, and the share of time spent waiting for data."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "seconds": self.seconds,
+            "samples_per_second": self.losses * batch_size / seconds,
+            "data_wait": self.seconds_waited / seconds,
+        }
+
+    def next_epoch(self) -> EpochStats:
+        """Return empty sums for the next epoch. The window goes on, so spikes are found from its first step."""
+        return EpochStats(window=self.window)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return dataclasses.asdict(self) | {"window": list(self.window)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> EpochStats:
+        """Undo `to_json`."""
+        return cls(**values | {"window": deque(values["window"], maxlen=WINDOW)})
+
+
+@dataclass
+class TrainState:
+    """How far a run has come. The trainer changes it, and every checkpoint holds a copy."""
 
     epoch: int = 0
     """Completed epochs."""
@@ -20,13 +89,13 @@ class Progress:
     ranking: dict[int, float] = field(default_factory=dict)
     """Validation scores of the best epochs, the best first."""
     last_rise: int = 0
-    """The last epoch whose score was above all before it."""
+    """The latest epoch with a score above all earlier ones."""
     has_stalled: bool = False
-    """Whether the score has not risen for as long as the recipe allows."""
+    """Whether early stopping has ended the run."""
     seconds: float = 0.0
     """Time spent in training and validation."""
-    record: EpochRecord = field(default_factory=EpochRecord)
-    """Losses of the epoch that is under way."""
+    stats: EpochStats = field(default_factory=EpochStats)
+    """Sums over the steps of the current epoch; `record` in trainer.json."""
 
     @property
     def best_epoch(self) -> int:
@@ -34,31 +103,33 @@ class Progress:
         return next(iter(self.ranking), 0)
 
     def rank(self, score: float, keep: int) -> bool:
-        """Take the score of the latest epoch into the ranking; return whether it is one of the best `keep`."""
+        """Add the score of the latest epoch to the ranking; return whether it is among the best `keep`."""
         if not self.ranking or score > self.ranking[self.best_epoch]:
             self.last_rise = self.epoch
         scores = self.ranking | {self.epoch: score}
-        # Of equals the later one is better, which has seen more.
+        # Of equal scores the later epoch wins, because it has seen more data.
         best = sorted(scores, key=lambda epoch: (scores[epoch], epoch), reverse=True)[:keep]
         self.ranking = {epoch: scores[epoch] for epoch in best}
         return self.epoch in self.ranking
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON knows it."""
-        ranking = [[epoch, score] for epoch, score in self.ranking.items()]
-        return vars(self) | {"ranking": ranking, "record": self.record.to_json()}
+        """Return the state as JSON values."""
+        values = {name: value for name, value in vars(self).items() if name != "stats"}
+        # JSON's keys are strings, so the ranking is written as a list of pairs.
+        return values | {"ranking": [[*pair] for pair in self.ranking.items()], "record": self.stats.to_json()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Progress:
+    def from_json(cls, values: dict[str, Any]) -> TrainState:
         """Undo `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: `to_json` has not given this.
+            KeyError, TypeError, ValueError: `values` are not from `to_json`.
         """
         for name in ("epoch", "step", "last_rise"):
             if type(values[name]) is not int or values[name] < 0:
                 raise ValueError(f"{name} must be a whole number from 0 on; got {values[name]!r}")
         if not math.isfinite(values["seconds"]):
             raise ValueError(f"seconds must be finite; got {values['seconds']!r}")
+        others = {name: value for name, value in values.items() if name != "record"}
         ranking = {int(epoch): float(score) for epoch, score in values["ranking"]}
-        return cls(**values | {"ranking": ranking, "record": EpochRecord.from_json(values["record"])})
+        return cls(**others | {"ranking": ranking, "stats": EpochStats.from_json(values["record"])})

@@ -20,8 +20,9 @@ from eyetoy_train.classification.datasets import SampleDataset, without_unreadab
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, spread_samples
 from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
-from eyetoy_train.models.build import SavedModel, build_classifier, load_classifier
+from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
+from eyetoy_train.models.saved import save_model
 from eyetoy_train.recipe import ClassificationRecipe, recipe_text
 from eyetoy_train.report.figures import LabelledSample, draw_samples
 from eyetoy_train.task import Metrics
@@ -201,8 +202,7 @@ class ClassificationTask(ABC):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the labels and the recipe."""
-        assert isinstance(model, SavedModel)
-        model.save_pretrained(folder)
+        save_model(model, folder)
         (folder / "labels.json").write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
 
@@ -226,8 +226,9 @@ class ClassificationTask(ABC):
         views = batch["input"] if self.num_views == 1 else batch["input"][:, self.num_views // 2]
         samples = []
         for x, target, guess, sure in zip(views, batch["label"], prediction, confidence, strict=True):
-            labels = [int(target)]
-            if self.multi_label:  # the predicted class if it is among them, or all of them
+            if not self.multi_label:
+                labels = [int(target)]
+            else:  # the predicted class if it is among them, or all of them
                 labels = [int(guess)] if target[guess] else target.nonzero().flatten().tolist()
             samples.append(
                 LabelledSample(

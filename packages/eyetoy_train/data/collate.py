@@ -1,4 +1,4 @@
-"""Batches on their way from a loading worker: by shared memory, which a machine may have little of."""
+"""Batches on their way from loading workers, through shared memory, of which a machine may have little."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ NO_ROOM = (
 
 @dataclass(frozen=True)
 class SharedCollate:
-    """Makes a batch of samples by `collate`, and puts it into shared memory if it is a worker that does so.
+    """Makes a batch by `collate` and, in a loading worker, moves it to shared memory.
 
-    PyTorch would do that later, in a thread that loses the batch if there is no room, and the run would wait for it
-    for ever.
+    PyTorch would move it later, in a thread that loses the batch if there is no room: the run would wait for ever.
     """
 
     collate: Callable[[list[Batch]], Batch]
@@ -31,7 +30,7 @@ class SharedCollate:
         """Return the batch.
 
         Raises:
-            RuntimeError: there is no room for it.
+            RuntimeError: there is no room for it; the message says how to get more.
         """
         if get_worker_info() is None:
             return self.collate(samples)

@@ -1,4 +1,9 @@
-"""Which samples come when, and on which process: the same for any number of processes, from any step on."""
+"""Which samples come when, and on which process: the same for any number of processes, from any step on.
+
+An optimizer step sees `batch_size` samples. They are divided into micro batches, one for each forward and backward pass
+of gradient accumulation, and each micro batch over the processes. Micro batches are numbered from the start of the run;
+what the n-th one holds depends on the seed and on n alone, so a run can be continued at any of them.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +23,19 @@ from eyetoy_train.utils.seeds import derive_seed, kept_generator
 from eyetoy_train.utils.signals import worker_setup
 
 Key = tuple[int, int, int]
-"""Epoch, index of a sample, and how many times the sample came in that epoch before."""
+"""Epoch, index of a sample, and how many times the sample has come in that epoch before."""
 
 
 class SeededDataset(Dataset[Batch]):
-    """A dataset whose random draws are a function of its seed and the key alone.
+    """A dataset whose random numbers are a function of its seed and the key alone.
 
-    They do not depend on the number of processes or workers, nor on what was drawn before, so that a run can be
-    continued exactly. Takes the keys that `ShuffledSampler` gives, and adds the seed to the sample. A dataset whose
-    `uses_randomness` is false saves the time to seed a generator for every sample. A dataset's own `collate` is kept.
+    They depend neither on the number of processes or workers nor on what was drawn before, so a run can be continued
+    exactly. It takes the keys of `ShuffledSampler` and adds the seed to the sample, as `seed`.
+
+    Args:
+        dataset: map-style. If it has `uses_randomness = False`, its generator is not seeded, which saves time. Its
+            `collate` is kept.
+        seed: of the run.
     """
 
     def __init__(self, dataset: Dataset[Batch], seed: int) -> None:
@@ -42,27 +51,45 @@ class SeededDataset(Dataset[Batch]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Batch]:
-        """Return the samples of a pass; data loaders call this where there is one."""
+        """Return several samples at once; PyTorch's loaders call this instead of `__getitem__` where it exists."""
         seeds = [
-            derive_seed(self.seed, "sample", epoch, index, *([times] if times else [])) for epoch, index, times in keys
+            # The first time is left out of the seed, so that runs without repeats draw what they always did.
+            derive_seed(self.seed, "sample", epoch, index, *([times] if times else []))
+            for epoch, index, times in keys
         ]
         if not self.uses_randomness:
             return [{**self.dataset[index], "seed": seed} for (_, index, _), seed in zip(keys, seeds, strict=True)]
-        with kept_generator():  # once for all of them: to keep its state takes longer than to seed it
-            return [self._drawn(index, seed) for (_, index, _), seed in zip(keys, seeds, strict=True)]
-
-    def _drawn(self, index: int, seed: int) -> Batch:
-        torch.default_generator.manual_seed(seed)
-        return {**self.dataset[index], "seed": seed}
+        samples = []
+        with kept_generator():  # once for all of them: to keep the state takes longer than to seed it
+            for (_, index, _), seed in zip(keys, seeds, strict=True):
+                torch.default_generator.manual_seed(seed)
+                samples.append({**self.dataset[index], "seed": seed})
+        return samples
 
 
 class ShuffledSampler(Sampler[Key]):
-    """Passes over a set in an order that seed and epoch decide; this process takes its slice of each pass.
+    """Gives the keys of this process's samples, micro batch by micro batch, in an order that seed and epoch decide.
 
-    `batch_size` samples make up one optimizer step over all processes, in `passes_per_step` passes. An incomplete last
-    step of an epoch is dropped, except where it is the only one: a set smaller than a step is repeated to fill it.
-    Passes are counted from the start of the run; `start` and `stop` say which ones are given. With `repeats`, a sample
-    comes so often in a row, and an epoch, which stays as long, sees as many fewer of them.
+    For example, with 10 samples, `batch_size=8`, 2 micro batches and 2 processes: an epoch is one step, of the first 8
+    samples in its order. Micro batch 0 takes places 0 to 3, of which process 0 gets places 0 and 1. Micro batch 2 is
+    the first of epoch 1, in a new order. An incomplete last step, here places 8 and 9, is dropped; but a set smaller
+    than a step is repeated to fill it.
+
+    Args:
+        size: number of samples of the set.
+        batch_size: samples per optimizer step, over all processes.
+        seed: of the run.
+        process: index of this process.
+        num_processes: how many there are.
+        num_micro_batches: micro batches per optimizer step.
+        repeats: how often a sample comes in a row. An epoch keeps its length, so it sees that many times fewer.
+
+    Attributes:
+        start: the first micro batch to give, numbered from the start of the run.
+        stop: the one after the last.
+
+    Raises:
+        ValueError: the set is empty.
     """
 
     def __init__(
@@ -73,7 +100,7 @@ class ShuffledSampler(Sampler[Key]):
         *,
         process: int = 0,
         num_processes: int = 1,
-        passes_per_step: int = 1,
+        num_micro_batches: int = 1,
         repeats: int = 1,
     ) -> None:
         if size < 1:
@@ -82,45 +109,47 @@ class ShuffledSampler(Sampler[Key]):
         self.seed = seed
         self.repeats = repeats
         self.process = process
-        self.pass_size = batch_size // passes_per_step
-        self.share = self.pass_size // num_processes
+        self.global_micro_batch_size = batch_size // num_micro_batches
+        self.local_batch_size = self.global_micro_batch_size // num_processes
         self.steps_per_epoch = max(size // batch_size, 1)
-        self.passes_per_epoch = self.steps_per_epoch * passes_per_step
-        self.start, self.stop = 0, self.passes_per_epoch
+        self.micro_batches_per_epoch = self.steps_per_epoch * num_micro_batches
+        self.start, self.stop = 0, self.micro_batches_per_epoch
 
     def __len__(self) -> int:
-        return (self.stop - self.start) * self.share
+        return (self.stop - self.start) * self.local_batch_size
 
     def __iter__(self) -> Iterator[Key]:
-        for number in range(self.start, self.stop):
-            keys = self.keys(number)
-            yield from keys[self.process * self.share : (self.process + 1) * self.share]
+        offset = self.process * self.local_batch_size
+        for micro_batch in range(self.start, self.stop):
+            yield from self.keys(micro_batch)[offset : offset + self.local_batch_size]
 
-    def keys(self, number: int) -> list[Key]:
-        """Return what all processes together see in a pass."""
-        epoch, place = divmod(number, self.passes_per_epoch)
+    def keys(self, micro_batch: int) -> list[Key]:
+        """Return what all processes together see in a micro batch."""
+        epoch, micro_batch = divmod(micro_batch, self.micro_batches_per_epoch)
         order = _order(self.size, derive_seed(self.seed, "order", epoch))
-        first = place * self.pass_size
-        return [(epoch, order[i], times) for i, times in map(self._place, range(first, first + self.pass_size))]
+        keys = []
+        first = micro_batch * self.global_micro_batch_size
+        for draw in range(first, first + self.global_micro_batch_size):
+            # With repeats=3, draws 0, 1, 2 are the sample at place 0, draws 3, 4, 5 the one at place 1. In a set of two
+            # samples, draw 6 comes back to place 0, whose sample has come 3 times by then.
+            place, times = divmod(draw, self.repeats)
+            rounds, place = divmod(place, self.size)
+            keys.append((epoch, order[place], times + rounds * self.repeats))
+        return keys
 
-    def _place(self, number: int) -> tuple[int, int]:
-        """Return the place in the order of an epoch's draw, and how often what is there came before."""
-        draw, times = divmod(number, self.repeats)
-        rounds, place = divmod(draw, self.size)
-        return place, times + rounds * self.repeats
 
-
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # asked for in every micro batch; two, where an epoch of the recipe ends within one of the set
 def _order(size: int, seed: int) -> list[int]:
     order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
     return order
 
 
 class EvaluationSampler(Sampler[int]):
-    """This process's share of a set, so that together every sample is seen.
+    """Every n-th sample for each of n processes, and as many for all of them.
 
-    All processes get the same number of samples, which models that are spread over processes rely on: some get one
-    more than is theirs, the last, and must not count it. `num_real` says how many are theirs.
+    A sharded model gathers its weights in every forward pass, so all processes must go through the same number. For
+    example, of 5 samples process 0 of 2 gets [0, 2, 4] and process 1 gets [1, 3, 4]. The last sample comes twice, and
+    process 1 must not count it: its `num_real` is 2.
     """
 
     def __init__(self, size: int, *, process: int, num_processes: int) -> None:
@@ -130,7 +159,7 @@ class EvaluationSampler(Sampler[int]):
 
     @property
     def num_real(self) -> int:
-        """How many of the samples are this process's own."""
+        """How many of the samples this process counts."""
         return len(range(self.process, self.size, self.num_processes))
 
     def __len__(self) -> int:
@@ -146,8 +175,8 @@ class Loading:
 
     batch_size: int
     """Samples per optimizer step, over all processes."""
-    passes_per_step: int = 1
-    """Forward and backward passes per optimizer step."""
+    num_micro_batches: int = 1
+    """Micro batches per optimizer step."""
     repeats: int = 1
     """How often a sample comes in a row."""
     seed: int
@@ -155,25 +184,26 @@ class Loading:
     num_workers: int = 0
     """Loading processes of each training process."""
     process: int = 0
-    """Number of this process."""
+    """Index of this process."""
     num_processes: int = 1
     """How many there are."""
     pin_memory: bool = False
     """Put batches into page-locked memory, from which a GPU copies faster."""
 
     @property
-    def share(self) -> int:
-        """Samples that this process takes in a pass."""
-        return self.batch_size // self.passes_per_step // self.num_processes
+    def local_batch_size(self) -> int:
+        """Samples of a micro batch that this process takes."""
+        return self.batch_size // self.num_micro_batches // self.num_processes
 
     def loader(self, dataset: Dataset[Batch], sampler: Sampler[Any] | None = None) -> DataLoader[Batch]:
-        """Return a loader of this process's passes."""
+        """Return a loader of this process's part of micro batches."""
         return DataLoader(
             dataset,
-            batch_size=self.share,
+            batch_size=self.local_batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            # They keep what the dataset caches; those of a stream are to begin anew with every epoch.
+            # Workers that stay keep what the dataset caches. Those of a stream must start anew with every epoch, to
+            # take over its state.
             persistent_workers=self.num_workers > 0 and sampler is not None,
             pin_memory=self.pin_memory,
             collate_fn=SharedCollate(collate_of(dataset)),
@@ -182,7 +212,7 @@ class Loading:
 
 
 class TrainingData(Protocol):
-    """The passes of a training set; what each holds depends on the seed and its number in the run alone."""
+    """A training set as micro batches."""
 
     @property
     def num_samples(self) -> int | None:
@@ -190,20 +220,23 @@ class TrainingData(Protocol):
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Optimizer steps of one pass over the set; None for a stream of unknown size."""
+        """Optimizer steps that go once through the set; None for a stream of unknown size."""
 
-    def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
-        """Give this process's part of `count` passes of an epoch, without its first `skip`.
+    def micro_batches(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
+        """Give this process's part of `count` micro batches of an epoch.
 
-        `epoch_start` is the number, in the run, of the epoch's first pass.
+        Args:
+            epoch_start: the first micro batch of the epoch, numbered from the start of the run.
+            skip: how many of the epoch to leave out first.
+            count: how many to give.
         """
 
     def describe(self, start: int, count: int) -> str:
-        """Say which samples `count` passes from `start` on hold, for a message."""
+        """Name the samples of `count` micro batches from `start` on, for a message."""
 
 
 class MapData:
-    """A map-style set in passes."""
+    """A map-style set as micro batches."""
 
     def __init__(self, dataset: Dataset[Batch], loading: Loading) -> None:
         self.num_samples: int | None = size_of(dataset)
@@ -213,26 +246,26 @@ class MapData:
             loading.seed,
             process=loading.process,
             num_processes=loading.num_processes,
-            passes_per_step=loading.passes_per_step,
+            num_micro_batches=loading.num_micro_batches,
             repeats=loading.repeats,
         )
         self.steps_per_epoch: int | None = self.sampler.steps_per_epoch
         self.loader = loading.loader(SeededDataset(dataset, loading.seed), self.sampler)
 
-    def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
-        """Give passes; an epoch that the recipe makes shorter or longer than the set goes on where the last ended."""
+    def micro_batches(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
+        """Give micro batches. An epoch of the recipe may be shorter or longer than the set: the next one goes on."""
         self.sampler.start = epoch_start + skip
         self.sampler.stop = self.sampler.start + count
         return iter(self.loader)
 
     def describe(self, start: int, count: int) -> str:
-        """Name the first samples of the passes."""
+        """Name the first samples of the micro batches."""
         indices = [index for number in range(start, start + count) for _, index, _ in self.sampler.keys(number)]
         return f"samples {_some(indices)} of the training set"
 
 
 class StreamData:
-    """A stream in passes. Every epoch starts at a new order of the shards."""
+    """A stream as micro batches. Every epoch starts with a new order of the shards."""
 
     num_samples: int | None = None
     steps_per_epoch: int | None = None
@@ -244,29 +277,29 @@ class StreamData:
         self.dataset = EpochStream(
             stream,
             derive_seed(loading.seed, "stream"),
-            loading.share,
+            loading.local_batch_size,
             process=loading.process,
             num_processes=loading.num_processes,
         )
 
-    def passes(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
-        """Give passes; those to skip are read and dropped without being decoded."""
+    def micro_batches(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
+        """Give micro batches; those to skip are read and dropped without being decoded."""
         self.dataset.start(epoch_start, skip=skip)
-        # A new loader, whose workers take over the state of the dataset.
+        # A new loader, because its workers copy the state of the dataset when they start.
         return itertools.islice(self.loading.loader(self.dataset), count)
 
     def describe(self, start: int, count: int) -> str:
-        """Say which pass of the run it was; a stream does not number its samples."""
-        return f"pass {start + 1} of the stream"
+        """Name the micro batch; a stream does not number its samples."""
+        return f"micro batch {start + 1} of the stream"
 
 
 def training_data(dataset: Dataset[Batch] | SampleStream, loading: Loading) -> TrainingData:
-    """Return a training set, map-style or a stream, in passes."""
+    """Return a training set, map-style or a stream, as micro batches."""
     return StreamData(dataset, loading) if isinstance(dataset, SampleStream) else MapData(dataset, loading)
 
 
 def collate_of(dataset: Dataset[Batch]) -> Callable[[list[Batch]], Batch]:
-    """Return what makes a batch of samples: the dataset's `collate`, or PyTorch's default, which stacks tensors."""
+    """Return the function that makes batches: the dataset's `collate`, or PyTorch's, which stacks tensors."""
     collate: Callable[[list[Batch]], Batch] = getattr(dataset, "collate", default_collate)
     return collate
 

@@ -1,8 +1,9 @@
 """Streams: sets that are read from start to end, shard by shard, such as tar files or a set on a hub.
 
-Every process and loading worker takes shards of its own, or, where there are fewer shards than takers, every n-th
-sample of all. Order and random draws depend on seed and place alone, so that a run can be continued exactly: what was
-seen already is read again and dropped without being decoded.
+A shard rank numbers the loading workers of all processes: with 2 processes of 3 workers each there are 6, and process 1
+has ranks 3 to 5. Every rank reads shards of its own or, where there are fewer shards than ranks, every n-th sample of
+all. Order and random numbers depend on the seed and on a sample's place, so a run can be continued exactly: what it has
+seen is read again and dropped without being decoded.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ MOST_MISSING = 1000
 """How many samples in a row may be left out because they cannot be read."""
 
 MOST_BYTES = 2**30
-"""Of a sample in a tar file, which a kilobyte of compressed zeros can announce."""
+"""Largest sample in a tar file. A kilobyte of compressed zeros can announce more."""
 
 Place = tuple[int, int]
-"""Number of a shard and of a sample in it."""
+"""Index of a shard, and of a sample in it."""
 
 
 class TarStream(SampleStream):
@@ -66,11 +67,11 @@ class TarStream(SampleStream):
         try:
             with tarfile.open(path, "r|*") as archive:
                 yield from _grouped(archive)
-        except Exception as error:  # tarfile raises whatever damaged bytes lead it to
+        except Exception as error:  # damaged bytes lead tarfile to errors of many kinds
             raise ValueError(f"cannot read {path}: {error}") from error
 
     def decode(self, raw: dict[str, Any]) -> Batch:
-        """Return what the function given at construction makes of it."""
+        """Call the `decode` of the constructor."""
         return self._decode(raw)
 
 
@@ -85,9 +86,9 @@ def _grouped(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
         if sample and sample["__key__"] != key:
             yield sample
             sample = {}
-        held = sum(map(len, sample.values()))
-        if held + member.size > MOST_BYTES:
-            raise tarfile.TarError(f"{key} announces {held + member.size:,} bytes; a sample has {MOST_BYTES:,} at most")
+        size = sum(map(len, sample.values())) + member.size
+        if size > MOST_BYTES:
+            raise tarfile.TarError(f"{key} announces {size:,} bytes; a sample has {MOST_BYTES:,} at most")
         file = archive.extractfile(member)
         assert file is not None
         sample |= {"__key__": key, extension.lower(): file.read()}
@@ -120,88 +121,103 @@ class HubStream(SampleStream):
 
     def read(self, shard: int) -> Iterator[dict[str, Any]]:
         """Give the rows of a shard."""
-        # By batches, because to iterate row by row divides a set once more over the workers of a data loader.
+        # By batches: to iterate row by row would divide the shard once more over the workers of the data loader.
         for rows in self.dataset.shard(num_shards=self.num_shards, index=shard).iter(batch_size=ROWS_AT_ONCE):
             names = list(rows)
             yield from (dict(zip(names, values, strict=True)) for values in zip(*rows.values(), strict=True))
 
     def decode(self, raw: dict[str, Any]) -> Batch:
-        """Return what the function given at construction makes of it."""
+        """Call the `decode` of the constructor."""
         return self._decode(raw)
 
 
 class EpochStream(IterableDataset[Batch]):
-    """This process's part of a stream in training, in passes of `share` samples, without an end.
+    """This process's part of a stream in training, without an end.
 
-    A data loader with `batch_size=share` gives the passes in the same order for the same number of workers.
+    A loader with `batch_size=local_batch_size` makes micro batches of it, in the same order for the same number of
+    workers.
+
+    Args:
+        stream: the samples.
+        seed: decides order and random numbers.
+        local_batch_size: samples of a micro batch that this process takes.
+        process: index of this process.
+        num_processes: how many there are.
     """
 
     def __init__(
-        self, stream: SampleStream, seed: int, share: int, *, process: int = 0, num_processes: int = 1
+        self, stream: SampleStream, seed: int, local_batch_size: int, *, process: int = 0, num_processes: int = 1
     ) -> None:
         self.stream = stream
         self.seed = seed
-        self.share = share
+        self.local_batch_size = local_batch_size
         self.process = process
         self.num_processes = num_processes
         self.start(0, skip=0)
 
     def start(self, epoch_start: int, *, skip: int) -> None:
-        """Begin an epoch, which has a number of its own, at its pass `skip`."""
+        """Begin the epoch whose first micro batch in the run is `epoch_start`, and leave out `skip` micro batches."""
         self.epoch_start = epoch_start
         self.skip = skip
 
     def __iter__(self) -> Iterator[Batch]:
         worker, num_workers = _worker()
-        # A loader asks its workers in turn, from the first one on, for a pass each.
-        turn = (worker + self.skip) % num_workers
-        taker, num_takers = self.process * num_workers + turn, self.num_processes * num_workers
-        skipped = self.share * len(range(turn, self.skip, num_workers))
+        # A loader asks its workers one after the other for a micro batch each, and begins with the first. With 3
+        # workers and skip=4, the next micro batch, 4, belongs to the worker that gave micro batch 1: so worker 0 must
+        # read as if it were worker 1 (offset 1), and drop micro batches 1 only; worker 2 acts as 0, and drops 0 and 3.
+        offset = (worker + self.skip) % num_workers
+        shard_rank, num_ranks = self.process * num_workers + offset, self.num_processes * num_workers
+        skipped = self.local_batch_size * len(range(offset, self.skip, num_workers))
         missing = 0
-        for number, (place, raw) in enumerate(self._shuffled(taker, num_takers)):
-            if number >= skipped:
-                seed = derive_seed(self.seed, "sample", self.epoch_start, *place)
-                with kept_generator():
-                    torch.default_generator.manual_seed(seed)
-                    sample = decode_or_skip(self.stream, raw)
-                if sample is None:
-                    missing += 1
-                    if missing > MOST_MISSING:
-                        raise ValueError(f"{missing} samples of the stream in a row cannot be read")
-                    continue
-                # In the place of one that cannot be read comes the next one, so that places can be counted unread.
-                yield from [{**sample, "seed": seed}] * (1 + missing)
-                missing = 0
-
-    def _shuffled(self, taker: int, num_takers: int) -> Iterator[tuple[tuple[int, int, int], Any]]:
-        """Draw from a buffer that is kept full."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "buffer", self.epoch_start, taker))
-        held: list[tuple[tuple[int, int, int], Any]] = []
-        for item in self._endless(taker, num_takers):
-            if len(held) < self.stream.shuffle_buffer:
-                held.append(item)
+        for number, (place, raw) in enumerate(self._shuffled(shard_rank, num_ranks)):
+            if number < skipped:
                 continue
-            drawn = int(torch.randint(len(held), (), generator=generator))
-            yield held[drawn]
-            held[drawn] = item
+            seed = derive_seed(self.seed, "sample", self.epoch_start, *place)
+            with kept_generator():
+                torch.default_generator.manual_seed(seed)
+                sample = decode_or_skip(self.stream, raw)
+            if sample is None:
+                missing += 1
+                if missing > MOST_MISSING:
+                    raise ValueError(f"{missing} samples of the stream in a row cannot be read")
+                continue
+            # A sample that cannot be read is replaced by the next one that can, which then comes twice. So `number`
+            # counts samples without decoding them, and skipping needs no memory of what was unreadable.
+            yield from [{**sample, "seed": seed}] * (1 + missing)
+            missing = 0
 
-    def _endless(self, taker: int, num_takers: int) -> Iterator[tuple[tuple[int, int, int], Any]]:
+    def _shuffled(self, shard_rank: int, num_ranks: int) -> Iterator[tuple[tuple[int, int, int], Any]]:
+        """Draw from a buffer that is kept full."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "buffer", self.epoch_start, shard_rank))
+        buffer: list[tuple[tuple[int, int, int], Any]] = []
+        for item in self._endless(shard_rank, num_ranks):
+            if len(buffer) < self.stream.shuffle_buffer:
+                buffer.append(item)
+                continue
+            drawn = int(torch.randint(len(buffer), (), generator=generator))
+            yield buffer[drawn]
+            buffer[drawn] = item
+
+    def _endless(self, shard_rank: int, num_ranks: int) -> Iterator[tuple[tuple[int, int, int], Any]]:
         """Go round the shards again and again, in a new order each time."""
         round_ = 0
         while True:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "shards", self.epoch_start, round_))
             order = torch.randperm(self.stream.num_shards, generator=generator).tolist()
             found = False
-            for (shard, index), raw in samples_of_taker(self.stream, order, taker, num_takers):
+            for (shard, index), raw in samples_of_rank(self.stream, order, shard_rank, num_ranks):
                 found = True
                 yield (round_, shard, index), raw
-            if not found:
-                raise ValueError(f"taker {taker + 1} of {num_takers} finds no sample in the stream; use fewer workers")
+            if not found:  # it would go round for ever
+                raise ValueError(
+                    f"loading worker {shard_rank + 1} of {num_ranks}, over all processes, finds no sample in the "
+                    "stream; use a smaller num_workers, or fewer processes"
+                )
             round_ += 1
 
 
 class EvaluationStream(IterableDataset[Batch]):
-    """This process's part of a stream, once: all parts together are the whole."""
+    """This process's part of a stream, once. Together the parts of all processes hold every sample once."""
 
     def __init__(self, stream: SampleStream, *, process: int = 0, num_processes: int = 1) -> None:
         self.stream = stream
@@ -210,15 +226,15 @@ class EvaluationStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         worker, num_workers = _worker()
-        taker, num_takers = self.process * num_workers + worker, self.num_processes * num_workers
-        for _, raw in samples_of_taker(self.stream, range(self.stream.num_shards), taker, num_takers):
+        shard_rank, num_ranks = self.process * num_workers + worker, self.num_processes * num_workers
+        for _, raw in samples_of_rank(self.stream, range(self.stream.num_shards), shard_rank, num_ranks):
             sample = decode_or_skip(self.stream, raw)
             if sample is not None:
                 yield sample
 
 
 def decode_or_skip(stream: SampleStream, raw: Any) -> Batch | None:
-    """Decode a sample; None, and a message, for one that cannot be decoded and may be left out."""
+    """Decode a sample; log one that cannot be decoded, and return None, if the stream may leave it out."""
     try:
         return stream.decode(raw)
     except UnreadableFileError as error:
@@ -228,23 +244,24 @@ def decode_or_skip(stream: SampleStream, raw: Any) -> Batch | None:
         return None
 
 
-def samples_of_taker(
-    stream: SampleStream, order: Sequence[int], taker: int, num_takers: int
+def samples_of_rank(
+    stream: SampleStream, order: Sequence[int], shard_rank: int, num_ranks: int
 ) -> Iterator[tuple[Place, Any]]:
-    """Give one of `num_takers` its part of the shards in `order`: no sample goes to two, and none is left out."""
-    if len(order) >= num_takers:
-        for shard in order[taker::num_takers]:
+    """Give a shard rank its samples of the shards in `order`: no sample goes to two ranks, and none is left out."""
+    if len(order) >= num_ranks:
+        for shard in order[shard_rank::num_ranks]:
             for index, raw in enumerate(stream.read(shard)):
                 yield (shard, index), raw
         return
-    number = 0
+    number = 0  # fewer shards than ranks: each of them reads everything, and keeps every n-th sample
     for shard in order:
         for index, raw in enumerate(stream.read(shard)):
-            if number % num_takers == taker:
+            if number % num_ranks == shard_rank:
                 yield (shard, index), raw
             number += 1
 
 
 def _worker() -> tuple[int, int]:
+    """Return the index of this loading worker and how many its process has; a process that loads itself is one."""
     info = get_worker_info()
     return (0, 1) if info is None else (info.id, info.num_workers)

@@ -22,10 +22,10 @@ from eyetoy_train.utils.signals import worker_setup
 
 @runtime_checkable
 class RowMetrics(Metrics, Protocol):
-    """Metrics of scores that no sum gives, such as a ranking's: they keep a row for each sample.
+    """Metrics whose scores cannot be computed from sums, such as those of a ranking: they keep a row for each sample.
 
-    Rows of the same name are joined over all batches and processes, in no certain order, and handed to `compute` and
-    `details` beside the sums. There is at least one tensor of each name, if an empty one.
+    Rows of the same name are concatenated over all batches and processes, in no particular order, and handed to
+    `compute` and `details` beside the sums. There is at least one tensor of each name, possibly empty.
     """
 
     rows: dict[str, list[Tensor]]
@@ -42,6 +42,15 @@ def evaluate(
     before_batch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Return the scores of `model` on `dataset`, the same on every process.
+
+    Args:
+        task: gives the outputs and the metrics.
+        model: in training or not; its mode is restored.
+        dataset: a split of the data.
+        accelerator: the processes that share the work.
+        batch_size: samples per forward pass on each process.
+        num_workers: loading workers of each process.
+        before_batch: called before each batch; what it raises ends the evaluation.
 
     Raises:
         ValueError: `dataset` is empty.
@@ -70,9 +79,9 @@ def evaluation_sums(
     num_workers: int = 0,
     before_batch: Callable[[], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Return what `Metrics.compute` takes; arguments and errors as in `evaluate`."""
+    """Return the sums that `Metrics.compute` takes; arguments and errors are those of `evaluate`."""
     metrics = task.metrics()
-    # Without the wrapper of distributed training, whose forward pass would wait for the other processes.
+    # Without the wrapper for distributed training, whose forward pass would wait for the other processes.
     model = accelerator.unwrap_model(model)
     was_training = model.training
     model.eval()
@@ -102,7 +111,7 @@ def evaluation_sums(
 def _batches(
     dataset: Dataset[Batch] | SampleStream, accelerator: Accelerator, batch_size: int, num_workers: int
 ) -> Iterator[tuple[Batch, int]]:
-    """Give batches, as many on every process, and how many samples of each are this process's own."""
+    """Give batches, as many on every process, and how many samples of each this process counts."""
     place = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
     if isinstance(dataset, SampleStream):
         stream = EvaluationStream(dataset, **place)
@@ -113,15 +122,14 @@ def _batches(
     if not size:
         return
     sampler = EvaluationSampler(size, **place)
-    left = sampler.num_real
-    setup = worker_setup()
+    left = sampler.num_real  # samples to count; after them may come one that another process counts
     loader = DataLoader(
         dataset,
         batch_size,
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=SharedCollate(collate_of(dataset)),
-        worker_init_fn=setup,
+        worker_init_fn=worker_setup(),
     )
     for batch in loader:
         yield batch, min(left, batch_size)
@@ -129,7 +137,7 @@ def _batches(
 
 
 def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tuple[Batch, int]]:
-    """Go on while any process has samples; one that has none left repeats its last batch, which it must not count."""
+    """Give batches while any process has some; one that has none left repeats its last batch and counts no sample."""
     batches, last = iter(loader), None
     while True:
         batch = next(batches, None)
@@ -144,7 +152,7 @@ def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tu
 
 
 def _first(values: Any, count: int) -> Any:
-    """Return the first samples: of tensors along their first axis, of lists the first entries, of dicts both."""
+    """Return the first `count` samples of a batch: rows of tensors, entries of lists, and both inside dicts."""
     if isinstance(values, list):
         return values[:count]
     if isinstance(values, dict):
@@ -173,6 +181,7 @@ def _join(rows: Tensor, accelerator: Accelerator) -> Tensor:
     """Return the rows of all processes, which may have different numbers of them."""
     if accelerator.num_processes == 1:
         return rows
+    # `gather` needs equal shapes: [3 rows] and [5 rows] are padded to 5 each, gathered to 10, and cut to 3 and 5 again.
     counts = accelerator.gather(torch.tensor([len(rows)], device=accelerator.device)).tolist()
     padded = torch.zeros(max(counts), *rows.shape[1:], dtype=rows.dtype, device=accelerator.device)
     padded[: len(rows)] = rows

@@ -1,59 +1,48 @@
-"""Before the first step: the run's folder, its data, and everything that the loop works with."""
+"""Before the first step: the run's folder, the processes, the data on disk, trackers, and a note of what it runs on."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType, PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
-from torch.utils.data import Dataset
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    ProjectConfiguration,
+    broadcast_object_list,
+    parse_flag_from_env,
+)
 
-from eyetoy_train.checkpoint.checkpointer import Saver, resume_weights
-from eyetoy_train.checkpoint.retention import Kept
+from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.run_folder import RunFolder, choose_run_folder
-from eyetoy_train.checkpoint.train_state import Progress
-from eyetoy_train.data.loading import Loading, TrainingData, training_data
-from eyetoy_train.engine.stepper import Stepper
-from eyetoy_train.optim.build import build_optimizer
-from eyetoy_train.optim.ema import Ema
-from eyetoy_train.optim.schedule import DropPathWarmup, run_lengths
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import Task
-from eyetoy_train.types import Batch, SampleStream
-from eyetoy_train.utils.console import log
 from eyetoy_train.utils.processes import on_main_process
 
-
-@dataclass(kw_only=True)
-class Parts:
-    """What the loop works with."""
-
-    task: Task
-    recipe: Recipe
-    run: RunFolder
-    accelerator: Accelerator
-    data: TrainingData
-    val_set: Dataset[Batch] | SampleStream
-    stepper: Stepper
-    saver: Saver
-    progress: Progress
+PROJECT = "eyetoy"
+"""Name of the project in trackers such as Weights & Biases."""
 
 
 def open_run(recipe: Recipe) -> RunFolder:
-    """Let the main process choose the folder, so that all agree on it.
+    """Let the main process choose the folder of the run and tell the others.
 
     Raises:
         FileExistsError: the recipe's `output_dir` is taken.
     """
     chosen: list[RunFolder | OSError] = [RunFolder(Path())]
-    # Accelerator honours this flag of `accelerate launch`; a bare PartialState would not, and would see one process.
+    # The Accelerator is built later, because its trackers need the folder. It honours this flag of `accelerate launch`;
+    # a bare PartialState would not, and would see one process.
     if PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process:
         try:
             chosen = [choose_run_folder(recipe)]
-        except OSError as error:
+        except OSError as error:  # the others must hear of it, or they would wait for ever
             chosen = [error]
     broadcast_object_list(chosen)
     if isinstance(chosen[0], OSError):
@@ -61,120 +50,133 @@ def open_run(recipe: Recipe) -> RunFolder:
     return chosen[0]
 
 
+def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
+    """Return what places and wraps models, and talks to other processes.
+
+    Raises:
+        ValueError: models would be sharded in a way that this engine cannot checkpoint or train.
+    """
+    accelerator = Accelerator(
+        mixed_precision=recipe.mixed_precision,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        log_with=list(recipe.trackers) or None,
+        project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.tensorboard)),
+        # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    kind = accelerator.distributed_type
+    if kind == DistributedType.FSDP and recipe.optimizer == "muon":
+        raise ValueError("optimizer: muon needs full matrices, which FSDP shards over processes; use adamw")
+    if kind == DistributedType.DEEPSPEED:
+        raise ValueError("DeepSpeed's checkpoints are pickles, which are neither written nor read here; use FSDP2")
+    if kind == DistributedType.MEGATRON_LM or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
+        raise ValueError(f"models are sharded by FSDP2 only, and this is {kind.value}; set fsdp_version: 2")
+    return accelerator
+
+
 def prepare_data(task: Task, accelerator: Accelerator) -> None:
-    """Prepare the data on the main process, then on one of each other machine, then let everybody go on.
+    """Let the main process prepare the data, then one process of each other machine, then all others.
 
     So nothing is written twice where machines share their disks, and nothing is missing where they do not.
     """
     main, local_main = accelerator.is_main_process, accelerator.is_local_main_process
-    for turn in (main, local_main and not main, not local_main):
-        if turn:
+    for is_our_turn in (main, local_main and not main, not local_main):
+        if is_our_turn:
             task.prepare()
         accelerator.wait_for_everyone()
 
 
-def start_parts(task: Task, recipe: Recipe, run: RunFolder, accelerator: Accelerator) -> Parts:
-    """Build data, model and optimizer, and go on from the latest checkpoint if there is one.
+def begin_run(run: RunFolder, recipe: Recipe, accelerator: Accelerator) -> Path | None:
+    """Create the folder of the run; return the checkpoint to resume from, or None.
 
     Raises:
-        ValueError: the recipe does not fit the data or the number of processes.
-        CheckpointError: the latest checkpoint is damaged, or of another model.
+        ValueError: a process does not see the folder.
+        CheckpointError: the latest checkpoint is damaged.
     """
-    recipe.samples_per_pass(accelerator.num_processes)  # refuses what cannot be shared
-    _check_distribution(accelerator, recipe)
-    train_set, val_set = task.dataset("train"), task.dataset("val")
-    if train_set is None or val_set is None:
-        raise ValueError("the data need a training and a validation split")
-    data = training_data(train_set, _loading(recipe, accelerator))
-    lengths = run_lengths(recipe, data.steps_per_epoch)
-    model = task.build_model()
-    drop_path = DropPathWarmup(model, recipe.drop_path_warmup_epochs * lengths.steps_per_epoch)
-    optimizer = build_optimizer(model, recipe)
-    kept = Kept(run.checkpoints, recipe.checkpoints)
-    latest = _begin(run, recipe, accelerator)
-    if latest:
-        resume_weights(model, latest)
-    if recipe.model.compile:
-        model.compile()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    model, optimizer = accelerator.prepare(model, optimizer)
-    ema = Ema(accelerator.unwrap_model(model), recipe.ema) if recipe.ema.decay is not None else None
-    saver = Saver(task=task, accelerator=accelerator, kept=kept, model=model, optimizer=optimizer, ema=ema)
-    progress = saver.load(latest) if latest else Progress()
-    stepper = Stepper(
-        task=task,
-        recipe=recipe,
-        accelerator=accelerator,
-        model=model,
-        optimizer=optimizer,
-        ema=ema,
-        drop_path=drop_path,
-        lengths=lengths,
-    )
-    if accelerator.is_main_process:
-        run.forget_after(progress.epoch, progress.step)  # of a run that was killed before its first checkpoint too
-        log(_introduction(recipe, run, accelerator, data, parameters, progress))
-    return Parts(
-        task=task,
-        recipe=recipe,
-        run=run,
-        accelerator=accelerator,
-        data=data,
-        val_set=val_set,
-        stepper=stepper,
-        saver=saver,
-        progress=progress,
-    )
-
-
-def _loading(recipe: Recipe, accelerator: Accelerator) -> Loading:
-    return Loading(
-        batch_size=recipe.batch_size,
-        passes_per_step=recipe.gradient_accumulation_steps,
-        repeats=recipe.augmentation_repeats,
-        seed=recipe.seed,
-        num_workers=recipe.num_workers,
-        process=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-        pin_memory=accelerator.device.type == "cuda",
-    )
-
-
-def _check_distribution(accelerator: Accelerator, recipe: Recipe) -> None:
-    kind = accelerator.distributed_type
-    if kind == DistributedType.FSDP and recipe.optimizer == "muon":
-        raise ValueError("optimizer: muon needs whole matrices, which FSDP spreads over processes; use adamw")
-    if kind == DistributedType.DEEPSPEED:
-        raise ValueError("DeepSpeed's checkpoints are pickles, which are neither written nor read here; use FSDP2")
-    if kind == DistributedType.MEGATRON_LM or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
-        raise ValueError(f"models are spread by FSDP2 alone, and this is {kind.value}; set fsdp_version: 2")
-
-
-def _begin(run: RunFolder, recipe: Recipe, accelerator: Accelerator) -> Path | None:
-    """Let the main process prepare the folder and choose the checkpoint to go on from, which all others must see."""
 
     def begin() -> Path | None:
         run.start(recipe)
-        return Kept(run.checkpoints, recipe.checkpoints).latest()
+        return CheckpointStore(run.checkpoints, recipe.checkpoints).latest()
 
     latest = on_main_process(accelerator, begin)
+    # A machine that sees another disk would find no checkpoint to resume from, so look before anything is trained.
     sees = torch.tensor(int((run.path / "recipe.yaml").is_file()), device=accelerator.device)
     if int(accelerator.reduce(sees, reduction="sum")) < accelerator.num_processes:
         raise ValueError(f"the run folder {run.path} must lie on a disk that all machines share; choose an output_dir")
     return latest
 
 
-def _introduction(
-    recipe: Recipe, run: RunFolder, accelerator: Accelerator, data: TrainingData, parameters: int, progress: Progress
-) -> str:
-    samples = "a stream" if data.num_samples is None else f"{data.num_samples} training samples"
-    line = (
-        f"{recipe.model.name}, {parameters / 1e6:.2f} M parameters, {samples}, "
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that cannot run here, which Accelerate would silently leave out.
+
+    Raises:
+        ValueError: a name is unknown, or its package is not installed.
+    """
+    available = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ValueError(f"there is no tracker {name!r}; there are {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+        if name not in available:
+            raise ValueError(f"the tracker {name} is not installed; pip install {name}, or take it out of trackers")
+
+
+def start_trackers(accelerator: Accelerator, names: Sequence[str], run: RunFolder, recipe: str, step: int) -> None:
+    """Start the trackers of a run.
+
+    A run that resumes after optimizer step `step` adds to its curves in TensorBoard and Weights & Biases; other
+    trackers begin new ones.
+    """
+    has_events = run.tensorboard.exists()
+    options: dict[str, dict[str, Any]] = {
+        # Points after the checkpoint are going to be drawn again.
+        "tensorboard": {"purge_step": step + 1 if has_events else None},
+        "wandb": {"name": run.path.name, "dir": str(run.path), "id": run.identity, "resume": "allow"},
+    }
+    accelerator.init_trackers(
+        PROJECT, config={"recipe": recipe}, init_kwargs={name: options[name] for name in names if name in options}
+    )
+
+
+def describe_environment(accelerator: Accelerator) -> dict[str, str | int]:
+    """Return versions and hardware, for results.json."""
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "eyetoy": metadata.version("eyetoy"),
+        "torch": torch.__version__,
+        "accelerate": metadata.version("accelerate"),
+        "python": platform.python_version(),
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+    }
+
+
+def describe_start(recipe: Recipe, run: RunFolder, accelerator: Accelerator, num_samples: int | None, size: int) -> str:
+    """Return the first line of a run; `size` is the number of parameters."""
+    samples = "a stream" if num_samples is None else f"{num_samples} training samples"
+    return (
+        f"{recipe.model.name}, {size / 1e6:.2f} M parameters, {samples}, "
         f"{accelerator.num_processes} process(es) on {accelerator.device}, run folder {run.path}"
     )
-    if progress.step:
-        line += f"; going on after step {progress.step}, epoch {progress.epoch + 1}"
-    sharding_asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if sharding_asked and accelerator.distributed_type != DistributedType.FSDP:
-        line += "\nFSDP was asked for, but Accelerate shards on GPUs alone: every process here holds the whole model"
-    return line
+
+
+def lacks_sharding(accelerator: Accelerator) -> bool:
+    """Whether FSDP was asked for and is not used: Accelerate shards on accelerators only."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return asked and accelerator.distributed_type != DistributedType.FSDP
+
+
+@contextmanager
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Use deterministic algorithms only in a `with` block, if `enabled`; an operation that has none then raises."""
+    if not enabled:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

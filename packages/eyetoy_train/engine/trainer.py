@@ -1,27 +1,42 @@
-"""The training loop, top to bottom."""
+"""The training loop, top to bottom: `train` starts a run, `Trainer.fit` loops, `Trainer.train_step` learns."""
 
 from __future__ import annotations
 
 import json
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
+import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, set_seed
+from accelerate.utils import send_to_device, set_seed
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 
 from eyetoy_train.checkpoint.atomic import write_text
-from eyetoy_train.checkpoint.run_folder import append_line, read_lines
-from eyetoy_train.checkpoint.run_lock import held
-from eyetoy_train.engine.environment import describe_environment, deterministic
+from eyetoy_train.checkpoint.checkpointer import Checkpointer, resume_weights
+from eyetoy_train.checkpoint.retention import CheckpointStore
+from eyetoy_train.checkpoint.run_folder import RunFolder, append_line, read_lines, run_lock
+from eyetoy_train.checkpoint.train_state import TrainState
+from eyetoy_train.data.loading import Loading, training_data
 from eyetoy_train.engine.evaluation import evaluation_sums
-from eyetoy_train.engine.setup import Parts, open_run, prepare_data, start_parts
-from eyetoy_train.engine.step_recorder import NotFiniteError, StepRecorder, StepSummary
-from eyetoy_train.engine.tracking import check_trackers, start_trackers
-from eyetoy_train.optim.schedule import learning_rate
+from eyetoy_train.engine.setup import (
+    begin_run,
+    build_accelerator,
+    check_trackers,
+    describe_environment,
+    describe_start,
+    deterministic,
+    lacks_sharding,
+    open_run,
+    prepare_data,
+    start_trackers,
+)
+from eyetoy_train.engine.step_recorder import NotFiniteError, StepRecorder
+from eyetoy_train.optim.build import build_optimizer
+from eyetoy_train.optim.ema import Ema
+from eyetoy_train.optim.schedule import DropPathWarmup, learning_rate, run_lengths, set_learning_rate
 from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.report.model_card import CARD, Trained, card_text
 from eyetoy_train.report.page import write_report
@@ -33,11 +48,18 @@ from eyetoy_train.utils.signals import Preempted, StopRequested, StopSignal
 
 
 def train(task: Task, recipe: Recipe) -> dict[str, Any]:
-    """Train `task` by `recipe` and return what results.json holds: the scores of its best epoch, and where it ran.
+    """Train `task` by `recipe` and return the content of results.json: the scores of the best epoch, and where it ran.
 
-    Run it under `accelerate launch` to use several devices. The run's folder ends with recipe.yaml, metrics.jsonl,
+    Run it under `accelerate launch` to use several devices. The run's folder ends up with recipe.yaml, metrics.jsonl,
     steps.jsonl, the best and the latest checkpoints, TensorBoard events, pictures, report.html and results.json. A run
-    that was interrupted goes on after its latest checkpoint, at the next batch, and ends as if it had not been.
+    that was interrupted resumes from its latest checkpoint, at the next batch, and ends as if it had not been.
+
+    Args:
+        task: the data, the model, the loss and the metrics.
+        recipe: everything else.
+
+    Returns:
+        Scores by split, the best epoch, and notes on the run.
 
     Raises:
         ValueError: the recipe does not fit the data or the number of processes.
@@ -48,141 +70,236 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
     """
     check_trackers(recipe.trackers)
     run = open_run(recipe)
-    accelerator = Accelerator(
-        mixed_precision=recipe.mixed_precision,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        log_with=list(recipe.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.tensorboard)),
-        # Each process gathers running statistics of its own; `Saver.share_buffers` takes their mean.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
+    accelerator = build_accelerator(recipe, run)
     prepare_data(task, accelerator)
-    set_seed(recipe.seed)  # after what may have drawn random numbers in the first run only
-    lock = held(run.path) if accelerator.is_main_process else nullcontext()
+    # After `prepare_data`, which may draw random numbers, but only in the run that finds no data on disk yet.
+    set_seed(recipe.seed)
+    lock = run_lock(run.path) if accelerator.is_main_process else nullcontext()
     with lock, deterministic(recipe.deterministic), StopSignal(accelerator) as stop:
-        trainer = Trainer(**vars(start_parts(task, recipe, run, accelerator)), stop=stop)
-        # After what may refuse the recipe: a run that cannot start leaves nothing.
-        start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.progress.step)
-        results = trainer.run_to_the_end()
+        trainer = Trainer(task, recipe, run=run, accelerator=accelerator, stop=stop)
+        # Not before the Trainer, which may refuse the recipe: a run that cannot start leaves nothing behind.
+        start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.state.step)
+        results = trainer.fit()
     accelerator.end_training()
     return results
 
 
-@dataclass(kw_only=True)
-class Trainer(Parts):
-    """One process's part in a run."""
+class Trainer:
+    """One process's part in a run. `train` builds it; every process has one, and all of them take the same steps.
 
-    stop: StopSignal
+    Args:
+        task: the data, the model, the loss and the metrics.
+        recipe: how to train.
+        run: the folder of the run.
+        accelerator: the processes and their devices.
+        stop: tells of SIGTERM.
 
-    def __post_init__(self) -> None:
-        """Start to record, and the clock."""
-        self.recorder = StepRecorder(self.accelerator, self.progress.record)
-        self._started = time.perf_counter()
+    Raises:
+        ValueError: the recipe does not fit the data or the number of processes.
+        CheckpointError: the latest checkpoint is damaged, or of another model.
+    """
 
-    def run_to_the_end(self) -> dict[str, Any]:
-        """Train what is left of the run, then score its best model."""
+    def __init__(
+        self, task: Task, recipe: Recipe, *, run: RunFolder, accelerator: Accelerator, stop: StopSignal
+    ) -> None:
+        self.task, self.recipe, self.run, self.accelerator, self.stop = task, recipe, run, accelerator, stop
+        recipe.micro_batch_size(accelerator.num_processes)  # raises if processes cannot share a batch equally
+
+        train_set, val_set = task.dataset("train"), task.dataset("val")
+        if train_set is None or val_set is None:
+            raise ValueError("the data need a training and a validation split")
+        loading = Loading(
+            batch_size=recipe.batch_size,
+            num_micro_batches=recipe.gradient_accumulation_steps,
+            repeats=recipe.augmentation_repeats,
+            seed=recipe.seed,
+            num_workers=recipe.num_workers,
+            process=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+        self.data, self.val_set = training_data(train_set, loading), val_set
+        self.lengths = run_lengths(recipe, self.data.steps_per_epoch)
+
+        # The order of what follows matters. Weights are loaded into the plain model, which has the names of the
+        # checkpoint. The optimizer is built before `prepare`, which replaces its parameters by shards; its state and
+        # the average are restored after it, because they are sharded like the parameters.
+        model = task.build_model()
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.drop_path = DropPathWarmup(model, recipe.drop_path_warmup_epochs * self.lengths.steps_per_epoch)
+        optimizer = build_optimizer(model, recipe)
+        latest = begin_run(run, recipe, accelerator)
+        if latest:
+            resume_weights(model, latest)
+        if recipe.model.compile:
+            model.compile()
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        # Listed once: to walk through a model takes longer than to take the norm of its gradients.
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.ema = Ema(accelerator.unwrap_model(self.model), recipe.ema) if recipe.ema.decay is not None else None
+        self.checkpointer = Checkpointer(
+            task=task,
+            accelerator=accelerator,
+            store=CheckpointStore(run.checkpoints, recipe.checkpoints),
+            model=self.model,
+            optimizer=self.optimizer,
+            ema=self.ema,
+        )
+        self.state = self.checkpointer.load(latest) if latest else TrainState()
+        self.recorder = StepRecorder(accelerator, self.state)
+
+        if accelerator.is_main_process:
+            # Also without a checkpoint: a run that was killed before its first one has written lines too.
+            run.forget_after(self.state.epoch, self.state.step)
+            line = describe_start(recipe, run, accelerator, self.data.num_samples, num_parameters)
+            if self.state.step:
+                line += f"; going on after step {self.state.step}, epoch {self.state.epoch + 1}"
+            log(line)
+            if lacks_sharding(accelerator):
+                log("FSDP was asked for, but Accelerate shards on GPUs only: every process here holds the whole model")
+        self._clock = time.perf_counter()
+
+    def fit(self) -> dict[str, Any]:
+        """Train what is left of the run, then score its best model; return the content of results.json."""
+        state, lengths = self.state, self.lengths
+        num_micro_batches, size = self.recipe.gradient_accumulation_steps, self.recipe.batch_size
         try:
-            while not self.is_done:
-                self.train_one_epoch()
-                scores = self.evaluate_epoch()
-                self.finish_epoch(scores)
+            while not state.has_stalled and state.epoch < lengths.num_epochs:
+                # A run that was interrupted within an epoch resumes in its middle. For example, with 19 steps in an
+                # epoch, step 310 is in epoch 16 (from 0), which began at step 304: 6 steps to skip, 13 left.
+                first = state.epoch * lengths.steps_per_epoch
+                skip, count = state.step - first, min(lengths.steps_per_epoch, lengths.num_steps - first)
+                batches = Timed(
+                    self.data.micro_batches(
+                        first * num_micro_batches,
+                        skip=skip * num_micro_batches,
+                        count=(count - skip) * num_micro_batches,
+                    )
+                )
+                self.model.train()
+                with EpochBar(
+                    state.epoch + 1,
+                    lengths.num_epochs,
+                    count * size,
+                    initial=skip * size,
+                    visible=self.accelerator.is_main_process,
+                ) as bar:
+                    for _ in range(skip, count):
+                        self.train_step(batches)
+                        bar.update(size, self._postfix)
+                self._read_steps()
+                self.finish_epoch(self.evaluate_epoch())
             return self.finish()
         except StopRequested:
+            # SIGTERM. `StopSignal.check` raises this between two steps, or between two batches of an evaluation, at
+            # the same place on all processes: so the weights are those after `state.step`, and everybody is here.
             self.checkpoint()
-            message = f"SIGTERM: saved after step {self.progress.step}; the same command goes on from there"
-            self._log(message)
+            message = f"SIGTERM: saved after step {state.step}; the same command goes on from there"
+            if self.accelerator.is_main_process:
+                log(message)
             raise Preempted(message) from None
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the run has its length, or has stopped early."""
-        return self.progress.has_stalled or self.progress.epoch >= self.stepper.lengths.num_epochs
+    def train_step(self, batches: Timed[Batch]) -> None:
+        """Take one optimizer step on the next micro batches, and record it.
 
-    def train_one_epoch(self) -> None:
-        """Take the optimizer steps that are left of the epoch."""
-        lengths, progress, passes = self.stepper.lengths, self.progress, self.recipe.gradient_accumulation_steps
-        first = progress.epoch * lengths.steps_per_epoch
-        skip, count = progress.step - first, min(lengths.steps_per_epoch, lengths.num_steps - first)
-        batches = Timed(self.data.passes(first * passes, skip=skip * passes, count=(count - skip) * passes))
-        self.stepper.model.train()
-        with self._bar(skip, count) as bar:
-            for _ in range(skip, count):
-                self._step(batches)
-                bar.update(self.recipe.batch_size, self._state_of_things)
-        self._read_steps()
-
-    def _step(self, batches: Timed[Batch]) -> None:
+        A step depends on its number, its samples and the state before it, on nothing else. This is why a run that
+        resumes repeats exactly what an uninterrupted one would have done.
+        """
         started, waited = time.perf_counter(), batches.seconds
-        loss, norm = self.stepper.step(self.progress.step, batches)
-        self.recorder.add(self.progress.step, loss, norm)
-        self.progress.step += 1
-        if len(self.recorder) >= self.recipe.log_steps:
+        accelerator, state, recipe = self.accelerator, self.state, self.recipe
+        num_micro_batches = recipe.gradient_accumulation_steps
+        set_learning_rate(self.optimizer.param_groups, learning_rate(state.step, recipe, self.lengths))
+        self.drop_path.set(state.step)
+
+        losses = []
+        first = state.step * num_micro_batches
+        for micro_batch in range(first, first + num_micro_batches):  # numbered from the start of the run
+            batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
+            # Dropout and stochastic depth draw from the global generators. Seeded for each micro batch, they draw the
+            # same whatever was drawn before; the process is part of the seed, because it has samples of its own.
+            seed = derive_seed(recipe.seed, "pass", micro_batch, accelerator.process_index)
+            seed_generators(seed, accelerator.device)
+            # `accumulate` counts the micro batches. Until the last one of a step, it keeps processes from exchanging
+            # gradients and turns the optimizer's calls into nothing; `backward` divides the loss by their number.
+            with accelerator.accumulate(self.model):
+                with accelerator.autocast():
+                    loss = self.task.loss(self.model, batch)
+                accelerator.backward(loss)
+            losses.append(loss.detach())
+            del batch, loss  # and with the loss its graph, before the optimizer needs memory
+
+        norm = self._gradient_norm()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(state.step)
+        self.recorder.add(state.step, losses[0] if num_micro_batches == 1 else torch.stack(losses).mean(), norm)
+        state.step += 1
+        if len(self.recorder) >= recipe.log_steps:
             self._read_steps()
-        self.progress.record.seconds += time.perf_counter() - started
-        self.progress.record.seconds_waited += batches.seconds - waited
+        state.stats.seconds += time.perf_counter() - started
+        state.stats.seconds_waited += batches.seconds - waited
         self.stop.check()
-        every = self.recipe.checkpoints.every_steps
-        if every and self.progress.step % every == 0:
+        every = recipe.checkpoints.every_steps
+        if every and state.step % every == 0:
             self.checkpoint()
 
-    def _bar(self, skip: int, count: int) -> EpochBar:
-        size = self.recipe.batch_size
-        return EpochBar(
-            self.progress.epoch + 1,
-            self.stepper.lengths.num_epochs,
-            count * size,
-            initial=skip * size,
-            visible=self.accelerator.is_main_process,
-        )
-
-    def _state_of_things(self) -> dict[str, str]:
-        record = self.progress.record
-        shown = {"loss": f"{record.window[-1]:.4f}"} if record.window else {}
-        return shown | {"data": f"{record.seconds_waited / max(record.seconds, 1e-9):.0%}"}
+    def _gradient_norm(self) -> Tensor:
+        """Return the norm over all gradients, and clip them to the recipe's norm if there is one."""
+        norm: Tensor
+        if self.recipe.clip_grad_norm is not None:
+            norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip_grad_norm)
+        else:
+            self.accelerator.unscale_gradients()  # of fp16; clipping does it by itself
+            norm = total_norm([gradient for parameter in self.parameters if (gradient := parameter.grad) is not None])
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def _read_steps(self) -> None:
-        """Look at the losses of the last steps, and log them."""
+        """Look at the losses of the latest steps, and log them."""
         try:
             summary = self.recorder.flush()
         except NotFiniteError as error:
             raise FloatingPointError(self._explain(error)) from error
-        if summary:
-            self._log_steps(summary)
-
-    def _log_steps(self, summary: StepSummary) -> None:
-        lr = learning_rate(summary.step, self.recipe, self.stepper.lengths)
-        line = {"step": summary.step + 1, "loss": summary.loss, "lr": lr, "grad_norm": summary.grad_norm}
+        if summary is None:
+            return
+        lr = learning_rate(summary.step, self.recipe, self.lengths)
+        values = {"loss": summary.loss, "lr": lr, "grad_norm": summary.grad_norm}
         if self.accelerator.is_main_process:
-            append_line(self.run.steps, line)
-        self.accelerator.log(
-            {f"train/{key}": value for key, value in line.items() if key != "step"}, step=summary.step + 1
-        )
+            append_line(self.run.steps, {"step": summary.step + 1, **values})
+        self.accelerator.log({f"train/{key}": value for key, value in values.items()}, step=summary.step + 1)
 
     def _explain(self, error: NotFiniteError) -> str:
-        lengths, passes = self.stepper.lengths, self.recipe.gradient_accumulation_steps
-        epoch, place = divmod(error.step, lengths.steps_per_epoch)
-        checkpoints = self.saver.kept.steps()
-        batch = self.data.describe(error.step * passes, passes)
+        num_micro_batches = self.recipe.gradient_accumulation_steps
+        epoch, place = divmod(error.step, self.lengths.steps_per_epoch)
+        checkpoints = self.checkpointer.store.steps()
+        samples = self.data.describe(error.step * num_micro_batches, num_micro_batches)
         return (
-            f"{error.what} at step {error.step + 1} (epoch {epoch + 1}, batch {place + 1} of "
-            f"{lengths.steps_per_epoch}: {batch}). The last good checkpoint is "
+            f"{error} at step {error.step + 1} (epoch {epoch + 1}, batch {place + 1} of "
+            f"{self.lengths.steps_per_epoch}: {samples}). The last good checkpoint is "
             f"{checkpoints[-1] if checkpoints else 'none yet'}. A lower lr, a longer warm-up or clip_grad_norm may help"
         )
 
+    def checkpoint(self) -> None:
+        """Write a checkpoint to resume from. No loss in it has not been looked at."""
+        self._read_steps()
+        now = time.perf_counter()
+        self.state.seconds += now - self._clock
+        self._clock = now
+        self.checkpointer.save_step(self.state)
+
     def evaluate_epoch(self) -> dict[str, float] | None:
-        """Return the scores on the validation set, if this epoch is one to evaluate after."""
-        epoch = self.progress.epoch + 1
-        if epoch % self.recipe.eval_epochs and epoch < self.stepper.lengths.num_epochs:
+        """Return the scores on the validation set, or None after an epoch that the recipe does not evaluate."""
+        epoch = self.state.epoch + 1
+        if epoch % self.recipe.eval_epochs and epoch < self.lengths.num_epochs:
             return None
-        self.saver.share_buffers()
-        with self.saver.averaged():
-            return self.task.metrics().compute(self.evaluate(self.val_set, self.stepper.model))
+        self.checkpointer.average_buffers()
+        with self.checkpointer.averaged():
+            return self.task.metrics().compute(self.evaluate(self.val_set, self.model))
 
     def evaluate(self, dataset: Dataset[Batch] | SampleStream, model: nn.Module) -> dict[str, Tensor]:
-        """Return what the metrics add up over a set with a model, always on the same random draws, if it has any."""
-        seed_generators(
-            derive_seed(self.recipe.seed, "evaluation", self.accelerator.process_index), self.accelerator.device
-        )
+        """Return the sums of the metrics of `model` on a dataset. Its random numbers, if any, are always the same."""
+        seed = derive_seed(self.recipe.seed, "evaluation", self.accelerator.process_index)
+        seed_generators(seed, self.accelerator.device)
         return evaluation_sums(
             self.task,
             model,
@@ -195,104 +312,98 @@ class Trainer(Parts):
 
     def finish_epoch(self, scores: dict[str, float] | None) -> None:
         """Record the epoch and write its checkpoints."""
-        progress = self.progress
-        progress.epoch += 1
-        self._record(scores)
-        progress.record = progress.record.next_epoch()
-        self.recorder.epoch = progress.record
-        # The best first: were it the other way round, a kill between the two would leave an older best for good.
+        state = self.state
+        state.epoch += 1
+        self._log_epoch(scores)
+        state.stats = state.stats.next_epoch()
+        # The best first. In the other order, a kill between the two would lose this epoch's model for good: the run
+        # would resume after the epoch, and never come back to it.
         if scores:
-            if progress.rank(scores[self.task.score], self.recipe.checkpoints.keep_best):
-                self.saver.save_best(progress)
+            if state.rank(scores[self.task.score], self.recipe.checkpoints.keep_best):
+                self.checkpointer.save_best(state)
             patience = self.recipe.early_stop_epochs
-            progress.has_stalled = patience is not None and progress.epoch - progress.last_rise >= patience
+            state.has_stalled = patience is not None and state.epoch - state.last_rise >= patience
         self.checkpoint()
 
-    def checkpoint(self) -> None:
-        """Write a checkpoint to go on from."""
-        self._read_steps()
-        now = time.perf_counter()
-        self.progress.seconds += now - self._started
-        self._started = now
-        self.saver.save_step(self.progress)
-
-    def _record(self, scores: dict[str, float] | None) -> None:
-        progress, record = self.progress, self.progress.record
-        lr = learning_rate(progress.step - 1, self.recipe, self.stepper.lengths)
-        line: dict[str, Any] = {"epoch": progress.epoch, "step": progress.step, "lr": lr, **record.scores()}
-        speed = self._speed()
-        self.accelerator.log(
-            {f"epoch/{key}": value for key, value in {**record.scores(), **speed}.items()}
-            | {f"val/{name}": value for name, value in (scores or {}).items()},
-            step=progress.step,
-        )
-        if self.accelerator.is_main_process:
-            append_line(self.run.metrics, line | ({"val": scores} if scores else {}) | {"speed": speed})
-            self._log_epoch(scores, speed)
-
-    def _speed(self) -> dict[str, float]:
-        record, memory = self.progress.record, peak_memory_bytes(self.accelerator.device)
-        samples = record.losses * self.recipe.batch_size
-        speed = {
-            "seconds": record.seconds,
-            "samples_per_second": samples / max(record.seconds, 1e-9),
-            "data_wait": record.seconds_waited / max(record.seconds, 1e-9),
-        }
+    def _log_epoch(self, scores: dict[str, float] | None) -> None:
+        """Write the epoch to metrics.jsonl, the trackers and the terminal."""
+        state, stats, num_epochs = self.state, self.state.stats.scores(), self.lengths.num_epochs
+        speed = state.stats.speed(self.recipe.batch_size)
+        memory = peak_memory_bytes(self.accelerator.device)
         speed |= {} if memory is None else {"peak_memory_gb": memory / 1e9}
-        return {key: round(value, 4) for key, value in speed.items()}
+        speed = {key: round(value, 4) for key, value in speed.items()}
+        values = {f"epoch/{key}": value for key, value in {**stats, **speed}.items()}
+        self.accelerator.log(values | {f"val/{key}": value for key, value in (scores or {}).items()}, step=state.step)
+        if not self.accelerator.is_main_process:
+            return
+        lr = learning_rate(state.step - 1, self.recipe, self.lengths)
+        line: dict[str, Any] = {"epoch": state.epoch, "step": state.step, "lr": lr, **stats}
+        append_line(self.run.metrics, line | ({"val": scores} if scores else {}) | {"speed": speed})
 
-    def _log_epoch(self, scores: dict[str, float] | None, speed: dict[str, float]) -> None:
-        progress, num_epochs = self.progress, self.stepper.lengths.num_epochs
-        spent = progress.seconds + time.perf_counter() - self._started
-        memory = f"{speed['peak_memory_gb']:.1f} GB  " if "peak_memory_gb" in speed else ""
         name = self.task.score
         score = f"validation {name} {score_text(name, scores[name])}  " if scores else ""
-        left = spent / progress.epoch * (num_epochs - progress.epoch)
+        used = "" if memory is None else f"{speed['peak_memory_gb']:.1f} GB  "
+        spent = state.seconds + time.perf_counter() - self._clock
+        left = spent / state.epoch * (num_epochs - state.epoch)
         log(
-            f"epoch {progress.epoch:>3}/{num_epochs}  loss {progress.record.scores()['train_loss']:.4f}  {score}"
-            f"{speed['samples_per_second']:.0f} samples/s  data {speed['data_wait']:.0%}  {memory}"
+            f"epoch {state.epoch:>3}/{num_epochs}  loss {stats['train_loss']:.4f}  {score}"
+            f"{speed['samples_per_second']:.0f} samples/s  data {speed['data_wait']:.0%}  {used}"
             + (f"{duration(left)} left" if left else f"{duration(spent)} in all")
         )
 
+    def _postfix(self) -> dict[str, str]:
+        """Return what the bar shows beside its own numbers."""
+        stats = self.state.stats
+        shown = {"loss": f"{stats.window[-1]:.4f}"} if stats.window else {}
+        return shown | {"data": f"{stats.seconds_waited / max(stats.seconds, 1e-9):.0%}"}
+
     def finish(self) -> dict[str, Any]:
-        """Score the best model on the test split, draw the pictures, write the report and results.json."""
-        best = self.saver.load_best()
+        """Score the best model on the test split, and write the report, the model card and results.json."""
+        best = self.checkpointer.load_best()
         test_set = self.task.dataset("test")
         sums = {"val": self.evaluate(self.val_set, best), "test": self.evaluate(test_set, best) if test_set else None}
         scores = {split: found and self.task.metrics().compute(found) for split, found in sums.items()}
+        lines = read_lines(self.run.metrics)
         results: dict[str, Any] = {
-            "best_epoch": self.progress.best_epoch,
+            "best_epoch": self.state.best_epoch,
             **scores,
             "parameters": sum(parameter.numel() for parameter in best.parameters()),
-            "training_seconds": round(self.progress.seconds, 1),
-            "stability": self._stability(),
+            "training_seconds": round(self.state.seconds, 1),
+            "stability": {
+                "grad_norm_max": max((line["grad_norm_max"] for line in lines), default=0.0),
+                "loss_spikes": sum(line["loss_spikes"] for line in lines),
+                "steps": self.state.step,
+            },
             "environment": describe_environment(self.accelerator),
         }
-        split: Split = "test" if test_set else "val"
         if self.accelerator.is_main_process:
-            shown = self.task.load(self.saver.kept.best) if self.saver.is_spread else best
-            write_report(self.run, self.task, self.recipe, shown, results, sums[split] or {}, split)
-            trained = Trained(self.task, self.recipe, shown, results, self.data.num_samples)
-            self.saver.kept.add_to_best(CARD, card_text(trained))
+            split: Split = "test" if test_set else "val"
+            # The report predicts a few samples on this process alone, which a sharded model cannot do.
+            model = self.task.load(self.checkpointer.store.best) if self.checkpointer.is_sharded else best
+            write_report(self.run, self.task, self.recipe, model, results, sums[split] or {}, split)
+            trained = Trained(self.task, self.recipe, model, results, self.data.num_samples)
+            self.checkpointer.store.add_to_best(CARD, card_text(trained))
+            # Last: a folder with results is a finished run, and is not touched again.
             write_text(self.run.results, json.dumps(results, indent=2))
             score = score_text(self.task.score, results[split][self.task.score])
             how = f" by {self.task.protocol}" if self.task.protocol else ""
             log(
-                f"best epoch {self.progress.best_epoch}: {split} {self.task.score} {score} on "
+                f"best epoch {self.state.best_epoch}: {split} {self.task.score} {score} on "
                 f"{results[split]['count']:.0f} samples{how}; all of it is in {self.run.path}, report.html first"
             )
         self.accelerator.wait_for_everyone()
         return results
 
-    def _stability(self) -> dict[str, float]:
-        """Return what the record of gradient norms and losses says of the whole run."""
-        lines = read_lines(self.run.metrics)
-        return {
-            "grad_norm_max": max((line["grad_norm_max"] for line in lines), default=0.0),
-            "loss_spikes": sum(line["loss_spikes"] for line in lines),
-            "steps": self.progress.step,
-        }
 
-    def _log(self, line: str) -> None:
-        if self.accelerator.is_main_process:
-            log(line)
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """Return the norm of all gradients together.
+
+    Most parameters of a model are short vectors. Their norms one by one take longer than to concatenate them first: so
+    this takes half the time of `torch.nn.utils.get_total_norm`, and is still most of what the engine does in a step.
+    """
+    vectors = [gradient for gradient in gradients if gradient.ndim == 1]
+    others = [gradient for gradient in gradients if gradient.ndim != 1]
+    if len(vectors) > 1 and not isinstance(vectors[0], DTensor):  # shards cannot be concatenated
+        vectors = [torch.cat(vectors)]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(vectors + others)))
+    return norm

@@ -71,7 +71,7 @@ class ExportableClassifier(Protocol):
         """Turn what `ExportInput.prepare` returns into the model's input."""
 
     def model_args(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Return the arguments of the model's forward pass, which returns logits, `[batch, classes]`."""
+        """Return what the model is called with."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probabilities of the classes, `[batch, classes]`."""
@@ -102,7 +102,7 @@ def model_to_export(task: object, model: nn.Module) -> ExportModel:
         model: one of the task's models.
 
     Raises:
-        ValueError: the task has none of these methods; the message has its `why_not_exportable`, if it has one.
+        ValueError: the task has none of these methods; where it has the text `why_not_exportable`, that says why.
     """
     for old, new in (("plain_model", "export_model"), ("plain_input", "export_input")):
         if hasattr(task, old):  # also where a base class has the new name: only a user's own class has the old one
@@ -111,10 +111,9 @@ def model_to_export(task: object, model: nn.Module) -> ExportModel:
     if isinstance(task, Exportable):
         return task.export_model(model)
     if not isinstance(task, ExportableClassifier):
-        missing = (
-            f"{type(task).__name__} does not say what an exported model takes: it has neither export_input, which is "
-            "enough for a classifier, nor export_model"
+        why = getattr(
+            task, "why_not_exportable", "it has neither export_input, enough for a classifier, nor export_model"
         )
-        raise ValueError(f"the model cannot be exported: {getattr(task, 'why_not_exportable', missing)}")
+        raise ValueError(f"a model of {type(task).__name__} cannot be exported: {why}")
     given = task.export_input()
     return ExportModel(ClassifierWithPreprocessing(task, model, given), given, "probabilities", ("batch", "classes"))

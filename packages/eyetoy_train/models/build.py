@@ -1,28 +1,20 @@
-"""Any classifier by name: this project's, or another's, built, saved and loaded alike."""
+"""Build a classifier by name, this project's or another's, and load one from a checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy import Classifier, create_model
-from eyetoy_train.checkpoint.atomic import named
-from eyetoy_train.models.external import CONFIG, TIMM, WEIGHTS, Families, OtherModel, load_other_model, split_name
+from eyetoy.hub import WEIGHTS
+from eyetoy_train.models.external import TIMM, Families, split_name
+from eyetoy_train.models.saved import ExternalModel, load_model
 from eyetoy_train.recipe import ModelRecipe
-from eyetoy_train.utils.untrusted import read_json
-
-
-@runtime_checkable
-class SavedModel(Protocol):
-    """A module that writes all that `load_classifier` needs."""
-
-    def save_pretrained(self, folder: Path) -> Any:
-        """Write weights (safetensors) and a JSON config to a folder."""
 
 
 def build_classifier(
@@ -38,17 +30,28 @@ def build_classifier(
     Args:
         recipe: the model's part of a recipe.
         num_classes: how many logits.
-        in_channels: channels of the input; the usual number of the modality by default.
+        in_channels: channels of the input; by default the usual number of the modality.
         grid: spatial size of the input, for models that are built for one.
-        families: other projects' models that a name with a stroke may mean.
+        families: other projects' models, for names with a slash.
 
     Raises:
         ValueError: there is no such model, or it does not take one of the recipe's options.
     """
     model: nn.Module
-    other = split_name(recipe.name, families)
-    if other is None:
-        model = _build_own(recipe, num_classes, in_channels)
+    external = split_name(recipe.name, families)
+    if external is None:
+        try:
+            model = create_model(
+                recipe.name,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                stem_strides=recipe.stem_strides,
+                drop_path=recipe.drop_path,
+                dropout=recipe.dropout,
+                **recipe.options,
+            )
+        except TypeError as error:  # an option that `create_model` does not have
+            raise ValueError(f"model.options {recipe.options} do not fit {recipe.name}: {error}") from error
     else:
         if recipe.stem_strides is not None:
             raise ValueError(f"model.stem_strides is for this project's models; {recipe.name} has a stem of its own")
@@ -58,30 +61,14 @@ def build_classifier(
             "drop_path": recipe.drop_path,
             "dropout": recipe.dropout,
         }
-        model = OtherModel(*other, arguments | recipe.options, grid, families)
+        model = ExternalModel(*external, arguments | recipe.options, grid, families)
     if recipe.weights is not None:
         model = _with_weights(model, recipe.weights)
     return prepare_model(model, recipe)
 
 
-def _build_own(recipe: ModelRecipe, num_classes: int, in_channels: int | None) -> Classifier:
-    strides = recipe.stem_strides
-    try:
-        return create_model(
-            recipe.name,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            stem_strides=None if strides is None else [_stride(stride) for stride in strides],
-            drop_path=recipe.drop_path,
-            dropout=recipe.dropout,
-            **recipe.options,
-        )
-    except TypeError as error:
-        raise ValueError(f"model.options {recipe.options} do not fit {recipe.name}: {error}") from error
-
-
 def _with_weights(model: nn.Module, weights: str) -> nn.Module:
-    """Return the model with trained weights, adapted to its classes and channels if it is one of this project's."""
+    """Return the model with trained weights, in training mode; the core's models adapt them to classes and channels."""
     folder = find_checkpoint(Path(weights)) if Path(weights).exists() else weights
     try:
         if isinstance(model, Classifier):
@@ -97,13 +84,14 @@ def _with_weights(model: nn.Module, weights: str) -> nn.Module:
 
 
 def prepare_model(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
-    """Set what a recipe asks of a model's computation, whatever its weights, and return the model."""
+    """Apply a recipe's settings for a model's computation, and return the model."""
     if recipe.grad_checkpointing:
         checkpointing: Any = model.set_grad_checkpointing
         checkpointing()
     if recipe.channels_last:
         for parameter in model.parameters():
             parameter.data = _channels_last(parameter.data)
+        # Inputs must have the weights' layout, or every convolution copies them.
         model.register_forward_pre_hook(lambda module, inputs: tuple(_channels_last(x) for x in inputs))
     return model
 
@@ -115,19 +103,8 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def load_classifier(folder: Path, families: Families = TIMM) -> nn.Module:
-    """Return the classifier that `save_pretrained` wrote, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: the folder holds no model.
-        ValueError: its config is no JSON.
-        CheckpointError: config and weights do not make a model; the message says why.
-    """
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
-    config = read_json(folder / CONFIG)
-    with named(folder):
-        other = load_other_model(folder, config, families)
-        return Classifier.from_pretrained(folder) if other is None else other.eval()
+    """Return a saved classifier, of this project or of `families`, in evaluation mode; errors as in `load_model`."""
+    return load_model(folder, kinds={Classifier.kind: Classifier.from_pretrained}, families=families)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -147,7 +124,3 @@ def find_checkpoint(path: Path) -> Path:
 def best_device() -> torch.device:
     """Return this machine's accelerator, or its CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def _stride(stride: int | list[int]) -> int | tuple[int, ...]:
-    return stride if isinstance(stride, int) else tuple(stride)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from eyetoy.optim_groups import matrices, param_groups
-from eyetoy_train.models.external import OtherModel
+from eyetoy_train.models.saved import ExternalModel
 from eyetoy_train.optim.muon import Muon
 from eyetoy_train.recipe import Recipe
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov and Hutter, 2019), fused, or Muon for what decays and AdamW for the rest.
+    """Return AdamW (Loshchilov and Hutter, 2019), fused, or Muon for matrices and kernels and AdamW for the rest.
 
     Raises:
         ValueError: `layer_decay` is below 1 for a model whose layers are not known.
@@ -27,7 +27,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _split(groups: list[dict[str, Any]], matrices: set[nn.Parameter]) -> list[dict[str, Any]]:
-    """Divide every group into matrices and others."""
+    """Divide every group in two, matrices and others; a group keeps its learning rate and weight decay."""
     divided = [
         group | {"is_matrix": wanted, "params": [p for p in group["params"] if (p in matrices) == wanted]}
         for group in groups
@@ -37,7 +37,8 @@ def _split(groups: list[dict[str, Any]], matrices: set[nn.Parameter]) -> list[di
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    if recipe.layer_decay == 1 or not isinstance(model, OtherModel) or model.family != "timm":
+    """Return groups by weight decay and layer; the layers of timm's models are known to timm."""
+    if recipe.layer_decay == 1 or not isinstance(model, ExternalModel) or model.kind != "timm":
         return param_groups(model, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
     groups: list[dict[str, Any]] = importlib.import_module("timm.optim").param_groups_layer_decay(
         model.model,

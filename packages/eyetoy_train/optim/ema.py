@@ -1,4 +1,8 @@
-"""A moving average of a model's weights."""
+"""An exponential moving average of a model's weights.
+
+Ours instead of `torch.optim.swa_utils.AveragedModel`, which keeps a copy of the module: this one averages shards where
+they are, follows buffers, and swaps its weights into the model in training.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,19 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from eyetoy_train.checkpoint.state_dicts import let_go, spread_like
 from eyetoy_train.recipe import EmaRecipe
+from eyetoy_train.utils.sharding import reshard, shard_like
 
 
 class Ema:
-    """The average over steps of everything floating in a model's state, buffers included; the rest is copied.
-
-    The model must be where it is going to be trained: on its device, and spread over processes if it is to be.
+    """The average over steps of everything floating in a model's state, buffers included; integers are copied.
 
     Its warm-up is that of TensorFlow's ExponentialMovingAverage: step t, from 0, weighs the past by
     min(decay, (1 + t) / (10 + t)).
+
+    Args:
+        model: the model in training, already on its device and sharded if it is going to be.
+        recipe: its `decay` must be given.
     """
 
     def __init__(self, model: nn.Module, recipe: EmaRecipe) -> None:
@@ -27,7 +33,8 @@ class Ema:
         self.warmup = recipe.warmup
         self.model = model
         saved = model.state_dict().keys()
-        # The model's own tensors, which training changes in place; one that has two names comes once.
+        # The model's own tensors, which training changes in place. These iterators give a tensor with two names once,
+        # where `state_dict` gives it twice: swapping it twice would leave it where it was.
         everything = [*model.named_parameters(), *model.named_buffers()]
         self.live = {name: value.detach() for name, value in everything if name in saved}
         self.average = {name: value.clone() for name, value in self.live.items()}
@@ -38,7 +45,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after optimizer step `step`, counted from 0, into the average."""
+        """Add the weights after optimizer step `step`, counted from 0, to the average."""
         floating = [name for name, value in self.average.items() if value.is_floating_point()]
         torch._foreach_lerp_(
             [self.average[name] for name in floating], [self.live[name] for name in floating], 1 - self.decay_at(step)
@@ -48,7 +55,7 @@ class Ema:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Give the model the average for a while."""
+        """Swap the average into the model for the duration of a `with` block."""
         self._swap()
         try:
             yield
@@ -57,14 +64,14 @@ class Ema:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        let_go(self.model)
+        reshard(self.model)  # otherwise the next forward pass would still use the full weights it gathered before
         for name, value in self.live.items():
-            held = value.clone()
+            current = value.clone()
             value.copy_(self.average[name])
-            self.average[name].copy_(held)
+            self.average[name].copy_(current)
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore an average that was saved."""
+        """Restore an average that was saved; `tensors` are full."""
         for name, value in self.average.items():
-            value.copy_(spread_like(tensors[name], value))
+            value.copy_(shard_like(tensors[name], value))

@@ -1,4 +1,8 @@
-"""Muon for matrices and AdamW for everything else, as one optimizer."""
+"""Muon for matrices and AdamW for everything else, as one optimizer.
+
+Ours instead of `torch.optim.Muon`, which takes two-dimensional parameters only, and steps through them one by one: this
+one takes kernels, steps through matrices of a shape together, and saves one state for both kinds of parameters.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of the same size in every direction for matrices and kernels (Jordan et al., Muon, 2024), AdamW for others.
+    """Steps of equal size in all directions for matrices and kernels (Jordan et al., Muon, 2024), AdamW for others.
 
     The update of a matrix is its gradient's momentum, made orthogonal, at the size that AdamW's would have (Liu et al.,
     Muon is Scalable for LLM Training, 2025), so that learning rate and weight decay of AdamW fit. A kernel
@@ -38,7 +42,7 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": 0.0, "is_matrix": False}
-        # Says where `load_state_dict` is to put the number of steps: on the parameter's device.
+        # `fused` tells PyTorch's `load_state_dict` to put the number of steps on the parameter's device.
         super().__init__(groups, defaults | {"fused": True})
 
     @torch.no_grad()
@@ -61,7 +65,8 @@ class Muon(torch.optim.Optimizer):
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         for members in _same_shapes(parameters).values():
-            orthogonal = orthogonalize(torch.stack([updates[i].flatten(1) for i in members]))
+            orthogonal = orthogonalize(torch.stack([updates[i].flatten(1) for i in members]))  # [number, rows, columns]
+            # An orthogonal matrix [m, n] has a root mean square of 1 / sqrt(max(m, n)); AdamW's updates have about 0.2.
             size = -0.2 * group["lr"] * max(orthogonal.shape[1:]) ** 0.5
             changed = [parameters[i] for i in members]
             steps = [step.view_as(parameter) for step, parameter in zip(orthogonal, changed, strict=True)]
@@ -101,7 +106,7 @@ def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _same_shapes(parameters: Sequence[Tensor]) -> dict[tuple[int, ...], list[int]]:
-    """Return which parameters share a shape: their updates are computed together."""
+    """Return the indices of the parameters of each shape: their updates are computed together."""
     members: dict[tuple[int, ...], list[int]] = {}
     for i, parameter in enumerate(parameters):
         members.setdefault(tuple(parameter.flatten(1).shape), []).append(i)
@@ -111,10 +116,12 @@ def _same_shapes(parameters: Sequence[Tensor]) -> dict[tuple[int, ...], list[int
 def orthogonalize(matrices: Tensor) -> Tensor:
     """Return matrices `[number, rows, columns]` with all singular values near 1, by Newton and Schulz's iteration.
 
-    In bfloat16 on accelerators, as its authors have it; in the matrices' own precision on a CPU.
+    Computed in bfloat16 on accelerators, as by its authors; in the matrices' own precision on a CPU.
     """
+    # The iteration multiplies x by its transpose; the shorter side first makes that product the smaller one.
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
     x = wide if wide.device.type == "cpu" else wide.bfloat16()
+    # It converges for singular values up to 1, and the Frobenius norm is at least the largest of them.
     x = x / x.flatten(1).norm(dim=1).clamp_min(1e-7)[:, None, None]
     a, b, c = COEFFICIENTS
     for _ in range(NEWTON_SCHULZ_STEPS):

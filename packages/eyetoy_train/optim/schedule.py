@@ -1,4 +1,8 @@
-"""What changes from step to step: the learning rate, and stochastic depth while it warms up."""
+"""The learning rate of every step, and stochastic depth while it warms up.
+
+Ours instead of `torch.optim.lr_scheduler`, whose schedulers count their own calls: a function of the step needs no
+state in a checkpoint, and a run can be continued at any step.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ ONE_CYCLE_START = 25.0
 """One cycle starts at the highest learning rate divided by this, as PyTorch's does."""
 
 STEP_FACTOR = 0.1
-"""By what the learning rate falls in the schedule of steps."""
+"""Factor of each fall of the learning rate in the schedule of steps."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +35,31 @@ class Lengths:
         return math.ceil(self.num_steps / self.steps_per_epoch)
 
 
-def run_lengths(recipe: Recipe, steps_per_pass_over_the_set: int | None) -> Lengths:
+def run_lengths(recipe: Recipe, steps_per_epoch: int | None) -> Lengths:
     """Return the lengths of a run.
+
+    Args:
+        recipe: what it says of epochs and steps comes first.
+        steps_per_epoch: steps that go once through the training set; None for a stream.
 
     Raises:
         ValueError: the set is of unknown size and the recipe does not say what counts as an epoch.
     """
-    steps_per_epoch = recipe.steps_per_epoch or steps_per_pass_over_the_set
+    steps_per_epoch = recipe.steps_per_epoch or steps_per_epoch
     if steps_per_epoch is None:
-        raise ValueError("the training set is a stream of unknown size: say how long an epoch is by steps_per_epoch")
+        raise ValueError("the training set is a stream of unknown size: steps_per_epoch must say how long an epoch is")
     steps = recipe.epochs * steps_per_epoch
     return Lengths(steps_per_epoch, steps if recipe.max_steps is None else min(steps, recipe.max_steps))
 
 
 def learning_rate(step: int, recipe: Recipe, lengths: Lengths) -> float:
     """Return the learning rate of optimizer step `step`, counted from 0."""
+    # A run that is cut short by max_steps still takes its last step at the full rate.
     warmup = min(round(recipe.warmup_epochs * lengths.steps_per_epoch), lengths.num_steps - 1)
     if recipe.schedule == "one_cycle":
         return _one_cycle(step, recipe, warmup, lengths.num_steps)
     if step < warmup:
-        return recipe.lr * (step + 1) / (warmup + 1)
+        return recipe.lr * (step + 1) / (warmup + 1)  # with a warm-up of 4 steps: 1/5, 2/5, 3/5, 4/5, then 1
     if recipe.schedule == "constant":
         return recipe.lr
     if recipe.schedule == "steps":
@@ -77,9 +86,9 @@ def set_learning_rate(groups: Iterable[dict[str, Any]], lr: float) -> None:
 
 
 class DropPathWarmup:
-    """Raises the stochastic depth of a model's blocks from 0 to what each was built with, over the first `steps`.
+    """Raises the stochastic depth of a model's blocks from 0 to the value each was built with, over the first `steps`.
 
-    It knows the two names of the field: `drop_path` of this project's branches and `drop_prob` of timm's `DropPath`.
+    Known by two names: `drop_path` of this project's branches, and `drop_prob` of timm's `DropPath`.
     """
 
     def __init__(self, model: nn.Module, steps: float) -> None:

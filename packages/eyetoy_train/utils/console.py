@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: a bar for each epoch, and a line after it."""
+"""Output on the terminal: a bar during an epoch, a line after it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ T = TypeVar("T")
 
 
 class EpochBar:
-    """A bar with loss, samples per second, time left and the share of time that data took; shown on one process.
+    """A bar with loss, samples per second, time left and the share of time spent waiting for data.
 
-    Shown on a terminal only: in a log, the line after each epoch says it all.
+    Shown on a terminal only: in a log, the line after each epoch is enough.
+
+    Args:
+        epoch: counted from 1.
+        num_epochs: of the run.
+        num_samples: of the epoch.
+        initial: samples that were seen before the run was interrupted.
+        visible: false on all processes but one.
     """
 
     def __init__(self, epoch: int, num_epochs: int, num_samples: int, *, initial: int, visible: bool) -> None:
@@ -32,7 +39,7 @@ class EpochBar:
         )
 
     def update(self, num_samples: int, values: Callable[[], dict[str, str]]) -> None:
-        """Advance by `num_samples`; `values` are asked for only where the bar is drawn."""
+        """Advance by `num_samples`; `values` is called only when the bar is drawn."""
         if self.bar.update(num_samples):
             self.bar.set_postfix(values(), refresh=False)
 
@@ -46,7 +53,7 @@ class EpochBar:
 
 
 class Timed(Generic[T], Iterator[T]):
-    """An iterator that adds up how long it was waited for."""
+    """An iterator that adds up the time spent waiting for its items, in `seconds`."""
 
     def __init__(self, items: Iterator[T]) -> None:
         self.items = items
@@ -61,19 +68,19 @@ class Timed(Generic[T], Iterator[T]):
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """Return the most memory that this process has held: on its GPU, or on a CPU in all; None where it is not known."""
+    """Return the peak memory of this process, on its GPU if it has one; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ModuleNotFoundError:  # Windows has none
         return None
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time as a person says it."""
+    """Return a duration such as `1 h 5 min`, `2 min 3 s` or `4.5 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -82,7 +89,7 @@ def duration(seconds: float) -> str:
 
 
 def score_text(name: str, value: float) -> str:
-    """Return the score of that name as a person reads it: a share in percent, a loss as it is."""
+    """Return a score as text: a share in percent, a loss or any other number as it is."""
     return f"{value:.2%}" if "loss" not in name and 0 <= value <= 1 else f"{value:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""What the processes of a run do together."""
+"""Work that one process of a run does for all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 def on_main_process(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """Let the main process work while the others wait, and give all of them what it returns; or what it raises."""
+    """Run `work` on the main process while the others wait; all of them return its value, or raise its error.
+
+    Without the error, the others would go on to the next collective call and wait there for ever.
+    """
     found: list[T | Exception | None] = [None]
     if accelerator.is_main_process:
         try:

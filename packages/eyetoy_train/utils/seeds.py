@@ -1,4 +1,8 @@
-"""Seeds for everything random, derived from the one in the recipe."""
+"""Seeds for everything random, derived from the one in the recipe.
+
+A random number in a run depends on the recipe's seed and on its place (epoch, sample, micro batch, process), never on
+what was drawn before it. This is what makes a resumed run equal to an uninterrupted one.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,19 @@ _STEP, _MIX_1, _MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECC
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Return a seed that depends on every part, and that is unrelated for parts that differ by little."""
+    """Return a seed that depends on every part; parts that differ by little give unrelated seeds.
+
+    For example, `derive_seed(0, "sample", 3, 17)` for sample 17 in epoch 3. A hash instead of arithmetic, because
+    `seed + epoch` would give epoch 1 of seed 0 and epoch 0 of seed 1 the same numbers.
+    """
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the global generators that a pass draws from: the CPU's, and the device's.
+    """Seed the global generators of the CPU and of one device.
 
-    `torch.manual_seed` seeds those of every kind of device that PyTorch was built for, which takes a millisecond.
+    `torch.manual_seed` seeds every kind of device that PyTorch was built for, which takes a millisecond.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
@@ -31,7 +39,7 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def kept_generator() -> Iterator[None]:
-    """Leave the CPU's global generator as it was, whatever is seeded and drawn meanwhile."""
+    """Restore the CPU's global generator at the end of a `with` block."""
     state = torch.default_generator.get_state()
     try:
         yield
@@ -42,7 +50,7 @@ def kept_generator() -> Iterator[None]:
 def uniforms(seeds: Tensor, count: int) -> Tensor:
     """Return `count` numbers of [0, 1) for each seed, `[batch, count]`, drawn on the device of the seeds.
 
-    A row depends on its seed alone: whoever draws for a whole batch at once draws the same for a sample whatever else
+    A row depends on its seed alone, so numbers drawn for a whole batch at once are the same for a sample whatever else
     is in the batch. By splitmix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014).
 
     Args:
@@ -52,7 +60,7 @@ def uniforms(seeds: Tensor, count: int) -> Tensor:
     bits = seeds[:, None] + _STEP * torch.arange(1, count + 1, device=seeds.device)
     for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
         bits = (bits ^ _shifted(bits, shift)) * factor
-    # As many bits as float32 tells apart. Splitmix64's last shift changes none of them.
+    # The upper 24 bits, as many as float32 tells apart. Splitmix64's last shift changes none of them.
     return _shifted(bits, 64 - 24).float() * 2**-24
 
 

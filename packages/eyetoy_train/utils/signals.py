@@ -1,4 +1,9 @@
-"""A run that is told to go: SIGTERM, as a node that is taken away sends it."""
+"""SIGTERM, which a node sends to its processes before it is taken away: the run saves and ends.
+
+The way of the signal: the handler of `StopSignal` notes it. Between two steps, or two batches of an evaluation,
+`StopSignal.check` finds the note, agrees with the other processes, and raises `StopRequested`. `Trainer.fit` writes a
+checkpoint and raises `Preempted`, which ends the program with code 143. The same command then resumes the run.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +23,14 @@ from accelerate import Accelerator
 from torch import distributed
 
 EXIT_CODE = 128 + signal.SIGTERM
-"""What a shell reports of a program that SIGTERM ended."""
+"""The exit code that a shell reports for a program ended by SIGTERM."""
 
 
 def worker_setup() -> Callable[[int], None]:
-    """Return what a data loader has its workers do first, for `worker_init_fn`.
+    """Return the `worker_init_fn` of a data loader, which makes its workers ignore SIGTERM while the run goes on.
 
-    They ignore SIGTERM, which Slurm sends to every process, because the run needs their batches until it has saved; but
-    not when the program ends, which is how Python ends what it has started.
+    Slurm sends SIGTERM to every process, and the run needs batches until it has saved. When the program ends, workers
+    must obey it: it is how Python ends the processes that it has started.
     """
     return partial(_set_up_worker, _program_ends())
 
@@ -46,7 +51,7 @@ def _set_up_worker(program_ends: Event, worker: int) -> None:
 
 
 class Preempted(SystemExit):
-    """The run was told to stop, has saved, and can go on. Ends a program with code 143."""
+    """The run received SIGTERM and was saved; the same command resumes it. Ends a program with code 143."""
 
     def __init__(self, message: str) -> None:
         super().__init__(EXIT_CODE)
@@ -54,20 +59,22 @@ class Preempted(SystemExit):
 
 
 class StopRequested(BaseException):
-    """SIGTERM was received, by this process or another one of the run."""
+    """This process or another one of the run received SIGTERM. No `Exception`, so that no task catches it."""
 
 
 class StopSignal:
-    """Notes SIGTERM, while it is entered, instead of dying of it; processes agree on when to stop.
+    """Notes SIGTERM in a `with` block instead of dying of it, and lets the processes agree on when to stop.
 
-    Each check asks the others without waiting for them, and reads what the last one asked.
+    The signal may reach one process only, or all at different steps, but a checkpoint takes all of them after the same
+    step. To ask the others and wait for the answer would cost time in every step. So each check starts to ask and reads
+    the answer to the check before: with several processes a run stops one step later.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.num_processes = accelerator.num_processes
         self.received = False
         self._asked: tuple[Any, torch.Tensor] | None = None
-        # On CPU memory, so that to ask the others does not wait for a GPU.
+        # A group of its own over CPU memory: a collective on the GPU would queue behind the step's kernels.
         self._group: Any = distributed.new_group(backend="gloo") if self.num_processes > 1 else None
 
     def check(self) -> None:
@@ -95,7 +102,7 @@ class StopSignal:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
+        self.received = True  # and nothing else: the signal may come in the middle of anything
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from eyetoy import create_model
-from eyetoy_baselines.video import FAMILIES, PYTORCHVIDEO, TORCHVISION
+from eyetoy_baselines.video import PYTORCHVIDEO, TORCHVISION
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.recipe import ModelRecipe
+from eyetoy_video.task import FAMILIES
 
 GRID = (8, 32, 32)
 SMALL = {"mvit_base": {"patch_embed_dim": 16, "depth": 4, "embed_dim_mul": [[1, 2.0]], "atten_head_mul": [[1, 2.0]],

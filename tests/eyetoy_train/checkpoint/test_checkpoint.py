@@ -18,7 +18,7 @@ from eyetoy_train.checkpoint.atomic import (
     write_folder,
     write_text,
 )
-from eyetoy_train.checkpoint.retention import Kept
+from eyetoy_train.checkpoint.retention import CheckpointStore
 
 
 class Crash(BaseException):
@@ -96,8 +96,8 @@ def test_a_backup_does_not_take_the_place_of_a_whole_folder(tmp_path):
 
 
 def test_a_removal_that_is_interrupted_leaves_nothing_that_passes_for_whole(tmp_path, monkeypatch):
-    kept = Kept(tmp_path, CheckpointRecipe())
-    kept.write_step(3, writer("x"))
+    store = CheckpointStore(tmp_path, CheckpointRecipe())
+    store.write_step(3, writer("x"))
 
     def crash(path, **_):
         if Path(path).exists():
@@ -107,8 +107,8 @@ def test_a_removal_that_is_interrupted_leaves_nothing_that_passes_for_whole(tmp_
     with pytest.raises(Crash):
         remove_folder(tmp_path / "step-00000003")
     monkeypatch.undo()
-    assert kept.steps() == []
-    kept.recover()
+    assert store.steps() == []
+    store.recover()
     assert names(tmp_path) == []
 
 
@@ -144,36 +144,36 @@ def test_a_damaged_folder_is_told_by_what_is_wrong_with_it(tmp_path, damage, mes
 
 
 def test_the_latest_checkpoints_are_kept_by_count(tmp_path):
-    kept = Kept(tmp_path, CheckpointRecipe(keep_last=2))
+    store = CheckpointStore(tmp_path, CheckpointRecipe(keep_last=2))
     for step in (3, 20, 100):
-        kept.write_step(step, writer(str(step)))
+        store.write_step(step, writer(str(step)))
     assert names(tmp_path) == ["step-00000020", "step-00000100"]
-    assert kept.latest() == tmp_path / "step-00000100"
+    assert store.latest() == tmp_path / "step-00000100"
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_none(tmp_path):
-    kept = Kept(tmp_path, CheckpointRecipe())
-    kept.write_step(1, writer("1"))
+    store = CheckpointStore(tmp_path, CheckpointRecipe())
+    store.write_step(1, writer("1"))
     (tmp_path / "step-00000002").mkdir()
     (tmp_path / "step-00000002" / "file").write_text("2")
-    assert kept.latest() == tmp_path / "step-00000001"
+    assert store.latest() == tmp_path / "step-00000001"
 
 
 def test_a_damaged_latest_checkpoint_is_refused_and_the_older_one_named_and_kept(tmp_path):
-    kept = Kept(tmp_path, CheckpointRecipe())
+    store = CheckpointStore(tmp_path, CheckpointRecipe())
     for step in (1, 2):
-        kept.write_step(step, writer(str(step)))
+        store.write_step(step, writer(str(step)))
     (tmp_path / "step-00000002" / "file").write_text("")
     with pytest.raises(CheckpointError, match="step-00000002 is damaged.*remove it to go on from .*step-00000001"):
-        kept.latest()
+        store.latest()
     assert content(tmp_path / "step-00000001") == "1"
 
 
 def test_the_best_are_kept_by_score(tmp_path):
-    kept = Kept(tmp_path, CheckpointRecipe(keep_best=2))
-    kept.write_best({1: 0.5}, writer("1"))
-    kept.write_best({2: 0.7, 1: 0.5}, writer("2"))
-    kept.write_best({2: 0.7, 3: 0.6}, writer("3"))
+    store = CheckpointStore(tmp_path, CheckpointRecipe(keep_best=2))
+    store.write_best({1: 0.5}, writer("1"))
+    store.write_best({2: 0.7, 1: 0.5}, writer("2"))
+    store.write_best({2: 0.7, 3: 0.6}, writer("3"))
     assert {name: content(tmp_path / name) for name in names(tmp_path)} == {
         "best": "2",
         "best-epoch-0002": "2",

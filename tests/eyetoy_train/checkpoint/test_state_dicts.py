@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from eyetoy_train import ClassificationRecipe
-from eyetoy_train.checkpoint.state_dicts import load_optimizer, optimizer_tensors, whole
+from eyetoy_train.checkpoint.state_dicts import load_optimizer, optimizer_tensors
 from eyetoy_train.optim.build import build_optimizer
 
 
@@ -31,7 +31,8 @@ def test_goes_on_whatever_the_order_of_channels_in_memory(name, layout, tmp_path
     for model, steps in ((straight, optimizer), (broken, first)):
         torch.manual_seed(1)
         take_step(model, steps, layout)
-    save_file(whole(optimizer_tensors(broken, first)), tmp_path / "optimizer.safetensors")
+    tensors = {key: value.contiguous() for key, value in optimizer_tensors(broken, first).items()}
+    save_file(tensors, tmp_path / "optimizer.safetensors")
     second = build_optimizer(broken, ClassificationRecipe(name="toy", optimizer=name, lr=0.1))
     load_optimizer(broken, second, tmp_path / "optimizer.safetensors")
     for model, steps in ((straight, optimizer), (broken, second)):

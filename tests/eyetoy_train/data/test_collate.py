@@ -59,7 +59,7 @@ def test_an_evaluation_counts_every_sample_whole(batch_size):
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_training_takes_the_batches_of_the_set(num_workers):
     data = training_data(Ragged(), Loading(batch_size=3, seed=0, num_workers=num_workers))
-    for batch in data.passes(0, skip=0, count=2):
+    for batch in data.micro_batches(0, skip=0, count=2):
         assert len(batch["numbers"]) == len(batch["seed"]) == 3
         assert [f"sample {len(numbers) - 1}" for numbers in batch["numbers"]] == batch["name"]
 

@@ -28,7 +28,7 @@ def test_processes_share_the_batches_of_a_single_one(size, share, processes, see
     together = list(single)
     parts = [list(sampler) for sampler in several]
     assert all(len(part) == len(sampler) for part, sampler in zip(parts, several, strict=True))
-    for batch in range(single.passes_per_epoch):
+    for batch in range(single.micro_batches_per_epoch):
         pieces = [key for part in parts for key in part[batch * share : (batch + 1) * share]]
         assert pieces == together[batch * batch_size : (batch + 1) * batch_size]
 
@@ -65,9 +65,9 @@ def test_every_epoch_has_an_order_of_its_own():
     assert [index for _, index, _ in sampler] == first
 
 
-@given(size=st.integers(1, 60), share=st.integers(1, 5), passes=st.integers(1, 3), start=st.integers(0, 20))
-def test_a_run_can_begin_at_any_pass(size, share, passes, start):
-    sampler = ShuffledSampler(size, share * passes, 0, passes_per_step=passes)
+@given(size=st.integers(1, 60), share=st.integers(1, 5), count=st.integers(1, 3), start=st.integers(0, 20))
+def test_a_run_can_begin_at_any_micro_batch(size, share, count, start):
+    sampler = ShuffledSampler(size, share * count, 0, num_micro_batches=count)
     sampler.stop = start + 4
     whole = list(sampler)
     sampler.start = start
@@ -126,8 +126,8 @@ def test_workers_change_nothing():
     batches = []
     for workers in (0, 2):
         data = training_data(Noise(), Loading(batch_size=5, seed=1, num_workers=workers))
-        passes = [*data.passes(0, skip=0, count=2), *data.passes(2, skip=1, count=1)]
-        batches.append(torch.cat([batch["noise"] for batch in passes]))
+        given = [*data.micro_batches(0, skip=0, count=2), *data.micro_batches(2, skip=1, count=1)]
+        batches.append(torch.cat([batch["noise"] for batch in given]))
         assert len(batches[-1]) == 15
     assert torch.equal(*batches)
 
@@ -137,8 +137,8 @@ def test_derived_seeds_differ(parts):
     assert len({derive_seed(*part) for part in parts}) == len(parts)
 
 
-def test_a_message_can_name_the_samples_of_a_pass():
+def test_a_message_can_name_the_samples_of_a_micro_batch():
     data = training_data(Noise(), Loading(batch_size=10, seed=1))
     said = data.describe(3, 1)
-    (batch,) = data.passes(3, skip=0, count=1)
+    (batch,) = data.micro_batches(3, skip=0, count=1)
     assert ", ".join(map(str, batch["index"][:8].tolist())) + " and 2 more of the training set" in said

@@ -1,4 +1,4 @@
-"""Streams: every sample once over all takers, the same passes from any one on, tar files and sets of a hub."""
+"""Streams: every sample once over all ranks, the same micro batches from any one on, tar files and sets of a hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from eyetoy_train import HubStream, SampleStream, TarStream, UnreadableFileError, evaluate, train
 from eyetoy_train.data.loading import Loading, training_data
-from eyetoy_train.data.streaming import EpochStream, EvaluationStream, samples_of_taker
+from eyetoy_train.data.streaming import EpochStream, EvaluationStream, samples_of_rank
 
 
 class Numbers(SampleStream):
@@ -48,11 +48,11 @@ class Numbers(SampleStream):
 sizes = st.lists(st.integers(0, 9), min_size=1, max_size=7)
 
 
-@given(sizes=sizes, takers=st.integers(1, 6), seed=st.integers(0, 9))
-def test_takers_share_a_stream_without_gaps_or_doubles(sizes, takers, seed):
+@given(sizes=sizes, ranks=st.integers(1, 6), seed=st.integers(0, 9))
+def test_ranks_share_a_stream_without_gaps_or_doubles(sizes, ranks, seed):
     stream = Numbers(*sizes)
     order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed)).tolist()
-    taken = [raw for taker in range(takers) for _, raw in samples_of_taker(stream, order, taker, takers)]
+    taken = [raw for rank in range(ranks) for _, raw in samples_of_rank(stream, order, rank, ranks)]
     assert Counter(taken) == Counter(stream.everything)
 
 
@@ -63,18 +63,18 @@ def test_takers_share_a_stream_without_gaps_or_doubles(sizes, takers, seed):
     share=st.integers(1, 3),
     skip=st.integers(0, 9),
 )
-def test_a_stream_goes_on_at_any_pass(sizes, processes, share, skip):
+def test_a_stream_goes_on_at_any_micro_batch(sizes, processes, share, skip):
     stream = Numbers(*sizes)
     for process in range(processes):
         data = training_data(
             stream, Loading(batch_size=share * processes, seed=3, process=process, num_processes=processes)
         )
-        whole = list(data.passes(7, skip=0, count=12))
-        rest = list(data.passes(7, skip=skip, count=12 - skip))
+        whole = list(data.micro_batches(7, skip=0, count=12))
+        rest = list(data.micro_batches(7, skip=skip, count=12 - skip))
         for expected, actual in zip(whole[skip:], rest, strict=True):
             assert torch.equal(expected["number"], actual["number"])
             assert torch.equal(expected["noise"], actual["noise"])
-        other = list(data.passes(19, skip=0, count=12))
+        other = list(data.micro_batches(19, skip=0, count=12))
         assert [batch["noise"].tolist() for batch in other] != [batch["noise"].tolist() for batch in whole]
 
 
@@ -82,7 +82,7 @@ def test_a_stream_goes_on_at_any_pass(sizes, processes, share, skip):
 @pytest.mark.parametrize("shards", [1, 6])
 def test_with_workers_too(skip, shards):
     data = training_data(Numbers(*[8] * shards), Loading(batch_size=2, seed=3, num_workers=2))
-    whole, rest = list(data.passes(0, skip=0, count=6)), list(data.passes(0, skip=skip, count=6 - skip))
+    whole, rest = list(data.micro_batches(0, skip=0, count=6)), list(data.micro_batches(0, skip=skip, count=6 - skip))
     assert [batch["number"].tolist() for batch in whole[skip:]] == [batch["number"].tolist() for batch in rest]
 
 
@@ -110,10 +110,11 @@ class Damaged(Numbers):
 
 @pytest.mark.parametrize("skip", range(6))
 def test_the_next_sample_takes_the_place_of_a_damaged_one(skip):
-    passes = [
-        training_data(Damaged(20, 20), Loading(batch_size=4, seed=2)).passes(0, skip=s, count=8 - s) for s in (0, skip)
+    both = [
+        training_data(Damaged(20, 20), Loading(batch_size=4, seed=2)).micro_batches(0, skip=s, count=8 - s)
+        for s in (0, skip)
     ]
-    whole, rest = ([batch["number"].tolist() for batch in batches] for batches in passes)
+    whole, rest = ([batch["number"].tolist() for batch in batches] for batches in both)
     assert whole[skip:] == rest
     numbers = [number for batch in whole for number in batch]
     assert len(numbers) == 32
@@ -143,7 +144,7 @@ def test_a_stream_of_nothing_readable_ends():
 def test_what_is_skipped_is_not_decoded():
     stream = Numbers(30)
     data = training_data(stream, Loading(batch_size=5, seed=0))
-    next(data.passes(0, skip=4, count=2))
+    next(data.micro_batches(0, skip=4, count=2))
     assert stream.decoded == 5
 
 
@@ -160,8 +161,8 @@ def test_an_evaluation_sees_every_sample_once(sizes, num_workers):
 
 def test_an_empty_share_is_refused_and_not_waited_for_forever():
     data = training_data(Numbers(1), Loading(batch_size=2, seed=0, process=1, num_processes=2))
-    with pytest.raises(ValueError, match="taker 2 of 2 finds no sample"):
-        list(data.passes(0, skip=0, count=1))
+    with pytest.raises(ValueError, match="loading worker 2 of 2, over all processes, finds no sample"):
+        list(data.micro_batches(0, skip=0, count=1))
 
 
 def test_a_model_trains_and_is_scored_on_streams(toy, toy_recipe):
@@ -249,7 +250,7 @@ def test_workers_share_a_set_of_a_hub(num_workers):
     loader = DataLoader(EvaluationStream(stream), batch_size=2, num_workers=num_workers)
     assert sorted(number for batch in loader for number in batch["number"].tolist()) == list(range(10))
     data = training_data(stream, Loading(batch_size=2, seed=0, num_workers=num_workers))
-    whole, rest = list(data.passes(0, skip=0, count=9)), list(data.passes(0, skip=5, count=4))
+    whole, rest = list(data.micro_batches(0, skip=0, count=9)), list(data.micro_batches(0, skip=5, count=4))
     assert [batch["number"].tolist() for batch in whole[5:]] == [batch["number"].tolist() for batch in rest]
 
 

@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from eyetoy_train import EmaRecipe, train
-from eyetoy_train.engine.step_recorder import EpochRecord, NotFiniteError, StepRecorder
-from eyetoy_train.engine.stepper import total_norm
+from eyetoy_train.checkpoint.train_state import EpochStats, TrainState
+from eyetoy_train.engine.step_recorder import NotFiniteError, StepRecorder
+from eyetoy_train.engine.trainer import total_norm
 from eyetoy_train.optim.ema import Ema
 
 
@@ -77,23 +78,23 @@ def test_the_best_checkpoint_holds_the_average_that_was_scored(toy, toy_recipe, 
 
 
 def test_a_spike_is_a_loss_far_above_those_before_it():
-    record = EpochRecord()
+    stats = EpochStats()
     losses = [1 + 0.01 * (i % 5) for i in range(60)]
     losses[40], losses[50] = 3.0, 1.05
     for loss in losses:
-        record.add(loss, norm=2.0)
-    assert record.spikes == 1
-    assert record.scores()["train_loss"] == pytest.approx(sum(losses) / 60)
-    assert record.scores()["grad_norm"] == record.scores()["grad_norm_max"] == 2.0
-    again = EpochRecord.from_json(json.loads(json.dumps(record.to_json())))
-    assert again == record
-    following = record.next_epoch()
+        stats.add(loss, norm=2.0)
+    assert stats.spikes == 1
+    assert stats.scores()["train_loss"] == pytest.approx(sum(losses) / 60)
+    assert stats.scores()["grad_norm"] == stats.scores()["grad_norm_max"] == 2.0
+    again = EpochStats.from_json(json.loads(json.dumps(stats.to_json())))
+    assert again == stats
+    following = stats.next_epoch()
     following.add(5.0, 1.0)
     assert (following.spikes, following.losses) == (1, 1)
 
 
 def test_steps_are_summed_up_and_the_first_that_is_not_finite_is_named():
-    recorder = StepRecorder(Accelerator(), EpochRecord())
+    recorder = StepRecorder(Accelerator(), TrainState())
     assert recorder.flush() is None
     for step, (loss, norm) in enumerate([(1.0, 3.0), (2.0, 1.0)]):
         recorder.add(step, torch.tensor(loss), torch.tensor(norm))

@@ -63,18 +63,18 @@ SHARDED |= {"FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
 
 
 @pytest.mark.parametrize("policy", ["TRANSFORMER_BASED_WRAP", "NO_WRAP"])
-def test_a_model_spread_over_processes_trains_like_a_whole_one_and_is_saved_whole(
-    policy, alone, tmp_path, run_toy, runs
-):
+def test_a_sharded_model_trains_like_a_plain_one_and_is_saved_in_full(policy, alone, tmp_path, run_toy, runs):
     run = tmp_path / "run"
     options = SHARDED | {"FSDP_AUTO_WRAP_POLICY": policy}
     run_toy(RECIPE | {"output_dir": str(run)}, "--shard", launch=TWO, **options)
     assert_like(run, alone, 2)
-    spread, whole = runs.weights(run / "checkpoints" / "best"), runs.weights(alone / "checkpoints" / "best")
-    assert {name: value.shape for name, value in spread.items()} == {name: value.shape for name, value in whole.items()}
+    sharded, plain = runs.weights(run / "checkpoints" / "best"), runs.weights(alone / "checkpoints" / "best")
+    assert {name: value.shape for name, value in sharded.items()} == {
+        name: value.shape for name, value in plain.items()
+    }
 
 
-def test_a_checkpoint_of_a_spread_model_goes_on_in_one_process(alone, tmp_path, run_toy):
+def test_a_checkpoint_of_a_sharded_model_goes_on_in_one_process(alone, tmp_path, run_toy):
     run = tmp_path / "run"
     recipe = RECIPE | {"output_dir": str(run)}
     run_toy(recipe, "--shard", launch=TWO, **SHARDED)

@@ -240,7 +240,7 @@ def test_checkpointed_gradients_change_nothing(slopes, toy_recipe, tmp_path, run
 def test_a_tracker_that_cannot_run_is_refused_before_anything_is_written(
     slopes, toy_recipe, tmp_path, monkeypatch, trackers, message
 ):
-    monkeypatch.setattr("eyetoy_train.engine.tracking.get_available_trackers", lambda: ["tensorboard"])
+    monkeypatch.setattr("eyetoy_train.engine.setup.get_available_trackers", lambda: ["tensorboard"])
     recipe = toy_recipe(trackers=trackers)
     with pytest.raises(ValueError, match=message):
         train(slopes(recipe), recipe)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
 from eyetoy_audio.transforms.augmentation import Augment, mixup
 from eyetoy_audio.transforms.features import LogMel, SpecAugment
 from eyetoy_audio.transforms.waveform import LEVEL, Fit, HeardWindows, normalize_level, windows
-from eyetoy_baselines.audio import build_baseline
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask, equal_spans
 from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.sound import describe_decoders
-from eyetoy_train.models.external import TIMM
+from eyetoy_train.models.external import TIMM, Family
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 
@@ -49,7 +47,8 @@ class AudioClassification(ClassificationTask):
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
         self.data = data = recipe.data
         super().__init__(recipe, DATASETS.open(data, recipe.seed), data)
-        self.families = {**TIMM, "baseline": partial(build_baseline, sample_rate=data.sample_rate)}
+        baselines = Family("eyetoy_baselines.audio:build_baseline", {"sample_rate": data.sample_rate})
+        self.families = {**TIMM, "baseline": baselines}
         self.training_transform = augmentation(data)
         self.log_mel = LogMel(data.sample_rate, **dataclasses.asdict(data.mel))
         self.spec_augment = SpecAugment(**_shared_fields(data.augmentation, SpecAugment))

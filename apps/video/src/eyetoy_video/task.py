@@ -13,13 +13,13 @@ from accelerate import PartialState
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from eyetoy_baselines.video import FAMILIES
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.media.video import describe_decoders
+from eyetoy_train.models.external import Families, Family
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import DATASETS
@@ -29,6 +29,9 @@ from eyetoy_video.recipe import VideoClassificationRecipe
 from eyetoy_video.transforms.clips import ClipMixing, EvaluationTransform, TrainingTransform, normalized_clips
 from eyetoy_video.transforms.sampling import ClipSampling
 
+FAMILIES: Families = {
+    name: Family(f"eyetoy_baselines.video:build_{name}") for name in ("framewise", "pytorchvideo", "torchvision")
+}
 SHOWN_FRAMES = 4
 PLAYED_SIDE, PLAYED_RATE = 128, 8
 """At least how many pixels high, and how many frames a second, the clips of a report play."""

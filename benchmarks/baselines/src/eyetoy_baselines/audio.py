@@ -19,22 +19,23 @@ from eyetoy_audio.transforms.features import LogMel
 
 
 class M5(nn.Module):
-    """Four convolutions on the raw waveform, each with a pool of 4 after it, and a global average (Dai et al., 2017).
+    """Four convolutions on the raw waveform, each followed by a pool of 4, and a global average (Dai et al., 2017).
 
     Very deep convolutional neural networks for raw waveforms, ICASSP 2017, table 1. The first kernel, 80 samples with a
-    stride of 4 at the paper's 8 kHz, spans the same 10 and 0.5 ms at other rates. All convolutions and pools are padded
-    at the ends, so that short clips last through all four.
+    stride of 4 at the paper's 8 kHz, spans the same 10 and 0.5 ms at other rates. All convolutions and pools are
+    padded, so that even short clips have a token left at the end.
 
     Args:
         num_classes: how many logits.
         sample_rate: of the waveform, in Hz.
-        width: channels of the first two convolutions; 128 in the paper (0.56 M parameters), followed by twice and four
-            times as many.
+        width: channels of the first two convolutions, 128 in the paper (0.56 M parameters); the next two have twice and
+            four times as many.
         dropout: share of the channels to drop before the head; none in the paper.
     """
 
     def __init__(self, *, num_classes: int, sample_rate: int, width: int = 310, dropout: float = 0.0) -> None:
         super().__init__()
+        # 80 and 4 samples at the paper's 8 kHz.
         kernel_size, stride = (max(round(samples * sample_rate / 8000), 1) for samples in (80, 4))
         channels = (width, width, 2 * width, 4 * width)
         self.layers = nn.Sequential(
@@ -62,15 +63,15 @@ class M5(nn.Module):
 class MatchboxNet(nn.Module):
     """Separable convolutions over a spectrogram (Majumdar and Ginsburg, MatchboxNet, Interspeech 2020).
 
-    The front end is part of the module: 64 mel bands in windows of 25 ms, 10 ms apart (`LogMel`), of whose logarithms
-    the paper takes the cosine transform, MFCC. Then come, as in table 1 of the paper, a convolution, B blocks of R
-    sub-blocks with C channels, two more convolutions, the average over time and a linear layer.
+    The front end is part of the module: 64 log-mel bands in windows of 25 ms, 10 ms apart (`LogMel`); the paper takes
+    their cosine transform, MFCC. Table 1 of the paper follows: a convolution, B blocks of R sub-blocks with C channels,
+    two more convolutions, the average over time and a linear layer.
 
     Args:
         num_classes: how many logits.
         sample_rate: of the waveform, in Hz.
-        kernel_sizes: one for each block, all odd; so B is how many there are.
-        repeats: R, sub-blocks in a block.
+        kernel_sizes: one per block, all odd; their number is B.
+        repeats: R, sub-blocks per block.
         channels: C; the convolutions around the blocks have twice as many. The paper's 3x2x64 has 64 (93 k
             parameters with 30 classes).
         dropout: share of a sub-block's activations to drop.
@@ -139,7 +140,7 @@ class _Activation(nn.Sequential):
 
 
 def _separable(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> nn.Sequential:
-    """Convolve over time in each channel, then over channels at each time, and normalise."""
+    """Return a convolution over time per channel, one over channels per time step, and a norm."""
     padding = dilation * (kernel_size // 2)
     return nn.Sequential(
         nn.Conv1d(
@@ -153,8 +154,8 @@ def _separable(in_channels: int, out_channels: int, kernel_size: int, dilation: 
 class ViT1D(nn.Module):
     """A plain vision transformer (Dosovitskiy et al., ICLR 2021) whose patches are 10 ms of the raw waveform.
 
-    With fixed sinusoidal positions, which any length has, and the average of the tokens in place of a class token
-    (Beyer et al., Better plain ViT baselines for ImageNet-1k, 2022). The last patch is filled up with zeros.
+    It has fixed sinusoidal positions, for clips of any length, and averages the tokens instead of using a class token
+    (Beyer et al., Better plain ViT baselines for ImageNet-1k, 2022). The last patch is padded with zeros.
 
     Args:
         num_classes: how many logits.
@@ -189,12 +190,14 @@ class ViT1D(nn.Module):
             raise ValueError(f"dim is {dim}; it should be even and a multiple of num_heads, {num_heads}")
         self.patch_size = max(round(sample_rate * patch_ms / 1000), 1)
         self.embed = nn.Linear(self.patch_size, dim)
+        # Stochastic depth grows linearly over the blocks, from 0 to `drop_path`.
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.Sequential(*[_ViTBlock(dim, num_heads, round(dim * mlp_ratio), rate) for rate in rates])
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, num_classes)
         self.apply(_init_linear)
+        # A patch of samples is not normalised, unlike a block's input: 0.02 would leave tokens smaller than positions.
         nn.init.normal_(self.embed.weight, std=self.patch_size**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -207,7 +210,7 @@ class ViT1D(nn.Module):
 
 
 class _ViTBlock(nn.Module):
-    """Attention and a feed-forward part, each normalised before and added to what came in."""
+    """A pre-norm block: attention and a feed-forward part on residual paths."""
 
     def __init__(self, dim: int, num_heads: int, hidden: int, drop_path: float) -> None:
         super().__init__()
@@ -221,13 +224,12 @@ class _ViTBlock(nn.Module):
         return x + self._dropped(self.mlp(self.mlp_norm(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
-        # Three of [batch, heads, tokens, head_dim].
-        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # [B, heads, tokens, D]
         attended: Tensor = self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return attended
 
     def _dropped(self, branch: Tensor) -> Tensor:
-        """Leave the branch out of some samples, in training."""
+        """Drop the branch of some samples, in training (stochastic depth)."""
         if not self.training or self.drop_path == 0:
             return branch
         keep = 1 - self.drop_path
@@ -242,7 +244,7 @@ def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tens
 
 
 def _init_linear(module: nn.Module) -> None:
-    """Draw weights as timm does for vision transformers."""
+    """Initialise weights as timm does for vision transformers."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
@@ -274,10 +276,16 @@ def create_baseline(name: str, *, num_classes: int, sample_rate: int, **options:
 def build_baseline(
     name: str, arguments: dict[str, Any], grid: Sequence[int] | None = None, *, sample_rate: int
 ) -> nn.Module:
-    """Return a baseline as recipes build models: with rates that it does not know, where they are 0.
+    """Return a baseline for a recipe, the `Build` of the family `baseline`.
+
+    Args:
+        name: which one.
+        arguments: of the recipe; rates of 0 are left out, so that models without dropout or drop path take them.
+        grid: not used: all take any length.
+        sample_rate: of the waveforms, in Hz.
 
     Raises:
-        ValueError: as `create_baseline`; or the model's input is to be no waveform.
+        ValueError: as `create_baseline`, or the recipe's input is not a waveform.
     """
     channels = arguments.get("in_channels", 1)
     if channels != 1:

@@ -1,8 +1,8 @@
-"""Models to compare Encoder3D with: pytorchvideo's and torchvision's, and any 2-D model that sees frame by frame.
+"""Models to compare Encoder3D with: pytorchvideo's, torchvision's, and any 2-D model applied frame by frame.
 
 A recipe names them `pytorchvideo/x3d_s`, `torchvision/swin3d_t`, `framewise/eyetoy2d_nano` or
 `framewise/timm/convnext_tiny`. Each maps clips `[batch, 3, frames, height, width]` to logits `[batch, num_classes]`,
-and is built, with random weights, for the size of clip that the recipe gives.
+and is built, with random weights, for the clip size of the recipe.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torchvision.models import get_model
 from torchvision.ops import StochasticDepth
 
 from eyetoy import create_model
-from eyetoy_train.models.external import TIMM, Families, split_name
+from eyetoy_train.models.external import TIMM, split_name
 
 REDUCTION = 32
-"""By how much pytorchvideo's convolutional nets shrink height and width before their head."""
+"""Stride of pytorchvideo's convolutional nets in height and width, from the input to the head."""
 FRAMES_OF_SLOW = 4
-"""Of so many frames SlowFast's slow pathway sees one: alpha of its 8x8 variant."""
+"""SlowFast's slow pathway sees one of this many frames: alpha of its 8x8 variant."""
 
 TORCHVISION = ("mc3_18", "mvit_v1_b", "mvit_v2_s", "r2plus1d_18", "r3d_18", "swin3d_b", "swin3d_s", "swin3d_t")
-"""torchvision's video models, but for s3d, whose head takes 224 pixels alone."""
+"""torchvision's video models except s3d, whose head fits 224 pixels only."""
 MVIT_GRID = (16, 224, 224)
-"""What torchvision builds its MViTs for, and nothing else."""
+"""The only clip size that torchvision's MViTs take."""
 
 
 class FrameWise(nn.Module):
-    """A 2-D classifier on every frame by itself; a clip's logits are the mean of its frames'.
+    """A 2-D classifier applied to every frame; a clip's logits are the mean over its frames.
 
-    It cannot see motion, only what a frame shows, and so tells how much of a task motion is.
+    It cannot see motion, so its score tells how much of a task can be solved without.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -48,7 +48,7 @@ class FrameWise(nn.Module):
 
 
 class SlowFast(nn.Module):
-    """pytorchvideo's SlowFast (Feichtenhofer et al., ICCV 2019), both pathways taken from one clip."""
+    """pytorchvideo's SlowFast (Feichtenhofer et al., ICCV 2019); both pathways are taken from one clip."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -61,15 +61,16 @@ class SlowFast(nn.Module):
 
 
 def build_framewise(name: str, arguments: dict[str, Any], grid: Sequence[int] | None) -> nn.Module:
-    """Return a frame-wise model of one of this project's 2-D models, or of `timm/...`.
+    """Return a frame-wise model over one of this project's 2-D models, or over `timm/...`.
 
     Raises:
-        ValueError: there is no such model, or it is none of pictures.
+        ValueError: there is no such model, or it does not take images.
         TypeError: the model takes no such argument.
     """
-    other = split_name(name, TIMM)
-    if other is not None:
-        return FrameWise(TIMM[other[0]](other[1], arguments, _sides(grid)))
+    external = split_name(name, TIMM)
+    if external is not None:
+        family, rest = external
+        return FrameWise(TIMM[family](rest, arguments, None if grid is None else tuple(grid[1:])))
     model = create_model(name, **arguments)
     if model.encoder.params.num_spatial_dims != 2:
         raise ValueError(f"framewise/... takes a model of pictures, such as framewise/eyetoy2d_nano; got {name!r}")
@@ -80,17 +81,18 @@ def build_torchvision(name: str, arguments: dict[str, Any], grid: Sequence[int] 
     """Return one of `TORCHVISION`.
 
     Raises:
-        ValueError: there is no such model, the clip does not fit it, or it has no dropout or no stochastic depth and
-            is to have some.
+        ValueError: there is no such model, the clip does not fit it, or the recipe asks for dropout or stochastic depth
+            that it does not have.
         TypeError: the model takes no such argument.
     """
     _check_known("torchvision", name, TORCHVISION)
     if name.startswith("mvit") and tuple(grid or MVIT_GRID) != MVIT_GRID:
         raise ValueError(
-            f"torchvision's {name} takes clips of 16 x 224 x 224; got {_by(grid)}. See pytorchvideo/mvit_base"
+            f"torchvision's {name} takes clips of 16 x 224 x 224; got {' x '.join(map(str, grid or ()))}. "
+            "pytorchvideo/mvit_base takes other sizes"
         )
     arguments, drop_path = _for_colours(name, arguments)
-    if name.endswith("_18"):
+    if name.endswith("_18"):  # the ResNets have neither rate, and `get_model` would not know the argument
         _refuse_rate(name, "dropout", arguments.pop("dropout", 0.0))
     model: nn.Module = get_model(name, weights=None, **arguments)
     _set_drop_path(name, model, drop_path)
@@ -110,9 +112,10 @@ def build_pytorchvideo(name: str, arguments: dict[str, Any], grid: Sequence[int]
 
 
 def _x3d(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...], **size: float) -> nn.Module:
-    """X3D (Feichtenhofer, CVPR 2020): its XS, S and M are one net, for clips of different sizes."""
+    """X3D (Feichtenhofer, CVPR 2020); its XS, S and M are one net, for clips of different sizes."""
     _refuse_rate("x3d", "drop_path", drop_path)
     side = _square("x3d", grid)
+    # Its head ends in a softmax by default, and the loss takes logits.
     options = {"input_clip_length": grid[0], "input_crop_size": side, "head_activation": None, **size}
     options |= _renamed(arguments, num_classes="model_num_class", dropout="dropout_rate")
     model: nn.Module = _pytorchvideo("x3d").create_x3d(**options)
@@ -122,6 +125,7 @@ def _x3d(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...], **s
 def _slow(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]) -> nn.Module:
     """SlowFast's slow pathway alone, the net that pytorchvideo calls slow_r50."""
     _refuse_rate("slow_r50", "drop_path", drop_path)
+    # The slow pathway has no kernel over time in its stem. The pool before the head spans the whole last grid.
     options: dict[str, Any] = {
         "stem_conv_kernel_size": (1, 7, 7),
         "head_pool_kernel_size": (grid[0], *_last_sides(grid)),
@@ -173,12 +177,6 @@ PYTORCHVIDEO: Mapping[str, Callable[[dict[str, Any], float, tuple[int, ...]], nn
     "x3d_l": partial(_x3d, depth_factor=5.0),
 }
 
-FAMILIES: Families = {
-    "framewise": build_framewise,
-    "pytorchvideo": build_pytorchvideo,
-    "torchvision": build_torchvision,
-}
-
 
 def _pytorchvideo(module: str) -> Any:
     try:
@@ -195,7 +193,7 @@ def _check_known(family: str, name: str, known: Sequence[str] | Mapping[str, Any
 
 
 def _for_colours(name: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], float]:
-    """Return the arguments without `in_channels`, which must be 3, and `drop_path`, and the latter."""
+    """Return the arguments without `in_channels`, which must be 3, and without `drop_path`, and `drop_path` itself."""
     rest = dict(arguments)
     channels, drop_path = rest.pop("in_channels", 3), rest.pop("drop_path", 0.0)
     if channels != 3:
@@ -209,7 +207,8 @@ def _refuse_rate(name: str, rate: str, value: float) -> None:
 
 
 def _set_drop_path(name: str, model: nn.Module, drop_path: float) -> None:
-    """Scale the rates of a model, which grow linearly over its blocks, so that the last is `drop_path`."""
+    """Scale the drop path rates of a model, which grow linearly over its blocks, so that the last is `drop_path`."""
+    # torchvision has no argument for it: every block holds its own rate, of which the largest is the model's.
     branches = [module for module in model.modules() if isinstance(module, StochasticDepth)]
     if not branches:
         _refuse_rate(name, "drop_path", drop_path)
@@ -223,10 +222,6 @@ def _renamed(arguments: dict[str, Any], **names: str) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in arguments.items()}
 
 
-def _sides(grid: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if grid is None else tuple(grid[1:])
-
-
 def _last_sides(grid: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.ceil(side / REDUCTION) for side in grid[1:])
 
@@ -235,7 +230,3 @@ def _square(name: str, grid: tuple[int, ...]) -> int:
     if grid[1] != grid[2] or grid[1] < REDUCTION:
         raise ValueError(f"{name} takes squares of {REDUCTION} pixels or more; got {grid[1]} x {grid[2]}")
     return grid[1]
-
-
-def _by(sizes: Sequence[int] | None) -> str:
-    return " x ".join(map(str, sizes or ()))

@@ -1,4 +1,9 @@
-"""Dilation by division: the tokens of a dilation group are a smaller grid without dilation."""
+"""Dilation as a matter of layout: the tokens of a dilation group form a smaller grid without dilation.
+
+    axis of 10, dilation 3      0 1 2 3 4 5 6 7 8 9  ->  0 3 6 9 | 1 4 7 | 2 5 8
+
+The groups become samples of a larger batch, so that no kernel needs to know about dilation.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,24 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.problem import QKV, Problem
 
-Attend = Callable[[Three, Problem], Tensor]
+Attend = Callable[[QKV, Problem], Tensor]
 
 
-def attend_groups(attend: Attend, tokens: Three, problem: Problem, axis: int = 0) -> Tensor:
-    """Call `attend` on every dilation group as samples of a larger batch, and put the results back in place.
+def attend_groups(attend: Attend, tokens: QKV, problem: Problem, axis: int = 0) -> Tensor:
+    """Call `attend` on all dilation groups as samples of a larger batch, and put the results back in place.
 
-    The groups of an axis have at most two lengths, so there are at most two calls per dilated axis. `tokens` are
-    query, key and value, `[batch, *grid, heads, dim]`.
+    The groups of an axis have at most two lengths, so there are at most two calls per dilated axis.
+
+    Args:
+        attend: attends among tokens without dilation.
+        tokens: query, key and value, `[batch, *grid, heads, dim]`.
+        problem: rules that may have dilation.
+        axis: the axis to divide; those before it have no dilation any more.
+
+    Returns:
+        `[batch, *grid, heads, value_dim]`.
     """
     if axis == len(problem.rules):
         return attend(tokens, problem)
@@ -42,6 +55,8 @@ def _split(x: Tensor, axis: int, dilation: int) -> list[Tensor]:
 
     With 10 tokens and dilation 3: `[[0, 3, 6, 9]]` and `[[1, 4, 7], [2, 5, 8]]`.
     """
+    # Views as far as possible. The 9 tokens that the dilation divides are [[0, 1, 2], [3, 4, 5], [6, 7, 8]]: the groups
+    # are its columns, and the first `longer` columns get one more member each from the rest, here [9].
     members, longer = x.shape[axis] // dilation, x.shape[axis] % dilation
     even, rest = torch.split(x, [members * dilation, longer], dim=axis)
     even = torch.unflatten(even, axis, (members, dilation))

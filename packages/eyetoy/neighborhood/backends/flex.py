@@ -1,7 +1,13 @@
-"""The backend on PyTorch's FlexAttention: one kernel compiled for the mask, on CUDA; dense and forward only on a CPU.
+"""The backend on PyTorch's FlexAttention: on CUDA a kernel compiled for the mask; on a CPU dense, and forward only.
 
-Tokens are put in the order of tiles of 128, so that the tokens of a block lie close together on every axis and a block
-of queries needs few blocks of keys. The list of those blocks follows from the rule, in time linear in tokens.
+FlexAttention skips blocks of 128 queries by 128 keys that the mask hides entirely. In row-major order a block of a 2-D
+grid would be a thin stripe, and its windows would touch many blocks. So tokens are ordered by tiles of 8 by 16 first:
+
+    row-major            by tiles
+    0  1  2  3  4  5     0  1  2 | 6  7  8
+    6  7  8  9 10 11     3  4  5 | 9 10 11
+
+The list of blocks follows from the rule, in time linear in tokens; `create_block_mask` would try all pairs of tokens.
 """
 
 from __future__ import annotations
@@ -18,25 +24,38 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
-from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.problem import QKV, Call, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import ceil_div, volume
 
 TILES = {1: (128,), 2: (8, 16), 3: (4, 4, 8)}
-"""Tokens of a block by the number of grid axes; FlexAttention's blocks are 128."""
+"""Tile by the number of grid axes; the product is 128, the block of FlexAttention."""
 
 
-def flex_backend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
-    """Neighborhood attention by FlexAttention; shapes as in `neighborhood_attention`."""
+def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Neighborhood attention by FlexAttention; see `registry.Backend`."""
     return attend_groups(_attend, (query, key, value), problem)
 
 
-def _attend(tokens: Three, problem: Problem) -> Tensor:
+def why_not(call: Call) -> str | None:
+    """Return why FlexAttention cannot do a call, or None if it can."""
+    if call.device not in ("cpu", "cuda"):
+        return f"FlexAttention does not run on {call.device}"
+    if call.device == "cpu":
+        return "FlexAttention cannot train on a CPU" if call.requires_grad else None
+    if call.dtype == torch.float64:
+        return "FlexAttention's kernels do not take float64"
+    if call.head_dim < 16 or call.value_dim < 16:
+        return f"FlexAttention's kernels need a head_dim of at least 16; got {call.head_dim} and {call.value_dim}"
+    return None
+
+
+def _attend(tokens: QKV, problem: Problem) -> Tensor:
     rules, tile = problem.rules, TILES[len(problem.rules)]
-    q, k, v = (_in_tiles(x, tile) for x in tokens)  # [batch, heads, places, dim]
+    q, k, v = (_in_tiles(x, tile) for x in tokens)  # [batch, heads, slots, dim]
     valid = None
     if problem.key_mask is not None:
-        valid = _in_tiles(problem.key_mask[..., None, None], tile)[:, 0, :, 0]  # [batch, places]
+        valid = _in_tiles(problem.key_mask[..., None, None], tile)[:, 0, :, 0]  # [batch, slots]
     mask = _block_mask(rules, tile, valid, batch=q.shape[0], device=q.device)
     if q.device.type == "cuda" and not torch.compiler.is_compiling():
         out: Tensor = _compiled()(q, k, v, block_mask=mask, scale=problem.scale)
@@ -52,7 +71,7 @@ def _compiled() -> Callable[..., Tensor]:
 
 
 def _in_tiles(x: Tensor, tile: tuple[int, ...]) -> Tensor:
-    """Pad `[batch, *grid, heads, dim]` to whole tiles and order it by them: `[batch, heads, places, dim]`.
+    """Pad `[batch, *grid, heads, dim]` to whole tiles and order it by them: `[batch, heads, slots, dim]`.
 
     In 2-D: [B, Y, X, H, D] -> [B, Ty, ty, Tx, tx, H, D] -> [B, H, Ty Tx ty tx, D].
     """
@@ -71,8 +90,8 @@ def _from_tiles(x: Tensor, grid: tuple[int, ...], tile: tuple[int, ...]) -> Tens
     dim = len(tile)
     tiles = [ceil_div(length, size) for length, size in zip(grid, tile, strict=True)]
     x = x.reshape(*x.shape[:2], *tiles, *tile, x.shape[-1])
-    places = (position for axis in range(dim) for position in (2 + axis, 2 + dim + axis))
-    x = x.permute(0, *places, 1, 2 + 2 * dim)
+    order = (at for axis in range(dim) for at in (2 + axis, 2 + dim + axis))
+    x = x.permute(0, *order, 1, 2 + 2 * dim)
     for axis in range(dim):
         x = x.flatten(1 + axis, 2 + axis)
     return x[(slice(None), *map(slice, grid))]
@@ -87,12 +106,12 @@ def _block_mask(
 
     def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         seen = q >= 0 if valid is None else valid[b, k]
-        for place, first, past in bounds:
-            seen = seen & (place[k] >= first[q]) & (place[k] < past[q])
+        for position, first, past in bounds:  # one triple per axis
+            seen = seen & (position[k] >= first[q]) & (position[k] < past[q])
         return seen
 
     num, length = batch if valid is not None else 1, len(counts) * volume(tile)
-    # `BlockMask.from_kv_blocks` of PyTorch 2.11 takes the most blocks of a row for the number of all blocks.
+    # Not `BlockMask.from_kv_blocks`: in PyTorch 2.11 it takes the width of `kv_indices` for the number of key blocks.
     return BlockMask(
         seq_lengths=(length, length),
         kv_num_blocks=counts[None, None].expand(num, 1, -1),
@@ -115,9 +134,9 @@ Pair = tuple[Tensor, Tensor]
 def _plan(
     axes: tuple[tuple[int, int, int, bool], ...], tile: tuple[int, ...], device: str
 ) -> tuple[Pair, Pair, list[tuple[Tensor, ...]]]:
-    """Return the blocks that queries need, those that need keys, and `_bounds`, on a device.
+    """Return the key blocks of each query block, the query blocks of each key block, and `_bounds`, on a device.
 
-    Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
+    Arguments and results are such that a compiler can hold them as constants, without following how a plan is made.
     """
     rules = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in axes)
     blocks = _blocks(rules, tile)
@@ -141,9 +160,9 @@ def _cached_plan(
 def _bounds(
     rules: tuple[AxisRule, ...], tile: tuple[int, ...]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Return per axis, for the tokens in the order of tiles: their place, and the first and past place they see.
+    """Return per axis, for the tokens in the order of tiles: their position, and the first and past position they see.
 
-    Padding is seen by no query, and a padded query sees nothing.
+    No query sees padding, and a padded query sees nothing.
     """
     tiles = [ceil_div(rule.length, size) for rule, size in zip(rules, tile, strict=True)]
     bounds = []
@@ -152,14 +171,14 @@ def _bounds(
         shape = [1] * 2 * len(rules)
         shape[axis], shape[len(rules) + axis] = tiles[axis], size
         full = (*tiles, *tile)
-        place = np.arange(tiles[axis] * size)
-        place, first, past = (np.broadcast_to(x.reshape(shape), full).flatten() for x in (place, first, past))
-        bounds.append((place, first, past))
+        position = np.arange(tiles[axis] * size)
+        position, first, past = (np.broadcast_to(x.reshape(shape), full).flatten() for x in (position, first, past))
+        bounds.append((position, first, past))
     return bounds
 
 
 def _blocks(rules: tuple[AxisRule, ...], tile: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return how many blocks of keys each block of queries needs, and which: `[blocks]` and `[blocks, most]`."""
+    """Return the number of key blocks of each query block, `[blocks]`, and which, `[blocks, largest number]`."""
     ranges = [_tile_range(rule, size) for rule, size in zip(rules, tile, strict=True)]
     tiles = [len(first) for first, _ in ranges]
     needed = [
@@ -174,7 +193,7 @@ def _blocks(rules: tuple[AxisRule, ...], tile: tuple[int, ...]) -> tuple[NDArray
 
 
 def _transposed(counts: NDArray[np.int32], indices: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return how many blocks of queries need each block of keys, and which, from `_blocks`."""
+    """Return the same as `_blocks` with queries and keys in exchanged roles; the backward pass on CUDA reads it."""
     rows = np.repeat(np.arange(len(counts)), counts)
     columns = indices[np.arange(indices.shape[1]) < counts[:, None]]
     needed_by = np.bincount(columns, minlength=len(counts)).astype(np.int32)
@@ -184,7 +203,7 @@ def _transposed(counts: NDArray[np.int32], indices: NDArray[np.int32]) -> tuple[
 
 
 def _tile_range(rule: AxisRule, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for every tile of an axis the first tile of keys that it needs, and one past the last."""
+    """Return for every tile of an axis the first tile of keys that it needs and one past the last."""
     first, past = rule.bounds()
     edges = np.arange(0, rule.length, size)
     return np.minimum.reduceat(first, edges) // size, -(-np.maximum.reduceat(past, edges) // size)

@@ -1,4 +1,4 @@
-"""The backend on NATTEN (Hassani et al.), where it is installed and can do the call."""
+"""The backend on NATTEN (Hassani et al.), if it is installed and can do the call."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from eyetoy.neighborhood.problem import Problem
+from eyetoy.neighborhood.problem import Call, Problem
+from eyetoy.neighborhood.window import AxisRule
 
 
-def natten_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
-    """Neighborhood attention by NATTEN; shapes as in `neighborhood_attention`."""
+def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Neighborhood attention by NATTEN; see `registry.Backend`."""
     operator: Callable[..., Tensor] = getattr(import_module("natten"), f"na{len(problem.rules)}d")
     rules = problem.rules
     return operator(
@@ -28,6 +29,55 @@ def natten_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem
     )
 
 
+def why_not(call: Call) -> str | None:
+    """Return why NATTEN 0.21 cannot do a call, or None if it can.
+
+    NATTEN refuses most of this itself, but with errors that do not name the backend, or only in the backward pass.
+    """
+    if not is_installed():
+        return 'NATTEN is not installed: pip install --no-build-isolation "eyetoy[natten]"'
+    if call.device not in ("cpu", "cuda"):
+        return f"NATTEN does not run on {call.device}"
+    if call.device == "cpu" and call.requires_grad:
+        return "NATTEN cannot train on a CPU"
+    if call.dtype == torch.float64:
+        return "NATTEN does not take float64"
+    if call.has_key_mask:
+        return "NATTEN has no key mask"
+    if call.value_dim != call.head_dim:
+        return f"NATTEN needs one head_dim for query and value; got {call.head_dim} and {call.value_dim}"
+    return _why_not_engine(call) or _why_not_windows(call.rules or ())
+
+
+def _why_not_engine(call: Call) -> str | None:
+    if call.device == "cuda" and has_kernels():
+        if call.head_dim % 8:
+            return f"NATTEN's kernels need a head_dim divisible by 8; got {call.head_dim}"
+    elif call.head_dim not in (8, 16, 32, 64, 128, 256, 512):
+        return f"NATTEN without libnatten needs a head_dim that is a power of two from 8 to 512; got {call.head_dim}"
+    elif call.rules is not None and len(call.rules) == 1 and _is_causal_over_all(call.rules[0]):
+        return "NATTEN without libnatten has no causal window over the whole of one axis"
+    return None
+
+
+def _why_not_windows(rules: tuple[AxisRule, ...]) -> str | None:
+    for rule in rules:
+        if rule.window < 2:
+            return "NATTEN needs windows of at least 2"
+        if rule.window * rule.dilation > rule.length:
+            return (
+                f"NATTEN needs window * dilation within the axis; got {rule.window} * {rule.dilation} "
+                f"on an axis of {rule.length}"
+            )
+    return None
+
+
+def why_not_first(call: Call) -> str | None:
+    """Return why another backend is faster although NATTEN can do the call: without libnatten it is FlexAttention."""
+    return None if has_kernels() else "NATTEN is installed without its compiled kernels, libnatten"
+
+
+# A compiler cannot follow a search for packages; it runs these two as it traces and keeps the answer.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_installed() -> bool:
     """Whether NATTEN can be imported."""
@@ -38,3 +88,7 @@ def is_installed() -> bool:
 def has_kernels() -> bool:
     """Whether NATTEN comes with its compiled CUDA kernels, libnatten."""
     return is_installed() and bool(getattr(import_module("natten"), "HAS_LIBNATTEN", False))
+
+
+def _is_causal_over_all(rule: AxisRule) -> bool:
+    return rule.is_causal and rule.window == rule.length

@@ -1,4 +1,4 @@
-"""The obviously right backend: gather every query's keys, then softmax. Slow, and needs memory for all of them."""
+"""The backend to check others against: gather the keys of every query, then softmax. Slow, and hungry for memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from eyetoy.neighborhood.problem import Problem
 from eyetoy.sizes import volume
 
 
-def reference_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
-    """Neighborhood attention by the letter of the rule; shapes as in `neighborhood_attention`."""
+def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Neighborhood attention by the letter of the rule; see `registry.Backend`."""
     index, valid = _neighbors(problem, query.device)  # [tokens, keys]
     batch, *_, heads, head_dim = query.shape
     tokens = volume(problem.grid)
@@ -24,14 +24,15 @@ def reference_attention(query: Tensor, key: Tensor, value: Tensor, problem: Prob
 
 
 def _masked_softmax(logits: Tensor, allowed: Tensor) -> Tensor:
-    # A query without any valid key gets weights of zero: where() keeps the NaN of its empty softmax out of both passes.
+    # A query without any valid key gets weights of zero. Its logits stay finite: the softmax of a row of -inf is NaN,
+    # which `where` would keep out of the output but not out of the gradients.
     some = allowed.any(dim=2, keepdim=True)
     logits = logits.masked_fill(~(allowed | ~some), float("-inf"))
     return torch.where(some, logits.softmax(dim=2), 0.0)
 
 
 def _neighbors(problem: Problem, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the flat key indices of every query and which of them count, both `[tokens, keys]`."""
+    """Return the flat indices of the keys of every query and which of them count, both `[tokens, keys]`."""
     index, valid = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)
     for rule in problem.rules:
         axis_index, axis_valid = map(torch.from_numpy, rule.key_indices())  # [length, window]

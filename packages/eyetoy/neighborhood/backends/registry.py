@@ -1,4 +1,9 @@
-"""Which backend does a call: what each of them cannot do, and the choice among those that can."""
+"""The backends, and which one does a call.
+
+To add one: write a file with a function `attend(query, key, value, problem)` and, if there are calls it cannot do,
+`why_not(call)`; then add a line to `BACKENDS`. Everything else follows from there: `backend="name"`, the environment
+variable, `available_backends` with its reasons, the order in which "auto" tries them on CUDA, and error messages.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +16,44 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from eyetoy.neighborhood.backends import natten
-from eyetoy.neighborhood.backends.flex import flex_backend
-from eyetoy.neighborhood.backends.reference import reference_attention
-from eyetoy.neighborhood.backends.tiled.attention import tiled_attention
-from eyetoy.neighborhood.problem import Problem, needs_gradients
-from eyetoy.neighborhood.window import AxisRule
+from eyetoy.neighborhood.backends import flex, natten, reference
+from eyetoy.neighborhood.backends.tiled import attention as tiled
+from eyetoy.neighborhood.problem import Call, Problem
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
 """Environment variable that names the backend of calls with `backend="auto"`."""
 
-BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Problem], Tensor]] = {
-    "tiled": tiled_attention,
-    "flex": flex_backend,
-    "natten": natten.natten_attention,
-    "reference": reference_attention,
-}
 
-_logger = logging.getLogger(__name__)
+def _never(call: Call) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
-    """What the choice depends on. `rules` is None while they are not known."""
+class Backend:
+    """One way to compute neighborhood attention.
 
-    device: str
-    dtype: torch.dtype
-    head_dim: int
-    value_dim: int
-    requires_grad: bool
-    has_key_mask: bool
-    rules: tuple[AxisRule, ...] | None = None
+    Attributes:
+        attend: takes query, key and value, `[batch, *grid, heads, dim]` and not empty, and the problem, whose rules may
+            have dilation, stride and causality and whose mask may hide any key; returns `[batch, *grid, heads,
+            value_dim]`. All backends follow `window.AxisRule` to the letter, so that models can change backends.
+        why_not: returns why it cannot do a call, or None if it can.
+        why_not_first: returns why "auto" passes it over for a call that it can do, or None if it need not.
+    """
+
+    attend: Callable[[Tensor, Tensor, Tensor, Problem], Tensor]
+    why_not: Callable[[Call], str | None] = _never
+    why_not_first: Callable[[Call], str | None] = _never
+
+
+# In the order in which "auto" tries them on CUDA; everywhere else it takes "tiled".
+BACKENDS: dict[str, Backend] = {
+    "natten": Backend(attend=natten.attend, why_not=natten.why_not, why_not_first=natten.why_not_first),
+    "flex": Backend(attend=flex.attend, why_not=flex.why_not),
+    "tiled": Backend(attend=tiled.attend),
+    "reference": Backend(attend=reference.attend),
+}
+
+_logger = logging.getLogger(__name__)
 
 
 def available_backends(
@@ -52,9 +64,16 @@ def available_backends(
     requires_grad: bool = False,
     has_key_mask: bool = False,
 ) -> dict[str, str | None]:
-    """Return every backend of `neighborhood_attention` with the reason why it cannot do such a call, or None if it can.
+    """Return for every backend of `neighborhood_attention` why it cannot do such a call, or None if it can.
 
-    Windows matter too to NATTEN; `neighborhood_attention` says so where they do.
+    NATTEN also has limits on windows. `neighborhood_attention`, which knows the window, names them in its error.
+
+    Args:
+        device: where the tensors are.
+        dtype: of query, key and value.
+        head_dim: of query and value.
+        requires_grad: whether a backward pass follows.
+        has_key_mask: whether `key_mask` is given.
     """
     call = Call(
         device=torch.device(device).type,
@@ -64,72 +83,11 @@ def available_backends(
         requires_grad=requires_grad,
         has_key_mask=has_key_mask,
     )
-    return {name: why_not(name, call) for name in BACKENDS}
-
-
-def why_not(backend: str, call: Call) -> str | None:
-    """Return why a backend cannot do a call, or None if it can."""
-    if backend == "flex":
-        return _why_not_flex(call)
-    if backend == "natten":
-        return _why_not_natten(call)
-    return None
-
-
-def _why_not_flex(call: Call) -> str | None:
-    if call.device not in ("cpu", "cuda"):
-        return f"FlexAttention does not run on {call.device}"
-    if call.device == "cpu":
-        return "FlexAttention cannot train on a CPU" if call.requires_grad else None
-    if call.dtype == torch.float64:
-        return "FlexAttention's kernels do not take float64"
-    if call.head_dim < 16 or call.value_dim < 16:
-        return f"FlexAttention's kernels need a head_dim of at least 16; got {call.head_dim} and {call.value_dim}"
-    return None
-
-
-def _why_not_natten(call: Call) -> str | None:
-    if not natten.is_installed():
-        return 'NATTEN is not installed: pip install --no-build-isolation "eyetoy[natten]"'
-    if call.device not in ("cpu", "cuda"):
-        return f"NATTEN does not run on {call.device}"
-    if call.device == "cpu" and call.requires_grad:
-        return "NATTEN cannot train on a CPU"
-    if call.dtype == torch.float64:
-        return "NATTEN does not take float64"
-    if call.has_key_mask:
-        return "NATTEN has no key mask"
-    return _why_not_natten_shape(call)
-
-
-def _why_not_natten_shape(call: Call) -> str | None:
-    head_dim = call.head_dim
-    if call.value_dim != head_dim:
-        return f"NATTEN needs one head_dim for query and value; got {head_dim} and {call.value_dim}"
-    if call.device == "cuda" and natten.has_kernels():
-        if head_dim % 8:
-            return f"NATTEN's kernels need a head_dim divisible by 8; got {head_dim}"
-    elif head_dim not in (8, 16, 32, 64, 128, 256, 512):
-        return f"NATTEN without libnatten needs a head_dim that is a power of two from 8 to 512; got {head_dim}"
-    elif call.rules is not None and len(call.rules) == 1 and _is_causal_over_all(call.rules[0]):
-        return "NATTEN without libnatten has no causal window over the whole of one axis"
-    for rule in call.rules or ():
-        if rule.window < 2:
-            return "NATTEN needs windows of at least 2"
-        if rule.window * rule.dilation > rule.length:
-            return (
-                f"NATTEN needs window * dilation within the axis; got {rule.window} * {rule.dilation} "
-                f"on an axis of {rule.length}"
-            )
-    return None
-
-
-def _is_causal_over_all(rule: AxisRule) -> bool:
-    return rule.is_causal and rule.window == rule.length
+    return {name: backend.why_not(call) for name, backend in BACKENDS.items()}
 
 
 def choose_backend(requested: str, call: Call) -> str:
-    """Return the backend of a call.
+    """Return the name of the backend that does a call.
 
     Raises:
         ValueError: the name is unknown, or the requested backend cannot do the call; the message says why.
@@ -137,38 +95,45 @@ def choose_backend(requested: str, call: Call) -> str:
     source = "backend"
     if requested == "auto":
         requested, source = os.environ.get(VARIABLE, "auto") or "auto", VARIABLE
-    if requested != "auto" and requested not in BACKENDS:
-        raise ValueError(f"{source} must be 'auto' or one of {', '.join(map(repr, BACKENDS))}; got {requested!r}")
     if requested == "auto":
         return _automatic(call)
-    reason = why_not(requested, call)
+    if requested not in BACKENDS:
+        names = ", ".join(map(repr, BACKENDS))
+        hint = "; 'natten' leaves the choice among its kernels to NATTEN" if requested.endswith("-fna") else ""
+        raise ValueError(f"{source} must be 'auto' or one of {names}; got {requested!r}{hint}")
+    reason = BACKENDS[requested].why_not(call)
     if reason is None:
         return requested
     if source == "backend":
         raise ValueError(f"backend {requested!r} cannot do this call: {reason}")
+    # The variable is meant for a whole program, in which a few calls may be beyond a backend: it gives way.
     chosen = _automatic(call)
-    _say_once(logging.WARNING, f"{VARIABLE}={requested}: {reason}; using {chosen!r} there")
+    _log_message_once(logging.WARNING, f"{VARIABLE}={requested}: {reason}; using {chosen!r} there")
     return chosen
 
 
 def _automatic(call: Call) -> str:
-    """Prefer NATTEN's compiled kernels, then FlexAttention, on CUDA; tiles everywhere else."""
     if call.device != "cuda":
         return "tiled"
     if call.rules and not call.has_key_mask and all(rule.sees_all for rule in call.rules):
-        _say_once(logging.INFO, "neighborhood attention by 'tiled' where windows span the grid: plain attention")
+        # "tiled" makes it one call of PyTorch's fused attention, and no kernel with a mask is as fast as one without.
+        _log_message_once(
+            logging.INFO, "neighborhood attention by 'tiled' where windows span the grid: plain attention"
+        )
         return "tiled"
-    reasons = {name: why_not(name, call) for name in ("natten", "flex")}
-    if reasons["natten"] is None and not natten.has_kernels():
-        reasons["natten"] = "NATTEN is installed without its compiled kernels, libnatten"
-    chosen = next((name for name, reason in reasons.items() if reason is None), "tiled")
-    passed_over = [f"not {name!r}: {reason}" for name, reason in reasons.items() if reason is not None]
-    _say_once(logging.INFO, "; ".join([f"neighborhood attention by {chosen!r}", *passed_over]))
-    return chosen
+    passed_over: list[str] = []
+    for name, backend in BACKENDS.items():
+        reason = backend.why_not(call) or backend.why_not_first(call)
+        if reason is None:
+            message = "; ".join([f"neighborhood attention by {name!r}", *passed_over])
+            _log_message_once(logging.INFO, message)
+            return name
+        passed_over.append(f"not {name!r}: {reason}")
+    raise AssertionError("'tiled' can do every call")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _say_once(level: int, message: str) -> None:
+def _log_message_once(level: int, message: str) -> None:
     """Log a message the first time; a compiler, which cannot follow a logger, calls this as it traces."""
     _log_once(level, message)
 
@@ -176,16 +141,3 @@ def _say_once(level: int, message: str) -> None:
 @lru_cache(maxsize=256)
 def _log_once(level: int, message: str) -> None:
     _logger.log(level, message)
-
-
-def describe_call(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Call:
-    """Return what the choice of a backend depends on."""
-    return Call(
-        device=query.device.type,
-        dtype=query.dtype,
-        head_dim=query.shape[-1],
-        value_dim=value.shape[-1],
-        requires_grad=needs_gradients((query, key, value)),
-        has_key_mask=problem.key_mask is not None,
-        rules=problem.rules,
-    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -18,11 +17,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.dense.pyramids import build_pyramid
-from eyetoy_image.dense.saved import DensePredictor, read_config
 from eyetoy_image.detection.recipe import DetectorRecipe
-from eyetoy_train import ModelRecipe
-from eyetoy_train.checkpoint.atomic import named
-from eyetoy_train.models.external import WEIGHTS
+from eyetoy_train import ModelRecipe, SavedModel, load_model
 
 BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
 """Sizes of what the heads see of a proposal, and samples of a cell of these along each axis (He et al., 2017)."""
@@ -50,7 +46,7 @@ class PyramidNetwork(nn.Module):
         return out
 
 
-class Detector(DensePredictor):
+class Detector(SavedModel):
     """A detector that saves itself as weights (safetensors) and a JSON config.
 
     Args:
@@ -62,6 +58,8 @@ class Detector(DensePredictor):
     Raises:
         ValueError: there is no such encoder, or the anchors do not fit its stages.
     """
+
+    kind = "detector"
 
     def __init__(self, model: ModelRecipe, recipe: DetectorRecipe, num_classes: int, sizes: tuple[int, int]) -> None:
         super().__init__()
@@ -80,6 +78,12 @@ class Detector(DensePredictor):
         kind = MaskRCNN if recipe.has_masks else FasterRCNN
         self.rcnn = kind(backbone, **_parts(backbone, recipe, num_classes), **_options(recipe, sizes))
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the detector of a config, with new weights."""
+        model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
+        return cls(model, recipe, config["num_classes"], tuple(config["sizes"]))
+
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """Find objects.
 
@@ -96,19 +100,8 @@ class Detector(DensePredictor):
 
 
 def load_detector(folder: Path) -> Detector:
-    """Return the detector that `save_pretrained` wrote, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: the folder holds no model.
-        ValueError: it holds another kind of model.
-        CheckpointError: config and weights do not make a model; the message says why.
-    """
-    config = read_config(folder, "detector")
-    with named(folder):
-        model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
-        detector = Detector(model, recipe, config["num_classes"], tuple(config["sizes"]))
-        detector.load_state_dict(load_file(folder / WEIGHTS))
-        return detector.eval()
+    """Return a saved detector, in evaluation mode; errors as in `eyetoy_train.load_model`."""
+    return cast("Detector", load_model(folder, kinds={Detector.kind: Detector.from_pretrained}, families={}))
 
 
 def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:

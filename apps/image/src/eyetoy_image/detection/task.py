@@ -24,7 +24,7 @@ from eyetoy_image.detection.model import Detector, load_detector
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.figures import tile
-from eyetoy_train import Batch, Split
+from eyetoy_train import Batch, Split, save_model
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
@@ -156,7 +156,7 @@ class Detection:
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the classes and the recipe."""
-        cast("Detector", model).save_pretrained(folder)
+        save_model(model, folder)
         (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
         categories = [{"id": category.id, "name": category.name} for category in self.categories]
         (folder / CATEGORIES).write_text(json.dumps(categories, indent=2), encoding="utf-8")

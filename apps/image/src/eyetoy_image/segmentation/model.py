@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy_image.dense.pyramids import build_pyramid
-from eyetoy_image.dense.saved import DensePredictor, read_config
 from eyetoy_image.segmentation.heads import LinearHead, UperNet, fcn_head, resized
 from eyetoy_image.segmentation.recipe import SegmenterRecipe
-from eyetoy_train import ModelRecipe
-from eyetoy_train.checkpoint.atomic import named
-from eyetoy_train.models.external import WEIGHTS
+from eyetoy_train import ModelRecipe, SavedModel, load_model
 
 
-class Segmenter(DensePredictor):
+class Segmenter(SavedModel):
     """A segmenter that saves itself as weights (safetensors) and a JSON config.
 
     Args:
@@ -29,6 +25,8 @@ class Segmenter(DensePredictor):
     Raises:
         ValueError: there is no such encoder, or it has one stage, and an auxiliary head needs another.
     """
+
+    kind = "segmenter"
 
     def __init__(self, model: ModelRecipe, recipe: SegmenterRecipe, num_classes: int) -> None:
         super().__init__()
@@ -52,6 +50,12 @@ class Segmenter(DensePredictor):
                 )
             self.auxiliary = fcn_head(channels[-2], num_classes, recipe)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the segmenter of a config, with new weights."""
+        model, recipe = ModelRecipe(**config["model"]), SegmenterRecipe(**config["segmenter"])
+        return cls(model, recipe, config["num_classes"])
+
     def forward(self, x: Tensor) -> Any:
         """Tell the class of every pixel.
 
@@ -70,16 +74,5 @@ class Segmenter(DensePredictor):
 
 
 def load_segmenter(folder: Path) -> Segmenter:
-    """Return the segmenter that `save_pretrained` wrote, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: the folder holds no model.
-        ValueError: it holds another kind of model.
-        CheckpointError: config and weights do not make a model; the message says why.
-    """
-    config = read_config(folder, "segmenter")
-    with named(folder):
-        model, recipe = ModelRecipe(**config["model"]), SegmenterRecipe(**config["segmenter"])
-        segmenter = Segmenter(model, recipe, config["num_classes"])
-        segmenter.load_state_dict(load_file(folder / WEIGHTS))
-        return segmenter.eval()
+    """Return a saved segmenter, in evaluation mode; errors as in `eyetoy_train.load_model`."""
+    return cast("Segmenter", load_model(folder, kinds={Segmenter.kind: Segmenter.from_pretrained}, families={}))

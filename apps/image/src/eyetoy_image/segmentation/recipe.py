@@ -170,7 +170,7 @@ class SegmentationRecipe(Recipe):
     def __post_init__(self) -> None:
         """Refuse a batch of one for batch norm, which then has one value to normalise."""
         super().__post_init__()
-        if self.segmenter.norm == "batch" and self.segmenter.kind == "upernet" and self.samples_per_pass(1) == 1:
+        if self.segmenter.norm == "batch" and self.segmenter.kind == "upernet" and self.micro_batch_size(1) == 1:
             raise ValueError("segmenter.norm: batch needs two pictures in a pass; got one: take segmenter.norm: group")
 
 

@@ -27,7 +27,7 @@ from eyetoy_image.segmentation.metrics import SegmentationMetrics
 from eyetoy_image.segmentation.model import Segmenter, load_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
-from eyetoy_train import Batch, Split
+from eyetoy_train import Batch, Split, save_model
 from eyetoy_train.export.portable import ExportModel
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
@@ -134,7 +134,7 @@ class Segmentation:
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the classes and the recipe."""
-        cast("Segmenter", model).save_pretrained(folder)
+        save_model(model, folder)
         (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
 

@@ -1,10 +1,19 @@
-"""The fast backend in plain PyTorch: tiles of queries against the halo of keys that their windows reach.
+"""The backend in plain PyTorch: tiles of queries, each against the halo of keys that its windows reach.
 
-Every tile is one small dense attention under a mask. It runs and trains wherever PyTorch does, in time and memory
-linear in tokens. On a CPU it is a kernel (see `kernel.py`), which compiled programs hold as the operators
-`eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`; elsewhere, in an exported program, under `torch.func`
-and for second derivatives, it is one call of `scaled_dot_product_attention` (see `whole.py`). Windows that span the
-whole grid are plain attention, and one such call everywhere: PyTorch's fused kernels are the fastest for it.
+    . . . . . . . .        a tile of 2 x 2 queries (Q) in a grid, windows of 3 x 3:
+    . k k k k . . .        all four windows lie in the halo of 4 x 4 keys (k and Q),
+    . k Q Q k . . .        so a tile is one small dense attention under a mask,
+    . k Q Q k . . .        and all tiles together are one batched matrix product
+    . k k k k . . .
+    . . . . . . . .
+
+Time and memory are linear in tokens, and it runs and trains wherever PyTorch does. There are three ways through:
+
+- on a CPU, the kernel in `kernel.py`, and for large grids `slabs.py` around it. Compiled programs see it as the
+  operators `eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`;
+- on other devices, in exported programs, under `torch.func` and for second derivatives, one call of
+  `scaled_dot_product_attention` for all tiles, in `sdpa.py`;
+- windows that span the whole grid are plain attention, and one such call without tiles, on every device.
 """
 
 from __future__ import annotations
@@ -17,39 +26,40 @@ import torch
 from torch import Tensor
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
-from eyetoy.neighborhood.backends.tiled.choice import choose_tiling
 from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
-from eyetoy.neighborhood.backends.tiled.sdpa import attend_all, attend_whole
+from eyetoy.neighborhood.backends.tiled.sdpa import attend_dense, attend_tiles
 from eyetoy.neighborhood.backends.tiled.slabs import SlabKernel, is_large
-from eyetoy.neighborhood.problem import Problem, Three, needs_gradients
+from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
+from eyetoy.neighborhood.problem import QKV, Problem, needs_gradients
 from eyetoy.neighborhood.window import Axis, AxisRule
 
 
-def tiled_attention(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
-    """Neighborhood attention by tiles; shapes as in `neighborhood_attention`."""
+def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Neighborhood attention by tiles; see `registry.Backend`."""
+    # `torch.func` cannot transform the kernel's autograd function, and PyTorch has no public test for being inside it.
     is_traced = torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
     use_kernel = query.device.type == "cpu" and not is_traced
     return attend_groups(_attend_kernel if use_kernel else _attend_plain, (query, key, value), problem)
 
 
-def _attend_plain(tokens: Three, problem: Problem) -> Tensor:
+def _attend_plain(tokens: QKV, problem: Problem) -> Tensor:
     if problem.is_dense:
-        return attend_all(tokens, problem)
+        return attend_dense(tokens, problem)
     # CUDA's fused attention refuses the mask of a call under `torch.vmap`.
-    return attend_whole(tokens, problem, plain=torch._C._are_functorch_transforms_active())
+    return attend_tiles(tokens, problem, plain=torch._C._are_functorch_transforms_active())
 
 
-def _attend_kernel(tokens: Three, problem: Problem) -> Tensor:
+def _attend_kernel(tokens: QKV, problem: Problem) -> Tensor:
     if problem.is_dense:
-        return attend_all(tokens, problem)
+        return attend_dense(tokens, problem)
     if needs_gradients(tokens):
         trained: Tensor = _TiledAttention.apply(*tokens, problem.key_mask, problem.rules, problem.scale)
         return trained
-    return _run_forward(tokens, problem.key_mask, problem.rules, problem.scale, keep=False)[0]
+    return _run_forward(tokens, problem.key_mask, problem.rules, problem.scale, save=False)[0]
 
 
 class _TiledAttention(torch.autograd.Function):
-    """The kernel's two passes, and plain operations where gradients are differentiated again."""
+    """The two passes of the kernel, and plain operations if gradients are differentiated again."""
 
     @staticmethod
     def forward(
@@ -61,10 +71,10 @@ class _TiledAttention(torch.autograd.Function):
         rules: tuple[AxisRule, ...],
         scale: float,
     ) -> Tensor:
-        keep = not torch.compiler.is_compiling()  # a compiled graph is told all sizes in advance
-        out, *kept = _run_forward((query, key, value), key_mask, rules, scale, keep=keep)
+        save = not torch.compiler.is_compiling()  # a compiled graph has to know all sizes in advance
+        out, *saved = _run_forward((query, key, value), key_mask, rules, scale, save=save)
         ctx.rules, ctx.scale = rules, scale
-        ctx.save_for_backward(query, key, value, key_mask, *kept)
+        ctx.save_for_backward(query, key, value, key_mask, *saved)
         return out
 
     @staticmethod
@@ -79,41 +89,46 @@ class _TiledAttention(torch.autograd.Function):
         return *grads, None, None, None
 
 
-def _differentiable_gradients(grad: Tensor, tokens: Three, problem: Problem) -> tuple[Tensor, ...]:
+def _differentiable_gradients(grad: Tensor, tokens: QKV, problem: Problem) -> tuple[Tensor, ...]:
     """Return gradients that can be differentiated again: those of the same attention in plain operations."""
+    # `create_graph=True` runs this backward pass with gradients enabled. Inputs that need no gradient become leaves of
+    # their own, because `autograd.grad` refuses inputs that are not part of the graph.
     query, key, value = (x if x.requires_grad else x.detach().requires_grad_() for x in tokens)
     leaves = query, key, value
-    return torch.autograd.grad(attend_whole(leaves, problem, plain=True), leaves, grad, create_graph=True)
+    return torch.autograd.grad(attend_tiles(leaves, problem, plain=True), leaves, grad, create_graph=True)
 
 
 def _run_forward(
-    tokens: Three, key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, keep: bool
+    tokens: QKV, key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, save: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what attention gives, and what it keeps for the backward pass."""
+    """Return the output, and the tiles and weights saved for the backward pass."""
     if _needs_operator(tokens[0]):
-        result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, keep)
+        result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, save)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, tokens[0].dtype)
-    return kernel.forward(tokens, key_mask, keep=keep)
+    return kernel.forward(tokens, key_mask, save=save)
 
 
 def _run_backward(
     grad: Tensor,
-    tokens: Three,
+    tokens: QKV,
     key_mask: Tensor | None,
-    kept: tuple[Tensor, Tensor],
+    saved: tuple[Tensor, Tensor],
     rules: tuple[AxisRule, ...],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if _needs_operator(grad):
-        result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *kept, *_options(rules), scale)
+        result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *saved, *_options(rules), scale)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, grad.dtype)
-    return kernel.backward(grad, tokens, key_mask, kept)
+    return kernel.backward(grad, tokens, key_mask, saved)
 
 
 def _needs_operator(x: Tensor) -> bool:
-    """Whether what calls is a compiler, or the tensors are not plain ones; the kernel itself is called for less."""
+    """Whether the kernel must go through the dispatcher: for a compiler, or for subclasses such as fake tensors.
+
+    A plain call goes to the kernel directly, since a custom operator adds to the time of a small call.
+    """
     return torch.compiler.is_compiling() or type(x) is not Tensor
 
 
@@ -127,10 +142,10 @@ def _forward(
     strides: Sequence[int],
     causal: Sequence[bool],
     scale: float,
-    keep: bool,
+    save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(_rules(query, windows, strides, causal), query.shape[-1], scale, query.dtype)
-    return kernel.forward((query, key, value), key_mask, keep=keep)
+    return kernel.forward((query, key, value), key_mask, save=save)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention_backward", mutates_args=(), device_types="cpu")
@@ -174,7 +189,7 @@ def _tiled_kernel(rules: tuple[Axis, ...], head_dim: int, scale: float, dtype: t
 
 
 def _options(rules: tuple[AxisRule, ...]) -> tuple[list[int], list[int], list[bool]]:
-    """Return rules as an operator takes them: windows, strides, and whether they are causal."""
+    """Return rules in types that an operator may take: windows, strides, and whether they are causal."""
     return [rule.window for rule in rules], [rule.stride for rule in rules], [rule.is_causal for rule in rules]
 
 

@@ -1,4 +1,11 @@
-"""All tiles in one call of `scaled_dot_product_attention`, in operations that trace, export and differentiate."""
+"""All tiles in one call of `scaled_dot_product_attention`, in operations that trace, export and differentiate.
+
+The tiles take the place of the heads:
+
+    q [batch * heads, tiles, queries, dim]    k, v [batch * heads, tiles, keys, dim]    mask [tiles, queries, keys]
+
+On a CPU it is slower than `kernel.py`, which keeps a block of tiles in the caches: see docs/neighborhood.md.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +18,40 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from eyetoy.neighborhood.backends.tiled.choice import choose_tiling
-from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, key_cut, query_cut
-from eyetoy.neighborhood.problem import Problem, Three
+from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, inner_key_cut, query_cut
+from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
+from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import volume
 
 
-def attend_all(tokens: Three, problem: Problem) -> Tensor:
-    """Attend from every token to every valid one of `[batch, *grid, heads, dim]`; in float64 with second derivatives.
-
-    Invalid keys and values are zeros: a sample without a valid key attends them all, and gets zeros.
-    """
+def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
+    """Attend from every token to every valid one of `[batch, *grid, heads, dim]`."""
     query, key, value = (x.flatten(1, -3).transpose(1, 2) for x in tokens)  # [batch, heads, tokens, dim]
     seen = None
     if problem.key_mask is not None:
         valid = problem.key_mask.flatten(1)[:, None, None]  # [batch, 1, 1, tokens]
+        # A sample without any valid key attends them all. Its values are zeros, and so is its output.
         seen = valid | ~valid.any(-1, keepdim=True)
+    # The fused kernels have no second derivative. In float64, which is for checks such as `gradgradcheck`, do without.
     with sdpa_kernel(SDPBackend.MATH) if query.dtype == torch.float64 else nullcontext():
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=problem.scale).transpose(1, 2)
     return torch.unflatten(out, 1, tokens[2].shape[1:-2])
 
 
-def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Tensor:
-    """Attend among tokens `[batch, *grid, heads, dim]` without dilation; `tokens` are query, key and value.
+def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tensor:
+    """Attend in tiles among tokens without dilation.
 
-    `plain` avoids fused kernels, which have no second derivative and do not take every mask.
+    Args:
+        tokens: query, key and value, `[batch, *grid, heads, dim]`.
+        problem: its rules have no dilation.
+        plain: avoid fused kernels, which have no second derivative and refuse some masks.
+
+    Returns:
+        `[batch, *grid, heads, value_dim]`.
     """
     query, key, value = tokens
-    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # where tensors are not to be kept
+    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # no real tensors to cache
     query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
         tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
         query.shape[-1],
@@ -62,15 +74,15 @@ def attend_whole(tokens: Three, problem: Problem, *, plain: bool = False) -> Ten
 def _plan(
     rules: tuple[tuple[int, int, int, bool], ...], head_dim: int, device: str
 ) -> tuple[list[Cut], list[Cut], Tensor | None]:
-    """Return how queries and keys are cut, and the mask `[tiles, queries, keys]` unless every query sees every key.
+    """Return how queries and keys are cut, and the mask `[tiles, queries, keys]`, or None if it hides nothing.
 
-    Takes and returns what a compiler can hold as a constant: it need not follow how a plan is made.
+    Arguments and results are such that a compiler can hold them as constants, without following how a plan is made.
     """
     axes = tuple(AxisRule(length=n, window=w, stride=s, is_causal=c) for n, w, s, c in rules)
-    tiling = choose_tiling(axes, head_dim, walk=False)
+    tiling = choose_tiling(axes, head_dim, with_outer=False)
     masks, kinds = tiling.masks
     seen = None if masks.all() else torch.from_numpy(masks[kinds]).to(device)
-    return [query_cut(axis) for axis in tiling.inner], [key_cut(axis) for axis in tiling.inner], seen
+    return [query_cut(axis) for axis in tiling.inner], [inner_key_cut(axis) for axis in tiling.inner], seen
 
 
 @lru_cache(maxsize=64)
@@ -83,13 +95,13 @@ def _cached_plan(
 
 
 def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
-    """Cut `[batch, *grid, heads, dim]` into `[batch, heads, tiles, places, dim]`.
+    """Cut `[batch, *grid, heads, dim]` into `[batch, heads, tiles, slots, dim]`.
 
-    In 2-D: [B, Y, X, H, D] -> [B, H, Y, X, D] -> [B, H, Ty, Tx, D, py, px] -> [B, H, Ty Tx, py px, D].
+    In 2-D: [B, Y, X, H, D] -> [B, H, Y, X, D] -> [B, H, Ty, Tx, D, sy, sx] -> [B, H, Ty Tx, sy sx, D].
     """
     dim = len(cuts)
-    held: Index = (..., *(cut.source for cut in cuts), slice(None))
-    x = x.movedim(-2, 1)[held]
+    content: Index = (..., *(cut.source for cut in cuts), slice(None))
+    x = x.movedim(-2, 1)[content]
     padding = [(cut.target.start, cut.size - cut.target.stop) for cut in reversed(cuts)]
     if any(amount for pair in padding for amount in pair):
         x = F.pad(x, (0, 0, *(amount for pair in padding for amount in pair)))
@@ -100,18 +112,21 @@ def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
 
 
 def _join(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
-    """Put `[batch, heads, tiles, queries, dim]` back on the grid: `[batch, *grid, heads, dim]`."""
+    """Put `[batch, heads, tiles, queries, dim]` back on the grid: `[batch, *grid, heads, dim]`.
+
+    In 2-D: [B, H, Ty Tx, qy qx, D] -> [B, H, Ty, Tx, qy, qx, D] -> [B, Ty, qy, Tx, qx, H, D] -> [B, Y, X, H, D].
+    """
     dim = len(cuts)
     x = x.reshape(*x.shape[:2], *(cut.num_tiles for cut in cuts), *(cut.span for cut in cuts), x.shape[-1])
-    places = (position for axis in range(dim) for position in (2 + axis, 2 + dim + axis))
-    x = x.permute(0, *places, 1, 2 + 2 * dim)
+    order = (at for axis in range(dim) for at in (2 + axis, 2 + dim + axis))
+    x = x.permute(0, *order, 1, 2 + 2 * dim)
     x = x.reshape(x.shape[0], *(cut.size for cut in cuts), *x.shape[-2:])
     return x[(slice(None), *(slice(cut.length) for cut in cuts))]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scale: float, plain: bool) -> Tensor:
     with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
-        # [batch * heads, tiles, places, dim]: the tiles are what heads are to the function.
+        # [batch * heads, tiles, slots, dim]: tiles take the place of heads.
         query, key, value = (x.flatten(0, 1) for x in (q, k, v))
         if seen is not None and seen.ndim == 5:
             seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)

@@ -1,32 +1,61 @@
-"""How axes are cut into tiles of queries, each with the halo of keys that its windows reach.
+"""How a grid is cut into tiles of queries, each with the halo of keys that its windows reach; and which cut is fastest.
 
-Every tile of an axis has as many queries and as many keys as every other, and halos start at even steps, so that all
-tiles are strided views. In one dimension, with tile 4 and window 3:
+All tiles of an axis have the same number of queries and of keys, and their halos begin at even steps, so that tiles are
+strided views and one batched matrix product serves them all. The beginning of a long axis, with tiles of 4 and a window
+of 3:
 
-    queries    0 1 2 3 | 4 5 6 7       start = -1, step = 4, span = 6
+    queries    0 1 2 3 | 4 5 6 7 | ...       start = -1, step = 4, span = 6
     halos   -1 0 1 2 3 4
-                     3 4 5 6 7 8       -1 and 8 are padding
+                     3 4 5 6 7 8             -1 is padding
 
-Plans are made with NumPy: they stay plain numbers under tracing, fake tensors and default devices.
+Each query sees 3 of the 6 keys of its halo; the mask hides the others:
+
+               keys    -1 0 1 2 3 4
+    query 0             . x x x . .          (shifted at the border: 0 1 2)
+    query 1             . x x x . .
+    query 2             . . x x x .
+    query 3             . . . x x x
+
+A large tile wastes arithmetic on hidden keys; small tiles copy more halo per query and make more, smaller products.
+`choose_tiling` weighs this with a cost model.
+
+Plans are made with NumPy and not with PyTorch: they stay plain numbers under tracing, fake tensors and default devices.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eyetoy.neighborhood.window import Axis
+from eyetoy.neighborhood.window import Axis, AxisRule
 from eyetoy.sizes import ceil_div, volume
+
+_UNIT = AxisRule(length=1, window=1)
+
+# Measured, not derived: nanoseconds per unit of each of `cost_features`, fitted by `benchmarks/tiles.py` on two cores
+# of an AMD EPYC (Zen 4). There, 9 of 13 choices were at most 6 % slower than the best of 24 tilings tried, the worst
+# 39 %. They decide how fast a call is, never which keys a query sees.
+COSTS = (0.95, 0.097, 1.06, 1.73, 46.0, 305.0)
+
+# Elements of the hidden layer that a feed-forward network computes at once in inference on a CPU, 4 MiB in float32:
+# they stay in the caches, well below the size from which malloc maps and clears new pages for every call. At 512 x 512
+# pixels such pages took half of the time of the first block.
+ELEMENTS_PER_CHUNK = 1 << 20
+
+# float32 lanes of a 512-bit vector: a last vector of keys that is only partly filled costs as much as a full one.
+VECTOR = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AxisTiling:
     """One axis in `num_tiles` tiles of `tile` queries; tile `t` has `span` keys from `start + step * t` on.
 
-    Tiles from `num_real` on are spare: they hold no query of the axis, and are there for its last keys.
+    Tiles from `num_real` on are spare: they hold no query, and only make room for the last keys of the axis.
     """
 
     num_queries: int
@@ -41,17 +70,17 @@ class AxisTiling:
 
     @property
     def extent(self) -> int:
-        """How many places the halos cover together."""
+        """Length of the stretch that all halos cover together."""
         return (self.num_real - 1) * self.step + self.span
 
     @property
     def lead(self) -> int:
-        """How many places the first halo starts before the axis."""
+        """By how much the first halo begins before the axis."""
         return max(-self.start, 0)
 
     @property
     def gap(self) -> int:
-        """How many steps from the end of one axis to the start of the next keep real halos of one off the other."""
+        """Steps of padding between two axes in memory so that no real halo of one reaches the tokens of the other."""
         reach = self.start + self.extent - self.num_tiles * self.step
         return ceil_div(max(self.lead, reach), self.step)
 
@@ -60,7 +89,8 @@ class AxisTiling:
 def axis_tiling(rule: Axis, tile: int, *, with_spare: bool = False) -> AxisTiling:
     """Cut an axis without dilation into tiles of `tile` queries.
 
-    `with_spare` adds the tiles that it takes for their steps to hold every key, one axis after the other in memory.
+    `with_spare` appends spare tiles until the steps of all tiles together hold every key, so that several axes can lie
+    one after the other in memory.
     """
     num_real = ceil_div(rule.num_queries, tile)
     first, past = rule.bounds()
@@ -84,8 +114,9 @@ def axis_tiling(rule: Axis, tile: int, *, with_spare: bool = False) -> AxisTilin
 def _even_halos(lowest: NDArray[np.int64], highest: NDArray[np.int64], tile: int, window: int) -> tuple[int, int, int]:
     """Return start, step and the smallest span such that halo `t` holds the keys `lowest[t]` to `highest[t]`.
 
-    The step is the tile for long axes; of two or three tiles the outer ones reach over one side only, and a shorter
-    step with a shorter span serves them.
+    On a long axis the step is the tile. With only two or three tiles, windows are shifted inwards at both ends, halos
+    crowd in the middle, and a shorter step gives a shorter span. For example length 8, window 5, tiles of 4: the halos
+    are 0-5 and 2-7, so step 2 and span 6 instead of step 4 and span 8.
     """
     if len(lowest) == 1:
         span = int(highest[0] - lowest[0])
@@ -104,23 +135,26 @@ def _even_halos(lowest: NDArray[np.int64], highest: NDArray[np.int64], tile: int
 def _mask(
     first: NDArray[np.int64], past: NDArray[np.int64], *, num_tiles: int, tile: int, halos: tuple[int, int, int]
 ) -> NDArray[np.bool_]:
-    """Return `[num_tiles, tile, span]`; a query beyond the axis sees the first key, since its output is dropped."""
+    """Return which keys of its halo a query sees, `[num_tiles, tile, span]`."""
     start, step, span = halos
     query = np.arange(num_tiles * tile)
     halo = start + step * (query // tile)
     real = query < len(first)
+    # Queries that pad the last tile see the first key of the halo. Their output is dropped, but a row without any key
+    # would be a softmax over nothing, and its NaN would reach the gradients of real keys.
     index = np.minimum(query, len(first) - 1)
     low, high = np.where(real, first[index], halo), np.where(real, past[index], halo + 1)
-    place = halo[:, None] + np.arange(span)
-    seen: NDArray[np.bool_] = (place >= low[:, None]) & (place < high[:, None])
+    key = halo[:, None] + np.arange(span)
+    seen: NDArray[np.bool_] = (key >= low[:, None]) & (key < high[:, None])
     return seen.reshape(num_tiles, tile, span)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tiling:
-    """All axes of a grid: `outer` is walked through strided halos, `inner` ones get copies of theirs.
+    """The cuts of all axes of a grid.
 
-    `outer_axis` is the grid axis of `outer`; it is None where every axis is an inner one, and `outer` has length 1.
+    Halos along the `outer` axis are overlapping views of one copy of the keys; halos along `inner` axes are copied.
+    `outer_axis` is the grid axis of `outer`. It is None if all axes are inner ones, and `outer` then has length 1.
     """
 
     outer_axis: int | None
@@ -129,31 +163,31 @@ class Tiling:
 
     @cached_property
     def inner_axes(self) -> tuple[int, ...]:
-        """Return the grid axes of `inner`."""
+        """The grid axes of `inner`."""
         axes = range(len(self.inner) + (self.outer_axis is not None))
         return tuple(axis for axis in axes if axis != self.outer_axis)
 
     @cached_property
     def num_tiles(self) -> int:
-        """Return the tiles of one grid."""
+        """Tiles of one grid."""
         return volume([axis.num_tiles for axis in (*self.inner, self.outer)])
 
     @cached_property
     def num_queries(self) -> int:
-        """Return the queries of a tile."""
+        """Queries of a tile."""
         return volume([axis.tile for axis in (self.outer, *self.inner)])
 
     @cached_property
     def num_keys(self) -> int:
-        """Return the keys of a tile."""
+        """Keys of a tile, its halo."""
         return volume([axis.span for axis in (self.outer, *self.inner)])
 
     @cached_property
     def masks(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Return the different masks `[kinds, queries, keys]` and which one each tile has, `[num_tiles]`.
+        """The different masks, `[kinds, queries, keys]`, and the kind of each tile, `[num_tiles]`.
 
-        Tiles are in the order `[*inner, outer]`, queries and keys in the order `[outer, *inner]`. There are few kinds:
-        tiles that touch no border share one.
+        Tiles are in the order `[*inner, outer]`, queries and keys in the order `[outer, *inner]`. There are few kinds
+        whatever the size of the grid, since all tiles away from a border share one.
         """
         table, kind = np.ones((1, 1, 1), dtype=np.bool_), np.zeros(1, dtype=np.int64)
         for axis in self.inner:
@@ -164,7 +198,10 @@ class Tiling:
 def _product(
     table: NDArray[np.bool_], kind: NDArray[np.int64], mask: NDArray[np.bool_], *, outer: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Add an axis; its tiles come last, and its places too unless it is the outer one, whose places come first."""
+    """Combine the masks of the axes so far with those of one more axis.
+
+    Its tiles come last. So do its queries and keys, except for the outer axis, where they come first.
+    """
     own, own_kind = np.unique(mask, axis=0, return_inverse=True)
     kinds = (kind[:, None] * len(own) + own_kind.reshape(1, -1)).reshape(-1)
     a, b = table[:, None, :, None, :, None], own[None, :, None, :, None, :]
@@ -172,3 +209,56 @@ def _product(
         a, b = table[:, None, None, :, None, :], own[None, :, :, None, :, None]
     _, queries, keys = table.shape
     return (a & b).reshape(-1, queries * mask.shape[1], keys * mask.shape[2]), kinds
+
+
+@lru_cache(maxsize=512)
+def choose_tiling(rules: tuple[Axis, ...], head_dim: int, *, with_outer: bool = True) -> Tiling:
+    """Return the tiling of the lowest expected cost; without `with_outer`, all axes are inner ones."""
+    return min(tilings(rules, with_outer=with_outer), key=lambda tiling: expected_cost(tiling, head_dim))
+
+
+def tilings(rules: tuple[Axis, ...], *, with_outer: bool) -> Iterator[Tiling]:
+    """Yield the candidates: no outer axis or any one of them, and tiles of many sizes along every axis."""
+    sizes = [_tile_sizes(rule) for rule in rules]
+    for outer_axis in (None, *range(len(rules))) if with_outer else (None,):
+        for tiles in itertools.product(*sizes):
+            yield make_tiling(rules, tiles, outer_axis)
+
+
+def make_tiling(rules: tuple[Axis, ...], tiles: tuple[int, ...], outer_axis: int | None) -> Tiling:
+    """Cut every axis into tiles of the given sizes."""
+    outer, inner = axis_tiling(_UNIT, 1), []
+    for axis, (rule, tile) in enumerate(zip(rules, tiles, strict=True)):
+        if axis == outer_axis:
+            outer = axis_tiling(rule, tile, with_spare=True)
+        else:
+            inner.append(axis_tiling(rule, tile))
+    return Tiling(outer_axis=outer_axis, outer=outer, inner=tuple(inner))
+
+
+def _tile_sizes(rule: Axis) -> list[int]:
+    """Return the tile sizes to try along an axis: about 1 to 64 queries, evenly cut, or the whole axis."""
+    sizes = {1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64}
+    near = {ceil_div(rule.num_queries, ceil_div(rule.num_queries, tile)) for tile in sizes}
+    # Tiles whose halo, tile + window - 1 keys, fills whole vectors.
+    full = {keys + 1 - rule.window for keys in range(VECTOR, 9 * VECTOR, VECTOR)}
+    whole = {rule.num_queries} if rule.num_queries <= 128 else set()
+    return sorted(near | whole | {tile for tile in full if 1 <= tile <= min(rule.num_queries, 64)})
+
+
+def cost_features(tiling: Tiling, head_dim: int) -> tuple[float, ...]:
+    """Return the quantities that the time of a row grows with, in the order of `COSTS`.
+
+    These are: attention weights, multiplications with them, elements of the operands, elements copied into halos,
+    queries (sums of the softmax), and tiles (each is a small product of its own).
+    """
+    tiles, queries, keys = tiling.num_tiles, tiling.num_queries, tiling.num_keys
+    weights = tiles * queries * ceil_div(keys, VECTOR) * VECTOR
+    columns = volume([axis.num_tiles * axis.span for axis in tiling.inner])
+    copied = tiling.outer.num_tiles * tiling.outer.step * columns
+    return weights, weights * head_dim, tiles * (queries + keys) * head_dim, copied * head_dim, tiles * queries, tiles
+
+
+def expected_cost(tiling: Tiling, head_dim: int) -> float:
+    """Return the expected time of a row, forward and backward, in nanoseconds."""
+    return sum(cost * feature for cost, feature in zip(COSTS, cost_features(tiling, head_dim), strict=True))

@@ -1,0 +1,199 @@
+"""Attention weights: of the head groups from one place of the input, and of the context token.
+
+Fused attention never has these weights in memory. They are computed again for the chosen queries alone, from the
+queries, keys and values that a usual forward pass projects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from eyetoy.encoder import Encoder
+from eyetoy.global_stack import GlobalAttentionTransformer
+from eyetoy.inspect.features import stage_lengths
+from eyetoy.inspect.places import TokenPlaces, check_point, group_places, head_groups
+from eyetoy.lengths import shrink, valid_tokens
+from eyetoy.msnat import SharedScaleNA
+from eyetoy.neighborhood.window import AxisRule
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NeighborhoodWeights:
+    """The neighborhood and the attention of one head group at one place."""
+
+    block: int
+    group: int
+    queries: tuple[tuple[int, ...], ...]
+    """The token of the query, for each of the batch."""
+    seen: Tensor
+    """Bool `[batch, *tokens]`: its neighborhood, of each clip its own."""
+    weights: Tensor
+    """`[batch, heads, *tokens]`: its attention, which sums to 1; zeros outside of the neighborhood."""
+    places: TokenPlaces
+    """Where the group's tokens lie on the input."""
+
+    def over_input(self, grid: Sequence[int], *, linear: bool = False) -> Tensor:
+        """Return the weights laid over the input, `[batch, heads, *grid]`; see `TokenPlaces.spread`."""
+        return self.places.spread(self.weights, grid, linear=linear)
+
+
+@torch.no_grad()
+def neighborhood_weights(
+    encoder: Encoder,
+    x: Tensor,
+    point: Sequence[int],
+    *,
+    blocks: Sequence[int] | None = None,
+    lengths: Tensor | None = None,
+) -> list[NeighborhoodWeights]:
+    """Return the attention of every head group of some blocks, for the token nearest to a point of the input.
+
+    Args:
+        encoder: of any number of dimensions.
+        x: `[batch, in_channels, *grid]`.
+        point: a place on the grid, such as row and column.
+        blocks: which of `encoder.transformer`, negative ones counted from the end; all by default.
+        lengths: in one dimension, int64 `[batch]`: how many samples are real.
+
+    Returns:
+        the groups of each block, fine to coarse, block by block.
+
+    Raises:
+        ValueError: the point is not on the input, or after the end of a clip, there is no such block, or as
+            `Encoder.forward`.
+    """
+    check_point(point, x, lengths)
+    count = len(encoder.transformer)
+    wanted = range(count) if blocks is None else blocks
+    if any(not -count <= block < count for block in wanted):
+        raise ValueError(f"blocks must be from {-count} to {count - 1}; got {list(wanted)}")
+    chosen = [block % count for block in wanted]
+    named = [(block, number) for block in chosen for number in range(len(head_groups(encoder, block)))]
+    groups = [head_groups(encoder, block)[number] for block, number in named]
+
+    def look(place: int, qkv: Tensor) -> NeighborhoodWeights:
+        (block, number), group = named[place], groups[place]
+        places = group_places(encoder, block, number)
+        strides = [*encoder.initial_proj.strides, *encoder.transformer.strides[: block + 1], group.stride]
+        real = reduce(shrink, strides, lengths)
+        # Every clip of a padded batch has its own grid, and so its own query and neighborhood.
+        shared = [tuple(qkv.shape[1:-1])] * len(qkv)
+        grids = shared if real is None else [(length,) for length in real.tolist()]
+        queries = tuple(places.nearest(point, grid) for grid in grids)
+        rows = [_neighborhood_row(group, *row) for row in zip(qkv, queries, grids, strict=True)]
+        weights, seen = map(torch.stack, zip(*rows, strict=True))
+        return NeighborhoodWeights(block, number, queries, seen, weights, places)
+
+    return _recorded(encoder, x, lengths, [group.qkv_proj for group in groups], look)
+
+
+@torch.no_grad()
+def context_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None = None, *, average_heads: bool = True) -> Tensor:
+    """Return how much attention the context token gives to every place, in every layer of the global stack.
+
+    The rest of each sum of 1 goes to the context token itself and to the registers. `feature_places` tells where the
+    places lie on the input.
+
+    Args:
+        encoder: of any number of dimensions, with a context token.
+        x: `[batch, in_channels, *grid]`.
+        lengths: in one dimension, int64 `[batch]`: how many samples are real.
+        average_heads: return the mean over the heads.
+
+    Returns:
+        `[batch, layers, *tokens]`, or `[batch, layers, heads, *tokens]`.
+
+    Raises:
+        ValueError: the encoder has no context token, or as `Encoder.forward`.
+    """
+    stack = encoder.global_attention
+    if stack is None or not stack.has_context_token:
+        raise ValueError("the encoder has no context token: its context is the mean of its features")
+    layers = [layer for layer in stack.layers if isinstance(layer, GlobalAttentionTransformer)]
+    real = stage_lengths(encoder, None, lengths)
+    modules: list[nn.Module] = [layer.qkv_proj for layer in layers]
+    rows = _recorded(encoder, x, lengths, modules, lambda place, qkv: _context_row(layers[place], qkv, real))
+    weights = torch.unflatten(torch.stack(rows, dim=1), -1, encoder.params.out_grid(tuple(x.shape[2:])))
+    return weights.mean(2) if average_heads else weights
+
+
+def _neighborhood_row(
+    group: SharedScaleNA, qkv: Tensor, query: tuple[int, ...], grid: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Return the weights of one query, `[heads, *tokens]`, and its neighborhood, bool `[*tokens]`.
+
+    Args:
+        group: which heads.
+        qkv: `[*tokens, 3 * width]`.
+        query: the token of the query.
+        grid: sizes of the real part of the tokens.
+    """
+    q, key, _ = torch.unflatten(qkv, -1, (3, group.num_heads, -1)).unbind(-3)  # [*tokens, heads, head_dim]
+    axes = []
+    for at, length, window, dilation in zip(query, grid, group.window, group.dilation, strict=True):
+        rule = AxisRule(length=length, window=window, dilation=dilation, is_causal=group.is_causal)
+        # The rule counts in steps of the dilation; `at % dilation` is the offset of the query's own lattice.
+        first, past = (int(bound[at]) for bound in rule.bounds())
+        axes.append(torch.arange(first, past, device=qkv.device) * dilation + at % dilation)
+    keys = torch.meshgrid(*axes, indexing="ij")  # an index for each axis; together they index [*tokens] to [*window]
+    logits = (q[query] * key[keys]).sum(-1).movedim(-1, 0) * q.shape[-1] ** -0.5  # [heads, *window]
+    weights = qkv.new_zeros(group.num_heads, *qkv.shape[:-1])
+    weights.movedim(0, -1)[keys] = logits.flatten(1).softmax(-1).view(logits.shape).movedim(0, -1)
+    seen = torch.zeros(qkv.shape[:-1], dtype=torch.bool, device=qkv.device)
+    seen[keys] = True
+    return weights, seen
+
+
+def _context_row(layer: GlobalAttentionTransformer, qkv: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the attention of the first token to the spatial ones, `[batch, heads, tokens]`.
+
+    Args:
+        layer: a layer of the global stack.
+        qkv: `[batch, tokens, 3 * channels]`, of all tokens.
+        lengths: int64 `[batch]`: how many spatial tokens are real.
+    """
+    query, key, _ = torch.unflatten(qkv, -1, (3, layer.num_heads, -1)).unbind(-3)
+    logits: Tensor = torch.einsum("bhd,bthd->bht", query[:, 0], key) * query.shape[-1] ** -0.5
+    if lengths is not None:
+        seen = valid_tokens(lengths + layer.num_global_tokens, key.shape[1])
+        logits = logits.masked_fill(~seen[:, None], float("-inf"))
+    return logits.softmax(-1)[..., layer.num_global_tokens :]
+
+
+class _AllRecordedError(Exception):
+    """Ends a forward pass whose remaining outputs nobody needs."""
+
+
+def _recorded(
+    encoder: Encoder, x: Tensor, lengths: Tensor | None, modules: Sequence[nn.Module], keep: Callable[[int, Tensor], T]
+) -> list[T]:
+    """Run an encoder until all `modules` have run, and return the results of `keep` on their outputs.
+
+    Args:
+        encoder: of any number of dimensions.
+        x: its input, `[batch, in_channels, *grid]`.
+        lengths: in one dimension, how many samples are real.
+        modules: parts of the encoder, each of which runs once.
+        keep: called with a module's place in `modules` and its output, at once; the output itself is not held.
+    """
+    kept: dict[int, T] = {}
+
+    def hook(place: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        kept[place] = keep(place, output)
+        if len(kept) == len(modules):
+            raise _AllRecordedError
+
+    with ExitStack() as hooks, suppress(_AllRecordedError):
+        for place, module in enumerate(modules):
+            hooks.callback(module.register_forward_hook(partial(hook, place)).remove)
+        encoder(x, lengths)
+    return [kept[place] for place in range(len(modules))]
