@@ -24,7 +24,8 @@ class FeedForward(nn.Module):
         # Inference on a CPU takes the tokens in chunks, so that the hidden layer, which is wider than `x`, is never
         # in memory as a whole. With gradients it has to be kept anyway, and a traced graph must not depend on the size.
         chunk = max(ELEMENTS_PER_CHUNK // self.expand.out_features, 1)
-        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor
+        is_jit_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        is_traced = torch.compiler.is_compiling() or is_jit_traced or type(x) is not Tensor
         if torch.is_grad_enabled() or is_traced or x.device.type != "cpu" or x.shape[:-1].numel() <= chunk:
             return self._map(x)
         return torch.cat([self._map(tokens) for tokens in torch.split(x.flatten(0, -2), chunk)]).view(x.shape)
