@@ -208,3 +208,28 @@ def _without_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_tuples(item) for key, item in value.items()}
     return [_without_tuples(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def is_written_as(recipe: Any, written: Any) -> bool:
+    """Whether a recipe, or a part of one, is the one that was written down, perhaps by an earlier version.
+
+    Args:
+        recipe: the recipe.
+        written: the content of a recipe file. Keys may stand in any order, and those that an earlier version did not
+            have may be missing, as long as the recipe leaves them at their defaults.
+    """
+    fields = {field.name: field for field in dataclasses.fields(recipe)}
+    if not isinstance(written, dict) or not written.keys() <= fields.keys():
+        return False
+    for name, field in fields.items():
+        value = getattr(recipe, name)
+        if dataclasses.is_dataclass(value):
+            same = is_written_as(value, written.get(name, {}))
+        elif name in written:
+            same = bool(_without_tuples(value) == written[name])
+        else:
+            factory = field.default_factory
+            same = bool(value == (field.default if factory is dataclasses.MISSING else factory()))
+        if not same:
+            return False
+    return True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
-from eyetoy_train import ClassificationRecipe, Recipe, parse_recipe
-from eyetoy_train.recipe import recipe_text
+from eyetoy_train import ClassificationRecipe, EmaRecipe, Recipe, parse_recipe
+from eyetoy_train.recipe import is_written_as, recipe_text
 
 
 @pytest.fixture
@@ -90,3 +91,17 @@ def test_print_config_prints_a_recipe(default, capsys):
     with pytest.raises(SystemExit):
         parse_recipe(ClassificationRecipe, default, ["--print_config"])
     assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 7
+
+
+def test_a_recipe_is_known_again_from_the_file_of_an_earlier_version():
+    recipe = ClassificationRecipe(epochs=3, trackers=["tensorboard"])
+    written = dict(reversed(yaml.safe_load(recipe_text(recipe)).items()))
+    assert is_written_as(recipe, written)
+    del written["log_steps"], written["ema"]  # keys that came later, at their defaults
+    assert is_written_as(recipe, written)
+    assert not is_written_as(dataclasses.replace(recipe, log_steps=7), written)
+    assert not is_written_as(dataclasses.replace(recipe, ema=EmaRecipe(decay=0.9)), written)
+    assert not is_written_as(recipe, written | {"epochs": 4})
+    assert not is_written_as(recipe, written | {"model": {"name": "eyetoy2d_nano"}})
+    assert not is_written_as(recipe, written | {"unknown": 1})
+    assert not is_written_as(recipe, None)

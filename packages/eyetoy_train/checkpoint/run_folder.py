@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.checkpoint.retention import CheckpointStore
-from eyetoy_train.recipe import Recipe, recipe_text
+from eyetoy_train.recipe import Recipe, is_written_as, recipe_text
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.untrusted import read_yaml
 
 LOCK = "run.lock"
 
@@ -160,6 +162,14 @@ def choose_run_folder(recipe: Recipe) -> RunFolder:
     return RunFolder(path)
 
 
+def read_recipe(path: Path) -> Any:
+    """Return the content of a recipe file, or None if it is not YAML."""
+    try:
+        return read_yaml(path)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+
+
 def _is_usable(path: Path, recipe: Recipe) -> bool:
     # A run that was killed as it began leaves these two files at most.
     leftovers = (LOCK, "recipe.yaml.partial")
@@ -171,7 +181,8 @@ def _is_usable(path: Path, recipe: Recipe) -> bool:
     if is_locked(path):
         log(f"{path} holds a run that is being trained; it is left alone")
         return False
-    if written.read_text(encoding="utf-8") != recipe_text(recipe):
+    # Not the text: a run of an earlier version goes on, whose file lacks the keys that came since.
+    if not is_written_as(recipe, read_recipe(written)):
         log(f"{path} holds an unfinished run of another recipe; it is left alone")
         return False
     return True
