@@ -1,6 +1,5 @@
 """The engine: from a recipe and a task to a trained model, on Hugging Face Accelerate. Knows no modality."""
 
-from eyetoy_train.checkpoint.atomic import CheckpointError
 from eyetoy_train.classification.metrics import ClassificationMetrics
 from eyetoy_train.classification.task import ClassificationTask, FolderClassification
 from eyetoy_train.commands.app import App, ClassificationApp, LabelledApp
@@ -16,7 +15,7 @@ from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.saved import SavedModel, load_model, save_model
 from eyetoy_train.recipe import CheckpointRecipe, ClassificationRecipe, EmaRecipe, ModelRecipe, Recipe
 from eyetoy_train.task import Metrics, Task
-from eyetoy_train.types import About, Batch, Details, SampleStream, Split, Table
+from eyetoy_train.types import About, Batch, CheckpointError, Details, SampleStream, Split, Table
 from eyetoy_train.utils.signals import Preempted
 
 PlainInput = ExportInput  # its older name

@@ -221,15 +221,15 @@ def is_written_as(recipe: Any, written: Any) -> bool:
     fields = {field.name: field for field in dataclasses.fields(recipe)}
     if not isinstance(written, dict) or not written.keys() <= fields.keys():
         return False
-    for name, field in fields.items():
+    for name, known in fields.items():
         value = getattr(recipe, name)
         if dataclasses.is_dataclass(value):
             same = is_written_as(value, written.get(name, {}))
         elif name in written:
             same = bool(_without_tuples(value) == written[name])
         else:
-            factory = field.default_factory
-            same = bool(value == (field.default if factory is dataclasses.MISSING else factory()))
+            factory = known.default_factory
+            same = bool(value == (known.default if factory is dataclasses.MISSING else factory()))
         if not same:
             return False
     return True

@@ -86,3 +86,7 @@ class SampleStream(ABC):
     @abstractmethod
     def decode(self, raw: Any) -> Batch:
         """Turn a raw sample into a dict of tensors; what is random must come from torch's global generator."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; the message says which, why, and what there is instead."""

@@ -33,8 +33,8 @@ from eyetoy_train import CheckpointError, TarStream, parse_recipe
 from eyetoy_train.checkpoint.atomic import check_folder, write_folder
 from eyetoy_train.checkpoint.state_dicts import read_tensors
 from eyetoy_train.checkpoint.train_state import TrainState
-from eyetoy_train.commands.app import read_labels
 from eyetoy_train.models.build import load_classifier
+from eyetoy_train.models.opened import read_labels
 from eyetoy_train.utils.untrusted import read_json
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
 from eyetoy_video.datasets.kinetics import read_kinetics

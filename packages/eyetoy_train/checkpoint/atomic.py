@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from eyetoy_train.types import CheckpointError
+from eyetoy_train.utils.files import beside, sync
 from eyetoy_train.utils.untrusted import read_json
 
 MANIFEST = "manifest.json"
 """Lists the other files of a folder with size and digest. Written last, so a folder that has one is complete."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or read; the message says which, why, and what there is instead."""
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -34,7 +30,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written for another reason.
     """
-    partial, backup = _beside(folder, "partial"), _beside(folder, "backup")
+    partial, backup = beside(folder, "partial"), beside(folder, "backup")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -47,7 +43,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         if folder.exists():
             folder.rename(backup)
         partial.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(backup, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -58,7 +54,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 def recover_folder(folder: Path) -> None:
     """Restore the backup that an interrupted `write_folder` may have left instead of `folder`."""
-    backup = _beside(folder, "backup")
+    backup = beside(folder, "backup")
     if not folder.exists() and backup.exists():
         backup.rename(folder)
 
@@ -66,7 +62,7 @@ def recover_folder(folder: Path) -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder. If this is interrupted, what is left does not pass for a complete one."""
     # Renamed first: the files are removed one by one, and the manifest need not be the first of them.
-    partial = _beside(folder, "partial")
+    partial = beside(folder, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     folder.rename(partial)
     shutil.rmtree(partial, ignore_errors=True)
@@ -99,58 +95,19 @@ def check_folder(folder: Path) -> None:
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} cannot be read: {error}") from error
 
 
-@contextmanager
-def named(folder: Path) -> Iterator[None]:
-    """Add the name of a folder to errors while its model is built and loaded.
-
-    Raises:
-        OSError: a file is missing.
-        CheckpointError: anything else.
-    """
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:  # a config is somebody else's, and its values may lead a constructor anywhere
-        raise CheckpointError(f"cannot load the model in {folder}: {type(error).__name__}: {error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that it is never half written."""
-    partial = _beside(path, "partial")
-    partial.write_text(text, encoding="utf-8")
-    _sync(partial)
-    partial.replace(path)
-
-
 def _write_manifest(folder: Path) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in paths:
-        _sync(path)
+        sync(path)
     files = {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in paths}
     (folder / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
-    _sync(folder / MANIFEST)
-    _sync(folder)
+    sync(folder / MANIFEST)
+    sync(folder)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
-
-
-def _sync(path: Path) -> None:
-    """Write a file, or the entries of a folder, to disk: otherwise a later rename might get there first."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.name}.{suffix}")
 
 
 def _existing(path: Path) -> Path:

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eyetoy.hub import WEIGHTS
-from eyetoy_train.checkpoint.atomic import CheckpointError
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.state_dicts import (
     full_weights,
@@ -26,6 +25,7 @@ from eyetoy_train.checkpoint.state_dicts import (
 from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.optim.ema import Ema
 from eyetoy_train.task import Task
+from eyetoy_train.types import CheckpointError
 from eyetoy_train.utils.processes import on_main_process
 from eyetoy_train.utils.sharding import full_tensors, is_sharded
 from eyetoy_train.utils.untrusted import read_json

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from eyetoy_train.checkpoint.atomic import (
     MANIFEST,
-    CheckpointError,
     check_folder,
     is_complete,
     recover_folder,
@@ -17,6 +16,7 @@ from eyetoy_train.checkpoint.atomic import (
     write_folder,
 )
 from eyetoy_train.recipe import CheckpointRecipe
+from eyetoy_train.types import CheckpointError
 
 Write = Callable[[Path], None]
 

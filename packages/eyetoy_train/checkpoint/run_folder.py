@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.recipe import Recipe, is_written_as, recipe_text
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.untrusted import read_yaml
 
 LOCK = "run.lock"

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
 )
 
-from eyetoy_train.checkpoint.atomic import CheckpointError
+from eyetoy_train.types import CheckpointError
 from eyetoy_train.utils.sharding import reshard, shard_like
 
 # Tensors are gathered one by one. Only the first process keeps them, on the CPU; the others get an empty dict.

@@ -10,38 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import torch
 from accelerate import Accelerator
-from torch import nn
 
 from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
 from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error, expand, files_parser, parse_recipe
 from eyetoy_train.engine.evaluation import evaluation_sums
 from eyetoy_train.engine.trainer import train
-from eyetoy_train.models.build import best_device, find_checkpoint
+from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.models.opened import Checkpoint, read_labels
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import LabelledTask
-from eyetoy_train.utils.untrusted import read_json
-
-LABELS = "labels.json"
 
 T = TypeVar("T", bound=LabelledTask)
 Classifier = TypeVar("Classifier", bound=ClassificationTask)
-
-
-@dataclass(frozen=True)
-class Checkpoint(Generic[T]):
-    """A saved model with the task and the labels that it was trained with. `App.open` gives it."""
-
-    folder: Path
-    task: T
-    labels: list[str]
-    """Names of the classes, in the order of the model's outputs."""
-
-    def load_model(self, device: torch.device | None = None) -> nn.Module:
-        """Return the model in evaluation mode, on this machine's accelerator if no device is given."""
-        return self.task.load(self.folder).to(device or best_device()).eval()
 
 
 @dataclass(frozen=True)
@@ -168,16 +150,3 @@ class ClassificationApp(App[Classifier]):
             write_predictions(predictions, options.output)
         if classifier.skipped:
             raise SystemExit(1)  # what could not be read was named
-
-
-def read_labels(folder: Path) -> list[str]:
-    """Return the names of a checkpoint's classes, in the order of its logits.
-
-    Raises:
-        OSError: there is no labels.json in the folder.
-        ValueError: it is no list of names.
-    """
-    labels = read_json(folder / LABELS)
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"{folder / LABELS} must be a list of names")
-    return labels

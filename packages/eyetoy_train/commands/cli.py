@@ -14,9 +14,8 @@ from typing import Any, NoReturn, TypeVar, get_args
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
 
-from eyetoy_train.checkpoint.atomic import CheckpointError
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.types import Split
+from eyetoy_train.types import CheckpointError, Split
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)

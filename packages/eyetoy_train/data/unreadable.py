@@ -12,8 +12,8 @@ from typing import Literal, TypeVar
 from accelerate import PartialState
 from tqdm import tqdm
 
-from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import write_text
 
 T = TypeVar("T")
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 
-from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.checkpoint.checkpointer import Checkpointer, resume_weights
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.run_folder import RunFolder, append_line, read_lines, run_lock
@@ -43,6 +42,7 @@ from eyetoy_train.report.page import write_report
 from eyetoy_train.task import Task
 from eyetoy_train.types import Batch, SampleStream, Split
 from eyetoy_train.utils.console import EpochBar, Timed, duration, log, peak_memory_bytes, score_text
+from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.seeds import derive_seed, seed_generators
 from eyetoy_train.utils.signals import Preempted, StopRequested, StopSignal
 

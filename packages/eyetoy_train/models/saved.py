@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 
 from eyetoy import Classifier, Encoder, FeaturePyramid
 from eyetoy.hub import WEIGHTS
-from eyetoy_train.checkpoint.atomic import named
 from eyetoy_train.models.external import TIMM, Families
+from eyetoy_train.types import CheckpointError
 from eyetoy_train.utils.untrusted import read_json
 
 T = TypeVar("T", bound=nn.Module)
@@ -163,3 +164,19 @@ def _with_weights(model: T, folder: Path) -> T:
     """Return the model with the weights of a folder, in evaluation mode."""
     model.load_state_dict(load_file(folder / WEIGHTS))
     return model.eval()
+
+
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Add the name of a folder to errors while its model is built and loaded.
+
+    Raises:
+        OSError: a file is missing.
+        CheckpointError: anything else.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # a config is somebody else's, and its values may lead a constructor anywhere
+        raise CheckpointError(f"cannot load the model in {folder}: {type(error).__name__}: {error}") from error

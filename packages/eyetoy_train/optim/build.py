@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from eyetoy.optim_groups import matrices, param_groups
-from eyetoy_train.models.saved import ExternalModel
 from eyetoy_train.optim.muon import Muon
 from eyetoy_train.recipe import Recipe
 
@@ -38,7 +37,7 @@ def _split(groups: list[dict[str, Any]], matrices: set[nn.Parameter]) -> list[di
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Return groups by weight decay and layer; the layers of timm's models are known to timm."""
-    if recipe.layer_decay == 1 or not isinstance(model, ExternalModel) or model.kind != "timm":
+    if recipe.layer_decay == 1 or getattr(model, "kind", None) != "timm":
         return param_groups(model, weight_decay=recipe.weight_decay, layer_decay=recipe.layer_decay)
     groups: list[dict[str, Any]] = importlib.import_module("timm.optim").param_groups_layer_decay(
         model.model,

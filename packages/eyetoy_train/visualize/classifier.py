@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 from eyetoy.inspect import find_encoder
 from eyetoy_train.classification.predict import LoadedClassifier
 from eyetoy_train.classification.task import ClassificationTask
-from eyetoy_train.commands.app import Checkpoint
+from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.types import Batch
 from eyetoy_train.visualize.maps import InputMaps, collect_maps
 

@@ -10,15 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from eyetoy_train import CheckpointError, CheckpointRecipe, train
-from eyetoy_train.checkpoint.atomic import (
-    check_folder,
-    is_complete,
-    recover_folder,
-    remove_folder,
-    write_folder,
-    write_text,
-)
+from eyetoy_train.checkpoint.atomic import check_folder, is_complete, recover_folder, remove_folder, write_folder
 from eyetoy_train.checkpoint.retention import CheckpointStore
+from eyetoy_train.utils.files import write_text
 
 
 class Crash(BaseException):

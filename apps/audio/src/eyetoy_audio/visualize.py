@@ -16,8 +16,8 @@ from eyetoy_audio.app import APP
 from eyetoy_audio.figures import FLOOR, spectrogram
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.task import AudioClassification
-from eyetoy_train.commands.app import Checkpoint
 from eyetoy_train.commands.visualize import View, check_place, visualize
+from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.visualize.classifier import ClassifierView, heading
 from eyetoy_train.visualize.figures import HEAT, MARK, draw_picture_maps, shares
 from eyetoy_train.visualize.maps import InputMaps, Map

@@ -18,9 +18,10 @@ from eyetoy_image.detection.app import APP as DETECTION
 from eyetoy_image.detection.app import DetectionApp
 from eyetoy_image.segmentation.app import APP as SEGMENTATION
 from eyetoy_image.segmentation.app import SegmentationApp
-from eyetoy_train.commands.app import Checkpoint, ClassificationApp
+from eyetoy_train.commands.app import ClassificationApp
 from eyetoy_train.commands.cli import config_place, shipped_config
 from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.utils.untrusted import read_yaml
 

@@ -21,9 +21,9 @@ from eyetoy_image.io.files import read_image
 from eyetoy_image.segmentation.figures import draw_labels
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_image.segmentation.transforms import fitted_size
-from eyetoy_train.commands.app import Checkpoint
 from eyetoy_train.commands.visualize import View, check_place
 from eyetoy_train.models.build import best_device
+from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.visualize.classifier import TOP, heading
 from eyetoy_train.visualize.figures import draw_picture_maps
 from eyetoy_train.visualize.maps import collect_maps

@@ -19,9 +19,10 @@ from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_train.commands.app import App, Checkpoint
+from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import exit_on_error, expand, files_parser
 from eyetoy_train.models.build import best_device
+from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.utils.untrusted import read_json
 
 

@@ -12,9 +12,9 @@ from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
-from eyetoy_train.checkpoint.atomic import write_text
 from eyetoy_train.commands.cli import check_parser, exit_on_error
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.untrusted import read_json
 
 

@@ -17,9 +17,10 @@ from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.figures import draw_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
-from eyetoy_train.commands.app import App, Checkpoint
+from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import exit_on_error, expand, files_parser
 from eyetoy_train.models.build import best_device
+from eyetoy_train.models.opened import Checkpoint
 
 NAMED_CLASSES = 5
 
