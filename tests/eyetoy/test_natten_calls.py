@@ -144,7 +144,9 @@ def test_backends_inside_natten_are_refused_with_a_hint(dimension: int) -> None:
 @pytest.mark.parametrize("sizes", [{}, {"kernel_size": 3, "window": 3}])
 def test_the_window_is_given_once(dimension: int, sizes: dict[str, int]) -> None:
     for operator in (OPERATORS[dimension], neighborhood_attention):
-        with pytest.raises(ValueError, match=r"either kernel_size or its synonym window; got kernel_size=.*window="):
+        with pytest.raises(
+            ValueError, match=r"give kernel_size or window \(a synonym\), not both; got kernel_size=.*window="
+        ):
             operator(*qkv(dimension), **sizes)
 
 

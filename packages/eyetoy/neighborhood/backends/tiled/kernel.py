@@ -8,11 +8,12 @@
         out tiles = weights @ v
       read the out tiles back
 
-Like FlashAttention it never has all weights in memory at once, but it needs no online softmax: all keys of a query lie
-in one halo.
+Like FlashAttention it needs no memory for all weights at once. It does without an online softmax: all keys of a query
+lie in one halo.
 
-The same attention through one call of `scaled_dot_product_attention` (`sdpa.py`) goes through all tiles at once and
-reads the mask, halos and transposed copies from main memory. MEASURED_HERE
+It is here because it pays. The same attention through one call of `scaled_dot_product_attention` (`sdpa.py`) copies all
+halos and goes through all tiles at once. On one core of an AMD EPYC, over seven shapes, this kernel is 1.7 to 3.1 times
+as fast forward and 1.6 to 2.8 times with gradients (docs/neighborhood.md; `benchmarks/neighborhood.py --kernel`).
 
 The backward pass follows the usual formulas, with `dO` the gradient of the output `O`:
 
@@ -106,6 +107,7 @@ class TiledKernel:
         saved_tiles, saved_weights = self._take_saved(inputs, blocks, save)
         memory = self._take_memory(blocks[0], inputs, [*([] if saved_tiles else inputs), o], weights=not saved_weights)
         for rows in blocks:
+            # What is saved goes into memory of its own, block after block; the workspace is reused for every block.
             fresh = Arena(memory.tokens)
             tiled = [(saved_tiles or fresh).take_tiles(x, rows) for x in inputs]
             for tiles in tiled:
@@ -135,6 +137,7 @@ class TiledKernel:
         taken = [*([] if saved_tiles else inputs), do, *d_inputs]
         memory = self._take_memory(blocks[0], inputs, taken, weights=not saved_weights, gradients=True)
         for rows in blocks:
+            # `forward` took its pieces in this order, so the same calls find what it saved.
             fresh = Arena(memory.tokens)
             tiled = [(saved_tiles or fresh).take_tiles(x, rows) for x in inputs]
             do_tiles, *d_tiled = (fresh.take_tiles(x, rows) for x in (do, *d_inputs))
