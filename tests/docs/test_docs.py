@@ -25,6 +25,8 @@ from helpers.paths import REPOSITORY
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md"))]
+EXTENDING = DOCS / "extending.md"
+"""Its code and commands need its diffs, and are run by test_extending.py; only the example in docs is run here."""
 OWN = "runs/own-pictures/checkpoints/best"
 CONFIGS = {path.stem: path for path in sorted(REPOSITORY.glob("apps/*/src/*/configs/*.yaml"))}
 
@@ -41,7 +43,10 @@ def is_run_here(code: str) -> bool:
     return not code.startswith("# python classify_")  # those are run with what export.py wrote
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(map(is_run_here, blocks(page, "python")))], ids=named)
+WITH_PYTHON = [page for page in PAGES if page != EXTENDING and any(map(is_run_here, blocks(page, "python")))]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=named)
 def test_python_runs(page, tmp_path):
     code = [block for block in blocks(page, "python") if is_run_here(block)]
     if any(OWN in block for block in code):
@@ -56,7 +61,12 @@ def commands(page: Path) -> list[list[str]]:
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
-COMMANDS = [(page, words) for page in [*PAGES, *READMES] for words in commands(page)]
+COMMANDS = [
+    (page, words)
+    for page in [*PAGES, *READMES]
+    for words in commands(page)
+    if page != EXTENDING or "docs/examples/sensors.py" in words
+]
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: named(value) if isinstance(value, Path) else "")
