@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import eyetoy
+import eyetoy_train
 from eyetoy import create_model
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.app import APP as IMAGE
@@ -124,6 +126,13 @@ def test_links_lead_somewhere_in_the_repository_too(page):
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+@pytest.mark.parametrize("package", [eyetoy, eyetoy_train], ids=lambda package: package.__name__)
+def test_the_reference_has_every_public_name(package):
+    page = (DOCS / "reference" / f"{package.__name__}.md").read_text(encoding="utf-8")
+    named_there = set(re.findall(r"\w+", page))
+    assert [name for name in package.__all__ if name not in named_there] == []
+
+
 def test_the_site_is_built_without_a_warning(tmp_path):
     for package in ("mkdocs", "material", "mkdocstrings"):
         if importlib.util.find_spec(package) is None:
@@ -133,6 +142,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "reference" / "eyetoy" / "index.html").read_text(encoding="utf-8")
     assert 'id="eyetoy.na2d"' in reference
+    assert 'id="eyetoy.param_groups"' in reference
     assert "class SeriesClassification" in re.sub("<[^>]+>", "", (tmp_path / "extending/index.html").read_text())
     served = [path for path in tmp_path.rglob("*.html") if re.search(r'(src|href)="https?://fonts', path.read_text())]
     assert served == []
