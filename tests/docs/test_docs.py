@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import eyetoy
+import eyetoy_train
 from eyetoy import create_model
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.app import APP as IMAGE
@@ -25,6 +27,8 @@ from helpers.paths import REPOSITORY
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md"))]
+EXTENDING = DOCS / "extending.md"
+"""Its code and commands need its diffs, and are run by test_extending.py; only the example in docs is run here."""
 OWN = "runs/own-pictures/checkpoints/best"
 CONFIGS = {path.stem: path for path in sorted(REPOSITORY.glob("apps/*/src/*/configs/*.yaml"))}
 
@@ -41,7 +45,10 @@ def is_run_here(code: str) -> bool:
     return not code.startswith("# python classify_")  # those are run with what export.py wrote
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(map(is_run_here, blocks(page, "python")))], ids=named)
+WITH_PYTHON = [page for page in PAGES if page != EXTENDING and any(map(is_run_here, blocks(page, "python")))]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=named)
 def test_python_runs(page, tmp_path):
     code = [block for block in blocks(page, "python") if is_run_here(block)]
     if any(OWN in block for block in code):
@@ -56,7 +63,12 @@ def commands(page: Path) -> list[list[str]]:
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
-COMMANDS = [(page, words) for page in [*PAGES, *READMES] for words in commands(page)]
+COMMANDS = [
+    (page, words)
+    for page in [*PAGES, *READMES]
+    for words in commands(page)
+    if page != EXTENDING or "docs/examples/sensors.py" in words
+]
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: named(value) if isinstance(value, Path) else "")
@@ -114,6 +126,13 @@ def test_links_lead_somewhere_in_the_repository_too(page):
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+@pytest.mark.parametrize("package", [eyetoy, eyetoy_train], ids=lambda package: package.__name__)
+def test_the_reference_has_every_public_name(package):
+    page = (DOCS / "reference" / f"{package.__name__}.md").read_text(encoding="utf-8")
+    named_there = set(re.findall(r"\w+", page))
+    assert [name for name in package.__all__ if name not in named_there] == []
+
+
 def test_the_site_is_built_without_a_warning(tmp_path):
     for package in ("mkdocs", "material", "mkdocstrings"):
         if importlib.util.find_spec(package) is None:
@@ -123,6 +142,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "reference" / "eyetoy" / "index.html").read_text(encoding="utf-8")
     assert 'id="eyetoy.na2d"' in reference
+    assert 'id="eyetoy.param_groups"' in reference
     assert "class SeriesClassification" in re.sub("<[^>]+>", "", (tmp_path / "extending/index.html").read_text())
     served = [path for path in tmp_path.rglob("*.html") if re.search(r'(src|href)="https?://fonts', path.read_text())]
     assert served == []
