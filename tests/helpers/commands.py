@@ -49,7 +49,7 @@ def run_command():
 def checkpoints(tmp_path_factory) -> Path:
     """A folder with `runs/NAME` of every task, with new weights, and files to look at in `files`."""
     from eyetoy_audio.app import APP as AUDIO
-    from eyetoy_image.app import APPS as IMAGE_APPS
+    from eyetoy_image.app import app_of
     from eyetoy_image.dense.composed import write_composed_digits
     from eyetoy_video.app import APP as VIDEO
     from eyetoy_video.datasets.moving_digits import write_moving_digits
@@ -65,9 +65,9 @@ def checkpoints(tmp_path_factory) -> Path:
     picture_of_sound = (*files, *small, "--data.features", "log_mel_image", "--data.padding", "silence")
     masked = ("--data.features", "log_mel", "--data.padding", "mask", "--data.windows", 2, "--data.seconds", 1.5)
     runs = {
-        "image": (IMAGE_APPS["classification"], config("image", "digits"), "pictures", files),
-        "detection": (IMAGE_APPS["detection"], config("image", "composed_detection"), "composed", detector),
-        "segmentation": (IMAGE_APPS["segmentation"], config("image", "composed_segmentation"), "composed", small),
+        "image": (app_of("classification"), config("image", "digits"), "pictures", files),
+        "detection": (app_of("detection"), config("image", "composed_detection"), "composed", detector),
+        "segmentation": (app_of("segmentation"), config("image", "composed_segmentation"), "composed", small),
         "audio": (AUDIO, config("audio", "spoken_keywords"), "sounds", (*files, "--data.sample_rate", 8000)),
         "audio-image": (AUDIO, config("audio", "spoken_keywords"), "sounds", picture_of_sound),
         "audio-masked": (AUDIO, config("audio", "spoken_keywords"), "sounds", (*files, *masked)),

@@ -5,33 +5,53 @@ A recipe says which it is for, as in `task: detection`, and a checkpoint by the 
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
-from eyetoy_image.classification.app import APP as CLASSIFICATION
-from eyetoy_image.detection.app import APP as DETECTION
-from eyetoy_image.detection.app import DetectionApp
-from eyetoy_image.segmentation.app import APP as SEGMENTATION
-from eyetoy_image.segmentation.app import SegmentationApp
-from eyetoy_train.commands.app import ClassificationApp
 from eyetoy_train.commands.cli import config_place, shipped_config
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.utils.untrusted import read_yaml
 
-TaskApp = ClassificationApp[Any] | DetectionApp | SegmentationApp
-
-APPS: dict[str, TaskApp] = {
-    "classification": CLASSIFICATION,
-    "detection": DETECTION,
-    "segmentation": SEGMENTATION,
+APPS: Mapping[str, str] = {
+    "classification": "eyetoy_image.classification.app",
+    "detection": "eyetoy_image.detection.app",
+    "segmentation": "eyetoy_image.segmentation.app",
 }
+"""The modules whose `APP` is for a task. One is imported when a recipe asks for it: others may need more packages."""
+
+
+class TaskApp(Protocol):
+    """The commands of one task; see `eyetoy_train.App`, and `predict` of the tasks' own apps."""
+
+    @property
+    def default_config(self) -> Path | None:
+        """The recipe file that `train` uses if none is named."""
+
+    def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
+        """Return the task and the recipe that a command line asks for."""
+
+    def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[Any]:
+        """Open a run folder or a checkpoint."""
+
+    def validate(self, argv: Sequence[str] | None = None) -> None:
+        """Score a checkpoint."""
+
+    def predict(self, argv: Sequence[str] | None = None) -> None:
+        """Predict for image files."""
+
+
+def app_of(task: str) -> TaskApp:
+    """Return the app of one of the tasks in `APPS`."""
+    app: TaskApp = importlib.import_module(APPS[task]).APP
+    return app
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ class ImageApp:
 
         On a task that is none of `APPS` the program ends with a message and code 2.
         """
-        default_config = APPS[self.default].default_config
+        default_config = app_of(self.default).default_config
         place = config_place(list(sys.argv[1:] if argv is None else argv))
         return self._of_file(default_config if place is None else shipped_config(place[1], default_config))
 
@@ -59,7 +79,7 @@ class ImageApp:
                 return self._of_file(find_checkpoint(Path(argument)) / "recipe.yaml")
             except FileNotFoundError:
                 continue
-        return APPS[self.default]
+        return app_of(self.default)
 
     def _of_file(self, path: Path | None) -> TaskApp:
         """Return the app of a recipe; of one that cannot be read the default one, whose parser says what is wrong."""
@@ -71,7 +91,7 @@ class ImageApp:
         if not isinstance(task, str) or task not in APPS:
             print(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
             raise SystemExit(2)
-        return APPS[task]
+        return app_of(task)
 
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
         """Return the task and the recipe that a command line asks for; see `App.parse_args`."""

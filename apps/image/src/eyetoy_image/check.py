@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from eyetoy_image.app import APPS, ImageApp
+from eyetoy_image.app import APPS, ImageApp, app_of
 from eyetoy_image.detection.check import check as check_detection
 from eyetoy_image.segmentation.check import check as check_segmentation
 
@@ -23,7 +23,7 @@ def check(argv: Sequence[str] | None = None) -> int:
         2.
     """
     app = ImageApp(default="detection").of_recipe(argv)
-    task = next(name for name, known in APPS.items() if known is app)
+    task = next(name for name in APPS if app_of(name) is app)
     if task not in CHECKS:
         print(f"error: only {' and '.join(CHECKS)} have annotations to check; got {task}", file=sys.stderr)
         raise SystemExit(2)

@@ -23,7 +23,13 @@ def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
     opened = APP.open(checkpoint, overrides)
     if isinstance(opened.task, Detection):
         return DetectionView(opened)
-    return SegmentationView(opened) if isinstance(opened.task, Segmentation) else ClassificationView(opened)
+    if isinstance(opened.task, Segmentation):
+        return SegmentationView(opened)
+    if isinstance(opened.task, ImageClassification):
+        return ClassificationView(opened)
+    raise ValueError(
+        f"there is no view of a {type(opened.task).__name__}; see open_viewer in eyetoy_image/visualize.py"
+    )
 
 
 class ClassificationView(ClassifierView[ImageClassification]):
