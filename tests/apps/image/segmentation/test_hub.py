@@ -99,5 +99,5 @@ def test_bad_ones_are_named_and_stop_a_run_or_are_left_out(tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"task: segmentation\ndata:\n  source: hub\n  root: {root}\n  splits: {{val: test}}\n")
     capsys.readouterr()
-    assert check(recipe, []) == 1
+    assert check(["--config", str(recipe)]) == 1
     assert "missing map: annotation 0 of " in capsys.readouterr().out
