@@ -36,146 +36,178 @@ CHEAP = "not (compile or export or million or flops or docstring or two_processe
 NEEDED = 0.9
 
 
-class Mutant(NamedTuple):
-    """A text of a module, which is there once, and what is put in its place."""
+class Mutants(NamedTuple):
+    """How to break a module: texts that it has once, with what takes their place; and the tests that should notice."""
 
-    module: str
-    old: str
-    new: str
+    tests: list[str]
+    changes: dict[str, str]
 
 
-TESTS = {
-    "eyetoy/neighborhood/window.py": ["tests/eyetoy/test_window_rule.py"],
-    "eyetoy/positional.py": ["tests/eyetoy/test_positional.py"],
-    "eyetoy/global_attention.py": ["tests/eyetoy/test_global_stack.py::test_mask_is_the_documented_pattern"],
-    "eyetoy/lengths.py": ["tests/eyetoy/test_lengths.py"],
-    "eyetoy/hub.py": ["tests/eyetoy/test_interface.py"],
-    "eyetoy_train/checkpoint.py": ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
-    "eyetoy_train/kept.py": ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
-    "eyetoy_train/class_folder.py": ["tests/eyetoy_train/data/test_folder.py"],
-    "eyetoy_train/data.py": ["tests/eyetoy_train/data/test_loading.py"],
-    "eyetoy_train/classification_metrics.py": ["tests/eyetoy_train/classification/test_metrics.py"],
-    "eyetoy_train/multi_label.py": ["tests/eyetoy_train/classification/test_multi_label.py"],
-    "eyetoy_train/ema.py": ["tests/eyetoy_train/engine/test_ema_and_step_recorder.py"],
-    "eyetoy_train/schedule.py": ["tests/eyetoy_train/optim/test_schedule.py"],
-    "eyetoy_train/progress.py": [
-        "tests/eyetoy_train/engine/test_ema_and_step_recorder.py",
-        "tests/eyetoy_train/engine/test_trainer.py",
-    ],
+MODULES = {
+    "eyetoy/neighborhood/window.py": Mutants(
+        ["tests/eyetoy/test_window_rule.py"],
+        {
+            "self.window >= self.length and": "self.window > self.length and",
+            "self.dilation == 1 and not self.is_causal": "self.dilation == 1",
+            "query % self.dilation, query // self.dilation": "query // self.dilation, query % self.dilation",
+            "(group < self.length % self.dilation)": "(group <= self.length % self.dilation)",
+            "np.minimum(members, self.window)": "np.minimum(members, self.window + 1)",
+            "np.maximum(leader - (window - 1), 0), place + 1": "np.maximum(leader - window, 0), place + 1",
+            "(window - 1), 0), place + 1": "(window - 1), 0), place",
+            "leader - window // 2, 0)": "leader - (window - 1) // 2, 0)",
+            "members - window)": "members - window + 1)",
+            "np.minimum(window, self.stride)": "self.stride",
+            "stride - 1 if self.is_causal else stride // 2": "stride // 2",
+            "place // stride * stride + offset": "place + offset",
+            "+ offset, members - 1)": "+ offset, members)",
+            "places < past[:, None]": "places <= past[:, None]",
+            "% self.dilation + self.dilation * places": "% self.dilation + places",
+        },
+    ),
+    "eyetoy/positional.py": Mutants(
+        ["tests/eyetoy/test_positional.py"],
+        {
+            "angles.sin(), angles.cos()": "angles.cos(), angles.sin()",
+            "-math.log(self.max_wavelength)": "math.log(self.max_wavelength)",
+            "torch.arange(length, device=device)[:, None]": "torch.arange(1, length + 1, device=device)[:, None]",
+            "(n if i == j else 1 for": "(n if i == len(grid) - 1 - j else 1 for",
+            "channels < channels_for(num_spatial_dims)": "channels <= channels_for(num_spatial_dims)",
+            "return x + self.positions": "return x - self.positions",
+        },
+    ),
+    "eyetoy/global_stack.py": Mutants(
+        ["tests/eyetoy/test_global_stack.py::test_mask_is_the_documented_pattern"],
+        {
+            "(query < num_global_tokens) |": "(query <= num_global_tokens) |",
+            "(key < num_global_tokens) |": "(key <= num_global_tokens) |",
+            "| (query == key)": "",
+        },
+    ),
+    "eyetoy/lengths.py": Mutants(
+        ["tests/eyetoy/test_lengths.py"],
+        {
+            "< lengths[:, None]": "<= lengths[:, None]",
+            "-(-lengths // stride[0])": "lengths // stride[0]",
+            "x[rows, lengths - 1]": "x[rows, lengths - 2]",
+            "(lengths < 1) |": "(lengths < 0) |",
+            "(lengths > x.shape[-1])": "(lengths > x.shape[-1] + 1)",
+            "/ lengths[:, None]).to": "/ x.shape[1]).to",
+            "torch.promote_types(x.dtype, torch.float32)": "x.dtype",
+        },
+    ),
+    "eyetoy/hub.py": Mutants(
+        ["tests/eyetoy/test_interface.py"],
+        {
+            "* (weight.shape[-1] / channels)": "",
+            "weights[name] = own[name]": "pass",
+            "return model.to(map_location).eval()": "return model.to(map_location)",
+        },
+    ),
+    "eyetoy_train/checkpoint/atomic.py": Mutants(
+        ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
+        {
+            "        if folder.exists():\n            folder.rename(backup)\n": (
+                "        shutil.rmtree(folder, ignore_errors=True)\n"
+            ),
+            "        _write_manifest(partial)\n": "",
+            "if not folder.exists() and backup.exists()": "if backup.exists()",
+            "path.stat().st_size != size": "path.stat().st_size < size",
+            "if _digest(path) != digest:": "if False:",
+            "    _sync(partial)\n    partial.replace(path)": "    partial.replace(path)\n    _sync(path)",
+            "    folder.rename(partial)\n    shutil.rmtree(partial, ignore_errors=True)": (
+                "    shutil.rmtree(folder, ignore_errors=True)"
+            ),
+            "        shutil.rmtree(partial, ignore_errors=True)\n        recover_folder(folder)": (
+                "        recover_folder(folder)"
+            ),
+        },
+    ),
+    "eyetoy_train/checkpoint/retention.py": Mutants(
+        ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
+        {
+            "[: -self.recipe.keep_last]": "[: -self.recipe.keep_last - 1]",
+            'path.suffix == "" and is_complete(path)': 'path.suffix == ""',
+            "check_folder(steps[-1])": "check_folder(steps[0])",
+            "is_first = epoch == next(iter(ranking))": "is_first = True",
+            "if folder not in kept:": "if folder in kept:",
+        },
+    ),
+    "eyetoy_train/data/folder.py": Mutants(
+        ["tests/eyetoy_train/data/test_folder.py"],
+        {
+            "max(round(total * HELD_OUT[name]), 1)": "round(total * HELD_OUT[name])",
+            "members = members[count:]": "members = members[count - 1 :]",
+            'random.Random(derive_seed(seed, "split", label))': 'random.Random(derive_seed(0, "split", label))',
+            "if path.suffix.lower() in extensions": "if path.suffix in extensions",
+        },
+    ),
+    "eyetoy_train/data/loading.py": Mutants(
+        ["tests/eyetoy_train/data/test_loading.py"],
+        {
+            "offset : offset + self.local_batch_size": "0 : self.local_batch_size",
+            "max(size // batch_size, 1)": "max(-(-size // batch_size), 1)",
+            'derive_seed(self.seed, "order", epoch)': 'derive_seed(self.seed, "order", 0)',
+            "times + rounds * self.repeats": "times",
+            "range(self.process, self.size, self.num_processes)": "range(0, self.size, self.num_processes)",
+            "self.process + i * self.num_processes, self.size - 1": "self.process + i * self.num_processes, self.size",
+        },
+    ),
+    "eyetoy_train/classification/metrics.py": Mutants(
+        ["tests/eyetoy_train/classification/test_metrics.py", "tests/eyetoy_train/classification/test_multi_label.py"],
+        {
+            "index_put_((labels, ranked[:, 0])": "index_put_((ranked[:, 0], labels)",
+            "topk(min(5, logits.shape[-1]))": "topk(min(4, logits.shape[-1]))",
+            'reduction="sum"': 'reduction="mean"',
+            "[seen] / truths[seen]": "[seen] / confusion.sum(0)[seen]",
+            "seen = truths > 0": "seen = truths >= 0",
+            ".ceil().long().clamp(1, NUM_BINS) - 1": ".long().clamp(0, NUM_BINS - 1)",
+            "max(int(confusion[:, label].sum()), 1)": "max(int(confusion[label].sum()), 1)",
+            "others[label] = 0": "pass",
+            "predicted = logits > 0 ": "predicted = logits > 0.5 ",
+            "precisions[labels.any(0)].mean()": "precisions.mean()",
+            "2 * (predicted & labels)": "2 * (predicted | labels)",
+        },
+    ),
+    "eyetoy_train/optim/ema.py": Mutants(
+        ["tests/eyetoy_train/engine/test_ema_and_step_recorder.py"],
+        {
+            "(1 + step) / (10 + step)": "step / (10 + step)",
+            "1 - self.decay_at(step)": "self.decay_at(step)",
+        },
+    ),
+    "eyetoy_train/optim/schedule.py": Mutants(
+        ["tests/eyetoy_train/optim/test_schedule.py"],
+        {
+            "recipe.lr * (step + 1) / (warmup + 1)": "recipe.lr * step / (warmup + 1)",
+            "math.ceil(self.num_steps / self.steps_per_epoch)": "self.num_steps // self.steps_per_epoch",
+        },
+    ),
+    "eyetoy_train/checkpoint/train_state.py": Mutants(
+        ["tests/eyetoy_train/engine/test_ema_and_step_recorder.py", "tests/eyetoy_train/engine/test_trainer.py"],
+        {
+            "score > self.ranking[self.best_epoch]": "score >= self.ranking[self.best_epoch]",
+            "(scores[epoch], epoch), reverse=True": "(scores[epoch], -epoch), reverse=True",
+        },
+    ),
+    "eyetoy_train/data/splits.py": Mutants(
+        ["tests/eyetoy_train/data/test_folder.py"],
+        {
+            '{"test": 0.2, "val": 0.1}': '{"test": 0.1, "val": 0.1}',
+        },
+    ),
 }
-
-WINDOW, POSITIONS = "eyetoy/neighborhood/window.py", "eyetoy/positional.py"
-GLOBAL, LENGTHS, HUB = "eyetoy/global_attention.py", "eyetoy/lengths.py", "eyetoy/hub.py"
-CHECKPOINT, KEPT, SPLIT = "eyetoy_train/checkpoint.py", "eyetoy_train/kept.py", "eyetoy_train/class_folder.py"
-DATA, METRICS, LABELS = "eyetoy_train/data.py", "eyetoy_train/classification_metrics.py", "eyetoy_train/multi_label.py"
-EMA, SCHEDULE, PROGRESS = "eyetoy_train/ema.py", "eyetoy_train/schedule.py", "eyetoy_train/progress.py"
-
-MUTANTS = [
-    Mutant(WINDOW, "self.window >= self.length and", "self.window > self.length and"),
-    Mutant(WINDOW, "self.dilation == 1 and not self.is_causal", "self.dilation == 1"),
-    Mutant(WINDOW, "query % self.dilation, query // self.dilation", "query // self.dilation, query % self.dilation"),
-    Mutant(WINDOW, "(group < self.length % self.dilation)", "(group <= self.length % self.dilation)"),
-    Mutant(WINDOW, "np.minimum(members, self.window)", "np.minimum(members, self.window + 1)"),
-    Mutant(WINDOW, "np.maximum(leader - (window - 1), 0), place + 1", "np.maximum(leader - window, 0), place + 1"),
-    Mutant(WINDOW, "(window - 1), 0), place + 1", "(window - 1), 0), place"),
-    Mutant(WINDOW, "leader - window // 2, 0)", "leader - (window - 1) // 2, 0)"),
-    Mutant(WINDOW, "members - window)", "members - window + 1)"),
-    Mutant(WINDOW, "np.minimum(window, self.stride)", "self.stride"),
-    Mutant(WINDOW, "stride - 1 if self.is_causal else stride // 2", "stride // 2"),
-    Mutant(WINDOW, "place // stride * stride + offset", "place + offset"),
-    Mutant(WINDOW, "+ offset, members - 1)", "+ offset, members)"),
-    Mutant(WINDOW, "places < past[:, None]", "places <= past[:, None]"),
-    Mutant(WINDOW, "% self.dilation + self.dilation * places", "% self.dilation + places"),
-    Mutant(POSITIONS, "angles.sin(), angles.cos()", "angles.cos(), angles.sin()"),
-    Mutant(POSITIONS, "-math.log(self.max_wavelength)", "math.log(self.max_wavelength)"),
-    Mutant(
-        POSITIONS, "torch.arange(length, device=device)[:, None]", "torch.arange(1, length + 1, device=device)[:, None]"
-    ),
-    Mutant(POSITIONS, "(n if i == j else 1 for", "(n if i == len(grid) - 1 - j else 1 for"),
-    Mutant(POSITIONS, "channels < channels_for(num_spatial_dims)", "channels <= channels_for(num_spatial_dims)"),
-    Mutant(POSITIONS, "return x + self.positions", "return x - self.positions"),
-    Mutant(GLOBAL, "(query < num_global_tokens) |", "(query <= num_global_tokens) |"),
-    Mutant(GLOBAL, "(key < num_global_tokens) |", "(key <= num_global_tokens) |"),
-    Mutant(GLOBAL, "| (query == key)", ""),
-    Mutant(LENGTHS, "< lengths[:, None]", "<= lengths[:, None]"),
-    Mutant(LENGTHS, "-(-lengths // stride[0])", "lengths // stride[0]"),
-    Mutant(LENGTHS, "x[rows, lengths - 1]", "x[rows, lengths - 2]"),
-    Mutant(LENGTHS, "(lengths < 1) |", "(lengths < 0) |"),
-    Mutant(LENGTHS, "(lengths > x.shape[-1])", "(lengths > x.shape[-1] + 1)"),
-    Mutant(LENGTHS, "/ lengths[:, None]).to", "/ x.shape[1]).to"),
-    Mutant(LENGTHS, "torch.promote_types(x.dtype, torch.float32)", "x.dtype"),
-    Mutant(HUB, "* (weight.shape[-1] / channels)", ""),
-    Mutant(HUB, "weights[name] = own[name]", "pass"),
-    Mutant(HUB, "return model.to(map_location).eval()", "return model.to(map_location)"),
-    Mutant(
-        CHECKPOINT,
-        "        if folder.exists():\n            folder.rename(backup)\n",
-        "        shutil.rmtree(folder, ignore_errors=True)\n",
-    ),
-    Mutant(CHECKPOINT, "        _write_manifest(partial)\n", ""),
-    Mutant(CHECKPOINT, "if not folder.exists() and backup.exists()", "if backup.exists()"),
-    Mutant(CHECKPOINT, "path.stat().st_size != size", "path.stat().st_size < size"),
-    Mutant(CHECKPOINT, "if _digest(path) != digest:", "if False:"),
-    Mutant(CHECKPOINT, "    _sync(partial)\n    partial.replace(path)", "    partial.replace(path)\n    _sync(path)"),
-    Mutant(
-        CHECKPOINT,
-        "    folder.rename(partial)\n    shutil.rmtree(partial, ignore_errors=True)",
-        "    shutil.rmtree(folder, ignore_errors=True)",
-    ),
-    Mutant(
-        CHECKPOINT,
-        "        shutil.rmtree(partial, ignore_errors=True)\n        recover_folder(folder)",
-        "        recover_folder(folder)",
-    ),
-    Mutant(KEPT, "[: -self.recipe.keep_last]", "[: -self.recipe.keep_last - 1]"),
-    Mutant(KEPT, 'path.suffix == "" and is_complete(path)', 'path.suffix == ""'),
-    Mutant(KEPT, "check_folder(steps[-1])", "check_folder(steps[0])"),
-    Mutant(KEPT, "is_first = epoch == next(iter(ranking))", "is_first = True"),
-    Mutant(KEPT, "if folder not in kept:", "if folder in kept:"),
-    Mutant(SPLIT, "max(round(total * HELD_OUT[name]), 1)", "round(total * HELD_OUT[name])"),
-    Mutant(SPLIT, "members = members[count:]", "members = members[count - 1 :]"),
-    Mutant(SPLIT, 'random.Random(derive_seed(seed, "split", label))', 'random.Random(derive_seed(0, "split", label))'),
-    Mutant(SPLIT, "if path.suffix.lower() in extensions", "if path.suffix in extensions"),
-    Mutant(SPLIT, '{"test": 0.2, "val": 0.1}', '{"test": 0.1, "val": 0.1}'),
-    Mutant(DATA, "self.process * self.share : (self.process + 1) * self.share", "0 : self.share"),
-    Mutant(DATA, "max(size // batch_size, 1)", "max(-(-size // batch_size), 1)"),
-    Mutant(DATA, 'derive_seed(self.seed, "order", epoch)', 'derive_seed(self.seed, "order", 0)'),
-    Mutant(DATA, "return place, times + rounds * self.repeats", "return place, times"),
-    Mutant(DATA, "range(self.process, self.size, self.num_processes)", "range(0, self.size, self.num_processes)"),
-    Mutant(
-        DATA, "self.process + i * self.num_processes, self.size - 1", "self.process + i * self.num_processes, self.size"
-    ),
-    Mutant(METRICS, "index_put_((labels, ranked[:, 0])", "index_put_((ranked[:, 0], labels)"),
-    Mutant(METRICS, "topk(min(5, logits.shape[-1]))", "topk(min(4, logits.shape[-1]))"),
-    Mutant(METRICS, 'reduction="sum"', 'reduction="mean"'),
-    Mutant(METRICS, "[seen] / truths[seen]", "[seen] / confusion.sum(0)[seen]"),
-    Mutant(METRICS, "seen = truths > 0", "seen = truths >= 0"),
-    Mutant(METRICS, ".ceil().long().clamp(1, NUM_BINS) - 1", ".long().clamp(0, NUM_BINS - 1)"),
-    Mutant(METRICS, "max(int(confusion[:, label].sum()), 1)", "max(int(confusion[label].sum()), 1)"),
-    Mutant(METRICS, "others[label] = 0", "pass"),
-    Mutant(LABELS, "predicted = logits > 0\n", "predicted = logits > 0.5\n"),
-    Mutant(LABELS, "precisions[labels.any(0)].mean()", "precisions.mean()"),
-    Mutant(LABELS, "2 * (predicted & labels)", "2 * (predicted | labels)"),
-    Mutant(EMA, "(1 + step) / (10 + step)", "step / (10 + step)"),
-    Mutant(EMA, "1 - self.decay_at(step)", "self.decay_at(step)"),
-    Mutant(SCHEDULE, "recipe.lr * (step + 1) / (warmup + 1)", "recipe.lr * step / (warmup + 1)"),
-    Mutant(SCHEDULE, "math.ceil(self.num_steps / self.steps_per_epoch)", "self.num_steps // self.steps_per_epoch"),
-    Mutant(PROGRESS, "score > self.ranking[self.best_epoch]", "score >= self.ranking[self.best_epoch]"),
-    Mutant(PROGRESS, "(scores[epoch], epoch), reverse=True", "(scores[epoch], -epoch), reverse=True"),
-]
+"""By path below packages/."""
 
 
-def try_mutant(mutant: Mutant, tree: Path) -> bool:
+def try_mutant(module: str, old: str, new: str, tree: Path) -> bool:
     """Return whether a test fails, or does not end."""
-    path = tree / "packages" / mutant.module
+    path = tree / "packages" / module
     whole = path.read_text(encoding="utf-8")
-    if whole.count(mutant.old) != 1:
-        raise ValueError(
-            f"{mutant.module} must have this once: {mutant.old!r}; it has it {whole.count(mutant.old)} times"
-        )
-    path.write_text(whole.replace(mutant.old, mutant.new), encoding="utf-8")
+    if whole.count(old) != 1:
+        raise ValueError(f"{module} must have this once: {old!r}; it has it {whole.count(old)} times")
+    path.write_text(whole.replace(old, new), encoding="utf-8")
     try:
-        return _tests_fail(TESTS[mutant.module], tree)
+        return _tests_fail(MODULES[module].tests, tree)
     finally:
         path.write_text(whole, encoding="utf-8")
 
@@ -212,8 +244,13 @@ def copy_tree(tree: Path) -> None:
     """Copy what tests need."""
     for name in COPIED:
         source = ROOT / name
-        ignored = shutil.ignore_patterns("__pycache__", "runs", "data")
-        shutil.copytree(source, tree / name, ignore=ignored) if source.is_dir() else shutil.copy(source, tree / name)
+        shutil.copytree(source, tree / name, ignore=_ignored) if source.is_dir() else shutil.copy(source, tree / name)
+
+
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    # Runs and data of an app lie directly in its folder; a package may have a module of such a name.
+    large = {"runs", "data"} if Path(folder).parent == ROOT / "apps" else set()
+    return {"__pycache__", *large} & set(names)
 
 
 def main() -> None:
@@ -224,28 +261,21 @@ def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
 
-    chosen = [mutant for mutant in MUTANTS if not options.only or options.only in mutant.module]
-    started, survivors = time.monotonic(), []
+    chosen = {module: mutants for module, mutants in MODULES.items() if not options.only or options.only in module}
+    num_mutants = sum(len(mutants.changes) for mutants in chosen.values())
+    started, num_killed = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         copy_tree(tree)
-        for module in sorted({mutant.module for mutant in chosen} if not options.unchecked else ()):
-            if _tests_fail(TESTS[module], tree):
-                raise RuntimeError(f"the tests of {module} fail as they are: {TESTS[module]}")
-        for mutant in chosen:
-            killed = try_mutant(mutant, tree)
-            survivors += [] if killed else [mutant]
-            print(
-                "killed  " if killed else "SURVIVED",
-                mutant.module,
-                repr(mutant.old),
-                "->",
-                repr(mutant.new),
-                flush=True,
-            )
-    killed_share = 1 - len(survivors) / len(chosen)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed, {killed_share:.0%}, in ", end="")
-    print(f"{time.monotonic() - started:.0f} s")
+        for module, mutants in chosen.items():
+            if not options.unchecked and _tests_fail(mutants.tests, tree):
+                raise RuntimeError(f"the tests of {module} fail as they are: {mutants.tests}")
+            for old, new in mutants.changes.items():
+                is_killed = try_mutant(module, old, new, tree)
+                num_killed += is_killed
+                print(f"{'killed  ' if is_killed else 'SURVIVED'} {module} {old!r} -> {new!r}", flush=True)
+    killed_share = num_killed / num_mutants
+    print(f"{num_killed} of {num_mutants} mutants killed, {killed_share:.0%}, in {time.monotonic() - started:.0f} s")
     sys.exit(killed_share < NEEDED)
 
 

@@ -48,8 +48,8 @@ class EmaRecipe:
 
     def __post_init__(self) -> None:
         """Refuse values that give no average."""
-        _require(self, "at least 0", "decay")
-        _require(self, "below 1", "decay")
+        check_fields(self, "at least 0", "decay")
+        check_fields(self, "below 1", "decay")
 
 
 @dataclass(kw_only=True)
@@ -65,7 +65,7 @@ class CheckpointRecipe:
 
     def __post_init__(self) -> None:
         """Refuse to keep nothing."""
-        _require(self, "at least 1", "every_steps", "keep_last", "keep_best")
+        check_fields(self, "at least 1", "every_steps", "keep_last", "keep_best")
 
 
 @dataclass(kw_only=True)
@@ -142,14 +142,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""
-        _require(self, "at least 1", "epochs", "batch_size", "gradient_accumulation_steps", "eval_batch_size")
-        _require(self, "at least 1", "eval_epochs", "log_steps", "max_steps", "steps_per_epoch", "early_stop_epochs")
-        _require(self, "at least 1", "augmentation_repeats")
-        _require(self, "at least 0", "min_lr", "warmup_epochs", "weight_decay", "num_workers")
-        _require(self, "at least 0", "drop_path_warmup_epochs", "momentum")
-        _require(self, "below 1", "momentum")
-        _require(self, "above 0", "lr", "layer_decay", "clip_grad_norm")
-        _require(self, "at most 1", "layer_decay")
+        check_fields(self, "at least 1", "epochs", "batch_size", "gradient_accumulation_steps", "eval_batch_size")
+        check_fields(self, "at least 1", "eval_epochs", "log_steps", "max_steps", "steps_per_epoch")
+        check_fields(self, "at least 1", "early_stop_epochs", "augmentation_repeats")
+        check_fields(self, "at least 0", "min_lr", "warmup_epochs", "weight_decay", "num_workers")
+        check_fields(self, "at least 0", "drop_path_warmup_epochs", "momentum")
+        check_fields(self, "below 1", "momentum")
+        check_fields(self, "above 0", "lr", "layer_decay", "clip_grad_norm")
+        check_fields(self, "at most 1", "layer_decay")
         if (self.schedule == "steps") != bool(self.decay_epochs):
             raise ValueError(
                 "decay_epochs tells `schedule: steps` when the rate falls, and both must be given or neither; got "
@@ -182,20 +182,45 @@ class ClassificationRecipe(Recipe):
     """Share of the target probability that is spread over all classes."""
 
 
-_CHECKS: dict[str, Callable[[float], bool]] = {
+RANGES: dict[str, Callable[[Any], bool]] = {
     "at least 0": lambda value: value >= 0,
     "at least 1": lambda value: value >= 1,
     "above 0": lambda value: value > 0,
     "below 1": lambda value: value < 1,
     "at most 1": lambda value: value <= 1,
+    "from 0 to 1": lambda value: 0 <= value <= 1,
+    "at least 0 and below 1": lambda value: 0 <= value < 1,
+    "above 0 and at most 1": lambda value: 0 < value <= 1,
+    "numbers above 0, at least one": lambda values: len(values) > 0 and min(values) > 0,
 }
+"""Ranges of a recipe's values, by the words that an error has for them."""
 
 
-def _require(recipe: object, allowed: str, *keys: str) -> None:
-    for key in keys:
-        value = getattr(recipe, key)
-        if value is not None and not _CHECKS[allowed](value):
-            raise ValueError(f"{key} must be {allowed}; got {value}")
+def check(is_right: bool, key: str, value: object, allowed: str) -> None:
+    """Refuse a value of a recipe.
+
+    Raises:
+        ValueError: it is not right. The message has the value and what it must be.
+    """
+    if not is_right:
+        raise ValueError(f"{key} must be {allowed}; got {value}")
+
+
+def check_fields(part: object, allowed: str, *names: str, prefix: str = "") -> None:
+    """Check that fields of a recipe, or of a part of one, are in a range, or None.
+
+    Args:
+        part: has the fields.
+        allowed: one of `RANGES`.
+        names: of the fields.
+        prefix: what comes before their names on the command line, such as `data.`.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name in names:
+        value = getattr(part, name)
+        check(value is None or RANGES[allowed](value), prefix + name, value, allowed)
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -221,15 +246,15 @@ def is_written_as(recipe: Any, written: Any) -> bool:
     fields = {field.name: field for field in dataclasses.fields(recipe)}
     if not isinstance(written, dict) or not written.keys() <= fields.keys():
         return False
-    for name, known in fields.items():
+    for name, declared in fields.items():
         value = getattr(recipe, name)
         if dataclasses.is_dataclass(value):
             same = is_written_as(value, written.get(name, {}))
         elif name in written:
             same = bool(_without_tuples(value) == written[name])
         else:
-            factory = known.default_factory
-            same = bool(value == (known.default if factory is dataclasses.MISSING else factory()))
+            factory = declared.default_factory
+            same = bool(value == (declared.default if factory is dataclasses.MISSING else factory()))
         if not same:
             return False
     return True

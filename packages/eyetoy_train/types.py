@@ -46,9 +46,10 @@ class About:
     """What the scores do not say, in sentences."""
 
     @classmethod
-    def of_data(cls, kind: str, source: str, root: str, **said: Any) -> Self:
-        """Describe data as `about_data` does, whose arguments these are, and say what else there is to say."""
-        return cls(data=about_data(kind, source, root), hub_dataset=root if source == "hub" else None, **said)
+    def of_data(cls, kind: str, data: Any, **said: Any) -> Self:
+        """Describe a recipe's `data` as `about_data` does, and say what else there is to say."""
+        hub_dataset = data.root if data.source == "hub" else None
+        return cls(data=about_data(kind, data.source, data.root), hub_dataset=hub_dataset, **said)
 
 
 def about_data(kind: str, source: str, root: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eyetoy_image.dense.composed import write_composed_digits
+from helpers.commands import printed, trained_on_composed_digits
 from helpers.paths import config
 
 CONFIG = config("image", "composed_detection")
@@ -22,20 +21,7 @@ SMALL = (
     *("--detector.box_head_channels", 32, "--detector.mask_head_channels", "[8]", "--detector.score_threshold", 0.01),
     *("--epochs", 1, "--data.short_side", 64, "--data.long_side", 64, "--data.augmentation.short_sides", "[64]"),
 )
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory, run_command, repository) -> Path:
-    """A folder with composed pictures, and a run that was trained on them."""
-    folder = tmp_path_factory.mktemp("detection")
-    write_composed_digits(folder / "data", train=16, val=5, test=7, size=64)
-    arguments = ("--config", CONFIG, *SMALL, "--data.root", "data", "--output_dir", "run")
-    run_command(folder, "apps/image/train.py", *arguments)
-    return folder
-
-
-def printed(done) -> dict:
-    return json.loads(done.stdout[done.stdout.index("{") :])
+workplace = trained_on_composed_digits(CONFIG, *SMALL)
 
 
 def test_the_run_ends_with_a_report_of_scores_classes_and_pictures(workplace):

@@ -8,13 +8,12 @@ import re
 import runpy
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_audio.datasets.spoken_keywords import Split, write_spoken_keywords
@@ -27,21 +26,12 @@ from eyetoy_train.export.exporter import export
 from eyetoy_train.export.portable import model_to_export
 from eyetoy_video.app import APP as VIDEO
 from eyetoy_video.datasets.moving_digits import write_moving_digits
+from helpers.commands import write_pictures
 from helpers.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
 SCRIPTS = re.findall(r"^```python\n(# python classify_(\w+).py.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 SMALL = ("--model.options", "{changes: {scales: [1], global_depth: 0}}", "--batch_size", 4)
-
-
-def write_pictures(root: Path) -> None:
-    generator = np.random.default_rng(0)
-    for shade, name in ((50, "dark"), (200, "bright")):
-        for index in range(12):
-            path = root / name / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = generator.normal(shade, 40, (*generator.integers(9, 40, 2), 3)).clip(0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 def write_sounds(root: Path) -> None:
@@ -55,7 +45,7 @@ def write_videos(root: Path) -> None:
 
 APPS = {
     "image": (
-        write_pictures,
+        partial(write_pictures, count=12, spread=40, any_size=True),
         ("--data.image_size", 16, "--data.crop_pct", 0.9, "--data.grayscale", "false", "--model.stem_strides", "[4]"),
         "bright/*.png",
         IMAGE,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from eyetoy_image.dense.composed import write_composed_digits
+from helpers.commands import printed, trained_on_composed_digits
 from helpers.paths import config
 
 CONFIG = config("image", "composed_segmentation")
@@ -24,20 +23,7 @@ SMALL = (
     "--data.augmentation.crop_size",
     64,
 )
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory, run_command, repository) -> Path:
-    """A folder with composed pictures, and a run that was trained on them."""
-    folder = tmp_path_factory.mktemp("segmentation")
-    write_composed_digits(folder / "data", train=16, val=5, test=7, size=64)
-    arguments = ("--config", CONFIG, *SMALL, "--data.root", "data", "--output_dir", "run")
-    run_command(folder, "apps/image/train.py", *arguments)
-    return folder
-
-
-def printed(done) -> dict:
-    return json.loads(done.stdout[done.stdout.index("{") :])
+workplace = trained_on_composed_digits(CONFIG, *SMALL)
 
 
 def test_the_run_ends_with_a_report_and_a_checkpoint_of_weights_and_text(workplace):

@@ -21,18 +21,16 @@ from eyetoy import (
     Classifier,
     ConvParams,
     Encoder,
-    Encoder1D,
-    Encoder2D,
-    Encoder3D,
     EncoderParams,
     GlobalAttentionParams,
+    TransformerParams,
     create_encoder,
     create_model,
     encoder_params,
 )
+from eyetoy.encoder import ENCODERS
 from eyetoy.params import from_dict
 
-ENCODERS: dict[int, Any] = {1: Encoder1D, 2: Encoder2D, 3: Encoder3D}
 GRIDS = {1: (45,), 2: (13, 18), 3: (5, 9, 11)}
 LONGEST = {1: 200, 2: 53, 3: 13}
 PICO = {1: "eyetoy1d_pico", 2: "eyetoy2d_pico", 3: "eyetoy3d_pico"}
@@ -360,15 +358,20 @@ def count_flops(encoder: Encoder, grid: tuple[int, ...]) -> int:
     return counter.get_total_flops()
 
 
-def test_cost_is_linear_up_to_200000_tokens(dimension: int, encoders: Any) -> None:
-    encoder = make_encoder(
+def thin_encoder(encoders: Any, dimension: int, block: TransformerParams, **global_attention: Any) -> Encoder:
+    """Return an encoder of one block and one global layer, whose stem keeps the grid."""
+    return make_encoder(
         encoders,
         dimension,
         in_channels=1,
         initial_proj=(ConvParams(),),
-        transformer=(encoders.block(out_channels=12),),
-        global_attention=GlobalAttentionParams(depth=1, num_heads=2),
-    ).to("meta")
+        transformer=(block,),
+        global_attention=GlobalAttentionParams(depth=1, num_heads=2, **global_attention),
+    )
+
+
+def test_cost_is_linear_up_to_200000_tokens(dimension: int, encoders: Any) -> None:
+    encoder = thin_encoder(encoders, dimension, encoders.block(out_channels=12)).to("meta")
     flops = [count_flops(encoder, grid) for grid in TOKENS[dimension]]
     growth = [after / before for before, after in itertools.pairwise(flops)]
     assert all(3.5 <= factor <= 4.3 for factor in growth), growth
@@ -378,14 +381,8 @@ def test_flops_count_both_attentions(dimension: int, encoders: Any) -> None:
     """Wider windows and more registers cost more, so a count of linear cost includes them."""
 
     def flops(window: int, num_registers: int) -> int:
-        encoder = make_encoder(
-            encoders,
-            dimension,
-            in_channels=1,
-            initial_proj=(ConvParams(),),
-            transformer=(encoders.block(heads=(encoders.head_group(window=window),)),),
-            global_attention=GlobalAttentionParams(depth=1, num_heads=2, num_register_tokens=num_registers),
-        )
+        block = encoders.block(heads=(encoders.head_group(window=window),))
+        encoder = thin_encoder(encoders, dimension, block, num_register_tokens=num_registers)
         return count_flops(encoder.to("meta"), TOKENS[dimension][0])
 
     wide = {1: 129, 2: 9, 3: 5}[dimension]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -101,11 +102,33 @@ def write_waves(root: Path) -> None:
                 file.writeframes((20000 * tone).astype("<i2").tobytes())
 
 
-def write_pictures(root: Path) -> None:
-    """Write noise of two shades as PNG files in class folders."""
+def write_pictures(root: Path, *, count: int = 3, spread: float = 20, any_size: bool = False) -> None:
+    """Write noise of two shades as PNG files in class folders, 30 x 24 pixels, or 9 to 39 on each side."""
     generator = np.random.default_rng(0)
     for shade, name in ((50, "dark"), (200, "bright")):
-        for index in range(3):
+        for index in range(count):
             path = root / name / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(generator.normal(shade, 20, (24, 30, 3)).clip(0, 255).astype(np.uint8)).save(path)
+            size = generator.integers(9, 40, 2) if any_size else (24, 30)
+            Image.fromarray(generator.normal(shade, spread, (*size, 3)).clip(0, 255).astype(np.uint8)).save(path)
+
+
+def trained_on_composed_digits(recipe: Path, *options: object):
+    """Return a fixture: a folder with composed pictures in `data`, and in `run` a run that was trained on them."""
+
+    @pytest.fixture(scope="module")
+    def workplace(tmp_path_factory, run_command) -> Path:
+        from eyetoy_image.dense.composed import write_composed_digits
+
+        folder = tmp_path_factory.mktemp(recipe.stem)
+        write_composed_digits(folder / "data", train=16, val=5, test=7, size=64)
+        arguments = ("--config", recipe, *options, "--data.root", "data", "--output_dir", "run")
+        run_command(folder, "apps/image/train.py", *arguments)
+        return folder
+
+    return workplace
+
+
+def printed(done: subprocess.CompletedProcess) -> dict:
+    """Return the JSON that a command printed."""
+    return json.loads(done.stdout[done.stdout.index("{") :])

@@ -52,25 +52,17 @@ HOME = Path(tempfile.mkdtemp(prefix="fuzzing-"))
 
 
 def pictures() -> list[bytes]:
-    found = []
-    for kind, mode in (
-        ("PNG", "RGB"),
-        ("PNG", "P"),
-        ("PNG", "I;16"),
-        ("JPEG", "RGB"),
-        ("JPEG", "CMYK"),
-        ("WEBP", "RGB"),
-    ):
-        found.append(_picture(kind, mode))
-    for kind, mode in (
-        ("GIF", "P"),
-        ("BMP", "RGB"),
-        ("TIFF", "RGB"),
-        ("TIFF", "L"),
-        ("PPM", "RGB"),
-        ("JPEG2000", "RGB"),
-    ):
-        found.append(_picture(kind, mode))
+    modes = {
+        "PNG": ("RGB", "P", "I;16"),
+        "JPEG": ("RGB", "CMYK"),
+        "WEBP": ("RGB",),
+        "GIF": ("P",),
+        "BMP": ("RGB",),
+        "TIFF": ("RGB", "L"),
+        "PPM": ("RGB",),
+        "JPEG2000": ("RGB",),
+    }
+    found = [_picture(kind, mode) for kind in modes for mode in modes[kind]]
     exif = Image.Exif()
     exif[0x0112] = 6
     found += [

@@ -24,6 +24,16 @@ LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
+class _Place:
+    """A property of `RunFolder`: a file or folder in it."""
+
+    name: str
+
+    def __get__(self, run: RunFolder, owner: type[RunFolder]) -> Path:
+        return run.path / self.name
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """Paths and small files of one run.
 
@@ -34,35 +44,21 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def results(self) -> Path:
-        """Scores of the finished run."""
-        return self.path / "results.json"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of TensorBoard's events."""
-        return self.path / "tensorboard"
+    checkpoints = _Place("checkpoints")
+    """Folder of the checkpoints."""
+    results = _Place("results.json")
+    """Scores of the finished run."""
+    tensorboard = _Place("tensorboard")
+    """Folder of TensorBoard's events."""
+    metrics = _Place("metrics.jsonl")
+    """Scores of every epoch."""
+    steps = _Place("steps.jsonl")
+    """Loss, learning rate and gradient norm, every `log_steps` steps."""
 
     @property
     def identity(self) -> str:
         """A unique name for trackers; the same after the run was interrupted."""
         return (self.path / "id.txt").read_text(encoding="utf-8")
-
-    @property
-    def metrics(self) -> Path:
-        """Scores of every epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def steps(self) -> Path:
-        """Loss, learning rate and gradient norm, every `log_steps` steps."""
-        return self.path / "steps.jsonl"
 
     def start(self, recipe: Recipe) -> None:
         """Create the folder, write the recipe, and clean up after an interrupted write."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol, get_args, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from accelerate.utils import send_to_device
 from matplotlib.axes import Axes
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from eyetoy_train.recipe import ClassificationRecipe, recipe_text
 from eyetoy_train.report.figures import LabelledSample, draw_samples
 from eyetoy_train.task import Metrics
 from eyetoy_train.types import About, Batch, SampleStream, Split
+from eyetoy_train.utils.console import log
 
 FORCED_CHOICE = "It names one of its classes for whatever it is given, also for what is none of them."
 """A limit of every classifier whose samples have one label."""
@@ -117,6 +119,14 @@ class ClassificationTask(ABC):
         """Return what the model is called with."""
         return (batch["input"],)
 
+    def describe_decoders(self) -> str:
+        """Say in one line which libraries read files here; nothing where there is but one way.
+
+        Raises:
+            MissingDecoderError: none of them can be used.
+        """
+        return ""
+
     # What the engine asks, see `eyetoy_train.task.Task`.
 
     @property
@@ -131,6 +141,9 @@ class ClassificationTask(ABC):
 
     def prepare(self) -> None:
         """Write or fetch the data if they are missing; read all files once if unreadable ones are to be left out."""
+        decoders = self.describe_decoders()
+        if decoders and PartialState().is_main_process:
+            log(decoders)
         self.source.prepare()
         if not self.skip_unreadable:
             return

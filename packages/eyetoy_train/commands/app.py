@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
 from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error, expand, files_parser, parse_recipe
-from eyetoy_train.engine.evaluation import evaluation_sums
+from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.trainer import train
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint, read_labels
@@ -97,7 +97,8 @@ class App(Generic[T]):
                 raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
             model = opened.load_model(accelerator.device)
             started = time.perf_counter()
-            sums = evaluation_sums(task, model, dataset, accelerator, batch_size=task.recipe.eval_batch_size)
+            evaluation = Evaluation(task, accelerator, batch_size=task.recipe.eval_batch_size)
+            sums = evaluation.sums(model, dataset)
             scores = task.metrics().compute(sums)
             scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
         if not accelerator.is_main_process:

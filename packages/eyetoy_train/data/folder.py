@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Container, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
@@ -74,18 +75,28 @@ def write_once(root: Path, write: Callable[[Path], None]) -> None:
             write(root)
 
 
-def move_into_place(tree: Path, root: Path) -> None:
-    """Rename a data set that was written aside.
+@contextmanager
+def written_aside(root: Path) -> Iterator[Path]:
+    """Give an empty, hidden folder beside `root`, which is renamed to `root` when the block ends.
+
+    So `root` is the whole data set or not there: whoever interrupts the writing leaves nothing behind.
 
     Raises:
-        FileExistsError: `root` was made meanwhile; it stays as it is.
+        FileExistsError: `root` is there, before the block or after it; it stays as it is.
     """
-    try:
-        tree.rename(root)
-    except OSError as error:
-        if root.exists():
-            raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
-        raise
+    if root.exists() or root.is_symlink():
+        raise FileExistsError(f"{root} is there already and stays as it is; name a folder that does not exist")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as aside:
+        tree = Path(aside) / root.name
+        tree.mkdir()
+        yield tree
+        try:
+            tree.rename(root)
+        except OSError as error:
+            if root.exists():
+                raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
+            raise
 
 
 def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -> tuple[Sample, ...]:

@@ -23,6 +23,7 @@ LabelledSamples = Sequence[tuple[Any, Any]]
 RefuseOrSkip = Literal["refuse", "skip"]
 
 S = TypeVar("S", covariant=True)
+D = TypeVar("D")
 
 
 class FolderData(Protocol):
@@ -165,6 +166,12 @@ class DatasetRegistry:
 
     package: str
     entries: Mapping[str, str]
+
+    def as_choices(self, data: type[D]) -> type[D]:
+        """Let the field `source` of a recipe's `data` take these names alone; a decorator, below `@dataclass`."""
+        # The parser reads the annotation when the program runs; type checkers cannot know the names, and see a str.
+        data.__annotations__["source"] = Literal[tuple(self.entries)]
+        return data
 
     def open(self, data: Any, seed: int) -> Any:
         """Return the source that a recipe names.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -56,56 +57,52 @@ def evaluate(
         ValueError: `dataset` is empty.
         RuntimeError: not every sample was counted once.
     """
-    sums = evaluation_sums(
-        task,
-        model,
-        dataset,
-        accelerator,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        before_batch=before_batch,
+    evaluation = Evaluation(
+        task, accelerator, batch_size=batch_size, num_workers=num_workers, before_batch=before_batch
     )
-    return task.metrics().compute(sums)
+    return task.metrics().compute(evaluation.sums(model, dataset))
 
 
-@torch.no_grad()
-def evaluation_sums(
-    task: Task,
-    model: nn.Module,
-    dataset: Dataset[Batch] | SampleStream,
-    accelerator: Accelerator,
-    *,
-    batch_size: int,
-    num_workers: int = 0,
-    before_batch: Callable[[], None] | None = None,
-) -> dict[str, Tensor]:
-    """Return the sums that `Metrics.compute` takes; arguments and errors are those of `evaluate`."""
-    metrics = task.metrics()
-    # Without the wrapper for distributed training, whose forward pass would wait for the other processes.
-    model = accelerator.unwrap_model(model)
-    was_training = model.training
-    model.eval()
-    counted = 0
-    for batch, num_own in _batches(dataset, accelerator, batch_size, num_workers):
-        if before_batch:
-            before_batch()
-        batch = send_to_device(batch, accelerator.device)
-        with accelerator.autocast():
-            outputs = task.outputs(model, batch)
-        metrics.update(_first(outputs, num_own), _first(batch, num_own))
-        counted += num_own
-    model.train(was_training)
-    sums = _add_up(metrics.sums | {"samples": torch.tensor(counted)}, accelerator)
-    seen = int(sums.pop("samples"))
-    size = seen if isinstance(dataset, SampleStream) else size_of(dataset)
-    if not seen:
-        raise ValueError("cannot evaluate on an empty set; it must hold at least one sample")
-    if isinstance(metrics, RowMetrics):
-        sums |= {name: _join(torch.cat(parts), accelerator) for name, parts in metrics.rows.items()}
-    found = round(metrics.compute(sums)["count"])
-    if not found == seen == size:
-        raise RuntimeError(f"the evaluation saw {seen} samples of {size}, and counted {found}")
-    return sums
+@dataclass(frozen=True)
+class Evaluation:
+    """How to evaluate; arguments and errors are those of `evaluate`."""
+
+    task: Task
+    accelerator: Accelerator
+    batch_size: int
+    num_workers: int = 0
+    before_batch: Callable[[], None] | None = None
+
+    @torch.no_grad()
+    def sums(self, model: nn.Module, dataset: Dataset[Batch] | SampleStream) -> dict[str, Tensor]:
+        """Return the sums that `Metrics.compute` takes."""
+        task, accelerator = self.task, self.accelerator
+        metrics = task.metrics()
+        # Without the wrapper for distributed training, whose forward pass would wait for the other processes.
+        model = accelerator.unwrap_model(model)
+        was_training = model.training
+        model.eval()
+        counted = 0
+        for batch, num_own in _batches(dataset, accelerator, self.batch_size, self.num_workers):
+            if self.before_batch:
+                self.before_batch()
+            batch = send_to_device(batch, accelerator.device)
+            with accelerator.autocast():
+                outputs = task.outputs(model, batch)
+            metrics.update(_first(outputs, num_own), _first(batch, num_own))
+            counted += num_own
+        model.train(was_training)
+        sums = _add_up(metrics.sums | {"samples": torch.tensor(counted)}, accelerator)
+        seen = int(sums.pop("samples"))
+        size = seen if isinstance(dataset, SampleStream) else size_of(dataset)
+        if not seen:
+            raise ValueError("cannot evaluate on an empty set; it must hold at least one sample")
+        if isinstance(metrics, RowMetrics):
+            sums |= {name: _join(torch.cat(parts), accelerator) for name, parts in metrics.rows.items()}
+        found = round(metrics.compute(sums)["count"])
+        if not found == seen == size:
+            raise RuntimeError(f"the evaluation saw {seen} samples of {size}, and counted {found}")
+        return sums
 
 
 def _batches(

@@ -19,7 +19,7 @@ from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.run_folder import RunFolder, append_line, read_lines, run_lock
 from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.data.loading import Loading, training_data
-from eyetoy_train.engine.evaluation import evaluation_sums
+from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.setup import (
     begin_run,
     build_accelerator,
@@ -144,6 +144,13 @@ class Trainer:
             model=self.model,
             optimizer=self.optimizer,
             ema=self.ema,
+        )
+        self.evaluation = Evaluation(
+            task,
+            accelerator,
+            batch_size=recipe.eval_batch_size,
+            num_workers=recipe.num_workers,
+            before_batch=stop.check,
         )
         self.state = self.checkpointer.load(latest) if latest else TrainState()
         self.recorder = StepRecorder(accelerator, self.state)
@@ -300,15 +307,7 @@ class Trainer:
         """Return the sums of the metrics of `model` on a dataset. Its random numbers, if any, are always the same."""
         seed = derive_seed(self.recipe.seed, "evaluation", self.accelerator.process_index)
         seed_generators(seed, self.accelerator.device)
-        return evaluation_sums(
-            self.task,
-            model,
-            dataset,
-            self.accelerator,
-            batch_size=self.recipe.eval_batch_size,
-            num_workers=self.recipe.num_workers,
-            before_batch=self.stop.check,
-        )
+        return self.evaluation.sums(model, dataset)
 
     def finish_epoch(self, scores: dict[str, float] | None) -> None:
         """Record the epoch and write its checkpoints."""

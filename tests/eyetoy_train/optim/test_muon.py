@@ -77,29 +77,15 @@ def test_matrices_and_kernels_of_a_model_go_to_muon(name, layer_decay):
     )
 
 
-class StopError(Exception):
-    pass
-
-
-def test_a_run_goes_on_exactly(slopes, toy_recipe, tmp_path):
-    def run(name, interrupt_at=None):
+def test_a_run_goes_on_exactly(toy, toy_recipe, tmp_path):
+    def run(task, name):
         recipe = toy_recipe(optimizer="muon", epochs=3, output_dir=str(tmp_path / name))
-        task = slopes(recipe)
-        loss, seen = task.loss, []
+        train(task(recipe), recipe)
 
-        def counted(model, batch):
-            seen.append(batch)
-            if len(seen) == interrupt_at:
-                raise StopError
-            return loss(model, batch)
-
-        task.loss = counted
-        train(task, recipe)
-
-    run("whole")
-    with pytest.raises(StopError):
-        run("part", interrupt_at=8)
-    run("part")
+    run(toy.Slopes, "whole")
+    with pytest.raises(toy.Interrupted):
+        run(toy.Killed, "part")
+    run(toy.Slopes, "part")
     whole, part = (
         (tmp_path / name / "checkpoints" / "best" / "model.safetensors").read_bytes() for name in ("whole", "part")
     )

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from eyetoy_audio.datasets import DATASETS
 from eyetoy_train import ClassificationRecipe
 from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
-
-if TYPE_CHECKING:
-    Source = str
-else:
-    Source = Literal[tuple(DATASETS.entries)]
+from eyetoy_train.recipe import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +78,11 @@ class MelFeatures:
 
 
 @dataclass(kw_only=True)
+@DATASETS.as_choices
 class AudioData(DatasetOptions):
     """Which sounds, and how they go in."""
 
-    source: Source = "folder"
+    source: str = "folder"
     """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; a folder of tables
     with any number of labels for a clip, as AudioSet's; or a set by its name. Spoken keywords are synthesised into
     `root`. The others must be present; if one is missing, the message gives the command that fetches it."""
@@ -120,8 +117,7 @@ class AudioData(DatasetOptions):
             raise ValueError(
                 f"sample_rate times seconds must be at least 1 sample; got {self.sample_rate} times {self.seconds}"
             )
-        if self.windows < 1:
-            raise ValueError(f"data.windows must be at least 1; got {self.windows}")
+        check_fields(self, "at least 1", "windows", prefix="data.")
         if self.features == "log_mel_image" and self.padding == "mask":
             raise ValueError("data.padding: mask is for 1-D models; with log_mel_image, data.padding must be silence")
         masks = self.augmentation.time_masks or self.augmentation.frequency_masks

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
@@ -28,7 +27,6 @@ from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.sound import describe_decoders
 from eyetoy_train.models.external import TIMM, Family
 from eyetoy_train.types import About
-from eyetoy_train.utils.console import log
 
 SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understands people is not known."
 
@@ -62,20 +60,12 @@ class AudioClassification(ClassificationTask):
         if data.source == "spoken_keywords":
             limits.append(SYNTHETIC)
         self.about = About.of_data(
-            "sounds",
-            data.source,
-            data.root,
-            pipeline_tag="audio-classification",
-            predict="apps/audio/predict.py",
-            limits=limits,
+            "sounds", data, pipeline_tag="audio-classification", predict="apps/audio/predict.py", limits=limits
         )
 
-    def prepare(self) -> None:
-        """Say which libraries decode files, and prepare the data."""
-        decoders = describe_decoders(self.data.decoder)
-        if PartialState().is_main_process:
-            log(decoders)
-        super().prepare()
+    def describe_decoders(self) -> str:
+        """Say which library decodes files."""
+        return describe_decoders(self.data.decoder)
 
     def build_model(self) -> nn.Module:
         """Return the recipe's model.

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from eyetoy_train import ClassificationRecipe
 from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
+from eyetoy_train.recipe import check, check_fields
 from eyetoy_video.datasets import DATASETS
 from eyetoy_video.transforms.clips import ClipTransformParams
 
-if TYPE_CHECKING:
-    Source = str
-else:
-    Source = Literal[tuple(DATASETS.entries)]
 FOLDS = (1, 2, 3)
 CROPS = (1, 3)
 
 
 @dataclass(kw_only=True)
+@DATASETS.as_choices
 class VideoData(DatasetOptions):
     """Which videos, and how they go in."""
 
-    source: Source = "folder"
+    source: str = "folder"
     """A folder of class folders, with or without train, val and test; lists of files and their labels; a set on Hugging
     Face's hub; or a set by its name. Moving digits are written to `root`. The others must be present; if one is
     missing, the message gives the command that fetches it, or the page that has it."""
@@ -62,12 +60,10 @@ class VideoData(DatasetOptions):
 
     def __post_init__(self) -> None:
         """Refuse numbers that no clip or division has."""
-        for name in ("num_frames", "clips"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _check(self.frame_stride is None or self.frame_stride >= 1, "frame_stride", self.frame_stride, "at least 1")
-        _check(self.frame_rate is None or self.frame_rate > 0, "frame_rate", self.frame_rate, "above 0")
-        _check(self.crops in CROPS, "crops", self.crops, "1 or 3")
-        _check(self.fold in FOLDS, "fold", self.fold, "1, 2 or 3")
+        check_fields(self, "at least 1", "num_frames", "clips", "frame_stride", prefix="data.")
+        check_fields(self, "above 0", "frame_rate", prefix="data.")
+        check(self.crops in CROPS, "data.crops", self.crops, "1 or 3")
+        check(self.fold in FOLDS, "data.fold", self.fold, "1, 2 or 3")
 
 
 @dataclass(kw_only=True)
@@ -76,8 +72,3 @@ class VideoClassificationRecipe(ClassificationRecipe):
 
     data: VideoData = field(default_factory=VideoData)
     """The videos."""
-
-
-def _check(right: bool, name: str, value: object, should_be: str) -> None:
-    if not right:
-        raise ValueError(f"data.{name} must be {should_be}; got {value}")

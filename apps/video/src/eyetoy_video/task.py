@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -21,7 +20,6 @@ from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.models.external import Families, Family
 from eyetoy_train.types import About
-from eyetoy_train.utils.console import log
 from eyetoy_video.datasets import DATASETS
 from eyetoy_video.io.files import read_clips, read_parts
 from eyetoy_video.io.hub import read_stored_clips
@@ -64,21 +62,14 @@ class VideoClassification(ClassificationTask):
         else:
             rate = f" at {data.frame_rate:g} per second" if data.frame_rate else ""
             self.protocol = f"{views}x{data.frame_stride} frames of {size} pixels{rate}"
+        limits = (FORCED_CHOICE, COMPOSED) if data.source == "moving_digits" else (FORCED_CHOICE,)
         self.about = About.of_data(
-            "videos",
-            data.source,
-            data.root,
-            pipeline_tag="video-classification",
-            predict="apps/video/predict.py",
-            limits=(FORCED_CHOICE, COMPOSED) if data.source == "moving_digits" else (FORCED_CHOICE,),
+            "videos", data, pipeline_tag="video-classification", predict="apps/video/predict.py", limits=limits
         )
 
-    def prepare(self) -> None:
-        """Say which library decodes files, and prepare the data."""
-        decoders = describe_decoders(self.data.decoder)
-        if PartialState().is_main_process:
-            log(decoders)
-        super().prepare()
+    def describe_decoders(self) -> str:
+        """Say which library decodes files."""
+        return describe_decoders(self.data.decoder)
 
     def load_sample(self, source: Path | HubSample | dict[str, Any], *, training: bool) -> Tensor:
         """Return the frames of one clip in training, else of all, uint8 `[clips * num_frames, 3, height, width]`.

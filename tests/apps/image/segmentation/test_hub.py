@@ -55,7 +55,7 @@ def test_pictures_and_label_maps_belong_together(tmp_path, columns):
     found = task(write_set(tmp_path / "set", columns))
     found.prepare()
     assert list(found.classes) == ["0", "1", "2"]
-    assert [len(found.pictures(split)) for split in ("train", "val", "test")] == [18, 2, 4]
+    assert [len(found.checked(split)) for split in ("train", "val", "test")] == [18, 2, 4]
     dataset = found.dataset("test")
     for number in range(4):
         sample = dataset[number]
@@ -69,7 +69,7 @@ def test_named_classes_columns_and_splits(tmp_path):
     chosen = {"image_column": "photo", "label_column": "mask", "splits": {"val": "test"}}
     found = task(root, classes=str(tmp_path / "names.txt"), **chosen)
     assert list(found.classes) == ["sky", "sea", "sand", "rock"]
-    assert [found.pictures(split) is None for split in ("train", "val", "test")] == [False, False, True]
+    assert [found.checked(split) is None for split in ("train", "val", "test")] == [False, False, True]
     with pytest.raises(FileNotFoundError, match=r"data\.classes must be a file .*nothing\.txt is not there"):
         task(root, classes="nothing.txt", **chosen).prepare()
 
@@ -95,9 +95,9 @@ def test_bad_ones_are_named_and_stop_a_run_or_are_left_out(tmp_path, capsys):
     assert "map of another size: annotation 1 of " in str(error.value)
     left = task(root, splits={"val": "test"}, bad_annotations="skip")
     left.prepare()
-    assert [len(left.pictures(split)) for split in ("train", "val")] == [16, 0]
+    assert [len(left.checked(split)) for split in ("train", "val")] == [16, 0]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"task: segmentation\ndata:\n  source: hub\n  root: {root}\n  splits: {{val: test}}\n")
     capsys.readouterr()
-    assert check(recipe, []) == 1
+    assert check(["--config", str(recipe)]) == 1
     assert "missing map: annotation 0 of " in capsys.readouterr().out

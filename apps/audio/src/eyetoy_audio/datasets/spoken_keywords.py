@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import random
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from eyetoy_audio.datasets.espeak import Synthesizer
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.recipe import AudioData
-from eyetoy_train.data.folder import move_into_place
+from eyetoy_train.data.folder import written_aside
 from eyetoy_train.data.source import FolderSource
 
 SAMPLE_RATE = 16_000
@@ -131,18 +130,12 @@ def write_spoken_keywords(
         ValueError: if two splits share a speaker, or espeak-ng has no such variant.
         ImportError: if espeakng-loader is not installed.
     """
-    if root.exists() or root.is_symlink():
-        raise FileExistsError(f"{root} is there already and stays as it is; name a folder that does not exist")
     _check_disjoint(splits)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside its place and renamed, so that nobody takes an interrupted writing for the whole.
-    with Synthesizer() as synthesizer, tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as aside:
-        whole = Path(aside, "whole")
+    with written_aside(root) as tree, Synthesizer() as synthesizer:
         for split in splits:
             for word in words:
-                _write_word(whole / split.name / word, word, split, seed, synthesizer)
-        (whole / "README.txt").write_text(_readme(seed, words, splits, synthesizer.version), encoding="utf-8")
-        move_into_place(whole, root)
+                _write_word(tree / split.name / word, word, split, seed, synthesizer)
+        (tree / "README.txt").write_text(_readme(seed, words, splits, synthesizer.version), encoding="utf-8")
 
 
 def _check_disjoint(splits: Sequence[Split]) -> None:

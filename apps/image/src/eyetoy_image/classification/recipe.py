@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from eyetoy_image.classification.datasets import DATASETS
 from eyetoy_train import ClassificationRecipe
 from eyetoy_train.data.source import DatasetOptions
-
-if TYPE_CHECKING:
-    Source = str
-else:
-    Source = Literal[tuple(DATASETS.entries)]
+from eyetoy_train.recipe import check, check_fields
 
 
 @dataclass(kw_only=True)
@@ -47,20 +43,14 @@ class ImageAugmentation:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done to a picture."""
-        for name in ("flip", "erasing", "translation"):
-            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        for name in ("crop", "scaling"):
-            _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
-        for name in ("rotation", "mixup", "cutmix"):
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        _check(
-            0 <= self.rand_augment_magnitude <= 30,
-            "rand_augment_magnitude",
-            self.rand_augment_magnitude,
-            "from 0 to 30",
-        )
-        low, high = self.erased_area
-        _check(0 < low <= high <= 1, "erased_area", self.erased_area, "two shares above 0, the smaller one first")
+        prefix = "data.augmentation."
+        check_fields(self, "from 0 to 1", "flip", "erasing", "translation", prefix=prefix)
+        check_fields(self, "at least 0 and below 1", "crop", "scaling", prefix=prefix)
+        check_fields(self, "at least 0", "rotation", "mixup", "cutmix", prefix=prefix)
+        magnitude, (low, high) = self.rand_augment_magnitude, self.erased_area
+        check(0 <= magnitude <= 30, f"{prefix}rand_augment_magnitude", magnitude, "from 0 to 30")
+        shares = "two shares above 0, the smaller one first"
+        check(0 < low <= high <= 1, f"{prefix}erased_area", self.erased_area, shares)
 
     @property
     def moves(self) -> bool:
@@ -69,10 +59,11 @@ class ImageAugmentation:
 
 
 @dataclass(kw_only=True)
+@DATASETS.as_choices
 class ImageData(DatasetOptions):
     """Which pictures, and how they go in."""
 
-    source: Source = "folder"
+    source: str = "folder"
     """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; WebDataset's tar
     files; or a set by its name. Scikit-learn's digits are written to `root`. The others must be present; if one is
     missing, the message gives the command that fetches it."""
@@ -89,10 +80,8 @@ class ImageData(DatasetOptions):
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing."""
-        if self.image_size < 1:
-            raise ValueError(f"data.image_size must be at least 1; got {self.image_size}")
-        if not 0 < self.crop_pct <= 1:
-            raise ValueError(f"data.crop_pct must be above 0 and at most 1; got {self.crop_pct}")
+        check_fields(self, "at least 1", "image_size", prefix="data.")
+        check_fields(self, "above 0 and at most 1", "crop_pct", prefix="data.")
 
 
 @dataclass(kw_only=True)
@@ -103,8 +92,3 @@ class ImageClassificationRecipe(ClassificationRecipe):
     """What is trained."""
     data: ImageData = field(default_factory=ImageData)
     """The pictures."""
-
-
-def _check(right: bool, name: str, value: object, should_be: str) -> None:
-    if not right:
-        raise ValueError(f"data.augmentation.{name} must be {should_be}; got {value}")

@@ -47,8 +47,7 @@ class ImageClassification(ClassificationTask):
         self.grid = (data.image_size, data.image_size)
         self.about = About.of_data(
             "pictures",
-            data.source,
-            data.root,
+            data,
             pipeline_tag="image-classification",
             predict="apps/image/predict.py",
             limits=(FORCED_CHOICE,),

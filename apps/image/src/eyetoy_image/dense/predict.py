@@ -1,17 +1,79 @@
-"""What `predict.py` does with pictures, whatever is to be told about them."""
+"""The command `predict` of detection and segmentation: from picture files to what a model sees on them."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from eyetoy_image.io.files import read_image
 from eyetoy_train import UnreadableFileError
-from eyetoy_train.commands.cli import check_output_folder
+from eyetoy_train.commands.app import App
+from eyetoy_train.commands.cli import check_output_folder, exit_on_error, expand
+from eyetoy_train.models.build import best_device
+from eyetoy_train.models.opened import Checkpoint
+from eyetoy_train.task import LabelledTask
+
+T = TypeVar("T", bound=LabelledTask)
+R = TypeVar("R")
+
+
+class Seen(NamedTuple, Generic[R]):
+    """A picture file, its pixels, uint8 `[3, height, width]`, and what the model sees on it."""
+
+    file: Path
+    image: Tensor
+    result: R
+
+
+@dataclass(frozen=True)
+class DensePredictApp(App[T], ABC, Generic[T, R]):
+    """An app whose `predict` looks at picture files one after the other. `R` is the type of what is seen on one."""
+
+    def predict(self, argv: Sequence[str] | None = None) -> None:
+        """Look at picture files, and print, draw or write what is seen on them."""
+        options, overrides = self.predict_parser().parse_known_args(argv)
+        with exit_on_error():
+            opened = self.open(options.checkpoint, overrides)
+            files = list(expand(options.inputs, self.extensions))
+            self.check(options, files)
+            num_seen = self.report(self._look(opened, files), opened, files, options)
+        if num_seen < len(files):
+            raise SystemExit(1)  # what could not be read was named
+
+    @torch.inference_mode()
+    def _look(self, opened: Checkpoint[T], files: Sequence[Path]) -> Iterator[Seen[R]]:
+        """Look at files that can be read."""
+        device = best_device()
+        model = opened.load_model(device)
+        for file, image in readable_pictures(files):
+            yield Seen(file, image, self.see(opened.task, model, image.to(device)))
+
+    @abstractmethod
+    def predict_parser(self) -> argparse.ArgumentParser:
+        """Return the parser of `predict`, a `files_parser` with further options."""
+
+    @abstractmethod
+    def check(self, options: argparse.Namespace, files: Sequence[Path]) -> None:
+        """Refuse options that cannot be followed, with a ValueError, and make the output folder, if any."""
+
+    @abstractmethod
+    def see(self, task: T, model: nn.Module, image: Tensor) -> R:
+        """Return what a model sees on a picture, uint8 `[3, height, width]` on its device."""
+
+    @abstractmethod
+    def report(
+        self, seen: Iterator[Seen[R]], opened: Checkpoint[Any], files: Sequence[Path], options: argparse.Namespace
+    ) -> int:
+        """Print, draw or write what is seen; return on how many pictures."""
 
 
 def readable_pictures(files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:

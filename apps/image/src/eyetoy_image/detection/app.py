@@ -9,93 +9,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.configs import CONFIGS
-from eyetoy_image.dense.predict import make_output_folder, readable_pictures
+from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_train.commands.app import App
-from eyetoy_train.commands.cli import exit_on_error, expand, files_parser
-from eyetoy_train.models.build import best_device
+from eyetoy_train.commands.cli import files_parser
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.utils.untrusted import read_json
 
-
-@dataclass(frozen=True)
-class DetectionApp(App[Detection]):
-    """The app of detection and instance segmentation."""
-
-    def predict(self, argv: Sequence[str] | None = None) -> None:
-        """Find objects in picture files, and print them, draw them, or write them in COCO's results format."""
-        parser = _parser()
-        options, overrides = parser.parse_known_args(argv)
-        with exit_on_error():
-            opened = self.open(options.checkpoint, overrides)
-            files = list(expand(options.inputs, self.extensions))
-            _check(options, files)
-            found = _find(opened, files)
-            if _is_json(options):
-                done = _write_results(found, opened.folder, files, options.output)
-            else:
-                done = _show(found, opened.labels, options)
-        if done < len(files):
-            raise SystemExit(1)  # what could not be read was named
+Found = Seen[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is on a picture file."""
+class DetectionApp(DensePredictApp[Detection, dict[str, Any]]):
+    """The app of detection and instance segmentation.
 
-    file: Path
-    image: Tensor
-    objects: dict[str, Any]
+    `predict` prints the objects on pictures, draws them, or writes them in COCO's results format.
+    """
 
+    def predict_parser(self) -> argparse.ArgumentParser:
+        """Return the parser of `predict`."""
+        parser = files_parser(
+            "Find objects in pictures with a checkpoint. Further options override its recipe.", EXTENSIONS
+        )
+        parser.add_argument(
+            "--output",
+            type=Path,
+            help="a folder for the pictures with boxes and masks drawn over them, or a .json file for COCO's results; "
+            "lines on the terminal if not given",
+        )
+        parser.add_argument(
+            "--threshold",
+            type=float,
+            default=DRAWN_SCORE,
+            help=f"least score of what is drawn or printed (default: {DRAWN_SCORE}); the recipe's for a .json file",
+        )
+        return parser
 
-def _parser() -> argparse.ArgumentParser:
-    parser = files_parser(
-        "Find objects in pictures with a checkpoint. Further options override its recipe.", EXTENSIONS
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="a folder for the pictures with boxes and masks drawn over them, or a .json file for COCO's results; "
-        "lines on the terminal if not given",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=DRAWN_SCORE,
-        help=f"least score of what is drawn or printed (default: {DRAWN_SCORE}); the recipe's for a .json file",
-    )
-    return parser
+    def check(self, options: argparse.Namespace, files: Sequence[Path]) -> None:
+        """Refuse another threshold than a score, and another output than a folder or a .json file."""
+        if not 0 <= options.threshold <= 1:
+            raise ValueError(f"--threshold must be from 0 to 1; got {options.threshold}")
+        if options.output and options.output.suffix not in ("", ".json"):
+            raise ValueError(f"--output must be a folder or end in .json; got {options.output}")
+        if options.output and not _is_json(options):
+            make_output_folder(options.output, files)
+
+    def see(self, task: Detection, model: nn.Module, image: Tensor) -> dict[str, Any]:
+        """Return the objects on a picture."""
+        (objects,) = task.find(model, [image])
+        return objects
+
+    def report(
+        self, seen: Iterator[Found], opened: Checkpoint[Any], files: Sequence[Path], options: argparse.Namespace
+    ) -> int:
+        """Print, draw or write the objects; return on how many pictures."""
+        if _is_json(options):
+            return _write_results(seen, opened.folder, files, options.output)
+        return _show(seen, opened.labels, options)
 
 
 def _is_json(options: argparse.Namespace) -> bool:
     return options.output is not None and options.output.suffix == ".json"
-
-
-def _check(options: argparse.Namespace, files: Sequence[Path]) -> None:
-    if not 0 <= options.threshold <= 1:
-        raise ValueError(f"--threshold must be from 0 to 1; got {options.threshold}")
-    if options.output and options.output.suffix not in ("", ".json"):
-        raise ValueError(f"--output must be a folder or end in .json; got {options.output}")
-    if options.output and not _is_json(options):
-        make_output_folder(options.output, files)
-
-
-@torch.inference_mode()
-def _find(opened: Checkpoint[Detection], files: Sequence[Path]) -> Iterator[Found]:
-    """Look at files that can be read."""
-    device = best_device()
-    model = opened.load_model(device)
-    for file, image in readable_pictures(files):
-        (objects,) = opened.task.find(model, [image.to(device)])
-        yield Found(file, image, objects)
 
 
 def _show(found: Iterator[Found], classes: Sequence[str], options: argparse.Namespace) -> int:
@@ -103,7 +83,7 @@ def _show(found: Iterator[Found], classes: Sequence[str], options: argparse.Name
     done = 0
     for one in found:
         done += 1
-        objects = drawable(one.objects, classes, one.image, options.threshold)
+        objects = drawable(one.result, classes, one.image, options.threshold)
         if options.output is None:
             _print(one.file, objects)
         else:
@@ -123,7 +103,7 @@ def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], 
     for one in found:
         done += 1
         entries += [
-            entry | {"file_name": str(one.file)} for entry in results(one.objects, numbers[one.file], categories)
+            entry | {"file_name": str(one.file)} for entry in results(one.result, numbers[one.file], categories)
         ]
     output.write_text(json.dumps(entries), encoding="utf-8")
     return done

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_train import Recipe
 from eyetoy_train.data.source import RefuseOrSkip
-
-if TYPE_CHECKING:
-    Source = str
-else:
-    Source = Literal[tuple(DATASETS.entries)]
+from eyetoy_train.recipe import check, check_fields
 
 
 @dataclass(kw_only=True)
@@ -53,15 +49,11 @@ class DetectorRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what no detector can be built of."""
-        for name in ("fpn_channels", "proposals_train", "proposals_eval", "rpn_samples", "roi_samples"):
-            _check(getattr(self, name) >= 1, f"detector.{name}", getattr(self, name), "at least 1")
-        for name in ("box_head_channels", "max_detections"):
-            _check(getattr(self, name) >= 1, f"detector.{name}", getattr(self, name), "at least 1")
-        for name in ("anchor_sizes", "anchor_ratios", "mask_head_channels"):
-            values = getattr(self, name)
-            _check(len(values) > 0 and min(values) > 0, f"detector.{name}", values, "numbers above 0, at least one")
-        for name in ("score_threshold", "nms_threshold"):
-            _check(0 <= getattr(self, name) <= 1, f"detector.{name}", getattr(self, name), "from 0 to 1")
+        numbers = ("fpn_channels", "proposals_train", "proposals_eval", "rpn_samples", "roi_samples")
+        check_fields(self, "at least 1", *numbers, "box_head_channels", "max_detections", prefix="detector.")
+        lists = ("anchor_sizes", "anchor_ratios", "mask_head_channels")
+        check_fields(self, "numbers above 0, at least one", *lists, prefix="detector.")
+        check_fields(self, "from 0 to 1", "score_threshold", "nms_threshold", prefix="detector.")
 
     @property
     def has_masks(self) -> bool:
@@ -87,19 +79,19 @@ class DetectionAugmentation:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done to a picture."""
-        prefix, sides, scale = "data.augmentation.", self.short_sides, self.jitter_scale
-        _check(len(sides) > 0 and min(sides) > 0, f"{prefix}short_sides", sides, "numbers above 0, at least one")
-        _check(self.jitter_size is None or self.jitter_size > 0, f"{prefix}jitter_size", self.jitter_size, "above 0")
-        _check(0 < scale[0] <= scale[1], f"{prefix}jitter_scale", scale, "two numbers above 0, the smaller one first")
-        for name in ("flip", "color"):
-            _check(0 <= getattr(self, name) <= 1, f"{prefix}{name}", getattr(self, name), "from 0 to 1")
+        prefix, scale = "data.augmentation.", self.jitter_scale
+        check_fields(self, "numbers above 0, at least one", "short_sides", prefix=prefix)
+        check_fields(self, "above 0", "jitter_size", prefix=prefix)
+        check(0 < scale[0] <= scale[1], f"{prefix}jitter_scale", scale, "two numbers above 0, the smaller one first")
+        check_fields(self, "from 0 to 1", "flip", "color", prefix=prefix)
 
 
 @dataclass(kw_only=True)
+@DATASETS.as_choices
 class DetectionData:
     """Which pictures and annotations, and how they go in."""
 
-    source: Source = "folder"
+    source: str = "folder"
     """Any pictures with annotations in COCO's format; COCO 2017 as its archives unpack; or digits on photographs, which
     are composed and written to `root`."""
     root: str = "data/pictures"
@@ -123,11 +115,11 @@ class DetectionData:
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and splits that there are not."""
-        _check(self.short_side >= 1, "data.short_side", self.short_side, "at least 1")
-        _check(self.long_side >= self.short_side, "data.long_side", self.long_side, "at least data.short_side")
+        check_fields(self, "at least 1", "short_side", prefix="data.")
+        check(self.long_side >= self.short_side, "data.long_side", self.long_side, "at least data.short_side")
         for name in ("annotations", "pictures"):
             unknown = sorted(set(getattr(self, name)) - {"train", "val", "test"})
-            _check(not unknown, f"data.{name}", unknown, "named by train, val or test")
+            check(not unknown, f"data.{name}", unknown, "named by train, val or test")
 
 
 @dataclass(kw_only=True)
@@ -140,8 +132,3 @@ class DetectionRecipe(Recipe):
     """The detector."""
     data: DetectionData = field(default_factory=DetectionData)
     """The pictures."""
-
-
-def _check(right: bool, name: str, value: object, should_be: str) -> None:
-    if not right:
-        raise ValueError(f"{name} must be {should_be}; got {value}")

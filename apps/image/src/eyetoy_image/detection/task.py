@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.masks import decode, encode
+from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.detection.datasets.coco import Category, CocoSet, CocoSource
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
@@ -21,33 +21,32 @@ from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
-from eyetoy_image.detection.recipe import DetectionRecipe
+from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
-from eyetoy_image.figures import tile
-from eyetoy_train import Batch, Split, save_model
-from eyetoy_train.recipe import recipe_text
-from eyetoy_train.types import About
+from eyetoy_train import Batch, Split
 
-LABELS, CATEGORIES = "labels.json", "categories.json"
+CATEGORIES = "categories.json"
 DRAWN_SCORE = 0.5
 """Least score of what is drawn."""
 DRAWN_SIDE = 256
 
 
-class Detection:
+class Detection(DenseTask[CocoSet]):
     """Find objects, and their masks if the recipe says so, through Encoder2D. Follows `eyetoy_train.Task`."""
 
+    recipe: DetectionRecipe
+    data: DetectionData
+    source: CocoSource
+    pipeline_tag = "object-detection"
+    columns = 4
     why_not_exportable = (
         "a detector chooses its proposals and boxes by steps that depend on the picture; find objects by predict.py, "
         "with --output found.json for COCO's format, or export the classifier that its encoder came from"
     )
 
     def __init__(self, recipe: DetectionRecipe) -> None:
-        self.recipe = recipe
-        self.data = recipe.data
+        super().__init__(recipe, DATASETS)
         self.with_masks = recipe.detector.has_masks
-        self.source: CocoSource = DATASETS.open(recipe.data, recipe.seed)
-        self._checked: dict[Split, CocoSet | None] = {}
 
     @property
     def score(self) -> str:
@@ -61,45 +60,18 @@ class Detection:
 
     @property
     def categories(self) -> Sequence[Category]:
-        """The classes with their ids."""
+        """The classes with their ids, in the order of their labels, which begin at 1."""
         return self.source.categories
 
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels, which begin at 1."""
-        return self.source.classes
-
-    @property
-    def about(self) -> About:
-        """What a card says of the data and the task."""
-        said = {"pipeline_tag": "object-detection", "predict": "apps/image/predict.py"}
-        return About.of_data("pictures", self.data.source, self.data.root, **said)
-
-    def prepare(self) -> None:
-        """Compose the digits if need be, and look at all annotations.
-
-        Raises:
-            FileNotFoundError: something is not there.
-            BadAnnotationsError: something is wrong with an annotation, and the recipe does not say to leave it out.
-        """
-        self.source.prepare()
-        for split in get_args(Split):
-            self._without_bad(split)
-
-    def _without_bad(self, split: Split) -> CocoSet | None:
-        """Return a split without the annotations that are bad, which are looked for the first time."""
-        if split not in self._checked:
-            coco = self.source.split(split)
-            if coco is not None:
-                findings = find_bad(coco, self.categories, with_masks=self.with_masks)
-                refuse_or_skip_bad(findings, summary(coco, findings), self.data.bad_annotations)
-                coco = without(coco, findings)
-            self._checked[split] = coco
-        return self._checked[split]
+    def without_bad(self, split: Split, found: CocoSet) -> CocoSet:
+        """Return a split without its bad annotations; or raise if the recipe says to refuse them."""
+        findings = find_bad(found, self.categories, with_masks=self.with_masks)
+        refuse_or_skip_bad(findings, summary(found, findings), self.data.bad_annotations)
+        return without(found, findings)
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
-        coco = self._without_bad(split)
+        coco = self.checked(split)
         if coco is None:
             return None
         labels = {category.id: label for label, category in enumerate(self.categories, 1)}
@@ -155,32 +127,21 @@ class Detection:
         return DetectionMetrics(self.categories, with_masks=self.with_masks)
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the model, the classes and the recipe."""
-        save_model(model, folder)
-        (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
+        """Write the model, the classes with their ids, and the recipe."""
+        super().save(model, folder)
         categories = [{"id": category.id, "name": category.name} for category in self.categories]
         (folder / CATEGORIES).write_text(json.dumps(categories, indent=2), encoding="utf-8")
-        (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
 
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_detector(folder)
 
-    @torch.inference_mode()
-    def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
-        """Draw samples of a split to a PNG file, in pairs: the truth, and beside it what the model finds."""
-        dataset = cast("DetectionDataset", self.dataset(split))
-        model.eval()
-        device = next(model.parameters()).device
-        pictures = []
-        for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
-            sample = dataset[index]
-            (found,) = self.find(model, [sample["image"].to(device)])
-            truth = self._drawable_truth(sample["truth"])
-            pair = (truth, drawable(found, self.classes, sample["image"], DRAWN_SCORE))
-            pictures += [draw_objects(sample["image"], objects, least_side=DRAWN_SIDE) for objects in pair]
-        to_pil_image(tile(pictures, columns=4)).save(path)
-        return []
+    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:
+        """Return the truth, and what the model finds."""
+        image = sample["image"]
+        (found,) = self.find(model, [image.to(device)])
+        pair = (self._drawable_truth(sample["truth"]), drawable(found, self.classes, image, DRAWN_SCORE))
+        return [draw_objects(image, objects, least_side=DRAWN_SIDE) for objects in pair]
 
     def _drawable_truth(self, truth: dict[str, Any]) -> Objects:
         numbers = {category.id: label for label, category in enumerate(self.categories, 1)}

@@ -6,83 +6,75 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.configs import CONFIGS
-from eyetoy_image.dense.predict import make_output_folder, readable_pictures
+from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.figures import draw_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
-from eyetoy_train.commands.app import App
-from eyetoy_train.commands.cli import exit_on_error, expand, files_parser
-from eyetoy_train.models.build import best_device
+from eyetoy_train.commands.cli import files_parser
 from eyetoy_train.models.opened import Checkpoint
 
 NAMED_CLASSES = 5
 
 
 @dataclass(frozen=True)
-class SegmentationApp(App[Segmentation]):
-    """The app of semantic segmentation."""
+class SegmentationApp(DensePredictApp[Segmentation, Tensor]):
+    """The app of semantic segmentation.
 
-    def predict(self, argv: Sequence[str] | None = None) -> None:
-        """Tell the class of every pixel of picture files: print shares, draw maps over pictures, or write maps."""
-        parser = _parser()
-        options, overrides = parser.parse_known_args(argv)
-        with exit_on_error():
-            opened = self.open(options.checkpoint, overrides)
-            files = list(expand(options.inputs, self.extensions))
-            _check(options, files)
-            done = 0
-            for file, image, labels in _segment(opened, files):
-                done += 1
-                if options.output is None:
-                    print(_line(file, labels, opened.labels), flush=True)
-                else:
-                    _write(options.output / f"{file.stem}.png", image, labels, as_map=options.maps)
-        if done < len(files):
-            raise SystemExit(1)  # what could not be read was named
+    `predict` tells the class of every pixel: it prints shares, draws maps over pictures, or writes maps.
+    """
 
+    def predict_parser(self) -> argparse.ArgumentParser:
+        """Return the parser of `predict`."""
+        parser = files_parser(
+            "Tell the class of every pixel of pictures with a checkpoint. Further options override its recipe, such as "
+            "--evaluation.flip true.",
+            EXTENSIONS,
+        )
+        parser.add_argument(
+            "--output",
+            type=Path,
+            help="a folder for the pictures with the classes laid over them; lines with the classes' shares of a "
+            "picture on the terminal if not given",
+        )
+        parser.add_argument(
+            "--maps",
+            action="store_true",
+            help="write label maps to --output: PNG files with a palette, whose pixels are places in labels.json, "
+            "from 0",
+        )
+        return parser
 
-def _parser() -> argparse.ArgumentParser:
-    parser = files_parser(
-        "Tell the class of every pixel of pictures with a checkpoint. Further options override its recipe, such as "
-        "--evaluation.flip true.",
-        EXTENSIONS,
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="a folder for the pictures with the classes laid over them; lines with the classes' shares of a picture "
-        "on the terminal if not given",
-    )
-    parser.add_argument(
-        "--maps",
-        action="store_true",
-        help="write label maps to --output: PNG files with a palette, whose pixels are places in labels.json, from 0",
-    )
-    return parser
-
-
-def _check(options: argparse.Namespace, files: Sequence[Path]) -> None:
-    if options.output is None:
-        if options.maps:
+    def check(self, options: argparse.Namespace, files: Sequence[Path]) -> None:
+        """Refuse maps without a folder to write to."""
+        if options.output is not None:
+            make_output_folder(options.output, files)
+        elif options.maps:
             raise ValueError("--maps needs --output, the folder to write to")
-        return
-    make_output_folder(options.output, files)
 
+    def see(self, task: Segmentation, model: nn.Module, image: Tensor) -> Tensor:
+        """Return the class of every pixel, uint8 `[height, width]`."""
+        return task.segment(model, image).cpu()
 
-@torch.inference_mode()
-def _segment(opened: Checkpoint[Segmentation], files: Sequence[Path]) -> Iterator[tuple[Path, Tensor, Tensor]]:
-    """Give files that can be read, their pixels, and labels."""
-    device = best_device()
-    model = opened.load_model(device)
-    for file, image in readable_pictures(files):
-        yield file, image, opened.task.segment(model, image.to(device)).cpu()
+    def report(
+        self, seen: Iterator[Seen[Tensor]], opened: Checkpoint[Any], files: Sequence[Path], options: argparse.Namespace
+    ) -> int:
+        """Print, draw or write the classes; return on how many pictures."""
+        done = 0
+        for file, image, labels in seen:
+            done += 1
+            if options.output is None:
+                print(_line(file, labels, opened.labels), flush=True)
+            else:
+                _write(options.output / f"{file.stem}.png", image, labels, as_map=options.maps)
+        return done
 
 
 def _line(file: Path, labels: Tensor, classes: Sequence[str]) -> str:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_train import Recipe
 from eyetoy_train.data.source import RefuseOrSkip
-
-if TYPE_CHECKING:
-    Source = str
-else:
-    Source = Literal[tuple(DATASETS.entries)]
+from eyetoy_train.recipe import check, check_fields
 
 
 @dataclass(kw_only=True)
@@ -41,13 +37,10 @@ class SegmenterRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what no head can be built of."""
-        for name in ("channels", "auxiliary_channels"):
-            _check(getattr(self, name) >= 1, f"segmenter.{name}", getattr(self, name), "at least 1")
-        scales = self.pool_scales
-        _check(len(scales) > 0 and min(scales) > 0, "segmenter.pool_scales", scales, "numbers above 0, at least one")
-        _check(0 <= self.dropout < 1, "segmenter.dropout", self.dropout, "at least 0 and below 1")
-        for name in ("auxiliary_weight", "dice_weight"):
-            _check(getattr(self, name) >= 0, f"segmenter.{name}", getattr(self, name), "at least 0")
+        check_fields(self, "at least 1", "channels", "auxiliary_channels", prefix="segmenter.")
+        check_fields(self, "numbers above 0, at least one", "pool_scales", prefix="segmenter.")
+        check_fields(self, "at least 0 and below 1", "dropout", prefix="segmenter.")
+        check_fields(self, "at least 0", "auxiliary_weight", "dice_weight", prefix="segmenter.")
 
 
 @dataclass(kw_only=True)
@@ -68,18 +61,18 @@ class SegmentationAugmentation:
     def __post_init__(self) -> None:
         """Refuse what cannot be done to a picture."""
         prefix, scale = "data.augmentation.", self.scale
-        _check(0 < scale[0] <= scale[1], f"{prefix}scale", scale, "two numbers above 0, the smaller one first")
-        _check(self.crop_size >= 1, f"{prefix}crop_size", self.crop_size, "at least 1")
-        _check(0 < self.cat_max_ratio <= 1, f"{prefix}cat_max_ratio", self.cat_max_ratio, "above 0 and at most 1")
-        for name in ("flip", "color"):
-            _check(0 <= getattr(self, name) <= 1, f"{prefix}{name}", getattr(self, name), "from 0 to 1")
+        check(0 < scale[0] <= scale[1], f"{prefix}scale", scale, "two numbers above 0, the smaller one first")
+        check_fields(self, "at least 1", "crop_size", prefix=prefix)
+        check_fields(self, "above 0 and at most 1", "cat_max_ratio", prefix=prefix)
+        check_fields(self, "from 0 to 1", "flip", "color", prefix=prefix)
 
 
 @dataclass(kw_only=True)
+@DATASETS.as_choices
 class SegmentationData:
     """Which pictures and label maps, and how they go in."""
 
-    source: Source = "folder"
+    source: str = "folder"
     """Any folder of pictures and label maps; a set of Hugging Face's hub, or a folder that `datasets` reads; ADE20K,
     Cityscapes or PASCAL VOC 2012 as their archives unpack; or digits on photographs, which are composed and written to
     `root`. What is missing is told with what fetches it."""
@@ -113,13 +106,11 @@ class SegmentationData:
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and values that no label map has."""
-        for name in ("short_side", "long_side"):
-            value = getattr(self, name)
-            _check(value is None or value >= 1, f"data.{name}", value, "at least 1")
+        check_fields(self, "at least 1", "short_side", "long_side", prefix="data.")
         if self.long_side is not None:
-            _check(self.short_side is not None, "data.short_side", None, "given where data.long_side is")
+            check(self.short_side is not None, "data.short_side", None, "given where data.long_side is")
         wrong = [value for value in self.ignored if not 0 <= value <= 255]
-        _check(not wrong, "data.ignored", wrong, "values from 0 to 255")
+        check(not wrong, "data.ignored", wrong, "values from 0 to 255")
 
 
 @dataclass(kw_only=True)
@@ -138,13 +129,12 @@ class SegmentationEvaluation:
 
     def __post_init__(self) -> None:
         """Refuse windows that leave something out."""
-        _check(self.window is None or self.window >= 1, "evaluation.window", self.window, "at least 1")
+        check_fields(self, "at least 1", "window", prefix="evaluation.")
         if self.stride is not None:
-            _check(self.window is not None, "evaluation.window", None, "given where evaluation.stride is")
+            check(self.window is not None, "evaluation.window", None, "given where evaluation.stride is")
             allowed = f"from 1 to the window's {self.window}, so that nothing is left out"
-            _check(1 <= self.stride <= (self.window or 0), "evaluation.stride", self.stride, allowed)
-        scales = self.scales
-        _check(len(scales) > 0 and min(scales) > 0, "evaluation.scales", scales, "numbers above 0, at least one")
+            check(1 <= self.stride <= (self.window or 0), "evaluation.stride", self.stride, allowed)
+        check_fields(self, "numbers above 0, at least one", "scales", prefix="evaluation.")
 
     @property
     def steps(self) -> tuple[int, int] | None:
@@ -172,8 +162,3 @@ class SegmentationRecipe(Recipe):
         super().__post_init__()
         if self.segmenter.norm == "batch" and self.segmenter.kind == "upernet" and self.micro_batch_size(1) == 1:
             raise ValueError("segmenter.norm: batch needs two pictures in a pass; got one: take segmenter.norm: group")
-
-
-def _check(right: bool, name: str, value: object, should_be: str) -> None:
-    if not right:
-        raise ValueError(f"{name} must be {should_be}; got {value}")

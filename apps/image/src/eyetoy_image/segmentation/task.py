@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.dense.annotations import refuse_or_skip_bad
-from eyetoy_image.figures import tile
+from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
 from eyetoy_image.segmentation.datasets.findings import find_bad, summary
@@ -25,28 +22,27 @@ from eyetoy_image.segmentation.inference import probabilities
 from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy
 from eyetoy_image.segmentation.metrics import SegmentationMetrics
 from eyetoy_image.segmentation.model import Segmenter, load_segmenter
-from eyetoy_image.segmentation.recipe import SegmentationRecipe
+from eyetoy_image.segmentation.recipe import SegmentationData, SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
-from eyetoy_train import Batch, Split, save_model
+from eyetoy_train import Batch, Split
 from eyetoy_train.export.portable import ExportModel
-from eyetoy_train.recipe import recipe_text
-from eyetoy_train.types import About
 
-LABELS = "labels.json"
 DRAWN_SIDE = 192
 
 
-class Segmentation:
+class Segmentation(DenseTask[Sequence[LabelledPicture]]):
     """Tell the class of every pixel through Encoder2D. Follows `eyetoy_train.Task`."""
 
+    recipe: SegmentationRecipe
+    data: SegmentationData
+    source: SegmentationSource
+    pipeline_tag = "image-segmentation"
+    columns = 6
     score = "mIoU"
     """The metric that says which epoch was best."""
 
     def __init__(self, recipe: SegmentationRecipe) -> None:
-        self.recipe = recipe
-        self.data = recipe.data
-        self.source: SegmentationSource = DATASETS.open(recipe.data, recipe.seed)
-        self._pictures: dict[Split, Sequence[LabelledPicture] | None] = {}
+        super().__init__(recipe, DATASETS)
 
     @property
     def protocol(self) -> str:
@@ -63,44 +59,16 @@ class Segmentation:
             said.append(f"at scales of {', '.join(f'{scale:g}' for scale in evaluation.scales)}")
         return " ".join(said) + (", mirrored too" if evaluation.flip else "")
 
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels."""
-        return self.source.classes
-
-    @property
-    def about(self) -> About:
-        """What a card says of the data and the task."""
-        said = {"pipeline_tag": "image-segmentation", "predict": "apps/image/predict.py"}
-        return About.of_data("pictures", self.data.source, self.data.root, **said)
-
-    def prepare(self) -> None:
-        """Compose the digits if need be, and look at all label maps.
-
-        Raises:
-            FileNotFoundError: the set is not there.
-            BadAnnotationsError: something is wrong with a label map, and the recipe does not say to leave it out.
-        """
-        self.source.prepare()
-        for split in get_args(Split):
-            self.pictures(split)
-
-    def pictures(self, split: Split) -> Sequence[LabelledPicture] | None:
-        """Return the pictures of a split without those whose label maps are bad; errors as in `prepare`."""
-        if split not in self._pictures:
-            pictures = self.source.split(split)
-            if pictures is not None:
-                bad = find_bad(pictures, self.source.set.table)
-                errors = list(bad.values())
-                said = summary(f"{split} of {self.data.root}", pictures, errors)
-                refuse_or_skip_bad(errors, said, self.data.bad_annotations)
-                pictures = [picture for picture in pictures if picture not in bad]
-            self._pictures[split] = pictures
-        return self._pictures[split]
+    def without_bad(self, split: Split, found: Sequence[LabelledPicture]) -> Sequence[LabelledPicture]:
+        """Return a split's pictures without those with bad label maps; or raise if the recipe says to refuse them."""
+        bad = find_bad(found, self.source.set.table)
+        errors = list(bad.values())
+        refuse_or_skip_bad(errors, summary(f"{split} of {self.data.root}", found, errors), self.data.bad_annotations)
+        return [picture for picture in found if picture not in bad]
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
-        pictures = self.pictures(split)
+        pictures = self.checked(split)
         if pictures is None:
             return None
         transform = TrainingTransform(self.data.augmentation, self.data.short_side, self.data.long_side)
@@ -132,12 +100,6 @@ class Segmentation:
         """Return new metrics."""
         return SegmentationMetrics(self.classes)
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the model, the classes and the recipe."""
-        save_model(model, folder)
-        (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
-        (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
-
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_segmenter(folder)
@@ -148,21 +110,14 @@ class Segmentation:
         given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
         return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))
 
-    @torch.inference_mode()
-    def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
-        """Draw samples of a split to a PNG file, in threes: the picture, the truth, and what the model sees."""
-        dataset = cast("SegmentationDataset", self.dataset(split))
-        model.eval()
-        device = next(model.parameters()).device
-        drawn = []
-        for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
-            sample = dataset[index]
-            image, truth = sample["image"], sample["labels"]
-            seen = self.segment(model, image.to(device)).cpu()
-            drawn.append(enlarged(image, DRAWN_SIDE))
-            drawn += [draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, seen)]
-        to_pil_image(tile(drawn, columns=6)).save(path)
-        return []
+    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:
+        """Return the picture, the truth, and what the model sees."""
+        image, truth = sample["image"], sample["labels"]
+        seen = self.segment(model, image.to(device)).cpu()
+        return [
+            enlarged(image, DRAWN_SIDE),
+            *(draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, seen)),
+        ]
 
 
 class SegmenterWithPreprocessing(nn.Module):

@@ -10,7 +10,6 @@ a clip's frames, every class thus visits the same states equally often.
 """
 
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from PIL.Image import Resampling
 
-from eyetoy_train.data.folder import move_into_place
+from eyetoy_train.data.folder import written_aside
 from eyetoy_train.data.source import FolderSource
 from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
@@ -113,15 +112,10 @@ def write_moving_digits(
     """
     counts = {"train": train, "val": val, "test": test}
     _check_arguments(counts, seed, num_frames, size, fps)
-    if root.exists():
-        raise FileExistsError(f"{root} exists already: remove it, or name a folder that does not exist yet")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as aside:
-        tree = Path(aside) / root.name
+    with written_aside(root) as tree:
         for split, count in counts.items():
             _write_split(tree / split, split, count, seed, num_frames, size, fps)
         (tree / "README.txt").write_text(_readme(counts, seed, num_frames, size, fps), encoding="utf-8")
-        move_into_place(tree, root)
 
 
 def motion_path(motion: str, num_frames: int, rng: np.random.Generator) -> NDArray[np.float64]:

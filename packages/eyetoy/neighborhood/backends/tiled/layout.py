@@ -71,33 +71,21 @@ class Cut:
 
 def query_cut(axis: AxisTiling) -> Cut:
     """Cut the queries of an axis: tiles lie side by side."""
-    return Cut(
-        length=axis.num_queries,
-        num_tiles=axis.num_tiles,
-        start=0,
-        step=axis.tile,
-        span=axis.tile,
-        size=axis.num_tiles * axis.tile,
-    )
+    size = axis.num_tiles * axis.tile
+    return Cut(length=axis.num_queries, num_tiles=axis.num_tiles, start=0, step=axis.tile, span=axis.tile, size=size)
 
 
-def inner_key_cut(axis: AxisTiling) -> Cut:
-    """Cut the keys of an inner axis: halos overlap, and each tile gets a copy of its own."""
-    return Cut(
-        length=axis.num_keys,
-        num_tiles=axis.num_tiles,
-        start=axis.start,
-        step=axis.step,
-        span=axis.span,
-        size=axis.extent,
-    )
+def key_cut(axis: AxisTiling, *, is_outer: bool = False) -> Cut:
+    """Cut the keys of an axis.
 
-
-def outer_key_cut(axis: AxisTiling) -> Cut:
-    """Cut the keys of the outer axis: they lie side by side, and halos are views that reach into the next steps."""
-    # start is 0 although the first halo begins before the axis: `lead` shifts all tiles at once, see `Layout`.
-    size = axis.num_tiles * axis.step
-    return Cut(length=axis.num_keys, num_tiles=axis.num_tiles, start=0, step=axis.step, span=axis.span, size=size)
+    On an inner axis halos overlap, and each tile gets a copy of its own. On the outer axis they lie side by side, and
+    halos are views that reach into the next steps.
+    """
+    start, size = axis.start, axis.extent
+    if is_outer:
+        # start is 0 although the first halo begins before the axis: `lead` shifts all tiles at once, see `Layout`.
+        start, size = 0, axis.num_tiles * axis.step
+    return Cut(length=axis.num_keys, num_tiles=axis.num_tiles, start=start, step=axis.step, span=axis.span, size=size)
 
 
 class View(NamedTuple):
@@ -247,5 +235,5 @@ def tile_layouts(tiling: Tiling) -> tuple[Layout, Layout]:
     """Return the layouts of queries and of keys."""
     outer = tiling.outer
     queries = Layout(query_cut(outer), tuple(map(query_cut, tiling.inner)), lead=0, gap=outer.gap)
-    keys = Layout(outer_key_cut(outer), tuple(map(inner_key_cut, tiling.inner)), lead=outer.lead, gap=outer.gap)
+    keys = Layout(key_cut(outer, is_outer=True), tuple(map(key_cut, tiling.inner)), lead=outer.lead, gap=outer.gap)
     return queries, keys

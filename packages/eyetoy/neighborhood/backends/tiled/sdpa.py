@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, inner_key_cut, query_cut
+from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, key_cut, query_cut
 from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
@@ -82,7 +82,7 @@ def _plan(
     tiling = choose_tiling(axes, head_dim, with_outer=False)
     masks, kinds = tiling.masks
     seen = None if masks.all() else torch.from_numpy(masks[kinds]).to(device)
-    return [query_cut(axis) for axis in tiling.inner], [inner_key_cut(axis) for axis in tiling.inner], seen
+    return [query_cut(axis) for axis in tiling.inner], [key_cut(axis) for axis in tiling.inner], seen
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from eyetoy_image.classification.recipe import ImageData
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_train.data.folder import move_into_place
+from eyetoy_train.data.folder import written_aside
 from eyetoy_train.data.source import FolderSource
 
 TEST_SHARE, VAL_SHARE = 0.2, 0.1
@@ -27,19 +26,14 @@ def write_digits(root: Path, *, seed: int = 0) -> None:
     Raises:
         FileExistsError: `root` is there already; it is not touched.
     """
-    if root.exists():
-        raise FileExistsError(f"{root} is there already; choose another folder")
     images, labels = load_digits(return_X_y=True)
     pixels = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{root.name}.partial-", dir=root.parent) as folder:
-        partial = Path(folder) / root.name
+    with written_aside(root) as tree:
         for split, indices in _split(labels, seed).items():
             for index in indices:
-                path = partial / split / str(labels[index]) / f"{index:04d}.png"
+                path = tree / split / str(labels[index]) / f"{index:04d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels[index]).save(path)
-        move_into_place(partial, root)
 
 
 def _split(labels: np.ndarray, seed: int) -> dict[str, list[int]]:

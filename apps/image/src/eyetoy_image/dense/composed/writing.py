@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +14,7 @@ from eyetoy_image.dense.composed.drawing import Composition, Mask, compose
 from eyetoy_image.dense.composed.sources import DIGITS, LICENCES, PHOTOGRAPHS, read_digits, read_photographs
 from eyetoy_image.dense.masks import encode
 from eyetoy_train import Split
-from eyetoy_train.data.folder import move_into_place
+from eyetoy_train.data.folder import written_aside
 
 CATEGORIES = [{"id": digit + 1, "name": str(digit), "supercategory": "digit"} for digit in range(10)]
 JPEG_QUALITY = 92
@@ -56,15 +55,10 @@ def write_composed_digits(
     for name, value, least in (("seed", seed, 0), ("size", size, 32), *((name, n, 1) for name, n in counts.items())):
         if value < least:
             raise ValueError(f"{name} must be at least {least}; got {value}")
-    if root.exists():
-        raise FileExistsError(f"{root} is there already; choose another folder")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{root.name}.partial-", dir=root.parent) as folder:
-        tree = Path(folder) / root.name
+    with written_aside(root) as tree:
         for split, count in counts.items():
             _write_split(tree, split, count, size, seed)
         (tree / "README.txt").write_text(_readme(counts, size, seed), encoding="utf-8")
-        move_into_place(tree, root)
 
 
 def _write_split(tree: Path, split: Split, count: int, size: int, seed: int) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.dense.masks import area, decode, is_number, read_mask
 from eyetoy_image.detection.datasets.coco import Annotation, Picture
 from eyetoy_image.detection.transforms import TrainingTransform
@@ -16,7 +16,7 @@ from eyetoy_image.io.files import UnreadableImageError, read_image
 from eyetoy_train import Batch
 
 
-class DetectionDataset(Dataset[Batch]):
+class DetectionDataset(PictureDataset[Picture]):
     """Pictures of a split, as dicts of `image` and what is on it.
 
     In training that is `target`, see `TrainingTransform`; crowds are left out. In an evaluation it is `truth`, in
@@ -37,13 +37,10 @@ class DetectionDataset(Dataset[Batch]):
         with_masks: bool,
         transform: TrainingTransform | None = None,
     ) -> None:
-        self.pictures = pictures
+        super().__init__(pictures)
         self.labels = labels
         self.with_masks = with_masks
         self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.pictures)
 
     def __getitem__(self, index: int) -> Batch:
         picture = self.pictures[index]
@@ -52,11 +49,6 @@ class DetectionDataset(Dataset[Batch]):
             return {"image": image, "truth": truth_of(picture, with_masks=self.with_masks)}
         image, target = self.transform(image, target_of(picture, self.labels, with_masks=self.with_masks))
         return {"image": image, "target": target}
-
-    @staticmethod
-    def collate(samples: list[Batch]) -> Batch:
-        """Return a batch of lists: pictures have different sizes, and different numbers of objects."""
-        return {key: [sample[key] for sample in samples] for key in samples[0]}
 
 
 def read_picture(picture: Picture) -> Tensor:

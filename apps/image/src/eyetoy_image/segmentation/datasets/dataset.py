@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch.utils.data import Dataset
-
+from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.io.files import read_image
 from eyetoy_image.io.hub import opened
 from eyetoy_image.segmentation.datasets.label_maps import LabelTable, read_labels
@@ -14,7 +13,7 @@ from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch
 
 
-class SegmentationDataset(Dataset[Batch]):
+class SegmentationDataset(PictureDataset[LabelledPicture]):
     """Pictures of a split, as dicts of `image`, uint8 `[3, height, width]`, and `labels`, uint8 `[height, width]`.
 
     Args:
@@ -26,12 +25,9 @@ class SegmentationDataset(Dataset[Batch]):
     def __init__(
         self, pictures: Sequence[LabelledPicture], table: LabelTable, transform: TrainingTransform | None = None
     ) -> None:
-        self.pictures = pictures
+        super().__init__(pictures)
         self.table = table
         self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.pictures)
 
     def __getitem__(self, index: int) -> Batch:
         picture = self.pictures[index]
@@ -40,8 +36,3 @@ class SegmentationDataset(Dataset[Batch]):
         if self.transform is not None:
             image, labels = self.transform(image, labels)
         return {"image": image, "labels": labels}
-
-    @staticmethod
-    def collate(samples: list[Batch]) -> Batch:
-        """Return a batch of lists: pictures of an evaluation have different sizes."""
-        return {key: [sample[key] for sample in samples] for key in samples[0]}

@@ -1,0 +1,31 @@
+"""The data set of a task whose pictures keep their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from torch.utils.data import Dataset
+
+from eyetoy_train import Batch
+
+P = TypeVar("P")
+
+
+class PictureDataset(Dataset[Batch], Generic[P]):
+    """Pictures of a split. A subclass reads one in `__getitem__`.
+
+    Args:
+        pictures: the pictures, without bad annotations.
+    """
+
+    def __init__(self, pictures: Sequence[P]) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @staticmethod
+    def collate(samples: list[Batch]) -> Batch:
+        """Return a batch of lists: pictures have different sizes, and different numbers of objects."""
+        return {key: [sample[key] for sample in samples] for key in samples[0]}

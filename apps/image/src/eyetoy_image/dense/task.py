@@ -1,0 +1,105 @@
+"""What detection and segmentation share: data with checked annotations, checkpoints and pictures of samples."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import to_pil_image
+
+from eyetoy_image.dense.dataset import PictureDataset
+from eyetoy_image.figures import tile
+from eyetoy_train import Batch, Split, save_model
+from eyetoy_train.data.source import DatasetRegistry, DatasetSource
+from eyetoy_train.recipe import recipe_text
+from eyetoy_train.types import About
+
+LABELS = "labels.json"
+
+S = TypeVar("S")
+
+
+class DenseTask(ABC, Generic[S]):
+    """The part of `eyetoy_train.Task` that detection and segmentation share; `S` is the type of a split.
+
+    Args:
+        recipe: a `Recipe` with a part `data`.
+        datasets: those that `data.source` names.
+    """
+
+    recipe: Any
+    data: Any
+    source: DatasetSource[S]
+    pipeline_tag: str
+    """What the Hugging Face hub calls the task."""
+    columns: int
+    """How many pictures lie side by side in the file of `write_samples`."""
+
+    def __init__(self, recipe: Any, datasets: DatasetRegistry) -> None:
+        self.recipe, self.data = recipe, recipe.data
+        self.source = datasets.open(recipe.data, recipe.seed)
+        self._checked: dict[Split, S | None] = {}
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels."""
+        return self.source.classes
+
+    @property
+    def about(self) -> About:
+        """What a card says of the data and the task."""
+        return About.of_data("pictures", self.data, pipeline_tag=self.pipeline_tag, predict="apps/image/predict.py")
+
+    def prepare(self) -> None:
+        """Compose the digits if need be, and look at all annotations.
+
+        Raises:
+            FileNotFoundError: something is not there.
+            BadAnnotationsError: something is wrong with an annotation, and the recipe does not say to leave it out.
+        """
+        self.source.prepare()
+        for split in get_args(Split):
+            self.checked(split)
+
+    def checked(self, split: Split) -> S | None:
+        """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""
+        if split not in self._checked:
+            found = self.source.split(split)
+            self._checked[split] = None if found is None else self.without_bad(split, found)
+        return self._checked[split]
+
+    @abstractmethod
+    def without_bad(self, split: Split, found: S) -> S:
+        """Return a split without its bad annotations; or raise if the recipe says to refuse them."""
+
+    @abstractmethod
+    def dataset(self, split: Split) -> Dataset[Batch] | None:
+        """Return a split, or None if there is no such split."""
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the model, the classes and the recipe."""
+        save_model(model, folder)
+        (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
+
+    @torch.inference_mode()
+    def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
+        """Draw samples of a split, spread evenly over it, to a PNG file; see `draw_sample`."""
+        dataset = cast("PictureDataset[Any]", self.dataset(split))
+        model.eval()
+        device = next(model.parameters()).device
+        drawn: list[Tensor] = []
+        for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
+            drawn += self.draw_sample(model, dataset[index], device)
+        to_pil_image(tile(drawn, columns=self.columns)).save(path)
+        return []
+
+    @abstractmethod
+    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:
+        """Return pictures, uint8 `[3, height, width]`, of a sample and of what the model sees in it."""
