@@ -1,4 +1,4 @@
-"""The detection task: its data, its model, and what it finds."""
+"""The detection task: data, model, predictions and samples."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from eyetoy_train.types import About
 
 LABELS, CATEGORIES = "labels.json", "categories.json"
 DRAWN_SCORE = 0.5
-"""Least score of what is drawn."""
+"""Least score of an object that is drawn."""
 DRAWN_SIDE = 256
 
 
 class Detection:
-    """Find objects, and their masks if the recipe says so, through Encoder2D. Follows `eyetoy_train.Task`."""
+    """Find objects, and their masks if the recipe says so, with Encoder2D. Implements `eyetoy_train.Task`."""
 
     why_not_exportable = (
         "a detector chooses its proposals and boxes by steps that depend on the picture; find objects by predict.py, "
@@ -51,12 +51,12 @@ class Detection:
 
     @property
     def score(self) -> str:
-        """The metric that says which epoch was best."""
+        """Name of the metric by which the best epoch is chosen."""
         return "mask_AP" if self.with_masks else "box_AP"
 
     @property
     def protocol(self) -> str:
-        """The size at which pictures are looked at."""
+        """The size of images in an evaluation."""
         return f"pictures with a short side of {self.data.short_side} and a long one of at most {self.data.long_side}"
 
     @property
@@ -66,28 +66,29 @@ class Detection:
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels, which begin at 1."""
+        """Names of the classes, in the order of their labels, which start at 1."""
         return self.source.classes
 
     @property
     def about(self) -> About:
-        """What a card says of the data and the task."""
-        said = {"pipeline_tag": "object-detection", "predict": "apps/image/predict.py"}
-        return About.of_data("pictures", self.data.source, self.data.root, **said)
+        """Facts about the data and the task for the model card."""
+        facts = {"pipeline_tag": "object-detection", "predict": "apps/image/predict.py"}
+        return About.of_data("images", self.data.source, self.data.root, **facts)
 
     def prepare(self) -> None:
-        """Compose the digits if need be, and look at all annotations.
+        """Compose the digits if they are missing, and check all annotations.
 
         Raises:
-            FileNotFoundError: something is not there.
-            BadAnnotationsError: something is wrong with an annotation, and the recipe does not say to leave it out.
+            FileNotFoundError: annotations or images are missing.
+            BadAnnotationsError: there are bad annotations, and the recipe refuses these.
         """
         self.source.prepare()
+        # All splits now: bad annotations of the test should not be found after days of training.
         for split in get_args(Split):
             self._without_bad(split)
 
     def _without_bad(self, split: Split) -> CocoSet | None:
-        """Return a split without the annotations that are bad, which are looked for the first time."""
+        """Return a split without bad annotations, which are searched for once."""
         if split not in self._checked:
             coco = self.source.split(split)
             if coco is not None:
@@ -106,6 +107,7 @@ class Detection:
         if split != "train":
             return DetectionDataset(coco.pictures, labels, with_masks=self.with_masks)
         transform = TrainingTransform(self.data.augmentation, self.data.long_side)
+        # Images without objects are left out of training only; an evaluation counts detections on them as wrong.
         pictures = [
             picture
             for picture in coco.pictures
@@ -124,31 +126,29 @@ class Detection:
         return torch.stack(list(losses.values())).sum()
 
     def outputs(self, model: nn.Module, batch: Batch) -> list[list[dict[str, Any]]]:
-        """Return what is found on each picture, the best first, as entries of COCO's results format."""
-        found = self.find(model, batch["image"])
-        return [
-            self._results(objects, truth["image"]["id"]) for objects, truth in zip(found, batch["truth"], strict=True)
-        ]
+        """Return the objects of each image, the best first, as entries of COCO's results format."""
+        found, ids = self.find(model, batch["image"]), [category.id for category in self.categories]
+        truths = batch["truth"]
+        return [results(objects, truth["image"]["id"], ids) for objects, truth in zip(found, truths, strict=True)]
 
     def find(self, model: nn.Module, images: Sequence[Tensor]) -> list[dict[str, Any]]:
-        """Return what is on pictures, uint8 `[3, height, width]` each.
+        """Find objects on images, uint8 `[3, height, width]` each.
 
         Returns:
-            for each `boxes`, `labels`, `scores`, as tensors on the CPU, and, where there are masks, `masks`, run
-            lengths.
+            for each image `boxes`, `labels` and `scores`, as tensors on the CPU, and, of a model with masks, `masks` as
+            run lengths.
         """
         found = []
-        for image in images:  # one at a time: masks of whole pictures would take a batch's memory
+        # One image at a time. In a batch, images are padded to the largest, so that the result would depend on the
+        # others; and torchvision enlarges masks to whole images, 100 of them each, which would fill the memory.
+        for image in images:
             (objects,) = model(to_input([image]))
-            plain: dict[str, Any] = {name: objects[name].float().cpu() for name in ("boxes", "scores")}
-            plain["labels"] = objects["labels"].cpu()
+            result: dict[str, Any] = {name: objects[name].float().cpu() for name in ("boxes", "scores")}
+            result["labels"] = objects["labels"].cpu()
             if self.with_masks:
-                plain["masks"] = encode(objects["masks"][:, 0] > 0.5)
-            found.append(plain)
+                result["masks"] = encode(objects["masks"][:, 0] > 0.5)  # of [objects, 1, height, width]
+            found.append(result)
         return found
-
-    def _results(self, objects: dict[str, Any], picture: int) -> list[dict[str, Any]]:
-        return results(objects, picture, [category.id for category in self.categories])
 
     def metrics(self) -> DetectionMetrics:
         """Return new metrics."""
@@ -168,18 +168,18 @@ class Detection:
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
-        """Draw samples of a split to a PNG file, in pairs: the truth, and beside it what the model finds."""
+        """Draw samples of a split to a PNG file, in pairs: the truth, and next to it the objects found."""
         dataset = cast("DetectionDataset", self.dataset(split))
         model.eval()
         device = next(model.parameters()).device
-        pictures = []
+        figures = []
         for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
             sample = dataset[index]
             (found,) = self.find(model, [sample["image"].to(device)])
             truth = self._drawable_truth(sample["truth"])
             pair = (truth, drawable(found, self.classes, sample["image"], DRAWN_SCORE))
-            pictures += [draw_objects(sample["image"], objects, least_side=DRAWN_SIDE) for objects in pair]
-        to_pil_image(tile(pictures, columns=4)).save(path)
+            figures += [draw_objects(sample["image"], objects, least_side=DRAWN_SIDE) for objects in pair]
+        to_pil_image(tile(figures, columns=4)).save(path)
         return []
 
     def _drawable_truth(self, truth: dict[str, Any]) -> Objects:
@@ -196,20 +196,20 @@ class Detection:
 
 
 def to_input(images: Sequence[Tensor]) -> list[Tensor]:
-    """Return uint8 pictures as a detector takes them."""
+    """Return the input of a detector for uint8 images: values from 0 to 1. The detector normalizes them."""
     return [image.float() / 255 for image in images]
 
 
 def results(objects: dict[str, Any], picture: int, categories: Sequence[int]) -> list[dict[str, Any]]:
-    """Return what `Detection.find` gives for a picture as entries of COCO's results format.
+    """Return the objects of an image as entries of COCO's results format.
 
     Args:
-        objects: what was found.
-        picture: the picture's number.
+        objects: from `Detection.find`.
+        picture: the image's id.
         categories: ids of the classes, in the order of their labels.
     """
     boxes = objects["boxes"].clone()
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes[:, 2:] -= boxes[:, :2]  # from right and bottom to width and height
     entries = [
         {"image_id": picture, "category_id": categories[label - 1], "bbox": box, "score": score}
         for box, label, score in zip(
@@ -222,7 +222,7 @@ def results(objects: dict[str, Any], picture: int, categories: Sequence[int]) ->
 
 
 def drawable(objects: dict[str, Any], classes: Sequence[str], image: Tensor, least_score: float) -> Objects:
-    """Return what `Detection.find` gives for a picture, without what has a lower score, to be drawn over it."""
+    """Return the objects of an image (see `Detection.find`) with at least a score, for `draw_objects`."""
     sure = objects["scores"] >= least_score
     labels = objects["labels"][sure]
     captions = [

@@ -1,4 +1,4 @@
-"""Any folder of pictures with annotation files in COCO's format."""
+"""Images with annotation files in COCO's format."""
 
 from __future__ import annotations
 

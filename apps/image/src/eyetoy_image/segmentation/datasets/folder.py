@@ -1,4 +1,4 @@
-"""Any folder of pictures and label maps."""
+"""Images and label maps in folders."""
 
 from __future__ import annotations
 
