@@ -119,7 +119,7 @@ class DetectionData:
     long_side: int = 1333
     """Largest long side of a resized image; an image with a longer one is resized to a smaller short side."""
     augmentation: DetectionAugmentation = field(default_factory=DetectionAugmentation)
-    """Random changes to training pictures."""
+    """Random changes to training images."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that are out of range, and unknown splits."""
@@ -139,7 +139,7 @@ class DetectionRecipe(Recipe):
     detector: DetectorRecipe = field(default_factory=DetectorRecipe)
     """The detector."""
     data: DetectionData = field(default_factory=DetectionData)
-    """The pictures."""
+    """The images."""
 
 
 def _check(right: bool, name: str, value: object, should_be: str) -> None:

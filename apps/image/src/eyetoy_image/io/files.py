@@ -15,11 +15,11 @@ from torchvision.transforms.v2 import functional as TF
 from eyetoy_train import UnreadableFileError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-"""Suffixes of picture files, in lower case."""
+"""Suffixes of image files, in lower case."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
 """Formats that Pillow may open, whatever a file's name is. Of the others, EPS would start a program, Ghostscript."""
 MOST_PIXELS = 2**27
-"""134 million, such as 16,384 x 8,192; a colour picture of this size takes 0.4 GB."""
+"""134 million, such as 16,384 x 8,192; a colour image of this size takes 0.4 GB."""
 
 
 class UnreadableImageError(UnreadableFileError):
@@ -66,7 +66,7 @@ def open_picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
 
 
 def to_pixels(image: Image.Image, *, grayscale: bool) -> Tensor:
-    """Return a picture of Pillow as uint8 `[1 or 3, height, width]`; see `read_image`.
+    """Return an image of Pillow as uint8 `[1 or 3, height, width]`; see `read_image`.
 
     Raises:
         ValueError: its pixels have no known range.

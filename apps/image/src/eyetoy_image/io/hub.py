@@ -26,7 +26,7 @@ def opened(file: PictureFile) -> Path | io.BytesIO:
 
 
 def read_stored_image(stored: dict[str, Any], name: str, grayscale: bool) -> Tensor:
-    """Return the uint8 pixels of an undecoded picture of `datasets`; errors as in `read_image`.
+    """Return the uint8 pixels of an undecoded image of `datasets`; errors as in `read_image`.
 
     Args:
         stored: its `bytes`, or the `path` of a file.

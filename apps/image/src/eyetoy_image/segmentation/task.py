@@ -1,4 +1,4 @@
-"""The segmentation task: its data, its model, and what it sees."""
+"""The segmentation task: data, model, predictions and samples."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ DRAWN_SIDE = 192
 
 
 class Segmentation:
-    """Tell the class of every pixel through Encoder2D. Follows `eyetoy_train.Task`."""
+    """Predict the class of every pixel with Encoder2D. Implements `eyetoy_train.Task`."""
 
     score = "mIoU"
-    """The metric that says which epoch was best."""
+    """Name of the metric by which the best epoch is chosen."""
 
     def __init__(self, recipe: SegmentationRecipe) -> None:
         self.recipe = recipe
@@ -50,18 +50,18 @@ class Segmentation:
 
     @property
     def protocol(self) -> str:
-        """How a picture is looked at."""
+        """The windows, sizes and mirroring of an evaluation."""
         evaluation = self.recipe.evaluation
-        said = ["whole pictures"] if evaluation.steps is None else []
+        parts = ["whole pictures"] if evaluation.steps is None else []
         if evaluation.steps is not None:
-            said.append("windows of {0} x {0} pixels every {1}".format(*evaluation.steps))
+            parts.append("windows of {0} x {0} pixels every {1}".format(*evaluation.steps))
         if self.data.short_side is not None:
-            said.append(f"with a short side of {self.data.short_side}")
+            parts.append(f"with a short side of {self.data.short_side}")
         if self.data.long_side is not None:
-            said.append(f"and a long one of at most {self.data.long_side}")
+            parts.append(f"and a long one of at most {self.data.long_side}")
         if evaluation.scales != [1.0]:
-            said.append(f"at scales of {', '.join(f'{scale:g}' for scale in evaluation.scales)}")
-        return " ".join(said) + (", mirrored too" if evaluation.flip else "")
+            parts.append(f"at scales of {', '.join(f'{scale:g}' for scale in evaluation.scales)}")
+        return " ".join(parts) + (", mirrored too" if evaluation.flip else "")
 
     @property
     def classes(self) -> Sequence[str]:
@@ -70,30 +70,31 @@ class Segmentation:
 
     @property
     def about(self) -> About:
-        """What a card says of the data and the task."""
-        said = {"pipeline_tag": "image-segmentation", "predict": "apps/image/predict.py"}
-        return About.of_data("pictures", self.data.source, self.data.root, **said)
+        """Facts about the data and the task for the model card."""
+        facts = {"pipeline_tag": "image-segmentation", "predict": "apps/image/predict.py"}
+        return About.of_data("images", self.data.source, self.data.root, **facts)
 
     def prepare(self) -> None:
-        """Compose the digits if need be, and look at all label maps.
+        """Compose the digits if they are missing, and check all label maps.
 
         Raises:
-            FileNotFoundError: the set is not there.
-            BadAnnotationsError: something is wrong with a label map, and the recipe does not say to leave it out.
+            FileNotFoundError: the set is missing.
+            BadAnnotationsError: there are bad label maps, and the recipe refuses these.
         """
         self.source.prepare()
+        # All splits now: bad label maps of the test should not be found after days of training.
         for split in get_args(Split):
             self.pictures(split)
 
     def pictures(self, split: Split) -> Sequence[LabelledPicture] | None:
-        """Return the pictures of a split without those whose label maps are bad; errors as in `prepare`."""
+        """Return the images of a split without those with bad label maps; see `prepare` for errors."""
         if split not in self._pictures:
             pictures = self.source.split(split)
             if pictures is not None:
                 bad = find_bad(pictures, self.source.set.table)
                 errors = list(bad.values())
-                said = summary(f"{split} of {self.data.root}", pictures, errors)
-                refuse_or_skip_bad(errors, said, self.data.bad_annotations)
+                line = summary(f"{split} of {self.data.root}", pictures, errors)
+                refuse_or_skip_bad(errors, line, self.data.bad_annotations)
                 pictures = [picture for picture in pictures if picture not in bad]
             self._pictures[split] = pictures
         return self._pictures[split]
@@ -114,17 +115,18 @@ class Segmentation:
         """Return the cross-entropy of the head and, with their weights, its Dice loss and the auxiliary head's loss."""
         recipe = self.recipe.segmenter
         outputs: list[Tensor] = model(normalized(torch.stack(batch["image"])))
-        labels = torch.stack(batch["labels"])
+        labels = torch.stack(batch["labels"])  # [B, H, W]; crops have one size, so that they can be stacked
         head, *others = (labelled_cross_entropy(logits, labels) for logits in outputs)
         dice = [recipe.dice_weight * dice_loss(outputs[0], labels)] if recipe.dice_weight else []
         return head + sum([*dice, *(recipe.auxiliary_weight * loss for loss in others)])
 
     def outputs(self, model: nn.Module, batch: Batch) -> list[Tensor]:
-        """Return the most probable class of every pixel, uint8 `[height, width]` for each picture."""
+        """Return the most probable class of every pixel, uint8 `[height, width]` for each image."""
+        # One image at a time: an evaluation scores the original sizes, which differ.
         return [self.segment(model, image) for image in batch["image"]]
 
     def segment(self, model: nn.Module, image: Tensor) -> Tensor:
-        """Return the most probable class of every pixel of a picture, uint8 `[3, height, width]`."""
+        """Return the most probable class of every pixel of an image, uint8 `[3, height, width]`."""
         sides = {"short_side": self.data.short_side, "long_side": self.data.long_side}
         return probabilities(model, image, self.recipe.evaluation, **sides).argmax(0).to(torch.uint8)
 
@@ -143,25 +145,25 @@ class Segmentation:
         return load_segmenter(folder)
 
     def export_model(self, model: nn.Module) -> ExportModel:
-        """Return a model from uint8 pixels of the size that it was trained with to logits of every pixel."""
+        """Return the model to export, from uint8 pixels of the training size to logits of every pixel."""
         side = self.data.augmentation.crop_size
         given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
         return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
-        """Draw samples of a split to a PNG file, in threes: the picture, the truth, and what the model sees."""
+        """Draw samples of a split to a PNG file, in threes: the image, the truth, and the prediction."""
         dataset = cast("SegmentationDataset", self.dataset(split))
         model.eval()
         device = next(model.parameters()).device
-        drawn = []
+        figures = []
         for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
             sample = dataset[index]
             image, truth = sample["image"], sample["labels"]
-            seen = self.segment(model, image.to(device)).cpu()
-            drawn.append(enlarged(image, DRAWN_SIDE))
-            drawn += [draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, seen)]
-        to_pil_image(tile(drawn, columns=6)).save(path)
+            predicted = self.segment(model, image.to(device)).cpu()
+            figures.append(enlarged(image, DRAWN_SIDE))
+            figures += [draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, predicted)]
+        to_pil_image(tile(figures, columns=6)).save(path)
         return []
 
 

@@ -46,7 +46,7 @@ class Finding:
     why: str
 
     def __str__(self) -> str:
-        """Name the annotation and its picture."""
+        """Name the annotation and its image."""
         name = "" if self.picture is None else f"{self.picture.path}: "
         if self.annotation is not None:
             name += f"annotation {self.annotation.content.get('id', f'at place {self.annotation.place}')}: "

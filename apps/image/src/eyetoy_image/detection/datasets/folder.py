@@ -7,5 +7,5 @@ from eyetoy_image.detection.recipe import DetectionData
 
 
 def open_folder(data: DetectionData, seed: int) -> CocoSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return CocoSource(data)

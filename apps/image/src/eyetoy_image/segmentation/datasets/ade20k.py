@@ -55,5 +55,5 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def open_ade20k(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return SegmentationSource(data.root, partial(read_ade20k, data))

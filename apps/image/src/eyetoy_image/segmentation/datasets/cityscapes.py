@@ -70,5 +70,5 @@ def _map_of(root: Path, path: Path) -> Path:
 
 
 def open_cityscapes(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return SegmentationSource(data.root, partial(read_cityscapes, data))

@@ -43,5 +43,5 @@ class SegmentationDataset(Dataset[Batch]):
 
     @staticmethod
     def collate(samples: list[Batch]) -> Batch:
-        """Return a batch of lists: pictures of an evaluation have different sizes."""
+        """Return a batch of lists: images of an evaluation have different sizes."""
         return {key: [sample[key] for sample in samples] for key in samples[0]}

@@ -22,7 +22,7 @@ IMAGE_COLUMNS = ("image", "pixel_values")
 
 
 def read_hub(data: SegmentationData) -> SegmentationSet:
-    """List the pictures of the set named `data.root`.
+    """List the images of the set named `data.root`.
 
     Raises:
         FileNotFoundError: the file with the names of the classes is missing.
@@ -59,5 +59,5 @@ def _rows(rows: Any, columns: tuple[str, str]) -> tuple[LabelledPicture, ...]:
 
 
 def open_hub(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures of the set named `data.root`."""
+    """Return the images of the set named `data.root`."""
     return SegmentationSource(data.root, partial(read_hub, data))

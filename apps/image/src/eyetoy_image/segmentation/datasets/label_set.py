@@ -80,7 +80,7 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
         _ = self.set
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
-        """Return the pictures of a split."""
+        """Return the images of a split."""
         return self.set.splits.get(split)
 
 
@@ -137,5 +137,5 @@ def label_table(values: Sequence[int] | Mapping[int, str] | range, ignored: Sequ
 def without_empty(
     splits: Mapping[Split, tuple[LabelledPicture, ...]],
 ) -> dict[Split, tuple[LabelledPicture, ...]]:
-    """Return the splits that have pictures."""
+    """Return the splits that have images."""
     return {split: pictures for split, pictures in splits.items() if pictures}

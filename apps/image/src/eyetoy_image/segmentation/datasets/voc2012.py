@@ -47,5 +47,5 @@ def read_voc2012(data: SegmentationData) -> SegmentationSet:
 
 
 def open_voc2012(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return SegmentationSource(data.root, partial(read_voc2012, data))
