@@ -2,10 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["nox>=2025.2.9"]
 # ///
-"""Everything that a clone needs, one command each: `python noxfile.py -s image`, or `nox -s image`.
+"""Tasks for a clone, one command each: `python noxfile.py -s image`, or `nox -s image`.
 
 All sessions share one environment, .venv, because torch alone is gigabytes. Without nox, `python noxfile.py` first
-installs it there: Python and pip are all that a machine must have.
+installs it there; Python and pip are the only requirements.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 try:
     import nox
 except ModuleNotFoundError:
-    if not BIN.exists():  # another Python would break the one that made it
+    if not BIN.exists():  # an existing one may be of another Python
         venv.create(ENVIRONMENT, with_pip=False)
-    # The pip of this Python installs into it, and works where ensurepip lacks.
+    # With the pip of this Python, because some systems lack ensurepip.
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(BIN / "python"), "install", "-q"]
     subprocess.run([*pip, "pip", "nox>=2025.2.9"], check=True)
     raise SystemExit(subprocess.run([str(BIN / "python"), __file__, *sys.argv[1:]]).returncode) from None
@@ -40,7 +40,7 @@ session = nox.session(venv_backend="none")
 
 
 def install(session: nox.Session) -> None:
-    """Install the project with everything into .venv, once for each version of its requirements."""
+    """Install the project with all extras into .venv, again only if its requirements have changed."""
     if not BIN.exists():
         session.run(sys.executable, "-m", "virtualenv", str(ENVIRONMENT))
     requirements = [Path("pyproject.toml"), Path("constraints.txt")]
@@ -58,7 +58,7 @@ def run(session: nox.Session, program: str, *arguments: str, **variables: str) -
 
 
 def launch(session: nox.Session, script: str) -> None:
-    """Run a training script under Accelerate; options of the session are passed on to it."""
+    """Run a training script with `accelerate launch` and the options of the session."""
     install(session)
     run(session, "accelerate", "launch", script, *session.posargs)
 
@@ -83,7 +83,7 @@ def video(session: nox.Session) -> None:
 
 @session
 def demo(session: nox.Session) -> None:
-    """Train the small models that are missing, and serve a page to try them on; options are passed on to demo.py."""
+    """Train missing small models, and serve a page to try them; options are passed on to demo.py."""
     install(session)
     run(session, "python", "apps/demo/demo.py", *session.posargs)
 
@@ -122,21 +122,21 @@ def docs(session: nox.Session) -> None:
 
 @session
 def fuzz(session: nox.Session) -> None:
-    """Give thousands of damaged files to every reader, for about ten minutes; options as in tools/fuzz/fuzz.py."""
+    """Run every reader on thousands of damaged files, for about ten minutes; see tools/fuzz/fuzz.py for options."""
     install(session)
     run(session, "python", "tools/fuzz/fuzz.py", *session.posargs, OMP_NUM_THREADS="1")
 
 
 @session
 def mutants(session: nox.Session) -> None:
-    """Break one line at a time, and see whether the tests notice; options as in tools/mutants.py."""
+    """Break one line at a time, and check that tests fail; see tools/mutants.py for options."""
     install(session)
     run(session, "python", "tools/mutants.py", *session.posargs, OMP_NUM_THREADS="1")
 
 
 @session
 def installs(session: nox.Session) -> None:
-    """Install the wheel alone, with each extra, and with other versions of PyTorch; options as in tools/installs.py."""
+    """Install the wheel alone, with each extra, and with other versions of PyTorch; see tools/installs.py."""
     install(session)
     run(session, "python", "-m", "pip", "install", "-q", "uv")
     run(session, "python", "tools/installs.py", *session.posargs)
@@ -144,7 +144,7 @@ def installs(session: nox.Session) -> None:
 
 @session
 def audit(session: nox.Session) -> None:
-    """Look for known vulnerabilities of what is installed; needs a network."""
+    """Check the installed packages for known vulnerabilities; needs a network."""
     install(session)
     run(session, "python", "-m", "pip", "install", "-q", "pip-audit")
     run(session, "pip-audit", "--skip-editable", *session.posargs)

@@ -1,15 +1,14 @@
 """Train variants of a recipe with several seeds, and compare them: `python benchmarks/compare.py GRID.yaml`.
 
-A grid names a recipe, options for all runs, and variants with options of their own; `grids/` holds those of the
-proposal's ablations. Each run is the app's own `train.py` in a folder of its own. Runs that are finished are not
-repeated, and one that was interrupted goes on, so the same command can be given again at any time. It ends with a
-table of test accuracy with a 95 % confidence interval over seeds, parameters, training time and speed, and the most
-memory that a process held, its data included; and in a plot.
+A grid has a recipe, options for all runs, and variants with further options; `grids/` has those of the proposal's
+ablations. Each run is the app's `train.py` in a separate folder. Finished runs are not repeated, and interrupted ones
+are resumed, so the same command can be repeated at any time. The results are a table of test accuracy with a 95 %
+confidence interval over seeds, parameters, training time and speed, and the largest memory of a process, including its
+data; and a plot.
 
-The same variants on other data: `--recipe apps/image/src/eyetoy_image/configs/preliminary_cifar10.yaml`, whose own
-options then hold instead of those that the grid has for all runs. Where a machine is not a run's own,
-`steps.py GRID.yaml --output FOLDER` and then `--steps FOLDER/steps-GRID.json` here compare times that were measured in
-turns.
+The same variants on other data: `--recipe apps/image/src/eyetoy_image/configs/preliminary_cifar10.yaml`, whose options
+then replace those of the grid for all runs. On a machine that other programs use, measure times by
+`steps.py GRID.yaml --output FOLDER`, which alternates between the variants, and pass `--steps FOLDER/steps-GRID.json`.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from measuring import conditions
 from scipy import stats
 
 LEAST_ERROR = 0.05
-"""What a logarithmic scale shows for no error, in percent."""
+"""Error in percent that is drawn for 0, which a logarithmic scale cannot show."""
 REPOSITORY = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What to train."""
+    """Variants of a recipe to train."""
 
     title: str
     recipe: str
@@ -51,7 +50,7 @@ class Grid:
     variants: dict[str, dict[str, Any]]
     """Options of each variant, by its name in the table."""
     other: Path | None = None
-    """Recipe of the same app, in place of the grid's own."""
+    """Recipe of the same app that replaces the grid's."""
 
     @classmethod
     def read(cls, path: Path) -> Grid:
@@ -65,7 +64,7 @@ class Grid:
 
     @property
     def script(self) -> Path:
-        """The `train.py` beside the recipe's folder."""
+        """The `train.py` of the recipe's app."""
         return REPOSITORY / Path(self.recipe).parents[3] / "train.py"
 
 
@@ -79,23 +78,23 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """What the run prints."""
+        """File with the run's output."""
         return self.folder.with_suffix(".log")
 
     @property
     def options(self) -> Path:
-        """What the run was started with."""
+        """File with the run's options."""
         return self.folder.with_suffix(".json")
 
     @property
     def results(self) -> dict[str, Any] | None:
-        """What the run ended with, if it has."""
+        """The results of a finished run, or None."""
         path = self.folder / "results.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
-        """A record of each epoch."""
+        """The record of each epoch."""
         lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
@@ -103,12 +102,12 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", type=Path)
-    parser.add_argument("--seeds", type=int, help="how many, in place of the grid's number")
+    parser.add_argument("--seeds", type=int, help="number of seeds instead of the grid's")
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="folder of the runs")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of table, plot and figures")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the processor's cores")
-    parser.add_argument("--recipe", type=Path, help="recipe file, in place of the grid's and its options for all runs")
-    parser.add_argument("--steps", type=Path, help="what steps.py wrote: time variants by it, not by their runs")
+    parser.add_argument("--recipe", type=Path, help="recipe file instead of the grid's and its options for all runs")
+    parser.add_argument("--steps", type=Path, help="output of steps.py, to take times from instead of the runs")
     options = parser.parse_args()
     grid = Grid.read(options.grid)
     grid = replace(grid, seeds=options.seeds or grid.seeds)
@@ -124,7 +123,7 @@ def main() -> None:
     step_ms = json.loads(options.steps.read_text(encoding="utf-8"))["step_ms"] if options.steps else None
     if step_ms is not None and (missing := sorted(grid.variants.keys() - step_ms.keys())):
         parser.error(f"{options.steps} has no time of {', '.join(missing)}; write it with steps.py {options.grid}")
-    # By seed first: what slows this machine for a while slows all variants alike.
+    # By seed first: a slow phase of the machine then affects all variants alike.
     runs = [
         Run(variant, seed, folder / _slug(variant) / f"seed-{seed}")
         for seed in range(grid.seeds)
@@ -149,7 +148,7 @@ def main() -> None:
 
 
 def train(grid: Grid, run: Run, threads: int) -> int:
-    """Train a run, or what is left of it, and return the exit code."""
+    """Train a run, or resume it, and return the exit code."""
     options = grid.options | grid.variants[run.variant] | {"seed": run.seed, "output_dir": str(run.folder)}
     asked = json.dumps({"recipe": str(grid.other or grid.recipe), **options}, indent=1)
     if run.options.is_file() and run.options.read_text(encoding="utf-8") != asked:
@@ -169,17 +168,18 @@ def train(grid: Grid, run: Run, threads: int) -> int:
 
 
 def as_arguments(options: dict[str, Any]) -> list[str]:
-    """Return options as the command line of a `train.py` has them."""
+    """Return options as arguments of a `train.py`."""
     return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
 
 
 def summary(runs: list[Run]) -> dict[str, Any]:
-    """Return what a table says of a variant's runs."""
+    """Return a row of the table for a variant's runs."""
     results = [run.results or {} for run in runs]
     accuracies = [100 * result[_split(result)]["accuracy"] for result in results]
     epochs = [epoch for run in runs for epoch in run.epochs]
     half = None
     if len(runs) > 1:
+        # Student's t: with 3 seeds the normal distribution's interval would be less than half as wide.
         half = stats.t.ppf(0.975, len(runs) - 1) * statistics.stdev(accuracies) / math.sqrt(len(runs))
     return {
         "accuracy": round(statistics.mean(accuracies), 3),
@@ -198,7 +198,7 @@ def summary(runs: list[Run]) -> dict[str, Any]:
 
 
 def timed(rows: dict[str, dict[str, Any]], seeds: int, step_ms: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """Return the rows with an epoch's time made of steps that were timed taking turns."""
+    """Return the rows with an epoch's time computed from steps that were timed alternately."""
     new = {}
     for name, row in rows.items():
         seconds = row["steps"] / (row["epochs"] * seeds) * step_ms[name] / 1e3
@@ -235,7 +235,7 @@ def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
 
 
 def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw the error over training time; on a logarithmic scale, so that those near the best can be told apart."""
+    """Draw the error over training time, on a logarithmic scale, so that variants near the best are distinguishable."""
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(8, 4.5 + 0.1 * len(rows)), layout="constrained")
         label = "error, %: lines on validation, points on test"

@@ -1,10 +1,10 @@
-"""Count what detectors take, ours and their peers' alike: `python benchmarks/dense.py --output benchmarks/results`.
+"""Measure parameters, operations and memory of detectors: `python benchmarks/dense.py --output benchmarks/results`.
 
-For Mask R-CNN over each backbone, on a picture of 800 x 1280 pixels: parameters, and floating-point operations, two for
-each multiply-add, of backbone, feature pyramid network and proposal head on the whole picture, of the box head on 1,000
-proposals and of the mask head on 100 detections, as MMDetection 2 counts them; the "FLOPs" of papers are multiply-adds,
-half of these. And, from a process of its own, the most memory that it takes to look for objects on a picture of
-1333 x 800 pixels, and how long it took. Needs timm: `pip install -e ".[image,baselines]"`.
+For Mask R-CNN over each backbone, on an image of 800 x 1280 pixels: parameters, and floating-point operations, two for
+each multiply-add, of backbone, feature pyramid network and proposal head on the whole image, of the box head on 1,000
+proposals and of the mask head on 100 detections, as in MMDetection 2; the "FLOPs" of papers are multiply-adds, half of
+these. And, in a separate process, the largest memory and the time for detection on an image of 1333 x 800 pixels. Needs
+timm: `pip install -e ".[image,baselines]"`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def main() -> None:
         return
     rows = {}
     for name in MODELS:
-        rows[name] = describe(build(name)) | in_a_process_of_its_own(name)
+        # The peak memory of a process never falls, so that each model needs a new one.
+        rows[name] = describe(build(name)) | in_subprocess(name)
         print_row(name, rows[name])
     if options.output:
         result = {"mask_rcnn": rows, "conditions": conditions("cpu")}
@@ -56,7 +57,7 @@ def build(name: str) -> Detector:
     return Detector(ModelRecipe(name=name), DetectorRecipe(), NUM_CLASSES, SIZES).eval()
 
 
-class OnTheWholePicture(nn.Module):
+class WholeImagePart(nn.Module):
     """Backbone, feature pyramid network and the head of the proposal network."""
 
     def __init__(self, detector: Detector) -> None:
@@ -71,7 +72,7 @@ def describe(detector: Detector) -> dict[str, Any]:
     heads, width = detector.rcnn.roi_heads, detector.rcnn.backbone.out_channels
     box, mask = nn.Sequential(heads.box_head, heads.box_predictor), nn.Sequential(heads.mask_head, heads.mask_predictor)
     flops = {
-        "picture": count_flops(OnTheWholePicture(detector), COUNTED),
+        "picture": count_flops(WholeImagePart(detector), COUNTED),
         "boxes": count_flops(box, (NUM_PROPOSALS, width, BOX_GRID, BOX_GRID)),
         "masks": count_flops(mask, (NUM_DETECTIONS, width, MASK_GRID, MASK_GRID)),
     }
@@ -87,7 +88,7 @@ def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def in_a_process_of_its_own(name: str) -> dict[str, Any]:
+def in_subprocess(name: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--look", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -95,7 +96,7 @@ def in_a_process_of_its_own(name: str) -> dict[str, Any]:
 
 
 def look(name: str) -> dict[str, Any]:
-    """Look for objects once; all detections are kept, of whatever score, as many as there may be."""
+    """Detect objects once. All detections are kept, whatever their score: an untrained model has none above it."""
     torch.manual_seed(0)
     recipe = DetectorRecipe(score_threshold=0.0)
     detector = Detector(ModelRecipe(name=name), recipe, NUM_CLASSES, SIZES).eval()

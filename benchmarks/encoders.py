@@ -1,12 +1,12 @@
-"""Time encoders against their peers, interleaved in one run: `python benchmarks/encoders.py images`.
+"""Time encoders against other models, interleaved in one run: `python benchmarks/encoders.py images`.
 
 For each input size and batch: parameters, floating-point operations of one input (two for each multiply-add,
-attention counted), inputs a second of a forward pass and of a training step (forward and backward), and the memory
-that each adds at its peak, measured in a process of its own. A step without an optimizer, because all models would pay
-for theirs alike. A step that would not fit into this machine's memory is left out, judged by what one input takes.
-`frames` is clips of 8 to 128 frames, against attention of all tokens to all, and ends with the powers of the number of
-frames by which time and memory grow. `--output` keeps it all, a case at a time. Needs timm and, for videos,
-pytorchvideo: `pip install -e ".[baselines]"`.
+including attention), inputs per second of a forward pass and of a training step (forward and backward), and the memory
+that each adds at its peak, measured in a separate process. A step has no optimizer, whose cost is the same for all
+models. A step that would not fit into this machine's memory, judged by that of one input, is left out. `frames` is
+clips of 8 to 128 frames, compared with global attention, and ends with the exponents by which time and memory grow with
+the number of frames. `--output` writes the results, case by case. Needs timm and, for videos, pytorchvideo:
+`pip install -e ".[baselines]"`.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ MODELS = {
 PLAIN = "vit_small, plain attention"
 """Measured for memory only."""
 PASSES = ("forward", "step")
-SHARE_OF_MEMORY = 0.8
-"""How much of the machine's memory a pass may be expected to take."""
+MEMORY_FRACTION = 0.8
+"""Largest expected memory of a pass, as a fraction of the machine's."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=CASES)
-    parser.add_argument("--seconds", type=float, default=60, help="for the timed calls of a case (default: 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="time for the calls of a case (default: 60)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="folder for results as JSON")
-    parser.add_argument("--only", help="one case alone, such as 1024x1024,8; the others in the results are kept")
+    parser.add_argument("--only", help="one case only, such as 1024x1024,8; other results are kept")
     parser.add_argument("--memory", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
@@ -78,6 +78,7 @@ def main() -> None:
     bytes_of_one: dict[str, dict[str, int | None]] = {}
     cases = []
     for number, (grid, batch) in enumerate(chosen):
+        # Once for each grid: cases of the same grid differ in the batch only.
         if not number or grid != chosen[number - 1][0]:
             bytes_of_one = measure_memory(MODELS[options.kind], grid, options.device)
         case = measure(MODELS[options.kind], grid, batch, options.seconds, options.device, bytes_of_one)
@@ -94,7 +95,7 @@ def case_name(grid: tuple[int, ...], batch: int) -> str:
 
 
 def keep(path: Path, case: dict[str, Any]) -> None:
-    """Write a case to the results, in the place of an earlier one of the same input."""
+    """Write a case to the results, replacing an earlier one of the same input."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cases = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     others = [other for other in cases if (*other["grid"], other["batch"]) != (*case["grid"], case["batch"])]
@@ -110,7 +111,7 @@ def measure(
     device: str,
     bytes_of_one: dict[str, dict[str, int | None]],
 ) -> dict[str, Any]:
-    """Measure one case of all models; the first one is ours."""
+    """Measure one case with all models; the first one is ours."""
     models = {name: build(name, grid) for name in names}
     rows: dict[str, dict[str, Any]] = {name: describe(model, grid) for name, model in models.items()}
     for passed in PASSES:
@@ -132,8 +133,8 @@ def measure_memory(names: tuple[str, ...], grid: tuple[int, ...], device: str) -
 
 
 def fits(bytes_of_one: int | None, batch: int, device: str) -> bool:
-    """Whether a pass of a batch can be expected to fit into memory."""
-    return bytes_of_one is not None and batch * bytes_of_one < SHARE_OF_MEMORY * memory_bytes(device)
+    """Return whether a pass of a batch is expected to fit into memory."""
+    return bytes_of_one is not None and batch * bytes_of_one < MEMORY_FRACTION * memory_bytes(device)
 
 
 def describe(model: nn.Module, grid: tuple[int, ...]) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def describe(model: nn.Module, grid: tuple[int, ...]) -> dict[str, Any]:
 
 
 def one_pass(model: nn.Module, grid: tuple[int, ...], batch: int, passed: str, device: str) -> Callable[[], None]:
-    """Return a call that goes through the model once, with or without its backward pass."""
+    """Return a call of the model's forward pass, with or without the backward pass."""
     model = model.to(device)
     x = torch.randn(batch, IN_CHANNELS[len(grid)], *grid, device=device)
     model.train(passed == "step")
@@ -161,7 +162,7 @@ def one_pass(model: nn.Module, grid: tuple[int, ...], batch: int, passed: str, d
 
 
 def memory(name: str, grid: tuple[int, ...], batch: int, passed: str, device: str) -> int | None:
-    """Return the bytes that a pass adds, from a process of its own; None if the system killed it for its memory."""
+    """Return the bytes that a pass adds, measured in a new process; None if the system killed it for its memory."""
     point = json.dumps([name, grid, batch, passed])
     kind = next(kind for kind, cases in CASES.items() if (grid, batch) in cases)
     command = [sys.executable, __file__, kind, "--device", device, "--memory", point]
@@ -194,7 +195,7 @@ def print_case(case: dict[str, Any]) -> None:
 
 
 def print_growth(cases: Sequence[dict[str, Any]]) -> None:
-    """Tell by which power of the number of frames time and memory grow, fitted over all cases."""
+    """Print the exponents by which time and memory grow with the number of frames, fitted over all cases."""
     frames = [math.log(case["grid"][0]) for case in cases]
     for name in cases[0]["models"]:
         for passed in PASSES:

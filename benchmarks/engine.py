@@ -1,10 +1,10 @@
-"""What the engine costs: the share of a training step outside forward, backward and optimizer.
+"""Measure the overhead of the engine: the fraction of a training step outside forward, backward and optimizer.
 
-`python benchmarks/engine.py` trains the nano image model on scikit-learn's digits by their recipe, at a batch size of
-64, and takes the time of every part of every step. `backward` includes the release of its graph, and `optimizer` is its
-step and its `zero_grad`. `loading` is reading and stacking samples, or, with `--num_workers`, the wait for processes
-that do so; `augmentation` changes the batch. `engine` is all the rest: seeds, schedules, the gradient's norm, records,
-trackers, checks.
+`python benchmarks/engine.py` trains the nano image model on scikit-learn's digits by their recipe, with a batch size of
+64, and times every part of every step. `backward` includes the release of its graph, and `optimizer` is its step and
+its `zero_grad`. `loading` is reading and stacking samples, or, with `--num_workers`, the wait for worker processes;
+`augmentation` changes the batch. `engine` is everything else: seeds, schedules, the gradient's norm, records, trackers,
+checks.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def main() -> None:
         times = measure(Path(folder), options)
     steps = times.pop("step")
     medians = {name: statistics.median(values[WARMUP:]) for name, values in times.items()}
-    whole = statistics.median(steps[WARMUP:])
-    shares = {name: round(value / whole, 4) for name, value in medians.items()}
-    outside = sum(shares[name] for name in ("loading", "augmentation", "engine"))
-    print(f"{options.model}: a step takes {1e3 * whole:.1f} ms in the median of {len(steps) - WARMUP}")
+    step = statistics.median(steps[WARMUP:])
+    fractions = {name: round(value / step, 4) for name, value in medians.items()}
+    outside = sum(fractions[name] for name in ("loading", "augmentation", "engine"))
+    print(f"{options.model}: a step takes {1e3 * step:.1f} ms in the median of {len(steps) - WARMUP}")
     for name, value in medians.items():
-        print(f"{name:10s} {1e3 * value:8.3f} ms  {shares[name]:7.2%}")
+        print(f"{name:10s} {1e3 * value:8.3f} ms  {fractions[name]:7.2%}")
     print(f"all that is not forward, backward or optimizer: {outside:.2%}")
     if options.output:
-        report = {"conditions": about, "model": options.model, "step_ms": round(1e3 * whole, 3), "shares": shares}
+        report = {"conditions": about, "model": options.model, "step_ms": round(1e3 * step, 3), "shares": fractions}
         path = options.output / f"engine-{options.num_workers}-workers.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
@@ -73,6 +73,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
         accelerator.init_trackers("engine")
         task.augment = timed(task.augment, times["augmentation"])
         task.loss = timed(task.loss, times["forward"])
+        # Methods of the trainer and its parts are wrapped, so that the engine itself needs no code for measuring.
         ends: list[float] = []
         accelerator.backward = ending(timed(accelerator.backward, times["backward"]), ends)
         trainer._gradient_norm = releasing(trainer._gradient_norm, times["backward"], ends)
@@ -86,7 +87,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
 
 
 def epochs(trainer: Trainer, num_steps: int) -> Iterator[Timed[Any]]:
-    """Give the batches of an epoch for each of its steps, epoch after epoch."""
+    """Yield the batches of an epoch once for each of its steps, epoch after epoch."""
     steps_per_epoch = trainer.lengths.steps_per_epoch
     for step in range(num_steps):
         if step % steps_per_epoch == 0:
@@ -95,7 +96,7 @@ def epochs(trainer: Trainer, num_steps: int) -> Iterator[Timed[Any]]:
 
 
 def timed(call: Callable[..., Any], times: list[float], *, add: bool = False) -> Callable[..., Any]:
-    """Return a call that notes how long it takes, or adds it to the last note."""
+    """Return a call that appends its duration to `times`, or adds it to the last one."""
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
         with noting(times):
@@ -108,7 +109,7 @@ def timed(call: Callable[..., Any], times: list[float], *, add: bool = False) ->
 
 
 def ending(call: Callable[..., Any], ends: list[float]) -> Callable[..., Any]:
-    """Return a call that notes when it ended."""
+    """Return a call that appends the time of its end to `ends`."""
 
     def wrapped(*arguments: Any) -> None:
         call(*arguments)
@@ -118,7 +119,7 @@ def ending(call: Callable[..., Any], ends: list[float]) -> Callable[..., Any]:
 
 
 def releasing(call: Callable[..., Any], backward: list[float], ends: list[float]) -> Callable[..., Any]:
-    """Return a call that adds to the backward pass the time since its end, in which the graph is released."""
+    """Return a call that adds the time since the end of the backward pass to it: the graph is released in between."""
 
     def wrapped(*arguments: Any) -> Any:
         backward[-1] += time.perf_counter() - ends.pop()
@@ -128,14 +129,14 @@ def releasing(call: Callable[..., Any], backward: list[float], ends: list[float]
 
 
 def divided(step: Callable[..., None], times: dict[str, list[float]]) -> Callable[..., None]:
-    """Return a step that notes its whole time, and what is left of it beside its parts."""
+    """Return a step that appends its duration, and the rest of it without its parts, to `times`."""
 
     def wrapped(batches: Any) -> None:
         waited = batches.seconds
         with noting(times["step"]):
             step(batches)
         times["loading"].append(batches.seconds - waited)
-        times["forward"][-1] -= times["augmentation"][-1]
+        times["forward"][-1] -= times["augmentation"][-1]  # `loss` augments the batch before the forward pass
         parts = sum(times[name][-1] for name in PARTS)
         times["engine"].append(times["step"][-1] - parts)
 

@@ -1,8 +1,8 @@
-"""Say which model goes through which exporter: `python benchmarks/exports.py`.
+"""Export every model with every exporter: `python benchmarks/exports.py`.
 
-Each classifier is exported with a batch of 2 that may vary, run with a batch of 5, and compared with itself; the table
-holds the largest difference of a logit, or why it failed. torch.compile is asked for one whole graph, of a batch of 5.
-ONNX runs in onnxruntime.
+Each classifier is exported with a variable batch of 2, run with a batch of 5, and compared with itself; the table has
+the largest difference of a logit, or the error. torch.compile must produce a single graph, for a batch of 5. ONNX runs
+in onnxruntime.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check(name: str) -> dict[str, float | str]:
     for exporter, export in {"torch.export": exported, "torch.compile": compiled, "onnx": onnx}.items():
         try:
             found[exporter] = float(f"{(export(model, small)(large) - expected).abs().max().item():.1e}")
-        except Exception as error:
+        except Exception as error:  # exporters raise errors of many types; each is a result of this table
             found[exporter] = f"{type(error).__name__}: {str(error)[:200]}"
     return found
 
@@ -66,7 +66,7 @@ def exported(model: nn.Module, x: Tensor) -> Run:
 
 
 def compiled(model: nn.Module, x: Tensor) -> Run:
-    torch._dynamo.reset()
+    torch._dynamo.reset()  # graphs of earlier models count towards the limit of recompilations
     return torch.compile(model, fullgraph=True, backend="aot_eager")
 
 

@@ -1,8 +1,8 @@
-"""Time of each map of `eyetoy.inspect`, and memory of the process: `python benchmarks/inspect_maps.py --output FOLDER`.
+"""Measure time and memory of each map of `eyetoy.inspect`: `python benchmarks/inspect_maps.py --output FOLDER`.
 
-Every map is made in a process of its own, whose peak memory is that of all of it, Python, torch and weights
-included; `added` is what the first call adds to them. Times are medians of calls after a first one, and the
-fastest of these, which other programs disturb least. The whole forward pass, which most of a map is, is beside them.
+Every map is computed in a separate process; its peak memory includes Python, torch and weights, and `added` is the part
+of the first call. Times are the median of calls after a first one, and the fastest of these, which other programs
+disturb least. The forward pass, most of the work of a map, is measured for comparison.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MEGABYTE = 2**20
 
 
 def maps(encoder: Encoder, size: int) -> dict[str, Callable[[], Any]]:
-    """Return what is measured, by name."""
+    """Return the calls to measure, by name."""
     x = torch.randn(1, 3, size, size)
     point = [size // 2, size // 2]
     last = encoder.params.stages[0][-1]
@@ -56,7 +56,7 @@ def measure(model: str, size: int, name: str, rounds: int) -> dict[str, float]:
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     return {
         "seconds": round(statistics.median(times), 3),
         "fastest_seconds": round(min(times), 3),
@@ -66,7 +66,7 @@ def measure(model: str, size: int, name: str, rounds: int) -> dict[str, float]:
 
 
 def measure_alone(model: str, options: argparse.Namespace, name: str) -> dict[str, float]:
-    """Measure one map in a process of its own."""
+    """Measure one map in a new process."""
     arguments = ["--model", model, "--map", name, "--size", str(options.size), "--rounds", str(options.rounds)]
     command = [sys.executable, __file__, *arguments, "--threads", str(options.threads)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
@@ -76,12 +76,12 @@ def measure_alone(model: str, options: argparse.Namespace, name: str) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=1024, help="height and width of the picture (default: 1024)")
+    parser.add_argument("--size", type=int, default=1024, help="height and width of the image (default: 1024)")
     parser.add_argument("--rounds", type=int, default=3, help="timed calls of each map (default: 3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (default: one for each core)")
     parser.add_argument("--output", type=Path, help="folder for results as JSON")
     parser.add_argument("--model", help="measure one map of this model, in this process")
-    parser.add_argument("--map", help="which one")
+    parser.add_argument("--map", help="name of that map")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.map:

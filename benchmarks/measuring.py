@@ -1,4 +1,4 @@
-"""What the benchmarks share: times of calls that take turns, memory that a call adds, and the machine's description."""
+"""Helpers for benchmarks: interleaved timing, memory added by a call, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -24,35 +24,39 @@ def interleaved(
     often: str | None = None,
     seconds: float | None = None,
 ) -> dict[str, float]:
-    """Return the median milliseconds of each call; they take turns, so that a busy machine slows all alike.
+    """Return the median milliseconds of each call, timed alternately, so that a busy machine affects all alike.
 
-    With `often`, calls whose names start so are timed in every round and the others in every third one. With `seconds`
-    no round begins after so long, except for the first three.
+    Args:
+        calls: the calls by name.
+        rounds: number of timed rounds.
+        device: cpu, cuda or mps.
+        often: prefix of the names to time in every round; the others are timed in every third one. All by default.
+        seconds: no round starts later than this, except for the first three.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     began = time.perf_counter()
-    for turn in range(rounds + 1):
-        if seconds is not None and turn > 3 and time.perf_counter() - began > seconds:
+    for number in range(rounds + 1):
+        if seconds is not None and number > 3 and time.perf_counter() - began > seconds:
             break
         for name, call in calls.items():
-            if often is None or name.startswith(often) or turn % 3 == 0:
+            if often is None or name.startswith(often) or number % 3 == 0:
                 started = time.perf_counter()
                 call()
                 if device != "cpu":
-                    torch.accelerator.synchronize()
-                if turn:  # the first one warms up
+                    torch.accelerator.synchronize()  # calls return before an accelerator is done
+                if number:  # the first round warms up
                     times[name].append(1e3 * (time.perf_counter() - started))
     return {name: round(statistics.median(measured), 3) for name, measured in times.items()}
 
 
 def added_bytes(call: Callable[[], object], device: str) -> int:
-    """Return by how much a call raises the peak memory of this process above what it held before; Linux or CUDA."""
+    """Return the peak memory of this process during a call, above its memory before; Linux or CUDA."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM, the peak so far
     before = _status_bytes("VmRSS")
     call()
     return max(_status_bytes("VmHWM") - before, 1)

@@ -1,11 +1,11 @@
-"""Time neighborhood attention by its backends and others, interleaved in one run: `python benchmarks/neighborhood.py`.
+"""Time neighborhood attention with all backends, interleaved in one run: `python benchmarks/neighborhood.py`.
 
-For each shape: milliseconds of a forward pass, and of forward and backward together, and how many times faster `tiled`
-is than a gather; how much of the machine's matrix-product rate the useful arithmetic reaches; the memory that a
-forward and backward pass adds; and, with `--scaling`, how time and memory grow with the number of tokens. `--output`
-writes it all to a folder, with a plot. Others that are not installed are left out: `pip install natten natten-mps`.
+For each shape: milliseconds of a forward pass, and of forward and backward together, and the speedup of `tiled` over a
+gather; the useful arithmetic as a fraction of the machine's matrix-product rate; the memory that a forward and backward
+pass adds; and, with `--scaling`, the growth of time and memory with the number of tokens. `--output` writes the results
+to a folder, with a plot. Libraries that are not installed are left out: `pip install natten natten-mps`.
 
-`--kernel` compares the two ways of `tiled` on one core of a CPU instead, in about two minutes: the kernel against one
+`--kernel` instead compares the two paths of `tiled` on one core of a CPU, in about two minutes: the kernel, and one
 call of `scaled_dot_product_attention` for all tiles.
 """
 
@@ -124,7 +124,7 @@ def compare_kernel(rounds: int) -> None:
                             torch.autograd.grad(out, leaves, gradient)
                     times[name].append(1e3 * (time.perf_counter() - started))
             kernel, plain = (np.array(times[name][2:]) for name in ("kernel", "plain"))  # two rounds to warm up
-            # The median of ratios within a round: what slows the machine for a while slows both calls of a round.
+            # The median of ratios within a round: a slow phase of the machine affects both calls of a round.
             cells += [f"{np.median(kernel):.1f}", f"{np.median(plain):.1f}", f"**{np.median(plain / kernel):.2f}**"]
         name = f"{', '.join(map(str, shape))}; {' x '.join(map(str, window))}"
         print("| " + " | ".join([name, *cells]) + " |", flush=True)
@@ -176,9 +176,10 @@ def measure(shape: Shape, window: Shape, dtype: torch.dtype, rounds: int, device
         name: lambda a=attend: torch.autograd.grad(a(*leaves), leaves, gradient)
         for name, attend in trainable(found, device).items()
     }
-    if dtype == torch.float32:  # beside it, so that a busy machine slows both
+    if dtype == torch.float32:  # in the same rounds, so that a busy machine affects both
         halves, half = [x.detach().bfloat16().requires_grad_() for x in leaves], gradient.bfloat16()
         both["tiled bfloat16"] = lambda: torch.autograd.grad(found["tiled"](*halves), halves, half)
+    # Per query and key: a dot product and a weighted sum over head_dim, each a multiplication and an addition.
     flops = 4 * math.prod(shape) * math.prod(window)
     name = str(dtype).removeprefix("torch.")
     return {
@@ -208,7 +209,7 @@ def print_row(row: dict[str, Any], rate: float) -> None:
 
 
 def scaling(dim: int, device: str) -> dict[str, Any]:
-    """Time each grid in a process of its own, and fit exponents."""
+    """Time each grid in a separate process, and fit exponents."""
     points = [in_own_process((1, *grid, 2, 32), WINDOWS[dim], device, rounds=5) for grid in GRIDS[dim]]
     exponents = {}
     for name in ("seconds", "bytes"):
@@ -221,7 +222,7 @@ def scaling(dim: int, device: str) -> dict[str, Any]:
 
 
 def in_own_process(shape: Shape, window: Shape, device: str, **options: Any) -> dict[str, Any]:
-    """Call `measure_point` in a process of its own, whose peak memory is that of one call."""
+    """Call `measure_point` in a new process, whose peak memory is that of one call."""
     point = json.dumps({"shape": shape, "window": window, **options})
     command = [sys.executable, __file__, "--device", device, "--point", point]
     ended = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this very script

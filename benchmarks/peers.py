@@ -1,4 +1,4 @@
-"""Models to compare encoders with, by name: of timm, torchvision and pytorchvideo, and three made here."""
+"""Baselines of encoders by name: models of timm, torchvision and pytorchvideo, and three defined here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(name: str, grid: Grid) -> nn.Module:
     if name.startswith(("eyetoy", "nat_tiny")):
         return create_model(name, num_classes={1: 35, 2: 1000, 3: 400}[len(grid)])
     if name == "vit_small, plain attention":
-        set_fused_attn(False)
+        set_fused_attn(False)  # a global of timm, which layers read as they are built
         try:
             return build("vit_small", grid)
         finally:
@@ -58,9 +58,9 @@ class SoundViT(nn.Module):
 
 
 class SoundConvNeXt(nn.Module):
-    """After ConvNeXt-T (Liu et al., 2022), with one axis: its widths, depths and kernel, no layer scale.
+    """A 1-D version of ConvNeXt-T (Liu et al., 2022) with its widths, depths and kernel, without layer scale.
 
-    The stem's stride is 64, as in the encoders for sound, in place of 4.
+    The stem's stride is 64, as in the encoders for sound, instead of 4.
     """
 
     def __init__(self, widths: Sequence[int] = (96, 192, 384, 768), depths: Sequence[int] = (3, 3, 9, 3)) -> None:
@@ -99,7 +99,7 @@ class SoundConvNeXtBlock(nn.Module):
 class SpaceTimeViT(nn.Module):
     """A ViT whose tokens, patches of 2 frames of 8 × 8 pixels, attend to all others in space and time.
 
-    As model 1 of ViViT (Arnab et al., 2021), and TimeSformer's joint attention (Bertasius et al., 2021).
+    Like model 1 of ViViT (Arnab et al., 2021), and TimeSformer's joint attention (Bertasius et al., 2021).
     """
 
     def __init__(self, grid: Grid, width: int = 192, depth: int = 7) -> None:
@@ -121,7 +121,7 @@ def _swin3d(grid: Grid) -> nn.Module:
     model: nn.Module = import_module("torchvision.models.video").swin3d_t(num_classes=400)
     for module in model.modules():
         if isinstance(module, import_module("torchvision.ops").StochasticDepth):
-            module.p = 0.0  # as timm's models have it by default
+            module.p = 0.0  # the default of timm's models
     return model
 
 
@@ -133,7 +133,7 @@ def _x3d_m(grid: Grid) -> nn.Module:
 
 
 def _mvit_b(grid: Grid) -> nn.Module:
-    """MViT-B 16 × 4 (Fan et al., 2021) as pytorchvideo's model zoo configures it."""
+    """Return MViT-B 16 × 4 (Fan et al., 2021) in the configuration of pytorchvideo's model zoo."""
     create = import_module("pytorchvideo.models.vision_transformers").create_multiscale_vision_transformers
     model: nn.Module = create(
         spatial_size=grid[1],

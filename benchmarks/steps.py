@@ -1,9 +1,8 @@
-"""Time a training step of a grid's variants, which take turns: `python benchmarks/steps.py GRID.yaml`.
+"""Time training steps of a grid's variants alternately: `python benchmarks/steps.py GRID.yaml`.
 
-`compare.py` trains them one after another, so that what else a machine does counts for one and not for the next; here
-it slows all alike. A step is that of the variant's recipe, forward, backward and optimizer, in the recipe's precision,
-on one batch that lies ready. One thread unless `--threads` says otherwise, as a run of `compare.py --jobs 2` has on two
-cores.
+`compare.py` trains the variants one after another, so that other programs may affect one of them only; here they affect
+all alike. A step is that of the variant's recipe, forward, backward and optimizer, in the recipe's precision, on one
+batch in memory. The default is one thread, like a run of `compare.py --jobs 2` on two cores; see `--threads`.
 """
 
 from __future__ import annotations
@@ -46,12 +45,13 @@ def main() -> None:
 
 
 def step_of(grid: Grid, options: dict[str, Any], device: str) -> Callable[[], object]:
-    """Return a step of training by a grid's recipe with these options."""
+    """Return a call of a training step of a grid's recipe with `options`."""
     app = importlib.import_module(f"eyetoy_{grid.script.parent.name}.classification").APP
     recipe = parse_recipe(app.recipe, grid.config, as_arguments(options))
     task = app.task(recipe)
     task.prepare()
     dataset = SeededDataset(task.dataset("train"), recipe.seed)
+    # An index of `SeededDataset` is (epoch, sample, repetition).
     batch = dataset.collate([dataset[0, index, 0] for index in range(recipe.batch_size)])
     batch = send_to_device(batch, torch.device(device))
     model = task.build_model().to(device).train()

@@ -1,7 +1,7 @@
 """Calibrate the choice of tiles on this machine: `python benchmarks/tiles.py`.
 
-It times forward and backward passes with random tilings of many shapes and fits the costs that `choose_tiling` uses.
-For each shape it prints how much slower the choice is than the best tiling tried, with the present costs and with the
+Times forward and backward passes with random tilings of many shapes, and fits the costs of `choose_tiling`. For each
+shape, prints the slowdown of the chosen tiling relative to the best one tried, with the present costs and with the
 fitted ones. Put the fitted costs into `COSTS` in `eyetoy/neighborhood/backends/tiled/tiling.py`.
 """
 
@@ -70,12 +70,12 @@ def measure(
             _, saved_tiles, saved_weights = kernel.forward(tokens, None, save=True)
             kernel.backward(grad, tokens, None, (saved_tiles, saved_weights))
             measured.append(1e3 * (time.perf_counter() - started))
-    # The lower quartile: other processes only ever add time.
+    # The lower quartile instead of the median: other processes can only add time.
     return tilings, [statistics.quantiles(measured[1:], n=4)[0] for measured in times]
 
 
 def fit(tried: list[tuple[list[Tiling], list[float]]]) -> list[float]:
-    """Fit costs to relative errors. A fixed cost per call is fitted too and dropped: no tiling changes it."""
+    """Fit costs by relative errors. A fixed cost per call is fitted too and dropped, since no tiling changes it."""
     rows, targets = [], []
     for (shape, _), (tilings, times) in zip(SHAPES, tried, strict=True):
         for tiling, milliseconds in zip(tilings, times, strict=True):
@@ -83,6 +83,7 @@ def fit(tried: list[tuple[list[Tiling], list[float]]]) -> list[float]:
             features = [num_rows * feature for feature in plans.cost_features(tiling, shape[-1])]
             rows.append([*(feature / (1e6 * milliseconds) for feature in features), 1 / milliseconds])
             targets.append(1.0)
+    # Non-negative: with a negative cost, the choice would prefer tilings with more of that work.
     solution, _ = nnls(np.array(rows), np.array(targets))
     return [float(cost) for cost in solution[:-1]]
 

@@ -1,7 +1,7 @@
-"""Count what segmenters take, ours and their peers' alike: `python benchmarks/upernet.py --output benchmarks/results`.
+"""Count parameters and operations of segmenters: `python benchmarks/upernet.py --output benchmarks/results`.
 
-For UperNet of 512 channels over each backbone, with 150 classes and without the auxiliary head, which training alone
-needs: parameters, and floating-point operations, two for each multiply-add, on pictures of 512 x 512 and 512 x 2048
+For UperNet of 512 channels over each backbone, with 150 classes and without the auxiliary head, which is for training
+only: parameters, and floating-point operations, two for each multiply-add, on images of 512 x 512 and 512 x 2048
 pixels; the "FLOPs" of papers are multiply-adds, half of these. Needs timm: `pip install -e ".[image,baselines]"`.
 """
 

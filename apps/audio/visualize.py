@@ -1,4 +1,4 @@
-"""Draw what a model looks at: `python apps/audio/visualize.py runs/spoken-keywords clip.wav`; see `--help`."""
+"""Draw a model's attention maps: `python apps/audio/visualize.py runs/spoken-keywords clip.wav`; see `--help`."""
 
 from eyetoy_audio.visualize import main
 

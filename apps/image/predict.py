@@ -1,4 +1,4 @@
-"""Tell what a checkpoint sees in pictures: `python apps/image/predict.py runs/digits FILE ...`."""
+"""Classify, detect or segment images: `python apps/image/predict.py runs/digits FILE ...`."""
 
 from eyetoy_image.app import APP
 

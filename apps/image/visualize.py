@@ -1,4 +1,4 @@
-"""Draw what a model looks at: `python apps/image/visualize.py runs/digits data/digits/test/7`; see `--help`."""
+"""Draw a model's attention maps: `python apps/image/visualize.py runs/digits data/digits/test/7`; see `--help`."""
 
 from eyetoy_image.visualize import main
 

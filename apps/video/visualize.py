@@ -1,4 +1,4 @@
-"""Draw what a model looks at: `python apps/video/visualize.py runs/moving-digits clip.mp4`; see `--help`."""
+"""Draw a model's attention maps: `python apps/video/visualize.py runs/moving-digits clip.mp4`; see `--help`."""
 
 from eyetoy_video.visualize import main
 

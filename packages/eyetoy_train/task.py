@@ -28,34 +28,36 @@ class Metrics(Protocol):
         """Return the scores by name; `count` is the number of samples."""
 
     def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
-        """Return what stands behind the scores, with its pictures written to a folder."""
+        """Return tables and figures behind the scores; the figures are written to `folder`."""
 
 
 class Task(Protocol):
     """A modality and a goal: data, model, loss, metrics, and how a sample looks.
 
-    Datasets, map-style or streams, give dicts of tensors that the default collate function can stack; or a map-style
-    one has a method `collate` that makes a batch of a list of samples, such as one with a list of pictures of different
-    sizes. In a batch, a list has an entry for every sample. Whatever is random in a training sample, or in the loss,
-    must be drawn from torch's global generator, which the engine seeds for each sample and each pass. It adds the
-    sample's seed to a training sample, as `seed`: what a task draws from these for a whole batch at once
-    (`eyetoy_train.utils.seeds.uniforms`) is the same however many processes share the batch.
+    Datasets, map-style or streams, return dicts of tensors that the default collate function can stack. A map-style
+    dataset may have a method `collate` instead, which makes a batch of a list of samples, such as images of different
+    sizes. In a batch, a list has an entry for every sample.
+
+    Random numbers of a training sample, or of the loss, must come from torch's global generator, which the engine seeds
+    for each sample and each micro-batch. The engine also adds the seed of a training sample to it, as `seed`. Draw from
+    these seeds (`eyetoy_train.utils.seeds.uniforms`) for a whole batch at once: the numbers are then the same however
+    many processes share the batch.
     """
 
     @property
     def score(self) -> str:
-        """The metric that says which epoch was best; higher is better."""
+        """Name of the metric by which the best epoch is chosen; higher is better."""
 
     @property
     def protocol(self) -> str:
-        """How an evaluation looks at a sample, to be shown beside a score; empty where there is one way only."""
+        """The views of a sample that an evaluation uses, shown next to a score; empty where there is one way only."""
 
     @property
     def about(self) -> About:
-        """What a card says of the data and the task."""
+        """Facts about the data and the task for the model card."""
 
     def prepare(self) -> None:
-        """Write or fetch the data if they are not there.
+        """Write or fetch the data if they are missing.
 
         Called on the main process, then on one of every other machine, then on the others.
         """
@@ -70,19 +72,19 @@ class Task(Protocol):
         """Return the training loss of a batch, a scalar."""
 
     def outputs(self, model: nn.Module, batch: Batch) -> Any:
-        """Return what `Metrics.update` takes: tensors whose first axis is the sample, or lists with one entry each."""
+        """Return the input of `Metrics.update`: tensors whose first axis is the sample, or lists of one entry each."""
 
     def metrics(self) -> Metrics:
         """Return new metrics."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write all that is needed to use the model: weights, labels."""
+        """Write everything needed to use the model: weights, labels."""
 
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
 
     def write_samples(self, model: nn.Module, split: Split, path: Path) -> Sequence[Path]:
-        """Draw samples of a split with the model's predictions to a picture file; return files that play them."""
+        """Draw samples of a split with the model's predictions to an image file; return files that play them."""
 
 
 class LabelledTask(Task, Protocol):
@@ -90,7 +92,7 @@ class LabelledTask(Task, Protocol):
 
     @property
     def recipe(self) -> Recipe:
-        """How it is trained."""
+        """The recipe of the run."""
 
     @property
     def classes(self) -> Sequence[str]:

@@ -19,12 +19,12 @@ class Table:
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str | int | float]]
-    """A float is a share, shown in percent."""
+    """A float is a fraction, shown in percent."""
 
 
 @dataclass(frozen=True)
 class Details:
-    """What stands behind the scores, for a report."""
+    """Tables and figures behind the scores, for a report."""
 
     tables: Sequence[Table] = ()
     pictures: Sequence[Path] = ()
@@ -32,18 +32,18 @@ class Details:
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What the card of a trained model says beside its recipe and scores."""
+    """Facts for the card of a trained model, in addition to its recipe and scores."""
 
     data: str = "data of its own"
-    """What it was trained on, in the middle of a sentence; no path, since cards are published."""
+    """The training data, to be put in the middle of a sentence; no path, since cards are published."""
     hub_dataset: str | None = None
-    """The name of the data on Hugging Face's hub, if they are from there."""
+    """Name of the data on Hugging Face's hub, if they come from there."""
     pipeline_tag: str = ""
     """The hub's name of the task, such as `image-classification`."""
     predict: str = "predict.py"
-    """The script that tells what a model sees in files."""
+    """The script that applies a model to files."""
     limits: Sequence[str] = ()
-    """What the scores do not say, in sentences."""
+    """Limits of the model that the scores do not show, in sentences."""
 
     @classmethod
     def of_data(cls, kind: str, data: Any, **said: Any) -> Self:
@@ -53,36 +53,40 @@ class About:
 
 
 def about_data(kind: str, source: str, root: str) -> str:
-    """Return what data are: the name of a set, or the last part of a folder's or the hub's name.
+    """Describe data in a few words: the name of a set, or the last part of a folder's or the hub's name.
 
     Args:
-        kind: of files, such as `pictures`.
-        source: the recipe's; the name of a set, but for `folder`, `hub` and the like.
-        root: where they are.
+        kind: of files, such as `images`.
+        source: the recipe's `data.source`: the name of a set, or `folder`, `hub` and the like.
+        root: the folder of the data, or their name on the hub.
     """
     if source == "hub":
         return f"{root}, a set of Hugging Face's hub"
     if source in ("folder", "list", "tagged", "webdataset"):
+        # The last part only: cards are published, and a path may hold the names of people and machines.
         return f"{kind} of the folder {Path(root).name}"
     return f"the set {source.replace('_', ' ')}"
 
 
 class SampleStream(ABC):
-    """A set as shards of raw samples and a way to decode them."""
+    """A data set as shards of raw samples and a way to decode them."""
 
     shuffle_buffer: int = 1000
-    """How many raw samples are held, in training, to be drawn from at random."""
+    """Number of raw samples held in training, from which the next one is drawn at random."""
     skip_unreadable: bool = False
-    """Leave out samples that cannot be decoded, and name them, in place of stopping at the first one."""
+    """Leave out samples that cannot be decoded, and log them, instead of stopping at the first one."""
 
     @property
     @abstractmethod
     def num_shards(self) -> int:
-        """How many shards there are, at least one."""
+        """Number of shards, at least one."""
 
     @abstractmethod
     def read(self, shard: int) -> Iterator[Any]:
-        """Give the raw samples of a shard, always in the same order, as cheaply as can be."""
+        """Yield the raw samples of a shard, always in the same order.
+
+        Keep this cheap: on resume, samples are read and dropped without `decode` up to the place where the run stopped.
+        """
 
     @abstractmethod
     def decode(self, raw: Any) -> Batch:

@@ -80,7 +80,7 @@ def test_a_point_that_no_file_has_is_refused(run, main, point, checkpoints, tmp_
     with pytest.raises(SystemExit, match="2"):
         main([str(argument) for argument in arguments])
     said = capsys.readouterr().err.strip()
-    assert "--point must be a share from 0 to 1 of each of" in said
+    assert "--point must be a fraction from 0 to 1 of each of" in said
     assert said.endswith(f"got {' '.join(f'{share:g}' for share in point)}")
 
 

@@ -1,1 +1,1 @@
-"""What several test files use: paths, small models and data, and oracles."""
+"""Helpers for tests: paths, small models and data, and oracles."""

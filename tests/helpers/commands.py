@@ -1,4 +1,4 @@
-"""Fixtures for running the commands that a user types, and checkpoints to run them on."""
+"""Fixtures for running commands like a user, and checkpoints for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Run a script of the repository in a folder, alone or under `accelerate launch` with several processes."""
+    """Run a script of the repository in a folder, alone or with several processes of `accelerate launch`."""
 
     def run(folder: Path, script: str, *arguments: object, processes: int | None = None, check: bool = True):
         command = [sys.executable]
@@ -48,7 +48,7 @@ def run_command():
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> Path:
-    """A folder with `runs/NAME` of every task, with new weights, and files to look at in `files`."""
+    """A folder with `runs/NAME` of every task, with new weights, and folders of files."""
     from eyetoy_audio.app import APP as AUDIO
     from eyetoy_image.app import app_of
     from eyetoy_image.dense.composed import write_composed_digits
@@ -90,7 +90,7 @@ def save_untrained(best: Path, app, config_file: Path, data: Path, options: tupl
 
 
 def write_waves(root: Path) -> None:
-    """Write tones of two heights as wav files in class folders."""
+    """Write tones of two pitches as wav files in class folders."""
     time = np.arange(8000) / 8000
     for pitch, name in ((200, "low"), (1500, "high")):
         for index in range(3):

@@ -1,6 +1,6 @@
-"""What the package must compute, in plain loops and small dense matrices; nothing here imports the package.
+"""Reference results by plain loops and small dense matrices; nothing here imports the package.
 
-Tensors are channels-last and live on the CPU in float64.
+Tensors are channels-last, on the CPU, in float64.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Axis:
         group, place = query % self.dilation, query // self.dilation
         members = length // self.dilation + (1 if group < length % self.dilation else 0)
         window = min(self.window, members)
-        share = place // self.stride * self.stride
+        offset = place // self.stride * self.stride  # queries from here on, `stride` of them, have one neighborhood
         if self.is_causal:
-            leader = min(share + self.stride - 1, members - 1)
+            leader = min(offset + self.stride - 1, members - 1)
             first, last = max(leader - (window - 1), 0), place
         else:
-            leader = min(share + self.stride // 2, members - 1)
+            leader = min(offset + self.stride // 2, members - 1)
             first = max(0, min(leader - window // 2, members - window))
             last = first + window - 1
         return [group + self.dilation * member for member in range(first, last + 1)]
@@ -75,7 +75,7 @@ def neighborhood_attention(
     scale: float | None = None,
     key_mask: Tensor | None = None,
 ) -> Tensor:
-    """Neighborhood attention by loops over single numbers, `[batch, *grid, heads, head_dim]`."""
+    """Return neighborhood attention by loops over single numbers, `[batch, *grid, heads, head_dim]`."""
     batch, *grid, heads, head_dim = query.shape
     scale = head_dim**-0.5 if scale is None else scale
     q, k, v = (x.reshape(batch, math.prod(grid), heads, x.shape[-1]).tolist() for x in (query, key, value))
@@ -104,13 +104,16 @@ def _mix(logits: list[float], rows: list[list[float]]) -> list[float]:
 
 
 def dense_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Attention `[batch, heads, tokens, head_dim]` under a boolean mask `[tokens, tokens]`, query by key."""
+    """Return attention `[batch, heads, tokens, head_dim]` with a boolean mask `[tokens, tokens]`, query by key."""
     logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     return logits.masked_fill(~mask, -math.inf).softmax(-1) @ value
 
 
 def global_mask(num_global_tokens: int, num_tokens: int) -> Tensor:
-    """Global tokens come first and see all; a spatial token sees the global ones and itself."""
+    """Return the mask of global attention.
+
+    Global tokens come first and attend to all; a spatial token attends to the global ones and itself.
+    """
     mask = torch.eye(num_tokens, dtype=torch.bool)
     mask[:num_global_tokens] = True
     mask[:, :num_global_tokens] = True
@@ -120,7 +123,7 @@ def global_mask(num_global_tokens: int, num_tokens: int) -> Tensor:
 def strided_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], before: Sequence[int]) -> Tensor:
     """Convolve `[batch, *grid, in]` with `weight` `[out, *kernel, in]` by loops, in `ceil(grid / stride)` steps.
 
-    `before` is how far the first kernel reaches over the start of each axis; there, and past the end, are zeros.
+    `before` is the padding at the start of each axis; there, and past the end, are zeros.
     """
     batch, *grid, _ = x.shape
     out_grid = [-(-length // step) for length, step in zip(grid, stride, strict=True)]

@@ -1,4 +1,4 @@
-"""Where things lie in the repository."""
+"""Paths in the repository."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def config(app: str, name: str) -> Path:
-    """Return a recipe that an app ships."""
+    """Return a recipe file of an app."""
     return REPOSITORY / "apps" / app / "src" / f"eyetoy_{app}" / "configs" / f"{name}.yaml"

@@ -14,7 +14,7 @@ HEAD_DIMS = (1, 3, 5, 8, 16)
 SMALL = {1: 20, 2: 6, 3: 4}
 """Longest axis for comparisons with loops in Python."""
 LARGE = {1: 300, 2: 26, 3: 10}
-"""Longest axis for comparisons of one backend with the other: long enough for many tiles."""
+"""Longest axis for comparisons between backends: long enough for many tiles."""
 WIDEST = {1: 40, 2: 11, 3: 5}
 """Widest window on a large grid; wider ones are tried on small grids."""
 
@@ -33,8 +33,8 @@ class AttentionProblem:
     head_dim: int
     value_dim: int
     scale: float | None
-    valid_share: float | None
-    """Share of the keys that the mask keeps; None for a call without a mask."""
+    valid_fraction: float | None
+    """Fraction of the keys that the mask keeps; None for a call without a mask."""
     seed: int
 
     @property
@@ -60,9 +60,9 @@ class AttentionProblem:
             for dim in (self.head_dim, self.head_dim, self.value_dim)
         ]
         query, key, value = (x.to(device=device, dtype=dtype) for x in qkv)
-        if self.valid_share is None:
+        if self.valid_fraction is None:
             return query, key, value, None
-        mask = torch.rand(self.batch, *self.grid, generator=generator) < self.valid_share
+        mask = torch.rand(self.batch, *self.grid, generator=generator) < self.valid_fraction
         return query, key, value, mask.to(device)
 
 
@@ -77,7 +77,7 @@ def attention_problems(
     dilation = draw(st.just((1,) * dimension) | _per_axis(dimension, st.integers(1, 4)))
     stride = tuple(draw(st.just(1) | st.integers(1, width)) for width in window)
     is_causal = draw(st.just((False,) * dimension) | _per_axis(dimension, st.booleans()))
-    shares = st.sampled_from((0.0, 0.1, 0.5, 0.9))
+    fractions = st.sampled_from((0.0, 0.1, 0.5, 0.9))
     return AttentionProblem(
         grid=grid,
         window=window,
@@ -89,7 +89,7 @@ def attention_problems(
         head_dim=draw(st.sampled_from(HEAD_DIMS)),
         value_dim=draw(st.sampled_from(HEAD_DIMS)),
         scale=draw(st.none() | st.floats(0.1, 2.0)),
-        valid_share=draw({None: st.none() | shares, True: shares, False: st.none()}[with_mask]),
+        valid_fraction=draw({None: st.none() | fractions, True: fractions, False: st.none()}[with_mask]),
         seed=draw(st.integers(0, 2**32 - 1)),
     )
 

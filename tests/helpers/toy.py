@@ -1,4 +1,4 @@
-"""A toy modality for the engine, telling rising from falling sequences, as a module and as a script to launch.
+"""A toy task for the engine, to classify rising and falling sequences, as a module and as a script to launch.
 
 `python toy.py '{"output_dir": "run", "epochs": 2}'` trains it; `--kill NUMBER` does so in processes that are killed.
 """
@@ -91,7 +91,7 @@ class Streamed(Slopes):
 
 
 class Normed(Slopes):
-    """The toy task with a model whose batch norm gathers statistics on each process, of what is not trained."""
+    """The toy task with a model whose batch norm collects statistics of frozen features in each process."""
 
     def build_model(self):
         return nn.Sequential(
@@ -113,7 +113,7 @@ class Normed(Slopes):
 
 
 class Interrupted(BaseException):
-    """What a kill looks like from inside."""
+    """A kill, simulated by an exception."""
 
 
 class Killed(Slopes):
@@ -137,7 +137,7 @@ class Slow(Slopes):
 
 
 class Failing(Slopes):
-    """The toy task with a validation set that cannot be read to its end."""
+    """The toy task with an unreadable sample in the validation set."""
 
     def load_sample(self, source, *, training):
         if source == ("val", 9):
@@ -158,7 +158,7 @@ def build_recipe(**changes: Any) -> ClassificationRecipe:
 
 
 def shard_on_cpu() -> None:
-    """Make Accelerate shard over CPU processes as it does over GPUs; by itself it takes this for data parallelism."""
+    """Make Accelerate shard over CPU processes as over GPUs; by default it uses data parallelism on CPUs."""
     start = AcceleratorState.__init__
 
     def sharding(self, *arguments: Any, **options: Any) -> None:
@@ -172,7 +172,7 @@ def shard_on_cpu() -> None:
 
 
 def train_until_done(values: dict[str, Any], task: type[Slopes], kills: int, seed: int) -> dict[str, int]:
-    """Train in forked processes; the first `kills` are killed, every other one while it writes a checkpoint."""
+    """Train in forked processes; the first `kills` are killed, every second one while it writes a checkpoint."""
     checkpoints = Path(values["output_dir"]) / "checkpoints"
     generator = random.Random(seed)
     found = {"kills": 0, "while_writing": 0}

@@ -1,1 +1,1 @@
-"""Classification, whatever the modality."""
+"""Classification of any modality."""

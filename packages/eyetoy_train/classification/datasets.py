@@ -1,4 +1,4 @@
-"""The samples of a classification task, as a data loader takes them."""
+"""Datasets of a classification task for a data loader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eyetoy_train.types import Batch, Split
 
 
 class SampleReader(Protocol):
-    """How a task turns a source into an example."""
+    """The part of a task that turns a source into an example."""
 
     cache: bool
     uses_randomness: bool
@@ -24,14 +24,14 @@ class SampleReader(Protocol):
         """Read a source to a tensor."""
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
-        """Make an example of it."""
+        """Turn the tensor into an example."""
 
     def target(self, label: Any) -> Any:
-        """Return a label as a part of a batch."""
+        """Return a label in the form that a batch holds."""
 
 
 class SampleDataset(Dataset[Batch]):
-    """Labelled sources as dicts with `input`, `label`, and whatever else the task's `example` gives."""
+    """Labelled sources as dicts with `input`, `label`, and the other entries of the task's `example`."""
 
     def __init__(self, reader: SampleReader, samples: LabelledSamples, *, training: bool) -> None:
         self.reader = reader
@@ -49,7 +49,8 @@ class SampleDataset(Dataset[Batch]):
         if raw is None:
             raw = self.reader.load_sample(source, training=self.training)
             if self.reader.cache:
-                # Each loading worker fills a dict of its own; workers live as long as the run, so it pays all the same.
+                # Each worker fills its own dict, which pays since workers live as long as the run. The tensor before
+                # `example` is kept, which draws anew in every epoch.
                 self._loaded[index] = raw
         return self.reader.example(raw, training=self.training) | {"label": self.reader.target(label)}
 
@@ -57,22 +58,22 @@ class SampleDataset(Dataset[Batch]):
 def without_unreadable(
     splits: dict[Split, LabelledSamples], root: Path, read: Callable[[Any], object]
 ) -> dict[Split, LabelledSamples]:
-    """Read every sample once, name those that cannot be read on the main process, and return the others.
+    """Read every sample once, log those that cannot be read on the main process, and return the others.
 
     Args:
         splits: the samples.
-        root: the folder of the data, where a record says which files are whole and need not be read again.
+        root: the folder of the data, which keeps a record of intact files that need not be read again.
         read: reads a source; raises UnreadableFileError or OSError if it cannot.
 
     Raises:
-        ValueError: nothing is left of a split.
+        ValueError: a split would be empty.
     """
     sources = [source for samples in splits.values() for source, _ in samples]
     reasons: Sequence[str | None]
     if root.is_dir() and all(isinstance(source, Path) for source in sources):
         found = unreadable_files(root, sources, read)
         reasons = [found.get(source) for source in sources]
-    else:  # rows of a table have no time of change by which a record could know them again
+    else:  # rows of a table have no time of change that a record could compare
         reasons = why_unreadable(sources, read)
     log_skipped([reason for reason in reasons if reason is not None], len(sources))
     remaining = iter(reasons)  # in the order of `sources`: split by split

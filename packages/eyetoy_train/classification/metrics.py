@@ -1,7 +1,7 @@
 """Scores of a classifier: exact over any number of processes, which add up sums or join rows, each sample once.
 
-Not by torchmetrics, whose metrics talk to the other processes themselves, where here the engine reduces everything once
-and checks the count of samples. Each class below says where its numbers would differ, too.
+Not torchmetrics: its metrics communicate by themselves, whereas the engine reduces everything once and checks the
+number of samples. Its numbers would differ, too; see each class below.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ NUM_BINS = 15
 class ClassificationMetrics:
     """Accuracy (top-1), top-5, mean accuracy over classes, cross-entropy, and expected calibration error (`ece`).
 
-    The calibration error is of 15 bins that are open below, as Guo et al. have them (On Calibration, ICML 2017).
-    torchmetrics' bins are open above, its confidences of exactly 1 have a bin of their own, and it keeps every sample.
+    The calibration error uses 15 bins that are open below (Guo et al., On Calibration of Modern Neural Networks, 2017).
+    torchmetrics' bins are open above, confidences of exactly 1 get an extra bin, and it keeps every sample.
 
     Args:
         num_classes: number of classes.
@@ -39,7 +39,7 @@ class ClassificationMetrics:
             "top5": torch.zeros((), dtype=torch.long),
             "loss": torch.zeros((), dtype=torch.float32),
             "bins": torch.zeros(NUM_BINS, 2, dtype=torch.long),  # [bin, (samples in it, right ones of them)]
-            "confidence": torch.zeros(NUM_BINS, dtype=torch.float32),
+            "confidence": torch.zeros(NUM_BINS, dtype=torch.float32),  # [bin], summed over its samples
         }
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
@@ -52,8 +52,9 @@ class ClassificationMetrics:
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
             wrong = [label for label in labels.tolist() if not 0 <= label < len(self.classes)]
             raise ValueError(f"labels must be from 0 to {len(self.classes) - 1}; got {wrong[0]}")
-        ranked = logits.topk(min(5, logits.shape[-1])).indices
+        ranked = logits.topk(min(5, logits.shape[-1])).indices  # [batch, 5], the best first
         ones = torch.ones_like(labels)
+        # accumulate: pairs of (truth, prediction) occur several times in a batch.
         self.sums["confusion"].index_put_((labels, ranked[:, 0]), ones, accumulate=True)
         self.sums["top5"] += (ranked == labels[:, None]).sum()
         self.sums["loss"] += F.cross_entropy(logits, labels, reduction="sum")
@@ -73,6 +74,7 @@ class ClassificationMetrics:
             "top5": float(sums["top5"] / count),
             "mean_class_accuracy": float((correct[seen] / truths[seen]).mean()),
             "loss": float(sums["loss"] / count),
+            # The mean over bins of |accuracy - confidence|, weighted by samples / count: the samples of a bin cancel.
             "ece": float((sums["bins"][:, 1].cpu() - sums["confidence"].cpu()).abs().sum() / count),
             "count": float(count),
         }
@@ -80,7 +82,15 @@ class ClassificationMetrics:
     def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
         """Return a table of the classes, the worst first, and a figure of the confusion matrix if it is small."""
         confusion = sums["confusion"].long().cpu()
-        rows = [self._row(confusion, label) for label in range(len(self.classes)) if confusion[label].any()]
+        rows = []
+        for label, name in enumerate(self.classes):
+            count, right = int(confusion[label].sum()), int(confusion[label, label])
+            if not count:
+                continue
+            predicted = max(int(confusion[:, label].sum()), 1)  # a class that is never predicted has precision 0
+            other, times = most_often_taken_for(confusion, label)
+            taken_for = f"{self.classes[other]} ({times})" if times else ""
+            rows.append((name, count, right / count, right / predicted, taken_for))
         header = ("class", "samples", "recall", "precision", "most often taken for")
         table = Table("Classes", header, sorted(rows, key=lambda row: row[2]))
         tables = [table, _calibration(sums)]
@@ -90,19 +100,12 @@ class ClassificationMetrics:
         draw_confusion(confusion.tolist(), self.classes, figure)
         return Details(tables=tables, pictures=[figure])
 
-    def _row(self, confusion: Tensor, label: int) -> tuple[str, int, float, float, str]:
-        count, right = int(confusion[label].sum()), int(confusion[label, label])
-        predicted = max(int(confusion[:, label].sum()), 1)
-        other, times = most_often_taken_for(confusion, label)
-        taken_for = f"{self.classes[other]} ({times})" if times else ""
-        return self.classes[label], count, right / count, right / predicted, taken_for
-
 
 class MultiLabelMetrics:
     """Mean average precision over the classes (`mAP`), F1 over all decisions at a probability of 0.5, and the loss.
 
-    Average precision ranks all samples of a set, which no sums over parts of it allow: logits and labels are kept, five
-    bytes for each sample and class, and joined over processes (`RowMetrics`). Classes that no sample has are left out
+    Average precision ranks all samples of a set and cannot be added up over parts of it. So logits and labels are kept,
+    five bytes for each sample and class, and joined over processes (`RowMetrics`). Classes without samples are left out
     of the mean. torchmetrics ranks probabilities in float32, where logits above 17 are all 1, and takes the sigmoid of
     a batch only if one of its logits is outside of 0 to 1, so that the batch size may change the ranking.
 
@@ -166,9 +169,14 @@ class MultiLabelMetrics:
 
 
 def most_often_taken_for(confusion: Tensor, label: int) -> tuple[int, int]:
-    """Return which other class a class is most often taken for, and how often: `confusion` is `[truth, prediction]`."""
+    """Return the wrong class most often predicted for a class, and how often.
+
+    Args:
+        confusion: `[truth, prediction]`.
+        label: the true class.
+    """
     others = confusion[label].clone()
-    others[label] = 0
+    others[label] = 0  # right predictions do not count
     other = int(others.argmax())
     return other, int(others[other])
 
@@ -191,15 +199,15 @@ def _calibration(sums: dict[str, Tensor]) -> Table:
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     """Return the area under the curve of precision over recall, without interpolation.
 
-    The sum of the precisions at every threshold, each weighted by what it adds to the recall, which is scikit-learn's
-    `average_precision_score`. Samples of one score are on one side of a threshold together.
+    The precisions at all thresholds, each weighted by its gain in recall, as scikit-learn's `average_precision_score`.
+    Samples with equal scores are always on the same side of a threshold.
 
     Args:
-        scores: the higher, the more likely, `[samples]`.
-        labels: whether it is so, bool `[samples]`.
+        scores: higher for more likely positives, `[samples]`.
+        labels: true for positives, bool `[samples]`.
 
     Returns:
-        a scalar, float64; not a number if no label is true.
+        a scalar, float64; NaN without positives.
     """
     ranked, order = scores.sort(descending=True)
     # The last rank of each score: a threshold cannot cut between samples of the same score.

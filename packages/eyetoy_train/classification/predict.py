@@ -1,4 +1,4 @@
-"""What a classifier says of files, or of parts of them, and how that is written."""
+"""Predict the classes of files, or of parts of them, and write the predictions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from eyetoy_train.types import Batch
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of a file, or of a part of one, with their probabilities, the first one first."""
+    """The most probable classes of a file, or of a part of one, with their probabilities, the best first."""
 
     file: str
     span: dict[str, float]
-    """`start` and `end` of the part, in seconds; nothing for a whole file."""
+    """`start` and `end` of the part, in seconds; empty for a whole file."""
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
 
@@ -39,7 +39,7 @@ class Prediction:
 
 
 class Piece(NamedTuple):
-    """What is classified by itself: a file, or a part of one."""
+    """An input of the classifier: a file, or a part of one."""
 
     file: Path
     span: dict[str, float]
@@ -47,29 +47,36 @@ class Piece(NamedTuple):
 
 
 class LoadedClassifier:
-    """A trained model with the preprocessing and the labels that it was trained with."""
+    """A trained model with its preprocessing and labels."""
 
     def __init__(self, task: ClassificationTask, model: nn.Module, labels: Sequence[str]) -> None:
         self.task = task
         self.model = model.to(best_device()).eval()
         self.labels = labels
         self.skipped: list[Path] = []
-        """Files that could not be read, or not to their end."""
+        """Files that could not be read, or not to the end."""
 
     def predict(
         self, files: Sequence[Path], top_k: int, batch_size: int = 32, *, timeline: float | None = None
     ) -> Iterator[Prediction]:
-        """Classify files, or, with a `timeline`, their parts of about so many seconds.
+        """Classify files, or parts of them.
 
         A file that cannot be read is named on stderr and left out.
+
+        Args:
+            files: the files.
+            top_k: number of classes for each.
+            batch_size: number of files, or parts, classified at a time.
+            timeline: length of the parts in seconds, roughly; None for whole files.
         """
+        # A generator: a batch is in memory at a time, and the parts of one file may span several batches.
         pieces = (piece for file in files for piece in self._read(file, timeline))
         while batch := list(itertools.islice(pieces, batch_size)):
             for piece, probabilities in zip(batch, self.classify([piece.example for piece in batch]), strict=True):
                 best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
                 classes = tuple(self.labels[i] for i in best.indices.tolist())
-                shares = tuple(round(p, 4) for p in best.values.tolist())
-                yield Prediction(str(piece.file), piece.span, classes, shares)
+                rounded = tuple(round(p, 4) for p in best.values.tolist())
+                yield Prediction(str(piece.file), piece.span, classes, rounded)
 
     def _read(self, file: Path, timeline: float | None) -> Iterator[Piece]:
         try:
@@ -95,7 +102,10 @@ def write_predictions(predictions: Iterable[Prediction], output: Path | None) ->
     """Write predictions to a .json or .csv file, or print a line for each."""
     if output is None:
         for prediction in predictions:
-            print(_line(prediction), flush=True)  # noqa: T201
+            when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
+            classes = [f"{name} {p:.1%}" for name, p in prediction.ranked]
+            # flush: lines appear while a long list of files is still being classified, also in a pipe.
+            print("  ".join([prediction.file, *when, *classes]), flush=True)  # noqa: T201
     elif output.suffix == ".json":
         rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
         output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
@@ -109,8 +119,3 @@ def write_predictions(predictions: Iterable[Prediction], output: Path | None) ->
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["file", "rank", "class", "probability"])
             writer.writeheader()
             writer.writerows(rows)
-
-
-def _line(prediction: Prediction) -> str:
-    when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
-    return "  ".join([prediction.file, *when, *(f"{name} {p:.1%}" for name, p in prediction.ranked)])

@@ -1,4 +1,4 @@
-"""Samples for a picture of what a model predicts: which ones, and what their files are called."""
+"""Choose samples for a figure of a model's predictions, and name their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eyetoy_train.types import Batch, SampleStream
 
 
 def spread_samples(dataset: Dataset[Batch] | SampleStream, count: int) -> list[Batch]:
-    """Return samples spread evenly over a set, and so over its classes; of a stream the first ones."""
+    """Return samples spread evenly over a set, and so over its classes; the first ones of a stream."""
     if isinstance(dataset, SampleStream):
         return list(itertools.islice(EvaluationStream(dataset), count))
     size = size_of(dataset)
@@ -23,6 +23,7 @@ def spread_samples(dataset: Dataset[Batch] | SampleStream, count: int) -> list[B
 
 
 def sample_file(folder: Path, number: int, sample: LabelledSample) -> Path:
-    """Return a file name, without suffix, that tells a sample's classes and that every file system takes."""
-    said = sample.truth if sample.prediction == sample.truth else f"{sample.truth}, taken for {sample.prediction}"
-    return folder / re.sub(r"[^\w, -]", "-", f"{number:02d} {said}")
+    """Return a file name with a sample's classes, without suffix, that is valid on every file system."""
+    classes = sample.truth if sample.prediction == sample.truth else f"{sample.truth}, taken for {sample.prediction}"
+    # Names of classes may hold slashes, colons and the like.
+    return folder / re.sub(r"[^\w, -]", "-", f"{number:02d} {classes}")

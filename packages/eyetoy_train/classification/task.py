@@ -1,4 +1,4 @@
-"""Classification, whatever the modality: data, loss, metrics, checkpoints and samples of any classifier."""
+"""Classification of any modality: data, loss, metrics, checkpoints and samples."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ FORCED_CHOICE = "It names one of its classes for whatever it is given, also for 
 class ClassificationTask(ABC):
     """The engine's `Task` for a classifier.
 
-    A `ClassificationSource` says which samples there are; a subclass says how a modality's samples go in.
+    A `ClassificationSource` lists the samples; a subclass reads the samples of a modality.
 
-    A sample takes this way: `load_sample` reads a source to a tensor, which `cache` keeps in memory; `example` makes
-    the model's input of it, both where samples are loaded; `to_input` and, in training, `augment` change a whole batch
-    on the model's device; `model_args` are what the model is called with. A modality gives `load_sample` and `plot`,
-    and those of the others that it needs. The facts below are attributes, to be set in its constructor.
+    A sample passes through these methods in order. In the loading workers, `load_sample` reads a source to a tensor,
+    which `cache` keeps in memory, and `example` turns it into an example. On the model's device, `to_input` and, in
+    training, `augment` change a whole batch, and `model_args` returns the arguments of the model. A modality implements
+    `load_sample` and `plot`, and overrides the others as needed. The attributes below are set in its constructor.
 
-    What only some modalities can do is a protocol that commands test with isinstance: `Exportable`, `Timeline`,
+    Abilities of some modalities only are protocols that commands test with isinstance: `Exportable`, `Timeline`,
     `Playable`.
 
     Args:
@@ -58,17 +58,17 @@ class ClassificationTask(ABC):
     in_channels: int | None = None
     """Channels of the model's input; None for the usual number of the modality."""
     grid: Sequence[int] | None = None
-    """Spatial size of the model's input, for models that are built for one size."""
+    """Spatial size of the model's input, for models built for a fixed size."""
     num_views: int = 1
     """Views of a sample in an evaluation, such as parts of a long one, whose probabilities are averaged."""
     protocol: str = ""
-    """How an evaluation looks at a sample, to be shown beside a score; empty where there is one way only."""
+    """The views of a sample that an evaluation uses, shown next to a score; empty where there is one way only."""
     uses_randomness: bool = True
-    """Whether `example` draws from torch's global generator in training; False saves to seed it for every sample."""
+    """Whether `example` draws from torch's global generator in training; False saves seeding it for every sample."""
     multi_label: bool = False
     """Whether a sample has any number of labels instead of one."""
     about: About = About()
-    """Facts of the data and the task for the model card."""
+    """Facts about the data and the task for the model card."""
 
     def __init__(
         self, recipe: ClassificationRecipe, source: ClassificationSource, options: FolderData | None = None
@@ -89,7 +89,7 @@ class ClassificationTask(ABC):
         """Read a source, such as a path, to a tensor.
 
         Raises:
-            UnreadableFileError: it is damaged, or no file of the modality.
+            UnreadableFileError: the file is damaged, or not of the modality.
         """
 
     @abstractmethod
@@ -97,7 +97,7 @@ class ClassificationTask(ABC):
         """Plot the `input` of an example, one view of it."""
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
-        """Turn what `load_sample` gave into `input`, and what else the model takes, with random changes if `training`.
+        """Turn the tensor of `load_sample` into `input` and other entries, with random changes in training.
 
         Where a sample has several views in an evaluation, they are the first axis.
         """
@@ -108,15 +108,15 @@ class ClassificationTask(ABC):
         return batch
 
     def augment(self, batch: Batch) -> Batch:
-        """Change a training batch at random, of which `to_input` made the model's input.
+        """Augment a training batch after `to_input`.
 
-        Its `seed`, int64 `[batch]`, is for draws by `uniforms`. Its `label` holds numbers `[batch]`, or, where a sample
-        has several, zeros and ones `[batch, classes]`; where classes are mixed, it becomes their probabilities.
+        Use its `seed`, int64 `[batch]`, with `uniforms` for random numbers. Its `label` is `[batch]`, or zeros and ones
+        `[batch, classes]` with several labels. Where samples are mixed, replace it by probabilities `[batch, classes]`.
         """
         return batch
 
     def model_args(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Return what the model is called with."""
+        """Return the arguments of the model."""
         return (batch["input"],)
 
     def describe_decoders(self) -> str:
@@ -131,7 +131,7 @@ class ClassificationTask(ABC):
 
     @property
     def score(self) -> str:
-        """The metric that says which epoch was best."""
+        """Name of the metric by which the best epoch is chosen."""
         return "mAP" if self.multi_label else "accuracy"
 
     @property
@@ -149,7 +149,7 @@ class ClassificationTask(ABC):
             return
         found = {split: self.source.split(split) for split in get_args(Split)}
         listed = {split: samples for split, samples in found.items() if isinstance(samples, Sequence)}
-        # A stream is not read ahead: it leaves samples out as they come.
+        # Streams are not read in advance; they leave samples out as they come.
         self._readable = without_unreadable(listed, self.root, lambda source: self.load_sample(source, training=False))
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
@@ -161,7 +161,7 @@ class ClassificationTask(ABC):
         if not isinstance(samples, SampleStream):
             listed = samples if self._readable is None else self._readable[split]
             return SampleDataset(self, listed, training=training)
-        # A partial of a method, not a closure: workers that are spawned are sent the stream as a pickle.
+        # A partial of a method, not a closure: the stream is pickled for workers that are spawned.
         decode = partial(self._decode, training=training)
         return DecodedStream(samples, decode, skip_unreadable=self.skip_unreadable)
 
@@ -170,7 +170,7 @@ class ClassificationTask(ABC):
         return example | {"label": self.target(label)}
 
     def target(self, label: Any) -> Any:
-        """Return a sample's label as a part of a batch: its number, or zeros and ones for all classes."""
+        """Return a label in the form that a batch holds: its number, or zeros and ones for all classes."""
         if not self.multi_label:
             return label
         return torch.zeros(len(self.classes)).index_fill_(0, torch.tensor(label, dtype=torch.long), 1.0)
@@ -186,26 +186,28 @@ class ClassificationTask(ABC):
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the cross-entropy of a batch; over each class by itself where a sample has several labels."""
+        """Return the cross-entropy of a batch; the mean of binary ones where a sample has several labels."""
         batch = self.augment(self.to_input(batch))
         logits, target, smoothing = model(*self.model_args(batch)), batch["label"], self.recipe.label_smoothing
         if self.multi_label:
+            # Smoothed towards 1/2, the even choice of a binary decision; F.cross_entropy does it towards 1 / classes.
             return F.binary_cross_entropy_with_logits(logits, target * (1 - smoothing) + smoothing / 2)
         return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the logits, `[batch, classes]`; of several views those of their mean probability."""
+        """Return the logits, `[batch, classes]`; with several views, the logits of their mean probability."""
         if self.num_views == 1:
             logits: Tensor = model(*self.model_args(self.to_input(batch)))
             return logits
-        # View by view, so that many of them take no more memory than one.
+        # View by view, so that many views take no more memory than one.
         views = [{key: x[:, i] if key != "label" else x for key, x in batch.items()} for i in range(self.num_views)]
         each = [self.probabilities(model(*self.model_args(self.to_input(view)))) for view in views]
-        mean = torch.stack(each).mean(0)
+        mean = torch.stack(each).mean(0)  # [batch, classes]
+        # Back to logits, which the metrics take; the bounds keep a probability of 0 (or 1) finite.
         return mean.logit(eps=1e-7) if self.multi_label else mean.clamp_min(1e-12).log()
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the probabilities of the classes in float32, each by itself where a sample has several labels."""
+        """Return the probabilities of the classes in float32; independent ones where a sample has several labels."""
         return logits.float().sigmoid() if self.multi_label else logits.float().softmax(-1)
 
     def metrics(self) -> Metrics:
@@ -227,7 +229,7 @@ class ClassificationTask(ABC):
         """Draw `count` samples of a split, spread over its classes, with the model's predictions.
 
         Returns:
-            files that play them, if the task is `Playable`, in a folder beside the picture.
+            files that play them, if the task is `Playable`, in a folder next to the figure.
         """
         dataset = self.dataset(split)
         assert dataset is not None
@@ -245,6 +247,7 @@ class ClassificationTask(ABC):
                 labels = [int(guess)] if target[guess] else target.nonzero().flatten().tolist()
             samples.append(
                 LabelledSample(
+                    # x=x: a lambda sees the variable, which is the last sample by the time that it is called.
                     draw=lambda axes, x=x: self.plot(axes, x),  # type: ignore[misc]
                     truth=", ".join(self.classes[label] for label in labels) or "none",
                     prediction=self.classes[guess],
@@ -264,7 +267,7 @@ class FolderClassification(ClassificationTask):
     Args:
         recipe: the recipe; its seed decides which files are held out where there are no split folders.
         data: the recipe's part about the files.
-        extensions: lower-case endings of the files that count.
+        extensions: lower-case suffixes of the files to list.
     """
 
     def __init__(self, recipe: ClassificationRecipe, data: FolderData, extensions: Collection[str]) -> None:
@@ -273,22 +276,22 @@ class FolderClassification(ClassificationTask):
 
 @runtime_checkable
 class Timeline(Protocol):
-    """A task whose files have parts in time that can be classified one by one."""
+    """A task that can classify parts of a file in time."""
 
     def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
-        """Read a file in parts of about so many seconds.
+        """Read a file in parts of about `seconds`.
 
         Yields:
             start and end of a part, in seconds, and its example.
 
         Raises:
-            ValueError: no part can be so short.
+            ValueError: `seconds` is too short for the model's input.
         """
 
 
 @runtime_checkable
 class Playable(Protocol):
-    """A task whose samples can be played: a plot does not say all of a sound or a video."""
+    """A task whose samples can be played: a plot does not show everything of a sound or a video."""
 
     def play(self, x: Tensor, path: Path) -> Path:
         """Write the `input` of an example to a file that a browser plays, and return the file.
@@ -300,6 +303,6 @@ class Playable(Protocol):
 
 
 def equal_spans(total: float, seconds: float) -> list[tuple[float, float]]:
-    """Cut a length of time into equal parts, the nearest to so many seconds that fill it."""
+    """Cut `total` seconds into equal parts of about `seconds`; for example 10 s by 3 s into three parts of 3.33 s."""
     count = max(round(total / seconds), 1)
     return [(total * i / count, total * (i + 1) / count) for i in range(count)]

@@ -1,1 +1,1 @@
-"""The commands that every app has."""
+"""The commands of every app."""

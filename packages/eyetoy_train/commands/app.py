@@ -30,37 +30,37 @@ Classifier = TypeVar("Classifier", bound=ClassificationTask)
 class App(Generic[T]):
     """A kind of task, from the command line to a trained model and back.
 
-    All that commands know of checkpoints is `open`.
+    Commands read checkpoints through `open` only.
     """
 
     recipe: type[Any]
     """The class of its recipes, a `Recipe`."""
     task: Callable[[Any], T]
-    """Makes the task of a recipe."""
+    """Returns the task of a recipe."""
     extensions: Collection[str] = ()
-    """Lower-case endings of the files that it reads in a folder."""
+    """Lower-case suffixes of the files that it reads in a folder."""
     default_config: Path | None = None
-    """The recipe file that `train` uses if none is named; recipes beside it can be named by `--config NAME`."""
+    """The recipe file of `train` without `--config`; `--config NAME` means a file in the same folder."""
 
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[T, Recipe]:
-        """Return the task and the recipe that a command line asks for, as `train` takes them.
+        """Return the task and the recipe of a command line, for `train`.
 
-        On a wrong option the program ends with a message and code 2.
+        On a wrong option the program exits with a message and code 2.
         """
         recipe: Recipe = parse_recipe(self.recipe, self.default_config, argv)
         with exit_on_error():
             return self.task(recipe), recipe
 
     def train(self, argv: Sequence[str] | None = None) -> None:
-        """Train by the default recipe, or the one that `--config` names, with overrides from the command line."""
+        """Train with the default recipe, or that of `--config`, and overrides from the command line."""
         train(*self.parse_args(argv))
 
     def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[T]:
-        """Open a run folder, whose best checkpoint is meant, or a checkpoint.
+        """Open a checkpoint, or the best one of a run folder.
 
         Args:
             checkpoint: the folder.
-            overrides: options that override the recipe that was saved with it, as on a command line.
+            overrides: options that override its saved recipe, as on a command line.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -79,15 +79,17 @@ class App(Generic[T]):
         parser.add_argument(
             "--output",
             type=Path,
-            help="folder for scores.json, and for tables and figures behind the scores",
+            help="folder for scores.json, with tables and figures",
         )
         options, overrides = parser.parse_known_args(argv)
         with exit_on_error():
             opened = self.open(options.checkpoint, overrides)
             task = opened.task
             accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
+            # Data are downloaded or written once, by the first process; the others find them.
             with accelerator.local_main_process_first():
                 task.prepare()
+            # Order counts: the same names in another order would give other labels, and a wrong score without an error.
             if opened.labels != list(task.classes):
                 raise ValueError(
                     f"the checkpoint knows the classes {opened.labels}, but the data have {list(task.classes)}"
@@ -103,8 +105,8 @@ class App(Generic[T]):
             scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
         if not accelerator.is_main_process:
             return
-        how = {"protocol": task.protocol} if task.protocol else {}
-        report = json.dumps({"checkpoint": str(opened.folder), "split": options.split, **how, **scores}, indent=2)
+        protocol = {"protocol": task.protocol} if task.protocol else {}
+        report = json.dumps({"checkpoint": str(opened.folder), "split": options.split, **protocol, **scores}, indent=2)
         print(report)  # noqa: T201
         if options.output:
             options.output.mkdir(parents=True, exist_ok=True)
@@ -115,26 +117,29 @@ class App(Generic[T]):
 
 
 LabelledApp = App
-"""The name that `App` had."""
+"""The former name of `App`."""
 
 
 @dataclass(frozen=True)
 class ClassificationApp(App[Classifier]):
-    """The app of a modality's classifiers."""
+    """The app of a modality's classifier."""
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
         parser = files_parser("Classify files with a checkpoint. Further options override its recipe.", self.extensions)
-        parser.add_argument("--top_k", type=int, default=5, help="how many classes to name for each file (default: 5)")
-        parser.add_argument("--batch_size", type=int, default=32, help="files classified at a time (default: 32)")
+        parser.add_argument("--top_k", type=int, default=5, help="number of classes for each file (default: 5)")
+        parser.add_argument(
+            "--batch_size", type=int, default=32, help="number of files classified at a time (default: 32)"
+        )
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
         if isinstance(self.task, type) and issubclass(self.task, Timeline):
             parser.add_argument(
                 "--timeline",
                 type=float,
                 metavar="SECONDS",
-                help="classify every part of a file, of about so many seconds, by itself",
+                help="classify parts of each file, of about SECONDS each",
             )
+        # `parse_known_args`: options that are not ours override the checkpoint's recipe.
         options, overrides = parser.parse_known_args(argv)
         timeline = vars(options).get("timeline")
         with exit_on_error():

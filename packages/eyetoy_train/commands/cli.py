@@ -1,4 +1,4 @@
-"""The command line: recipes from YAML files and options, and the arguments that several commands take."""
+"""The command line: recipes from YAML files and options, and arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from eyetoy_train.utils.untrusted import check_yaml
 R = TypeVar("R", bound=Recipe)
 
 MODE = "checked yaml"
-"""What jsonargparse calls the way in which a recipe is read."""
+"""jsonargparse's name for our loader of recipes."""
 
 
 class RecipeParser(ArgumentParser):
-    """An argument parser that names the nearest right key for a misspelled one."""
+    """An argument parser that suggests the nearest valid key for a misspelled one."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with `message`, and with a suggestion where a key was unknown."""
+        # jsonargparse passes no key, only these texts: for options of the command line, keys of a file, nested keys.
         unknown = re.search(r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted", message)
         nested = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
         if unknown:
@@ -53,42 +54,51 @@ def parse_recipe(
 ) -> R:
     """Read a recipe from the command line.
 
-    `--config FILE` takes the place of `default_config`; any other option overrides one value of it, as in
-    `--lr 3e-4 --model.name eyetoy2d_nano`. A bare name, as in `--config cifar10`, means the recipe of that name beside
-    `default_config`. On a wrong key or value the program ends with a message and code 2.
+    `--config FILE` replaces `default_config`; any other option overrides one value of it, as in
+    `--lr 3e-4 --model.name eyetoy2d_nano`. A bare name, as in `--config cifar10`, means the recipe of that name in the
+    folder of `default_config`. On a wrong key or value the program exits with a message and code 2.
+
+    Args:
+        recipe_class: the class of the recipe.
+        default_config: the recipe file without `--config`.
+        argv: the command line; `sys.argv[1:]` by default.
+        description: shown by `--help`; the class's docstring by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     set_parsing_settings(
-        docstring_parse_attribute_docstrings=True,
-        # A recipe is data: what looks like a class and its arguments neither is built nor has a module imported.
+        docstring_parse_attribute_docstrings=True,  # the docstring of a field is its --help
+        # A recipe is data. By default jsonargparse would import and build whatever a value names as `class_path`.
         instantiate_subclass_spec_in_any=False,
         import_path_denylist=["*"],
     )
     set_loader(MODE, _load, (yaml.YAMLError,))
     place = config_place(arguments)
     if place is not None:
+        # The argument is rewritten: jsonargparse opens --config itself and would look in the current folder only.
         index, value = place
         path = str(shipped_config(value, default_config))
         arguments[index] = f"--config={path}" if arguments[index].startswith("--config=") else path
     parser = RecipeParser(
         description=description or recipe_class.__doc__,
+        # Not the default beneath a named file: values that the file leaves out are those of the class.
         default_config_files=[] if place is not None or default_config is None else [str(default_config)],
-        allow_abbrev=False,
+        allow_abbrev=False,  # or a misspelled key would silently match a longer one
         parser_mode=MODE,
     )
-    parser.add_argument("--config", action="config", help="A recipe file, or the name of a recipe that is included.")
+    parser.add_argument("--config", action="config", help="A recipe file, or the name of an included recipe.")
     parser.add_class_arguments(recipe_class, as_group=False)
     try:
         values = parser.parse_args(arguments)
         del values["config"]
+        # Keys with an underscore are jsonargparse's notes, such as the files that were read.
         return recipe_class(**{key: value for key, value in vars(parser.instantiate(values)).items() if key[0] != "_"})
-    except (ValueError, TypeError) as error:  # a recipe's own checks compare what may be no number
+    except (ValueError, TypeError) as error:  # TypeError: a recipe's checks compare values that may not be numbers
         parser.error(str(error))
 
 
 def config_place(arguments: Sequence[str]) -> tuple[int, str] | None:
-    """Return the index of the last argument that says which `--config` to use, and its value; None if none does."""
-    found = None
+    """Return the index of the argument with the value of `--config`, and the value; None without it."""
+    found = None  # the last one counts, as everywhere on a command line
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config" and equals:
@@ -99,7 +109,7 @@ def config_place(arguments: Sequence[str]) -> tuple[int, str] | None:
 
 
 def shipped_config(name: str, default_config: Path | None) -> Path:
-    """Return the file that `--config` means: a file of that name, or the recipe of that name beside the default one."""
+    """Return the file of `--config NAME`: an existing file, or the recipe of that name next to the default one."""
     path = Path(name)
     if default_config is None or path.exists() or path.name != name:
         return path
@@ -108,15 +118,15 @@ def shipped_config(name: str, default_config: Path | None) -> Path:
 
 
 def _load(text: str) -> Any:
-    check_yaml(text)
+    check_yaml(text)  # refuses nesting and aliases that would fill the memory
     return get_loader("yaml")(text)
 
 
 def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path]:
-    """Give the files that files, folders and patterns mean.
+    """Yield the files of a list of files, folders and patterns.
 
     Raises:
-        FileNotFoundError: there is nothing of that name, and nothing matches it as a pattern.
+        FileNotFoundError: nothing has that name, and nothing matches it as a pattern.
     """
     for path in inputs:
         if path.is_dir():
@@ -124,6 +134,8 @@ def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path
         elif path.exists():
             yield path
         else:
+            # A pattern that the shell left alone: on Windows, or in quotes. `glob` refuses absolute patterns, so it
+            # starts at the anchor, such as / or C:\, which is empty for a relative path.
             matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
             if not matches:
                 raise FileNotFoundError(f"there is no file or folder {path}, and no file matches it as a pattern")
@@ -132,35 +144,35 @@ def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path
 
 
 def checkpoint_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser for a command that takes a checkpoint."""
+    """Return a parser with a checkpoint argument."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("checkpoint", type=Path, help="a run folder, whose best checkpoint is used, or a checkpoint")
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or a run folder for its best checkpoint")
     return parser
 
 
 def files_parser(description: str, extensions: Collection[str]) -> argparse.ArgumentParser:
-    """Return a parser for a command that takes a checkpoint and files, folders or patterns."""
+    """Return a parser with arguments for a checkpoint and files, folders or patterns."""
     parser = checkpoint_parser(description)
     parser.add_argument("inputs", type=Path, nargs="+", help=f"files, folders or patterns ({', '.join(extensions)})")
     return parser
 
 
 def check_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser for a command that looks through a data set."""
+    """Return a parser for a command that checks a data set."""
     parser = argparse.ArgumentParser(
         description=f"{description} Further options are those of train.py, such as --config NAME and --data.root "
         "FOLDER.",
         allow_abbrev=False,
     )
-    parser.add_argument("--split", choices=get_args(Split), help="look at this split alone")
+    parser.add_argument("--split", choices=get_args(Split), help="check this split only")
     return parser
 
 
 def check_output_folder(folder: Path) -> None:
-    """Refuse a file where a folder is to be written to.
+    """Refuse an existing file as an output folder.
 
     Raises:
-        ValueError: it is one.
+        ValueError: `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output must be a folder; got the file {folder}")
@@ -168,7 +180,7 @@ def check_output_folder(folder: Path) -> None:
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turn an error about the user's input into a message and exit code 2."""
+    """Turn an error about the user's input into a message and exit code 2, as argparse does."""
     try:
         yield
     except (ValueError, OSError, CheckpointError) as error:

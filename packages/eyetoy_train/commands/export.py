@@ -1,8 +1,7 @@
-"""What `export.py` of every app does."""
+"""Export a checkpoint: the command `export.py` of every app."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,29 @@ from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
 
 DESCRIPTION = (
-    "Write a checkpoint as a file that runs without this project's code, with its preprocessing inside, and classes in "
-    "model.json beside it. The file is run and compared with the model. Further options override the checkpoint's "
-    "recipe."
+    "Export a checkpoint to a file that runs without this project's code. The file includes the preprocessing; "
+    "model.json next to it has the classes. The file is run and compared with the model. Further options override the "
+    "checkpoint's recipe."
 )
 
 
 def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
-    """Export a checkpoint as the command line says, and print where it is and how far it differs from the model."""
-    parser = _parser()
+    """Export a checkpoint as the command line says, and print the file and its difference from the model.
+
+    Args:
+        app: the app of the checkpoint.
+        argv: the command line; `sys.argv[1:]` by default.
+    """
+    parser = checkpoint_parser(DESCRIPTION)
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="ONNX, or a torch.export archive")
+    parser.add_argument("--output", type=Path, help="folder for the files (default: exported, in the checkpoint)")
+    parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
     options, overrides = parser.parse_known_args(argv)
     with exit_on_error():
         output = options.output or options.checkpoint / "exported"
         opened = app.open(options.checkpoint, overrides)
         check_output(output)
+        # On the CPU: a trace on a GPU would fix that device in constants of the file.
         model = model_to_export(opened.task, opened.load_model(torch.device("cpu")))
         about = export(model, output, options.format, {"classes": opened.labels})
         card = opened.folder / "README.md"
@@ -41,8 +49,11 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
 
 
 def push(name: str, *folders: Path) -> str:
-    """Upload the files of folders, later ones over earlier ones, to a repository of Hugging Face's hub; it is made if
-    need be.
+    """Upload folders to a repository of Hugging Face's hub, which is made if it is missing.
+
+    Args:
+        name: `owner/name` of the repository.
+        folders: their files are uploaded in this order; a later file replaces an earlier one of the same name.
 
     Returns:
         the address of the repository.
@@ -50,20 +61,17 @@ def push(name: str, *folders: Path) -> str:
     api = HfApi()
     made = api.create_repo(name, exist_ok=True)
     for folder in folders:
+        # Left out: the manifest, which would not match the files uploaded, and the export, a folder of its own here.
         api.upload_folder(repo_id=made.repo_id, folder_path=folder, ignore_patterns=["manifest.json", "exported/*"])
     return str(made)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = checkpoint_parser(DESCRIPTION)
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="ONNX, or a torch.export archive")
-    parser.add_argument("--output", type=Path, help="folder for the files (default: exported, in the one given)")
-    parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
-    return parser
-
-
 def check_output(folder: Path) -> None:
-    """Refuse a folder in which an export would write over files that are none of its own."""
+    """Refuse a folder in which an export would overwrite files that no export wrote.
+
+    Raises:
+        ValueError: the folder holds other files, or is a file.
+    """
     if folder.exists() and not (folder.is_dir() and ((folder / ABOUT).is_file() or not any(folder.iterdir()))):
         raise ValueError(f"--output must be a new or empty folder, or one that an export wrote; got {folder}")
 

@@ -1,8 +1,7 @@
-"""What `visualize.py` of every app does: pictures of what a checkpoint looks at in files."""
+"""Draw attention maps and receptive fields of a checkpoint: the command `visualize.py` of every app."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -22,40 +21,41 @@ DOTS_PER_INCH = 110
 
 @dataclass(frozen=True)
 class View:
-    """What a model says of a file, and what it looks at."""
+    """A model's prediction for a file, and its maps."""
 
     classes: Sequence[tuple[str, float]]
-    """The most probable ones, or what else it found, with probabilities or shares."""
+    """The most probable classes, or those found in the file, with probabilities or fractions."""
     maps: Figure
     """All maps."""
     frames: Sequence[NDArray[np.uint8]] = field(default_factory=tuple)
     """For a clip, the maps frame by frame, `[height, width, 3]` each."""
     answer: NDArray[np.uint8] | None = None
-    """For what finds things in a picture, the picture with these on it, `[height, width, 3]`."""
+    """For detection and segmentation, the image with the result drawn on it, `[height, width, 3]`."""
 
 
 class Viewer(Protocol):
-    """A model that tells what it sees in files."""
+    """A model that returns predictions and maps of files."""
 
     @property
     def axes(self) -> Sequence[str]:
-        """What a place in a file has a share of, such as height and width."""
+        """Names of the axes of a file, such as height and width."""
 
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
-        """Look at a file.
+        """Return the prediction and the maps of a file.
 
         Args:
             file: the file.
-            at: the place whose neighborhoods are shown, a share from 0 to 1 for each axis; the middle by default.
+            at: the point whose neighborhoods are shown, a fraction from 0 to 1 of each axis; the middle by default.
 
         Raises:
-            UnreadableFileError, OSError: the file cannot be read.
-            ValueError: there is no such place.
+            UnreadableFileError: the file cannot be decoded.
+            OSError: the file cannot be read.
+            ValueError: `at` is not a point of the file.
         """
 
 
 OpenViewer = Callable[[Path, Sequence[str]], Viewer]
-"""From a run folder or checkpoint, and overrides of its recipe as on a command line, to a viewer."""
+"""Takes a run folder or checkpoint and overrides of its recipe, as on a command line; returns a viewer."""
 
 
 def visualize(
@@ -64,15 +64,24 @@ def visualize(
     write_clip: Callable[[Sequence[NDArray[np.uint8]], Path], Path] | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """Draw what a checkpoint looks at in files, as the command line says.
+    """Draw the maps of files to images, as the command line says.
 
     Args:
-        open_viewer: of the app.
-        extensions: of the files that folders are searched for.
-        write_clip: writes frames beside a picture, and returns the file.
-        argv: the command line; this program's own by default.
+        open_viewer: opens a checkpoint of the app.
+        extensions: suffixes of the files to find in folders.
+        write_clip: writes frames as a video, and returns the file.
+        argv: the command line; `sys.argv[1:]` by default.
     """
-    parser = _parser(extensions)
+    parser = files_parser("Draw the attention maps of a checkpoint. Further options override its recipe.", extensions)
+    parser.add_argument(
+        "--point",
+        type=float,
+        nargs="+",
+        metavar="FRACTION",
+        help="the point whose neighborhoods and receptive field are drawn: a fraction from 0 to 1 of time, height and "
+        "width, as far as a file has them (default: the middle)",
+    )
+    parser.add_argument("--output", type=Path, default=Path("maps"), help="folder for the images (default: maps)")
     options, overrides = parser.parse_known_args(argv)
     failed = False
     with exit_on_error():
@@ -90,15 +99,15 @@ def visualize(
             written = [write_figure(view.maps, options.output / f"{name}.png")]
             if len(view.frames) and write_clip is not None:
                 written.append(write_clip(view.frames, options.output / f"{name}.mp4"))
-            said = [f"{label} {share:.1%}" for label, share in view.classes]
-            print("  ".join([str(file), *said, "->", *map(str, written)]), flush=True)  # noqa: T201
+            classes = [f"{label} {fraction:.1%}" for label, fraction in view.classes]
+            print("  ".join([str(file), *classes, "->", *map(str, written)]), flush=True)  # noqa: T201
     if failed:
-        raise SystemExit(1)  # what could not be read was named
+        raise SystemExit(1)  # the files were named on stderr
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, and return the file."""
-    FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)  # attaches itself: no pyplot, which opens windows, keeps figures and is not thread-safe
     figure.savefig(path, dpi=DOTS_PER_INCH)
     return path
 
@@ -108,39 +117,26 @@ def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
     figure.set_dpi(DOTS_PER_INCH)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
+    # A copy: the buffer belongs to the canvas and goes with it.
     pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return pixels
 
 
 def check_place(at: Sequence[float] | None, axes: Sequence[str]) -> Sequence[float]:
-    """Return a chosen place, or the middle.
+    """Return `at`, or the middle if it is None.
 
     Raises:
-        ValueError: there is not a share from 0 to 1 for each axis.
+        ValueError: `at` is not one fraction from 0 to 1 for each axis.
     """
     at = [0.5] * len(axes) if at is None else at
-    if len(at) != len(axes) or not all(0 <= share <= 1 for share in at):
-        told = " ".join(f"{share:g}" for share in at)
-        raise ValueError(f"--point must be a share from 0 to 1 of each of {', '.join(axes)}; got {told}")
+    if len(at) != len(axes) or not all(0 <= fraction <= 1 for fraction in at):
+        given = " ".join(f"{fraction:g}" for fraction in at)
+        raise ValueError(f"--point must be a fraction from 0 to 1 of each of {', '.join(axes)}; got {given}")
     return at
 
 
-def _parser(extensions: Collection[str]) -> argparse.ArgumentParser:
-    parser = files_parser("Draw what a checkpoint looks at. Further options override its recipe.", extensions)
-    parser.add_argument(
-        "--point",
-        type=float,
-        nargs="+",
-        metavar="SHARE",
-        help="the place whose neighborhoods and receptive field are drawn: a share from 0 to 1 of time, height and "
-        "width, of those that a file has (default: the middle)",
-    )
-    parser.add_argument("--output", type=Path, default=Path("maps"), help="folder for the pictures (default: maps)")
-    return parser
-
-
 def _names(files: Sequence[Path]) -> list[str]:
-    """Return a name for the picture of each file; files of one name are numbered."""
+    """Return a name for the image of each file; files of the same name in several folders are numbered."""
     counts: dict[str, int] = {}
     names = []
     for file in files:

@@ -1,4 +1,8 @@
-"""Class folders: a file's class is the name of the folder that it lies in."""
+"""Class folders: the class of a file is the name of its folder.
+
+Not `torchvision.datasets.ImageFolder`: sounds and videos need the same, and it neither reads split folders nor holds
+files out.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +30,10 @@ class ClassFolder:
     splits: dict[Split, tuple[Sample, ...]]
 
     def without(self, left_out: Container[Path]) -> ClassFolder:
-        """Return the same without some files.
+        """Return a copy without some files.
 
         Raises:
-            ValueError: nothing is left of a split.
+            ValueError: a split would be empty.
         """
         splits = {
             split: tuple(sample for sample in samples if sample[0] not in left_out)
@@ -44,9 +48,8 @@ class ClassFolder:
 def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
     """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
 
-    Where there are no split folders, a fifth of every class is held out for the test and a tenth for validation;
-    where there is train alone, or train and test, a tenth of train is held out for validation. `seed` decides which
-    files.
+    Without split folders, a fifth of every class is held out for the test and a tenth for validation. With train
+    alone, or train and test, a tenth of train is held out for validation. `seed` decides which files.
 
     Raises:
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
@@ -59,6 +62,7 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     if any(folders.values()) and not folders["train"]:
         raise FileNotFoundError(f"{root} has split folders but none for training; it should be called train")
     train_folder = folders["train"] or root
+    # Sorted: the order of a folder's entries differs between file systems, and a label must mean the same on each.
     classes = tuple(sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir()))
     splits = {split: _list(folder, classes, extensions) for split, folder in folders.items() if folder}
     if "train" not in splits:
@@ -69,9 +73,9 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a data set in `root` unless it is there, or another run that began meanwhile makes it."""
+    """Let `write` make a data set in `root`, unless it exists or another run makes it at the same time."""
     if not root.exists():
-        with suppress(FileExistsError):
+        with suppress(FileExistsError):  # raised by `move_into_place` for the run that finishes second
             write(root)
 
 
@@ -106,7 +110,7 @@ def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -
     samples = tuple(
         (path, label)
         for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))
+        for path in sorted((folder / name).rglob("*"))  # sorted, or the held-out files would depend on the file system
         if path.suffix.lower() in extensions and not path.is_dir()
     )
     if not samples:
@@ -117,14 +121,18 @@ def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -
 
 
 def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) -> dict[Split, tuple[Sample, ...]]:
-    """Take the shares of `names` from every class, at least one file each, and leave the rest for training."""
+    """Move a fraction of every class, at least one file, to each split of `names`; the rest is for training.
+
+    For example a class of 10 files has 2 for the test, 1 for validation and 7 for training.
+    """
     splits: dict[Split, list[Sample]] = {name: [] for name in ("train", *names)}
     for label in sorted({label for _, label in samples}):
         members = [sample for sample in samples if sample[1] == label]
+        # A seed for each class: files added to one class do not change the split of the others.
         random.Random(derive_seed(seed, "split", label)).shuffle(members)
-        total = len(members)
+        total = len(members)  # fractions are of the whole class, not of the files left by the split before
         for name in names:
-            count = max(round(total * HELD_OUT[name]), 1)
+            count = max(round(total * HELD_OUT[name]), 1)  # at least one, or a rare class would have no score
             splits[name] += members[:count]
             members = members[count:]
         splits["train"] += members

@@ -1,6 +1,6 @@
-"""Any set of pictures, sounds or clips on Hugging Face's hub, or in a folder that `datasets` reads; whole or streamed.
+"""Data sets of images, sounds or clips on Hugging Face's hub, or in a folder that `datasets` reads; whole or streamed.
 
-Files stay as they are stored: whoever asks for a set decodes them.
+Files stay encoded; the caller decodes them.
 """
 
 from __future__ import annotations
@@ -18,35 +18,27 @@ from eyetoy_train.data.streaming import HubStream
 from eyetoy_train.types import Batch, Split
 
 ColumnType = Literal["Image", "Audio", "Video"]
-"""What `datasets` calls a column of files."""
+"""Types of file columns in `datasets`."""
 
 PROTOCOLS = frozenset(["hf", "https", "http", "file", "zip", "tar", "gzip", "s3", "gs"])
-"""By which a set may name its files; fsspec knows others, some of which log in to machines or make files up."""
-
-
-def _check_address(address: str) -> None:
-    """Refuse the address of a file, such as `zip://a.png::hf://...`, that is of none of `PROTOCOLS`.
-
-    Raises:
-        ValueError: it is.
-    """
-    for part in address.split("::"):
-        protocol, separator, _ = part.partition("://")
-        if separator and protocol not in PROTOCOLS:
-            known = ", ".join(sorted(PROTOCOLS))
-            raise ValueError(f"the set names a file as {address!r}; files are read from {known}, not {protocol}")
+"""Protocols allowed in the addresses of a set's files; others of fsspec log in to machines or make files up."""
 
 
 def stored_content(stored: dict[str, Any]) -> bytes | Path:
     """Return the bytes of an undecoded file of `datasets`, or the path of the local file that holds them.
 
     Raises:
-        ValueError: its address is of a kind that is not read.
+        ValueError: the address of the file has a protocol other than `PROTOCOLS`.
     """
     content: bytes | None = stored["bytes"]
     path = stored["path"]
     if content is None and "://" in path:  # of a stream, on the hub or in an archive
-        _check_address(path)
+        # Addresses are data of the set and so not trusted. They may be chained, as in `zip://a.png::hf://...`.
+        for part in path.split("::"):
+            protocol, separator, _ = part.partition("://")
+            if separator and protocol not in PROTOCOLS:
+                known = ", ".join(sorted(PROTOCOLS))
+                raise ValueError(f"the set names a file as {path!r}; files are read from {known}, not {protocol}")
         with importlib.import_module("fsspec").open(path, "rb") as file:
             content = file.read()
     return Path(path) if content is None else content
@@ -68,33 +60,33 @@ class HubSample:
 
     @property
     def place(self) -> str:
-        """Where it stands, for a message: `3 of birds`."""
+        """Its row, for a message: `3 of birds`."""
         return f"{self.index} of {self.rows.info.dataset_name or 'the set'}"
 
     def __str__(self) -> str:
-        """Return what to call it in a message: the file that it was, if that is known, and its place otherwise."""
+        """Return a name for messages: the original file if it is known, or the column and row."""
         return (self.stored or {}).get("path") or f"{self.column} {self.place}"
 
 
 @dataclass(frozen=True)
 class HubSet(ClassificationSource):
-    """A set by its name.
+    """A data set of the hub for classification.
 
-    The classes are those of its column of the type `ClassLabel`; or, in a set that is not streamed, the texts of the
-    column `label_column`, in sorted order.
+    The classes are the names of its column of the type `ClassLabel`; or, in a set that is not streamed, the texts of
+    the column `label_column`, in sorted order.
 
     Args:
-        name: on the hub, or a folder.
-        column_type: of the column with the files.
+        name: name on the hub, or a folder.
+        column_type: type of the column with the files.
         streaming: read it as a stream, without a copy on this machine.
         splits: names of its splits, where they are not the usual ones; an empty name for none.
-        seed: decides what is held out for validation where there is no such split.
+        seed: decides which samples are held out for validation where there is no such split.
         label_column: the column with the classes, where it is not the only one of the type `ClassLabel`.
-        config: which of its parts, if it has several, such as languages or versions.
+        config: its configuration, if it has several, such as languages or versions.
         revision: a branch, tag or commit on the hub.
 
     Raises:
-        ValueError: it has not one column of files and one of classes, or no split that is needed, or cannot be read.
+        ValueError: the set cannot be read, does not have one column of files and one of classes, or lacks a split.
     """
 
     name: str
@@ -114,12 +106,12 @@ class HubSet(ClassificationSource):
         )
 
     def prepare(self) -> None:
-        """Fetch the set, or open it if it is to be streamed."""
+        """Download the set, or open it if it is streamed."""
         _ = self.parts
 
     @cached_property
     def parts(self) -> dict[Split, Any]:
-        """The splits, with files as they are stored."""
+        """The splits, with encoded files."""
         parts = load_splits(
             self.name,
             streaming=self.streaming,
@@ -130,7 +122,7 @@ class HubSet(ClassificationSource):
         )
         file, label = self._columns(parts["train"])
         if "test" in parts and next(iter(parts["test"].select_columns([label])))[label] == -1:
-            del parts["test"]  # its labels are kept secret
+            del parts["test"]  # benchmarks that keep the test's labels secret store -1
         return {split: undecoded(part, [file], self.column_type, label) for split, part in parts.items()}
 
     @cached_property
@@ -140,10 +132,11 @@ class HubSet(ClassificationSource):
 
     def _columns(self, rows: Any) -> tuple[str, str]:
         if rows.features is None:
-            raise ValueError(f"{self.name} does not say what its columns are")
+            raise ValueError(f"{self.name} does not declare the types of its columns")
         label = self.label_column or self._only(rows, "ClassLabel", ", or label_column name one of text")
         feature = rows.features.get(label)
         is_text = getattr(feature, "dtype", None) == "string"
+        # Classes as text must all be known before the first sample; a stream would have to be read to its end.
         if not (_type(feature) == "ClassLabel" or (is_text and not self.streaming)):
             right = "ClassLabel" if self.streaming else "ClassLabel or text"
             raise ValueError(f"the column {label!r} of {self.name} should be {right}; it is {feature}")
@@ -163,16 +156,18 @@ class HubSet(ClassificationSource):
         feature = self.parts["train"].features[label]
         if _type(feature) == "ClassLabel":
             return list(feature.names)
+        # Of all splits: a class may be in the test only.
         return sorted({name for part in self.parts.values() for name in part.unique(label)})
 
     def split(self, split: Split) -> list[tuple[HubSample, int]] | HubStream | None:
-        """Return files, encoded, with their labels; a stream of them if the set is streamed."""
+        """Return encoded files with their labels; a stream of them if the set is streamed."""
         rows, (file, label) = self.parts.get(split), self.columns
         if rows is None:
             return None
         if self.streaming:
             return HubStream(rows, partial(_labelled_row, file, label))
         numbers = {name: number for number, name in enumerate(self.classes)}
+        # A label of the type ClassLabel is a number already and stays as it is.
         return [(HubSample(rows, i, file), numbers.get(y, y)) for i, y in enumerate(rows[label])]
 
 
@@ -185,11 +180,11 @@ def load_splits(
     config: str | None = None,
     revision: str | None = None,
 ) -> dict[Split, Any]:
-    """Return the splits of a set by its name; arguments and errors are those of `HubSet`."""
+    """Return the splits of a set of the hub; see `HubSet` for arguments and errors."""
     datasets = importlib.import_module("datasets")  # slow to import, and only needed here
     try:
         found = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
-    except datasets.exceptions.DatasetGenerationError as error:  # says nothing by itself
+    except datasets.exceptions.DatasetGenerationError as error:  # its own message does not name the reason
         raise ValueError(f"cannot read {name}: {error.__cause__ or error}") from error
     names = _split_names(name, list(found), splits or {})
     parts: dict[Split, Any] = {split: found[part] for split, part in names.items()}
@@ -202,7 +197,7 @@ def load_splits(
 
 
 def _split_names(name: str, found: Sequence[str], splits: Mapping[str, str]) -> dict[Split, str]:
-    """Return which of a set's splits is which. What validation takes is not left for the test."""
+    """Return the set's name of each split. A split used for validation is not used for the test as well."""
     names = {split: splits.get(split, find_split(split, found)) for split in SPLIT_NAMES}
     wrong = [part for part in names.values() if part and part not in found]
     if wrong or not names["train"] or not splits.keys() <= names.keys():
@@ -221,7 +216,8 @@ def columns_of_type(rows: Any, kind: str) -> list[str]:
 
 
 def undecoded(rows: Any, files: Sequence[str], kind: ColumnType, *others: str) -> Any:
-    """Return rows with some columns of files, as they are stored, and others alone."""
+    """Return rows with the columns `files`, encoded, and `others` only."""
+    # decode=False: `datasets` would decode each file as a row is read, with other decoders and without our limits.
     feature = getattr(importlib.import_module("datasets"), kind)(decode=False)
     rows = rows.select_columns([*files, *others])
     for column in files:
@@ -229,7 +225,7 @@ def undecoded(rows: Any, files: Sequence[str], kind: ColumnType, *others: str) -
     return rows
 
 
-def _labelled_row(file: str, label: str, row: dict[str, Any]) -> Batch:
+def _labelled_row(file: str, label: str, row: dict[str, Any]) -> Batch:  # not a lambda: workers unpickle it
     return {"source": row[file], "label": row[label]}
 
 

@@ -1,7 +1,7 @@
-"""Where samples come from: the one way to add a data set, the same in every app.
+"""Data sets as sources of classes and samples: the one way to add a data set, the same in every app.
 
-A data set is a file in an app's `datasets/` with a function `open_NAME(data, seed)` that returns a `DatasetSource`, and
-a line in the app's registry that names it. The registry gives `data.source` its choices.
+To add one, write a file in the app's `datasets/` with a function `open_NAME(data, seed)` that returns a
+`DatasetSource`, and add a line to the app's registry. The registry gives `data.source` its choices.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):
 
 
 class FolderSource(ClassificationSource):
-    """Files that a function lists at first use, such as `read_class_folder`.
+    """Files that a function such as `read_class_folder` lists at first use.
 
-    Give functions of a module, or partials of them: loading workers that are spawned are sent the source as a pickle.
+    Pass functions of a module, or partials of them: the source is pickled for loading workers that are spawned.
 
     Args:
         read: lists the files.
         write: makes the data set before it is listed, if it is missing.
-        multi_label: whether `read` gives several labels for a file.
+        multi_label: whether `read` returns several labels for a file.
     """
 
     def __init__(
@@ -98,11 +98,13 @@ class FolderSource(ClassificationSource):
         """Make the data set if it is missing, and list it."""
         if self._write is not None:
             self._write()
-        _ = self.folder
+        _ = self.folder  # listed here, before workers are forked, so that they share the list
+
+    # `listed` and `folder` are two so that a subclass can leave files out of `folder` and still name them.
 
     @cached_property
     def listed(self) -> ClassFolder:
-        """All files that the data name, with their labels."""
+        """All files of the data set, with their labels."""
         return self._read()
 
     @cached_property
@@ -124,9 +126,9 @@ class DecodedStream(SampleStream):
     """A source's stream, decoded to the tensors of a task.
 
     Args:
-        stream: gives `{"source": ..., "label": ...}`.
+        stream: decodes to `{"source": ..., "label": ...}`.
         decode: turns these two into a dict of tensors.
-        skip_unreadable: leave out samples that cannot be decoded, and name them.
+        skip_unreadable: leave out samples that cannot be decoded, and log them.
     """
 
     def __init__(self, stream: SampleStream, decode: Callable[[Any, Any], Batch], *, skip_unreadable: bool) -> None:
@@ -137,11 +139,11 @@ class DecodedStream(SampleStream):
 
     @property
     def num_shards(self) -> int:
-        """How many shards the stream has."""
+        """Number of shards of the stream."""
         return self.stream.num_shards
 
     def read(self, shard: int) -> Any:
-        """Give the raw samples of a shard."""
+        """Yield the raw samples of a shard."""
         return self.stream.read(shard)
 
     def decode(self, raw: Any) -> Batch:
@@ -159,9 +161,9 @@ class DatasetRegistry:
     """The data sets of an app by the names that `data.source` takes.
 
     Args:
-        package: of the files that the entries name.
-        entries: `module:function` by name. A file is imported when its set is opened, so that what one set needs
-            (scikit-learn, torchvision's sets) neither slows the others down nor has to be installed for them.
+        package: the package of the modules in `entries`.
+        entries: `module:function` by name. A module is imported when its set is opened, so that the libraries of one
+            set (scikit-learn, torchvision's sets) neither slow the others down nor have to be installed for them.
     """
 
     package: str
@@ -178,7 +180,7 @@ class DatasetRegistry:
 
         Args:
             data: the recipe's `data`, whose `source` is one of the names.
-            seed: of the recipe; decides which samples are held out where the data do not say.
+            seed: the recipe's; decides which samples are held out where the data have no such split.
 
         Raises:
             ValueError: no data set has this name.
@@ -192,29 +194,29 @@ class DatasetRegistry:
 
 @dataclass(kw_only=True)
 class HubOptions:
-    """The part of a recipe's `data` about sets on Hugging Face's hub, the same in every app."""
+    """The part of a recipe's `data` for sets on Hugging Face's hub, the same in every app."""
 
     streaming: bool = False
-    """Read a set of the hub as a stream, without a copy on this machine."""
+    """Stream a set from the hub, without a copy on this machine."""
     splits: dict[str, str] = field(default_factory=dict)
     """Names of train, val and test on the hub, where they are not the usual ones, such as {val: test}."""
     label_column: str | None = None
-    """Column of the hub's set that holds the classes, where it is not the only one of the type ClassLabel."""
+    """Column with the classes in a set of the hub, where it is not the only one of the type ClassLabel."""
     config: str | None = None
-    """Which part of a set of the hub, if it has several, such as languages or versions."""
+    """Configuration of a set of the hub, if it has several, such as languages or versions."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
 
 
 @dataclass(kw_only=True)
 class DatasetOptions(HubOptions):
-    """The part of a recipe's `data` that every classification app has."""
+    """The part of a recipe's `data` that is the same in every classification app."""
 
     root: str = "data"
-    """Folder of the data, or the name of a set on the hub."""
+    """Folder of the data, or name of a set on the hub."""
     unreadable: RefuseOrSkip = "refuse"
-    """Stop at a file that cannot be read; or read all files once before the run, name these and leave them out. In a
-    stream they are left out as they come."""
+    """Refuse: stop at a file that cannot be read. Skip: read all files once before the run, and leave out and log those
+    that cannot be read; in a stream they are left out as they come."""
     cache: bool = False
     """Keep loaded samples in memory."""
 

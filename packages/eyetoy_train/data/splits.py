@@ -1,4 +1,4 @@
-"""What splits are called: one table for folders, lists, archives and the hub."""
+"""Names of the splits: one table for folders, lists, archives and the hub."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
 """Usual names of the splits, the commonest first."""
 
 HELD_OUT: Mapping[Split, float] = {"test": 0.2, "val": 0.1}
-"""Share of the samples that is held out where the data have no such split."""
+"""Fraction of the samples that is held out where the data have no such split."""
 
 
 def find_split(split: Split, present: Collection[str]) -> str | None:
     """Return the name by which a split is present, or None if it is not."""
+    # The commonest name wins where several are present, such as `val` and `dev`.
     return next((name for name in SPLIT_NAMES[split] if name in present), None)

@@ -1,4 +1,4 @@
-"""Damaged files of a set: found before the first step, named, and left out."""
+"""Damaged files of a data set: find them before the first step, log them, and leave them out."""
 
 from __future__ import annotations
 
@@ -19,49 +19,50 @@ T = TypeVar("T")
 
 RECORD = ".eyetoy-files.json"
 NAMED = 10
-"""How many samples are named where many are wrong."""
+"""Number of samples named in a message where many are wrong."""
 
 
 class UnreadableFileError(ValueError):
-    """A file that is not what its name promises, or damaged. The message names it and says what is wrong."""
+    """A file is damaged, or not of the type of its suffix. The message names the file and the reason."""
 
 
 def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], object]) -> dict[Path, str]:
-    """Read every file once, and return those that cannot be read with the reason.
+    """Read every file once, and return those that cannot be read, each with the reason.
 
-    Which ones are whole is kept in `root`, so that they are read again only if they change.
+    A record in `root` lists the files that are intact, so that they are read again only after a change.
 
     Args:
         root: the folder of the files.
         files: all of them.
-        read: reads a file, and raises UnreadableFileError if it cannot.
+        read: reads a file; raises UnreadableFileError or OSError if it cannot.
     """
     known = _read_record(root / RECORD)
     signatures = {path: signature(path) for path in files}
     new = [path for path in files if known.get(_key(root, path)) != signatures[path]]
     reasons = {path: why for path, why in zip(new, why_unreadable(new, read), strict=True) if why is not None}
     if new:
-        # Whole files alone: the cause may have been the machine, or a decoder that was missing.
+        # Intact files only: the cause of a failure may have been the machine, or a decoder that was not installed.
         _write_record(root / RECORD, {_key(root, path): signatures[path] for path in files if path not in reasons})
     return reasons
 
 
 def why_unreadable(sources: Sequence[T], read: Callable[[T], object]) -> list[str | None]:
-    """Read everything once, in several threads, and return for each why it cannot be read, or None."""
+    """Read every source once, in several threads, and return for each the reason why it cannot be read, or None."""
 
     def reason(source: T) -> str | None:
         try:
             read(source)
-        except (UnreadableFileError, OSError) as error:  # a link to nothing is an OSError
+        except (UnreadableFileError, OSError) as error:  # a dangling link is an OSError
             return str(error)
         return None
 
+    # Threads are enough: decoders release the interpreter's lock, and a network file system waits most of the time.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(tqdm(pool.map(reason, sources), "checking files", len(sources), leave=False, disable=None))
 
 
 def log_skipped(reasons: Sequence[str], total: int) -> None:
-    """Name what is left out, on the main process."""
+    """Log the files that are left out, on the main process."""
     if reasons and PartialState().is_main_process:
         log("\n".join([f"skipped {len(reasons)} of {total} files, which cannot be read:", *reasons]))
 
@@ -75,18 +76,18 @@ def refuse_or_skip(
     error: type[Exception] = ValueError,
     hint: str = "",
 ) -> None:
-    """Stop because something is wrong with samples, or say on the main process that they are left out.
+    """Raise an error about wrong samples, or log on the main process that they are left out.
 
     Args:
-        found: the samples and what is wrong with them; as text, they name it. Nothing happens if there are none.
-        summary: counts them.
-        choice: the recipe's.
+        found: the findings; `str` of one names the sample and its fault. Nothing happens if there are none.
+        summary: a line with their number.
+        choice: the recipe's choice.
         option: the recipe's key of that choice.
-        error: raised to refuse.
-        hint: how to see all of them, a sentence; they are then not named where they are left out.
+        error: the type of the error.
+        hint: a sentence on how to see all of them; findings that are left out are then not named.
 
     Raises:
-        error: something was found, and the recipe says to refuse it.
+        error: there are findings, and the choice is `refuse`.
     """
     if not found:
         return
@@ -103,10 +104,10 @@ def _key(root: Path, path: Path) -> str:
 
 
 def signature(path: Path) -> list[int]:
-    """Return size and time of change, which tell whether a file is still the one that was read; zeros if it is gone."""
+    """Return a file's size and time of change, to notice a change since it was read; zeros if it is gone."""
     try:
         status = path.stat()
-    except OSError:  # a link to nothing
+    except OSError:  # a dangling link
         return [0, 0]
     return [status.st_size, status.st_mtime_ns]
 
@@ -115,12 +116,12 @@ def _read_record(path: Path) -> dict[str, list[int]]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
+        return {}  # a missing or damaged record costs one more reading of the files, nothing else
     return record if isinstance(record, dict) else {}
 
 
 def _write_record(path: Path, record: dict[str, list[int]]) -> None:
     try:
         write_text(path, json.dumps(record, indent=0))
-    except OSError as error:
-        log(f"cannot keep in {path} which files are whole ({error}); they will be read again the next time")
+    except OSError as error:  # data are often mounted read-only
+        log(f"cannot write the list of intact files to {path} ({error}); they will be read again the next time")

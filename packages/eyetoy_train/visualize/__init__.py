@@ -1,1 +1,1 @@
-"""What a model looks at."""
+"""Attention maps and receptive fields of a model."""

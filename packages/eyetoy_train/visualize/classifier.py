@@ -1,4 +1,4 @@
-"""A trained classifier that shows what it looks at in a file."""
+"""The predictions and maps of a trained classifier."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ C = TypeVar("C", bound=ClassificationTask)
 
 
 class ClassifierView(Generic[C]):
-    """A trained classifier that shows what it looks at.
+    """A trained classifier that returns predictions and maps of files.
 
     Args:
         opened: its checkpoint, see `App.open`.
 
     Raises:
-        ValueError: the model is none of EyeToy's.
+        ValueError: the model has no EyeToy encoder.
     """
 
     def __init__(self, opened: Checkpoint[C]) -> None:
@@ -37,7 +37,7 @@ class ClassifierView(Generic[C]):
         self.encoder = find_encoder(self.classifier.model)
 
     def example(self, file: Path) -> Batch:
-        """Return what the task makes of a file."""
+        """Return the task's example of a file."""
         return self.task.example(self.task.load_sample(file, training=False), training=False)
 
     def top(self, example: Batch) -> list[tuple[str, float]]:
@@ -55,10 +55,11 @@ class ClassifierView(Generic[C]):
         return {key: x[self.task.num_views // 2] for key, x in example.items()}
 
     def model_input(self, example: Batch) -> Tensor:
-        """Return what the model is given of one view, `[1, channels, *grid]`; padding is cut off."""
+        """Return the model's input of one view, `[1, channels, *grid]`, with padding cut off."""
         batch = send_to_device(default_collate([example]), next(self.classifier.model.parameters()).device)
         batch = self.task.to_input(batch)
         x: Tensor = batch["input"]
+        # Maps over padding would show nothing, and percentiles of colours would count it.
         return x[..., : int(batch["length"])] if "length" in batch else x
 
     def maps(self, example: Batch, at: Sequence[float], unit: str) -> InputMaps:
@@ -67,5 +68,5 @@ class ClassifierView(Generic[C]):
 
 
 def heading(classes: Sequence[tuple[str, float]]) -> str:
-    """Return classes as a line."""
-    return "   ".join(f"{name} {share:.1%}" for name, share in classes[:3])
+    """Return the first classes in one line."""
+    return "   ".join(f"{name} {fraction:.1%}" for name, fraction in classes[:3])

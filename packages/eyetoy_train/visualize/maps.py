@@ -1,4 +1,4 @@
-"""Everything that an encoder looks at in one input, laid over that input."""
+"""Attention weights, receptive fields and features of an encoder as maps over one input."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from eyetoy.inspect import (
 )
 
 Map = NDArray[np.float32]
-"""A value for every place of the input, `[*grid]`."""
+"""A value for every position of the input, `[*grid]`."""
 
 
 @dataclass(frozen=True)
 class GroupMap:
-    """What a head group sees from the chosen point."""
+    """The attention of a head group from the chosen point."""
 
     title: str
     weights: Map
@@ -37,7 +37,7 @@ class GroupMap:
 
 @dataclass(frozen=True)
 class StageMaps:
-    """What a stage sees from the chosen point."""
+    """The maps of a stage from the chosen point."""
 
     title: str
     groups: Sequence[GroupMap]
@@ -51,9 +51,9 @@ class InputMaps:
     """All maps of one input."""
 
     point: tuple[int, ...]
-    """The chosen place of the input."""
+    """The chosen position of the input."""
     context: Map | None
-    """What the context token looks at in the last layer; None where the encoder has no such token."""
+    """Attention of the context token in the last layer; None if the encoder has no such token."""
     components: Map
     """`[*grid, 3]` from 0 to 1: principal components of the features."""
     field: Map
@@ -68,15 +68,16 @@ def collect_maps(encoder: Encoder, x: Tensor, at: Sequence[float], unit: str) ->
     Args:
         encoder: of any number of dimensions.
         x: `[1, channels, *grid]`, without padding.
-        at: the chosen place, as a share from 0 to 1 of every axis.
-        unit: what the input's places are called in titles, such as pixels.
+        at: the chosen position, as a fraction from 0 to 1 of every axis.
+        unit: unit of the input's positions for titles, such as pixels.
     """
     grid = tuple(x.shape[2:])
-    point = tuple(min(int(share * size), size - 1) for share, size in zip(at, grid, strict=True))
+    # A fraction of exactly 1 means the last position.
+    point = tuple(min(int(fraction * size), size - 1) for fraction, size in zip(at, grid, strict=True))
     places, stack = feature_places(encoder), encoder.global_attention
     context = None
     if stack is not None and stack.has_context_token:
-        context = _array(places.spread(context_maps(encoder, x)[0, -1], grid, linear=True))
+        context = _array(places.spread(context_maps(encoder, x)[0, -1], grid, linear=True))  # [0, -1]: last layer
     components = places.spread(feature_components(encoder, x)[0], grid, linear=True)
     field = effective_receptive_field(encoder, x, point)[0]
     stages = [_stage(encoder, x, point, stage, unit) for stage in range(len(encoder.params.stages))]
@@ -88,7 +89,7 @@ def _stage(encoder: Encoder, x: Tensor, point: tuple[int, ...], stage: int, unit
     groups = [
         GroupMap(
             _group_title(encoder, one, unit),
-            _array(one.over_input(grid)[0].mean(0)),
+            _array(one.over_input(grid)[0].mean(0)),  # mean over heads
             one.places.spread(one.seen, grid)[0].cpu().numpy(),
         )
         for one in neighborhood_weights(encoder, x, point, blocks=[block])
@@ -107,6 +108,7 @@ def _group_title(encoder: Encoder, one: NeighborhoodWeights, unit: str) -> str:
 def _colors(components: NDArray[np.float32]) -> Map:
     """Scale `[3, *grid]` to `[*grid, 3]` from 0 to 1; outliers are cut off."""
     flat = components.reshape(len(components), -1)
+    # Percentiles instead of minimum and maximum: a few tokens with large norms would leave everything else grey.
     low, high = np.percentile(flat, 2, axis=1), np.percentile(flat, 98, axis=1)
     scaled = (flat - low[:, None]) / np.maximum(high - low, 1e-12)[:, None]
     colors: Map = np.moveaxis(scaled.clip(0, 1).reshape(components.shape), 0, -1).astype(np.float32)

@@ -113,7 +113,7 @@ def test_no_mixing_unless_asked():
         ({"crop": 1.0}, "crop must be at least 0 and below 1; got 1.0"),
         ({"mixup": -1.0}, "mixup must be at least 0; got -1.0"),
         ({"rand_augment_magnitude": 31}, "rand_augment_magnitude must be from 0 to 30; got 31"),
-        ({"erased_area": (0.5, 0.1)}, "erased_area must be two shares above 0, the smaller one first"),
+        ({"erased_area": (0.5, 0.1)}, "erased_area must be two fractions above 0, the smaller one first"),
     ],
 )
 def test_what_cannot_be_done_is_refused(options, message):

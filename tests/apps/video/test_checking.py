@@ -46,7 +46,7 @@ def look(root: Path, *options: object) -> int:
 
 
 WRONG = [
-    ("missing", "walk/lost.mp4", "it is not there"),
+    ("missing", "walk/lost.mp4", "there is no such file"),
     ("broken", "run/cut.mp4", ""),
     ("broken", "run/empty.mp4", "the file is empty (0 bytes)"),
     ("broken", "walk/sound.mp4", "it has no video, only ['audio']"),

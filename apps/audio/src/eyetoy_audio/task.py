@@ -1,4 +1,4 @@
-"""The audio classification task: its data, and how a waveform goes in."""
+"""The audio classification task: data, preprocessing and samples."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understan
 
 
 def augmentation(data: AudioData) -> Augment:
-    """Return the random changes that a recipe asks for."""
-    asked = _shared_fields(data.augmentation, Augment)
-    if asked["background_folder"] is None and data.source == "speech_commands":
-        asked["background_folder"] = str(background_noise(Path(data.root)))
-    return Augment(data.num_samples, sample_rate=data.sample_rate, pads=data.padding == "silence", **asked)
+    """Return the augmentation of a recipe."""
+    options = _shared_fields(data.augmentation, Augment)
+    if options["background_folder"] is None and data.source == "speech_commands":
+        options["background_folder"] = str(background_noise(Path(data.root)))
+    return Augment(data.num_samples, sample_rate=data.sample_rate, pads=data.padding == "silence", **options)
 
 
 class AudioClassification(ClassificationTask):
-    """Classify sounds, through Encoder1D, or through Encoder2D as pictures of log-mel features."""
+    """Classify sounds with Encoder1D, or with Encoder2D on log-mel images."""
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
         self.data = data = recipe.data
@@ -53,7 +53,7 @@ class AudioClassification(ClassificationTask):
         frames = int(self.log_mel.num_frames(torch.tensor(data.num_samples)))
         self.in_channels = data.mel.num_bands if data.features == "log_mel" else 1
         grids = {"waveform": (data.num_samples,), "log_mel": (frames,)}
-        self.grid = grids.get(data.features, (data.mel.num_bands, frames))
+        self.grid = grids.get(data.features, (data.mel.num_bands, frames))  # of log_mel_image
         self.num_views = data.windows
         self.protocol = f"{data.windows} windows of {data.seconds:g} s" if data.windows > 1 else ""
         limits = [] if self.multi_label else [FORCED_CHOICE]
@@ -71,8 +71,9 @@ class AudioClassification(ClassificationTask):
         """Return the recipe's model.
 
         Raises:
-            ValueError: it cannot leave padding out.
+            ValueError: the recipe masks padding, which the model does not support.
         """
+        # A slash is in the names of other projects' models only, such as timm/NAME.
         if self.data.padding == "mask" and "/" in self.recipe.model.name:
             raise ValueError(f"data.padding: mask is for this project's models; {self.recipe.model.name} needs silence")
         return super().build_model()
@@ -87,12 +88,19 @@ class AudioClassification(ClassificationTask):
         return read_stored_sound(source, "a sound of the stream", rate, decoder)
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
-        """Return a waveform `[1, num_samples]` of one level, or several windows of it, `[windows, 1, num_samples]`.
+        """Return a waveform `[1, num_samples]` of unit level, or several windows of it, `[windows, 1, num_samples]`.
 
-        Where padding is left out, their `length` comes with it.
+        With masked padding, the example has their `length` as well.
         """
-        clips = [self.training_transform(raw)] if training else self._windows(raw)
-        fitted = [self._fit(clip) / LEVEL for clip in clips]  # the encoder is given unit variance, as for images
+        if training:
+            clips = [self.training_transform(raw)]
+        else:
+            # With a mask only the level is set: padding before it would count as silence and raise the level.
+            fit = Fit(self.data.num_samples) if self.data.padding == "silence" else normalize_level
+            clips = [fit(clip) for clip in windows(raw, self.data.num_samples, self.num_views)]
+        # Padded to one size, so that clips can be stacked; then to unit variance, which encoders expect of images, too.
+        padding = [self.data.num_samples - clip.shape[-1] for clip in clips]
+        fitted = [nn.functional.pad(clip, (0, size)) / LEVEL for clip, size in zip(clips, padding, strict=True)]
         one = training or self.num_views == 1
         example = {"input": fitted[0] if one else torch.stack(fitted)}
         if self.data.padding == "silence":
@@ -101,10 +109,10 @@ class AudioClassification(ClassificationTask):
         return example | {"length": lengths[0] if one else lengths}
 
     def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
-        """Read a file, and give parts of about so many seconds, each heard as an evaluation hears a file.
+        """Read a file, and yield parts of about `seconds`, each preprocessed as a whole file in an evaluation.
 
         Raises:
-            ValueError: a part would have no sample.
+            ValueError: `seconds` is less than one sample.
         """
         rate = self.data.sample_rate
         if seconds < 1 / rate:
@@ -113,26 +121,20 @@ class AudioClassification(ClassificationTask):
         for start, end in equal_spans(waveform.shape[-1] / rate, seconds):
             yield start, end, self.example(waveform[:, round(start * rate) : round(end * rate)], training=False)
 
-    def _windows(self, raw: Tensor) -> list[Tensor]:
-        size = self.data.num_samples
-        fit = Fit(size) if self.data.padding == "silence" else normalize_level
-        return [fit(clip) for clip in windows(raw, size, self.num_views)]
-
-    def _fit(self, clip: Tensor) -> Tensor:
-        return nn.functional.pad(clip, (0, self.data.num_samples - clip.shape[-1]))
-
     def to_input(self, batch: Batch) -> Batch:
-        """Make log-mel features of waveforms, if the recipe asks for them."""
+        """Turn waveforms into log-mel features, if the recipe asks for them."""
         if self.data.features == "waveform":
             return batch
         x, lengths = batch["input"], batch.get("length")
-        features = self.log_mel.to(x.device)(x, lengths)
+        features = self.log_mel.to(x.device)(x, lengths)  # [B, bands, frames]
         if lengths is not None:
-            batch = batch | {"length": self.log_mel.num_frames(lengths)}
+            batch = batch | {"length": self.log_mel.num_frames(lengths)}  # of samples before, of frames now
+        # Bands as channels for a 1-D model; [B, 1, bands, frames] for a 2-D model.
         return batch | {"input": features if self.data.features == "log_mel" else features[:, None]}
 
     def augment(self, batch: Batch) -> Batch:
-        """Mix clips, and hide parts of log-mel features, as the recipe says."""
+        """Mix clips, and mask parts of log-mel features, as the recipe says."""
+        # Mixed before masking: a mask over a mix hides both clips.
         alpha = self.data.augmentation.mixup
         if alpha:
             mixed = mixup(
@@ -143,17 +145,19 @@ class AudioClassification(ClassificationTask):
             }
         if self.data.features != "waveform":
             x = batch["input"]
-            hidden = self.spec_augment(x.view(len(x), *x.shape[-2:]), batch["seed"], batch.get("length"))
-            batch = batch | {"input": hidden.view(x.shape)}
+            # The view drops the channel axis of images: [B, 1, bands, frames] to [B, bands, frames].
+            masked = self.spec_augment(x.view(len(x), *x.shape[-2:]), batch["seed"], batch.get("length"))
+            batch = batch | {"input": masked.view(x.shape)}
         return batch
 
     def model_args(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Return the sounds, and their lengths where the model is to leave padding out."""
+        """Return the sounds, and their lengths if padding is masked."""
         return (batch["input"],) if "length" not in batch else (batch["input"], batch["length"])
 
     def export_input(self) -> ExportInput:
-        """Return that an exported model takes samples, of a whole clip of any length."""
+        """Return the input of an exported model: the samples of a whole clip of any length."""
         data, generator = self.data, torch.Generator().manual_seed(0)
+        # Longer than a window, exactly one, and shorter: the three cases that the export is compared on.
         lengths = (data.num_samples * 3 // 2 + 1, data.num_samples, data.num_samples // 2 + 1)
         return ExportInput(
             name="samples",
@@ -181,6 +185,6 @@ class AudioClassification(ClassificationTask):
 
 
 def _shared_fields(recipe: Any, target: Any) -> dict[str, Any]:
-    """Return what a recipe says of a dataclass's fields."""
+    """Return the fields of a recipe that `target`, a dataclass, has too."""
     names = {field.name for field in dataclasses.fields(target)}
     return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.name in names}

@@ -1,1 +1,1 @@
-"""A page in the browser on which trained models are tried on pictures, sounds and videos."""
+"""A page in the browser to try trained models on images, sounds and videos."""

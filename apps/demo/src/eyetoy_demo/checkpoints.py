@@ -1,4 +1,4 @@
-"""The trained models of a folder of runs, and what each is for."""
+"""Find the trained models in a folder of runs, with their modalities."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Run:
     folder: Path
     modality: Modality
     data: Path
-    """Where its data lie, or lay."""
+    """Folder of its data, which may no longer exist."""
 
     @property
     def name(self) -> str:
-        """What it is called on the page."""
+        """Its name on the page."""
         return self.folder.name
 
 
@@ -38,7 +38,7 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def sample_files(run: Run, extensions: tuple[str, ...]) -> list[Path]:
-    """Return a few files that were held out of a run's training, spread over their folders; none if they are gone."""
+    """Return a few files held out of a run's training, spread over their folders; none if they no longer exist."""
     held_out = next((run.data / name for name in ("test", "val") if (run.data / name).is_dir()), None)
     if held_out is None:
         return []
@@ -51,13 +51,13 @@ def _run(folder: Path) -> Run | None:
         checkpoint = find_checkpoint(folder)
         recipe = read_yaml(checkpoint / "recipe.yaml")
     except (OSError, yaml.YAMLError):
-        return None
+        return None  # no run, or an unfinished one without a checkpoint
     if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), dict):
         return None
     return Run(folder, _modality(recipe), Path(recipe["data"].get("root", "")))
 
 
 def _modality(recipe: dict[str, Any]) -> Modality:
-    """Tell what a recipe's data are by what it says of them."""
-    told: dict[str, Modality] = {"sample_rate": "audio", "num_frames": "video"}
-    return next((modality for key, modality in told.items() if key in recipe["data"]), "image")
+    """Return the modality of a recipe's data by the keys that only one modality has."""
+    keys: dict[str, Modality] = {"sample_rate": "audio", "num_frames": "video"}
+    return next((modality for key, modality in keys.items() if key in recipe["data"]), "image")

@@ -1,4 +1,4 @@
-"""What the page asks of a model: an answer, or a sentence that says what is wrong."""
+"""Apply a model to a file for the page: an answer, or a sentence with the error."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ KEPT_MODELS = 6
 
 @dataclass(frozen=True)
 class Answer:
-    """What the page shows."""
+    """The result that the page shows."""
 
     message: str = ""
-    """What is wrong, if something is."""
+    """An error, if there is one."""
     classes: Mapping[str, float] = field(default_factory=dict)
     found: NDArray[np.uint8] | None = None
-    """The picture with what a detector or a segmenter found."""
+    """The image with the result of a detector or a segmenter."""
     maps: NDArray[np.uint8] | None = None
     clip: Path | None = None
 
 
 def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[str, float]) -> Answer:
-    """Let a model look at a file.
+    """Return the prediction and the maps of a model for a file.
 
     Args:
-        modality: which app's.
+        modality: the modality of the model.
         run: the run's folder.
-        file: what was given to the page; nothing happens without.
-        at: the chosen place, a share from 0 to 1 by axis.
+        file: the file given to the page; without one the answer is empty.
+        at: the chosen point, a fraction from 0 to 1 by axis.
     """
     if run is None or file is None:
         return Answer("" if run else f"There is no {modality} model yet.")
@@ -74,19 +74,20 @@ def open_viewer(modality: Modality, run: Path) -> Viewer:
 
 
 def sentence(error: Exception, file: Path) -> str:
-    """Return an error as a sentence that names a file as its owner knows it."""
-    said = str(error).replace(str(file), file.name).strip().splitlines()
-    first = said[0] if said else type(error).__name__
+    """Return an error as a sentence with the file's name instead of its path."""
+    # The path is that of an upload in a temporary folder, which means nothing to its owner.
+    lines = str(error).replace(str(file), file.name).strip().splitlines()
+    first = lines[0] if lines else type(error).__name__
     begin = first if first.startswith(file.name) else f"{first[0].upper()}{first[1:]}"
     return f"{begin.rstrip('.')}."
 
 
 def _numbered(classes: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """Return classes by name; what was found several times is numbered."""
+    """Return classes by name; those found several times are numbered, such as `3` and `3 (2)`."""
     named: dict[str, float] = {}
-    for name, share in classes:
+    for name, score in classes:
         free = (name if count == 1 else f"{name} ({count})" for count in itertools.count(1))
-        named[next(one for one in free if one not in named)] = share
+        named[next(one for one in free if one not in named)] = score
     return named
 
 

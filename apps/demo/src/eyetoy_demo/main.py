@@ -1,4 +1,4 @@
-"""The command: make sure that there are models, then serve the page."""
+"""The command of the demo: train missing models, then serve the page."""
 
 from __future__ import annotations
 
@@ -17,14 +17,25 @@ DEFAULT_RUNS: dict[Modality, str] = {"image": "digits", "audio": "spoken-keyword
 
 
 def main(apps: Path, argv: Sequence[str] | None = None) -> None:
-    """Train what is missing, and serve the page until the program is stopped.
+    """Train missing models, and serve the page until the program is stopped.
 
     Args:
         apps: the folder of the apps.
-        argv: the command line; this program's own by default.
+        argv: the command line; `sys.argv[1:]` by default.
     """
-    options = _parser().parse_args(argv)
-    if not _is_there("gradio"):
+    parser = argparse.ArgumentParser(
+        description="Try trained models in a browser. Missing small default models are trained first, which takes "
+        "about eight minutes on one core for all three."
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
+    parser.add_argument(
+        "--train", action=argparse.BooleanOptionalAction, default=True, help="train the models that are missing"
+    )
+    # Only this machine by default: the page reads files that others might send.
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=int, default=7860, help="port to serve at, 0 for any free one (default: 7860)")
+    options = parser.parse_args(argv)
+    if not _is_installed("gradio"):
         print('the demo needs gradio: pip install -e ".[demo]"', file=sys.stderr)
         raise SystemExit(2)
     if options.train:
@@ -36,37 +47,24 @@ def main(apps: Path, argv: Sequence[str] | None = None) -> None:
 
 
 def train_missing(apps: Path, runs: Path) -> None:
-    """Train the small default model of every modality that has none; a run that was interrupted goes on.
+    """Train the small default model of every modality without a model; an interrupted run is resumed.
 
-    A training that fails ends the program with its code; it said why.
+    A training that fails exits the program with its code, after its own message.
     """
-    there = {run.modality for run in find_runs(runs)}
+    trained = {run.modality for run in find_runs(runs)}
     for modality in MODALITIES:
-        if modality in there:
+        if modality in trained:
             continue
         print(f"no {modality} model in {runs}: training the small default one", flush=True)
         script, folder = apps / modality / "train.py", runs / DEFAULT_RUNS[modality]
+        # A process for each: libraries keep memory, threads and signal handlers that the page should not have.
         done = subprocess.run([sys.executable, str(script), "--output_dir", str(folder)], check=False)  # noqa: S603
         if done.returncode:
             raise SystemExit(done.returncode)
 
 
-def _is_there(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # it is barred from being imported
+    except ValueError:  # sys.modules has None for it, which bars the import
         return False
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Try trained models in a browser. Small default models are trained first where there are none, "
-        "which takes about eight minutes on one core for all three."
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
-    parser.add_argument(
-        "--train", action=argparse.BooleanOptionalAction, default=True, help="train the models that are missing"
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: 127.0.0.1, this machine)")
-    parser.add_argument("--port", type=int, default=7860, help="port to serve at, 0 for any free one (default: 7860)")
-    return parser

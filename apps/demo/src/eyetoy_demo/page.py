@@ -1,4 +1,4 @@
-"""The page, made with Gradio. Nothing on it asks another host for anything."""
+"""The page, made with Gradio. It loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ AXES: dict[Modality, tuple[str, ...]] = {
 }
 LARGEST_UPLOAD = "200mb"
 KEPT_SECONDS = 3600
-"""Uploads and pictures are deleted so long after they were made."""
+"""Age at which uploads and images are deleted."""
 HEAD = """
 # EyeToy
-Multi-scale neighborhood attention on pictures, sounds and videos: what a model sees in yours, and where it looks.
+Multi-scale neighborhood attention on images, sounds and videos: predictions for your files, and attention maps.
 """
 CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
@@ -37,7 +37,7 @@ CSS = """
 
 @dataclass(frozen=True)
 class _Tab:
-    """The parts of a modality's tab that a look at a file reads and writes."""
+    """The inputs and outputs of a modality's tab."""
 
     run: Any
     file: Any
@@ -62,7 +62,8 @@ def serve(page: Any, *, host: str, port: int) -> None:
 
 
 def launch_options() -> dict[str, Any]:
-    """Return how the page is served, with the reader's own fonts: the usual ones are fetched from elsewhere."""
+    """Return Gradio's options for serving the page."""
+    # Fonts of the reader's machine: the default ones would be loaded from another host.
     fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     return {
         "theme": gr.themes.Soft(primary_hue="orange", **fonts),
@@ -90,20 +91,21 @@ def _tab(modality: Modality, runs: Sequence[Run]) -> None:
                     example_labels=names_shown,
                 )
             with gr.Accordion("The point whose neighborhoods are shown", open=False):
-                sliders = [gr.Slider(0, 1, 0.5, step=0.01, label=f"share of the {axis}") for axis in AXES[modality]]
+                sliders = [gr.Slider(0, 1, 0.5, step=0.01, label=f"fraction of the {axis}") for axis in AXES[modality]]
         with gr.Column(scale=5):
             outputs = _outputs(modality)
     _connect(modality, _Tab(run, file, sliders, outputs))
 
 
 def _given(modality: Modality) -> Any:
-    """Return where a file is dropped, recorded or picked; it goes to the apps' own readers as it came."""
-    where: dict[str, Any] = {"elem_id": f"{modality}-file", "show_label": False}
+    """Return the input for a file, which is dropped, recorded or picked."""
+    common: dict[str, Any] = {"elem_id": f"{modality}-file", "show_label": False}
     if modality == "audio":
-        return gr.Audio(type="filepath", **where)
+        return gr.Audio(type="filepath", **common)
     if modality == "video":
-        return gr.Video(include_audio=True, **where)
-    image: Any = gr.Image(type="filepath", height=300, **where)
+        return gr.Video(include_audio=True, **common)
+    image: Any = gr.Image(type="filepath", height=300, **common)
+    # Gradio would decode and write images again; the apps' readers must get the file as it was uploaded.
     image.preprocess = lambda payload: None if payload is None else payload.path
     return image
 
@@ -111,9 +113,9 @@ def _given(modality: Modality) -> Any:
 def _outputs(modality: Modality) -> Sequence[Any]:
     shown: dict[str, Any] = {"show_label": False, "format": "png", "buttons": ["download", "fullscreen"]}
     message = gr.Markdown(elem_id=f"{modality}-message", elem_classes="message")
-    classes = gr.Label(num_top_classes=5, label="What the model says", elem_id=f"{modality}-classes")
+    classes = gr.Label(num_top_classes=5, label="Prediction", elem_id=f"{modality}-classes")
     found = gr.Image(visible=False, elem_id=f"{modality}-found", **shown)
-    gr.Markdown("### Where it looks")
+    gr.Markdown("### Attention maps")
     is_clip = modality == "video"
     size: dict[str, Any] = {"height": 260, "buttons": ["download"]}
     clip = gr.Video(show_label=False, visible=is_clip, autoplay=True, loop=True, elem_id=f"{modality}-clip", **size)
@@ -122,7 +124,8 @@ def _outputs(modality: Modality) -> Sequence[Any]:
 
 
 def _connect(modality: Modality, tab: _Tab) -> None:
-    """Look anew whenever something was chosen."""
+    """Update the outputs after every choice."""
+    # release, not change: a slider that is dragged changes many times a second.
     triggers = [tab.run.change, tab.file.change, *(slider.release for slider in tab.sliders)]
     look = partial(_look, modality)
     given = [tab.run, tab.file, *tab.sliders]
@@ -131,8 +134,8 @@ def _connect(modality: Modality, tab: _Tab) -> None:
         tab.file.select(_clicked, tab.file, list(tab.sliders)).then(look, given, list(tab.outputs))
 
 
-def _look(modality: Modality, run: str | None, file: str | None, *shares: float) -> tuple[Any, ...]:
-    at = dict(zip(AXES[modality], shares, strict=True))
+def _look(modality: Modality, run: str | None, file: str | None, *fractions: float) -> tuple[Any, ...]:
+    at = dict(zip(AXES[modality], fractions, strict=True))
     seen = answer(modality, None if run is None else Path(run), None if file is None else Path(file), at)
     clip = None if seen.clip is None else str(seen.clip)
     found = gr.update(value=seen.found, visible=seen.found is not None)
@@ -140,7 +143,7 @@ def _look(modality: Modality, run: str | None, file: str | None, *shares: float)
 
 
 def _clicked(file: str, event: gr.SelectData) -> tuple[float, float]:
-    """Return where a picture was clicked, as shares of its height and width."""
+    """Return the clicked point of an image, as fractions of its height and width."""
     with Image.open(file) as picture:
         width, height = picture.size
     x, y = event.index

@@ -1,6 +1,6 @@
 """The image app: classification, detection and segmentation behind one set of commands.
 
-A recipe says which it is for, as in `task: detection`, and a checkpoint by the recipe that was saved with it.
+A recipe names its task, as in `task: detection`; a checkpoint has it in its saved recipe.
 """
 
 from __future__ import annotations
@@ -56,24 +56,26 @@ def app_of(task: str) -> TaskApp:
 
 @dataclass(frozen=True)
 class ImageApp:
-    """The commands of an app, for whichever task a recipe or a checkpoint is for."""
+    """The commands of the app of a recipe's or checkpoint's task."""
 
     default: str = "classification"
 
     def of_recipe(self, argv: Sequence[str] | None = None) -> TaskApp:
         """Return the app of the recipe that `--config` names on the command line, or of the default one.
 
-        On a task that is none of `APPS` the program ends with a message and code 2.
+        On a task that is not in `APPS` the program exits with a message and code 2.
         """
         default_config = app_of(self.default).default_config
         place = config_place(list(sys.argv[1:] if argv is None else argv))
         return self._of_file(default_config if place is None else shipped_config(place[1], default_config))
 
     def of_checkpoint(self, argv: Sequence[str] | None = None) -> TaskApp:
-        """Return the app of the first checkpoint on the command line; where there is none, one that will say so.
+        """Return the app of the first checkpoint on the command line, or the default one without any.
 
-        On a task that is none of `APPS` the program ends with a message and code 2.
+        On a task that is not in `APPS` the program exits with a message and code 2.
         """
+        # The parser is the app's, so its options are not known yet: any argument may be the checkpoint. Without one,
+        # the default app's parser has the right message.
         for argument in sys.argv[1:] if argv is None else argv:
             try:
                 return self._of_file(find_checkpoint(Path(argument)) / "recipe.yaml")
@@ -82,7 +84,7 @@ class ImageApp:
         return app_of(self.default)
 
     def _of_file(self, path: Path | None) -> TaskApp:
-        """Return the app of a recipe; of one that cannot be read the default one, whose parser says what is wrong."""
+        """Return the app of a recipe, or the default one for an unreadable file, whose parser has the right message."""
         try:
             recipe = {} if path is None else read_yaml(path)
         except (OSError, yaml.YAMLError):
@@ -94,7 +96,7 @@ class ImageApp:
         return app_of(task)
 
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
-        """Return the task and the recipe that a command line asks for; see `App.parse_args`."""
+        """Return the task and the recipe of a command line; see `App.parse_args`."""
         return self.of_recipe(argv).parse_args(argv)
 
     def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[Any]:
@@ -106,7 +108,7 @@ class ImageApp:
         self.of_checkpoint(argv).validate(argv)
 
     def predict(self, argv: Sequence[str] | None = None) -> None:
-        """Tell what a checkpoint sees in picture files."""
+        """Classify, detect or segment image files, by the checkpoint's task."""
         self.of_checkpoint(argv).predict(argv)
 
 

@@ -1,4 +1,4 @@
-"""A look through the annotations of a recipe's data set, for the tasks that have annotations."""
+"""Check the annotations of a recipe's data set, for detection and segmentation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHECKS: dict[str, Callable[[Sequence[str] | None], int]] = {
 
 
 def check(argv: Sequence[str] | None = None) -> int:
-    """Check the data set of the recipe that `--config` names, by default that of composed digits for detection.
+    """Check the data set of the recipe that `--config` names; by default composed digits for detection.
 
     Returns:
-        the exit code, see the check of the task. On a task without annotations the program ends with a message and code
-        2.
+        the exit code, see the check of the task. On a task without annotations the program exits with a message and
+        code 2.
     """
     app = ImageApp(default="detection").of_recipe(argv)
     task = next(name for name in APPS if app_of(name) is app)

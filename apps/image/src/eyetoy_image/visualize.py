@@ -1,4 +1,4 @@
-"""What the models of the image app look at in picture files."""
+"""Draw attention maps of the image app's models over images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eyetoy_train.visualize.figures import Picture, draw_picture_maps
 
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
-    """Return the view of a classifier's, a detector's or a segmenter's run; errors as of `App.open`."""
+    """Return the view of a classifier's, a detector's or a segmenter's run; see `App.open` for errors."""
     opened = APP.open(checkpoint, overrides)
     if isinstance(opened.task, Detection):
         return DetectionView(opened)
@@ -33,12 +33,12 @@ def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
 
 
 class ClassificationView(ClassifierView[ImageClassification]):
-    """A trained classifier of pictures that shows what it looks at."""
+    """The predictions and maps of a classifier of images; see `ClassifierView`."""
 
     axes = AXES
 
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
-        """Look at a file."""
+        """Return the prediction and the maps of a file."""
         place, example = check_place(at, AXES), self.example(file)
         classes, picture = self.top(example), as_picture(example["input"])
         return View(classes, draw_picture_maps(picture, self.maps(example, place, "pixels"), heading(classes)))

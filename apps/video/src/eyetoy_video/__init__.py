@@ -1,1 +1,1 @@
-"""Video classification with EyeToy's encoders: reading video files, clip transforms and a data set to try them on."""
+"""Video classification with EyeToy's encoders: video files, clip transforms and data sets."""

@@ -1,4 +1,4 @@
-"""A look through a set of video files, for what a run would stumble over: missing, broken and short ones."""
+"""Check a set of video files before a run: find missing, broken and short ones."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from eyetoy_video.transforms.sampling import ClipSampling
 
 RECORD = ".eyetoy-videos.jsonl"
 SMALL = 16
-"""Short side that frames are scaled to when it only matters that they can be decoded."""
+"""Short side of decoded frames: only their being decodable matters, and small ones take less memory."""
 AT_ONCE = 512
-"""Frames that are held at that size."""
+"""Number of frames decoded at a time."""
 
 Kind = Literal["missing", "broken", "short"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a file."""
+    """A faulty file."""
 
     kind: Kind
     path: Path
@@ -45,25 +45,26 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """How files are looked at: opened, and decoded as an evaluation does it, or all of them."""
+    """Open a file and decode the frames of an evaluation, or all frames."""
 
     sampling: ClipSampling
-    """Which frames an evaluation takes."""
+    """Chooses the frames of an evaluation."""
     decoder: Decoder = "auto"
     """The library that decodes."""
     every_frame: bool = False
     """Decode all frames."""
 
     def __call__(self, path: Path) -> Length:
-        """Return how long a video is.
+        """Return the length of a video.
 
         Raises:
-            NotVideoError: it cannot be read.
-            FileNotFoundError: it is not there.
+            NotVideoError: the video cannot be read.
+            FileNotFoundError: there is no such file.
         """
         with open_video(path) as video:
             count = len(video.index)
             numbers = range(count) if self.every_frame else sorted(set(self.sampling.numbers(video.index)))
+            # In parts: a long video would not fit in memory, least of all in as many threads as there are cores.
             for start in range(0, len(numbers), AT_ONCE):
                 decode(video, numbers[start : start + AT_ONCE], self.decoder, SMALL)
             return Length(count, video.index.seconds)
@@ -72,25 +73,38 @@ class Examination:
 def find_broken(
     paths: Sequence[Path], examine: Examination, record: Record
 ) -> tuple[dict[Path, Length], list[Finding]]:
-    """Look at files, in as many threads as there are cores.
+    """Examine files, in as many threads as there are cores.
+
+    Args:
+        paths: the files.
+        examine: examines one.
+        record: intact files of earlier checks, which are not examined again.
 
     Returns:
-        how long the whole ones are, and what is wrong with the others.
+        the lengths of intact files, and the findings about the others.
     """
     lengths = {path: length for path in paths if (length := record.get(path)) is not None}
     new = [path for path in paths if path not in lengths]
     broken: list[Finding] = []
+
+    def examined(path: Path) -> Length | Finding:
+        try:
+            return examine(path)
+        except (NotVideoError, OSError) as error:
+            return Finding("broken", path, error.wrong if isinstance(error, NotVideoError) else str(error))
+
+    # Threads: decoders release the interpreter's lock. Not a `with` block, which waits for all files after Ctrl+C.
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         with record.writing() as file:
-            found = pool.map(lambda path: _look(path, examine), new)
+            found = pool.map(examined, new)
             shown = tqdm(found, "checking files", len(new), leave=False, disable=None)
             for path, result in zip(new, shown, strict=True):
                 if isinstance(result, Finding):
                     broken.append(result)
                     continue
                 lengths[path] = result
-                if file:
+                if file:  # line by line, so that an interrupted check goes on where it stopped
                     file.write(record.line(path, result))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -98,7 +112,7 @@ def find_broken(
 
 
 def find_short(lengths: dict[Path, Length], num_frames: int, seconds: float) -> list[Finding]:
-    """Return the files with fewer frames than a clip needs, or of less than a number of seconds."""
+    """Return the files with fewer than `num_frames` frames, or shorter than `seconds`."""
     return [
         Finding("short", path, f"{length.num_frames} frames, {length.seconds:.2f} seconds")
         for path, length in lengths.items()
@@ -107,16 +121,19 @@ def find_short(lengths: dict[Path, Length], num_frames: int, seconds: float) -> 
 
 
 def check(argv: Sequence[str] | None = None) -> int:
-    """Check the files of a recipe's data set, say what is wrong, and write lists of those that are right.
+    """Check the files of a recipe's data set, log findings, and write lists of the good files.
+
+    Args:
+        argv: the command line; `sys.argv[1:]` by default.
 
     Returns:
-        the exit code: 0 if all is right, 1 if something is wrong with a file. If the set cannot be checked, the program
-        ends with a message and code 2.
+        the exit code: 0 without findings, 1 with findings. If the set cannot be checked, the program exits with a
+        message and code 2.
     """
-    parser = check_parser("Look for missing, broken and short files.")
-    parser.add_argument("--seconds", type=float, default=0.0, help="files of less are short (default: 0)")
-    parser.add_argument("--every_frame", action="store_true", help="decode all frames, not just an evaluation's")
-    parser.add_argument("--output", type=Path, help="folder, or with --split a .csv file, for lists of what is right")
+    parser = check_parser("Find missing, broken and short files.")
+    parser.add_argument("--seconds", type=float, default=0.0, help="files shorter than this are short (default: 0)")
+    parser.add_argument("--every_frame", action="store_true", help="decode all frames, not just those of an evaluation")
+    parser.add_argument("--output", type=Path, help="folder, or with --split a .csv file, for lists of the good files")
     options, overrides = parser.parse_known_args(argv)
     recipe = parse_recipe(VideoClassificationRecipe, APP.default_config, overrides)
     data = recipe.data
@@ -145,20 +162,13 @@ def _findings(files: Sequence[Path], data: VideoData, *, seconds: float, every_f
     root = Path(data.root)
     record = Record((root.parent if root.is_file() else root) / RECORD, every_frame=every_frame)
     lengths, broken = find_broken([path for path in files if path not in lost], examine, record)
-    missing = [Finding("missing", path, "it is not there") for path in files if path in lost]
+    missing = [Finding("missing", path, "there is no such file") for path in files if path in lost]
     return [*missing, *broken, *find_short(lengths, data.num_frames, seconds)]
-
-
-def _look(path: Path, examine: Examination) -> Length | Finding:
-    try:
-        return examine(path)
-    except (NotVideoError, OSError) as error:
-        return Finding("broken", path, error.wrong if isinstance(error, NotVideoError) else str(error))
 
 
 def _report(findings: Sequence[Finding], total: int) -> None:
     counts = {kind: [finding for finding in findings if finding.kind == kind] for kind in get_args(Kind)}
-    said = ", ".join(f"{len(found)} {kind}" for kind, found in counts.items())
-    log(f"{total} files: {total - len(findings)} right, {said}")
+    faulty = ", ".join(f"{len(found)} {kind}" for kind, found in counts.items())
+    log(f"{total} files: {total - len(findings)} right, {faulty}")
     for finding in findings:
         log(f"{finding.kind}: {finding.path}: {finding.why}")

@@ -1,4 +1,4 @@
-"""What a video classification run is made of."""
+"""The recipe of a video classification run."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ CROPS = (1, 3)
 @dataclass(kw_only=True)
 @DATASETS.as_choices
 class VideoData(DatasetOptions):
-    """Which videos, and how they go in."""
+    """The videos and their preprocessing."""
 
     source: str = "folder"
     """A folder of class folders, with or without train, val and test; lists of files and their labels; a set on Hugging
     Face's hub; or a set by its name. Moving digits are written to `root`. The others must be present; if one is
-    missing, the message gives the command that fetches it, or the page that has it."""
+    missing, the message has the command that fetches it, or the page with the download."""
     root: str = "data/videos"
     """Folder of the videos; for lists, the folder of train.csv, val.csv and test.csv, or one such file; for the hub, a
     set's name."""
     path_prefix: str = ""
-    """What stands before the paths in lists; their own folder if not given."""
+    """Folder of the paths in lists; the folder of the lists if not given."""
     fold: int = 1
-    """Which of the three official divisions of UCF-101 and HMDB-51."""
+    """The official division of UCF-101 and HMDB-51: 1, 2 or 3."""
     missing: RefuseOrSkip = "refuse"
-    """Clips that lists name and that are not there, as some of Kinetics are not: stop with their number and names, or
-    leave them out and say so."""
+    """Refuse: listed clips that are missing, as some of Kinetics are, stop the run. Skip: they are logged and left
+    out."""
     num_frames: int = 16
-    """Frames of a clip."""
+    """Number of frames of a clip."""
     frame_stride: int | None = None
     """Take every n-th frame, of a random run of frames in training; spread them evenly over the file if not given."""
     frame_rate: float | None = None
-    """Frames per second that `frame_stride` counts in, whatever the file has; the file's own if not given."""
+    """Frames per second that `frame_stride` counts in, whatever the file has; the file's rate if not given."""
     temporal_jitter: bool = True
-    """Training: take each frame at a random moment of its share of the file, not in its middle; or, with a stride,
-    begin anywhere, not in the middle."""
+    """Training: take each frame at a random moment of its part of the file instead of the middle; with a stride, start
+    at a random frame."""
     clips: int = 1
-    """Evaluation: clips of a file, spread evenly over it, whose probabilities are averaged."""
+    """Evaluation: number of clips of a file, evenly spaced, whose probabilities are averaged."""
     crops: int = 1
-    """Evaluation: squares of each clip, likewise: 1 in the middle, or 3 at the start, middle and end of its longer
-    side."""
+    """Evaluation: number of square crops of each clip, averaged likewise: 1 in the middle, or 3 at the start, middle
+    and end of its longer side."""
     decoder: Literal["auto", "torchcodec", "pyav"] = "auto"
-    """Library that decodes; what `auto` chooses is said once."""
+    """Library that decodes; the choice of `auto` is logged once."""
     unreadable: RefuseOrSkip = "refuse"
-    """Stop at a file that cannot be read; or read all files once before the run, as an evaluation reads them, name
-    these and leave them out. Damage between the frames that it takes is found in training, and stops the run."""
+    """Refuse: stop at a file that cannot be read. Skip: read all files once before the run, with the frames of an
+    evaluation, and log and leave out those that cannot be read. Damage to other frames still stops the training."""
     cache: bool = False
-    """Keep decoded clips in memory; with temporal jitter every epoch then sees the same moments."""
+    """Keep decoded clips in memory; with temporal jitter every epoch then has the same moments."""
     transform: ClipTransformParams = field(default_factory=ClipTransformParams)
-    """Size, augmentation and normalisation of the frames."""
+    """Size, augmentation and normalization of the frames."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no clip or division has."""

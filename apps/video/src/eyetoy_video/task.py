@@ -1,4 +1,4 @@
-"""The video classification task: its data, and how a clip goes in."""
+"""The video classification task: data, preprocessing and samples."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FAMILIES: Families = {
 }
 SHOWN_FRAMES = 4
 PLAYED_SIDE, PLAYED_RATE = 128, 8
-"""At least how many pixels high, and how many frames a second, the clips of a report play."""
+"""Least height in pixels, and frames per second, of the clips in a report."""
 
 
-COMPOSED = "Its clips are composed of pictures that move; how well it tells what people film is not known."
+COMPOSED = "Its clips are composed of moving images; how well it classifies videos of a camera is not known."
 
 
 class VideoClassification(ClassificationTask):
-    """Classify clips, through Encoder3D."""
+    """Classify clips with Encoder3D."""
 
     families = FAMILIES
 
@@ -55,7 +55,7 @@ class VideoClassification(ClassificationTask):
         self.evaluation_transform = EvaluationTransform(data.transform, clips=data.clips, crops=data.crops)
         self.num_views = data.clips * data.crops
         self.grid = (data.num_frames, size, size)
-        # Published scores name their views so: clips x crops of frames x stride.
+        # The notation of published scores: clips x crops of frames x stride.
         views = f"{data.clips}x{data.crops} views of {data.num_frames}"
         if data.frame_stride is None:
             self.protocol = f"{views} frames of {size} pixels, spread over the file"
@@ -78,6 +78,7 @@ class VideoClassification(ClassificationTask):
         """
         transform, decoder = self.data.transform, self.data.decoder
         sampling = self.training_sampling if training else self.evaluation_sampling
+        # Scaled by the decoder: a 1080p clip would take 30 times the memory and time of workers for the same input.
         side = transform.largest_side if training else transform.size
         if isinstance(source, Path):
             return read_clips(source, sampling, short_side=side, decoder=decoder)
@@ -85,7 +86,7 @@ class VideoClassification(ClassificationTask):
         return read_stored_clips(stored, sampling, name=name, short_side=side, decoder=decoder)
 
     def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
-        """Read a file in parts of about so many seconds, each seen as an evaluation sees a file."""
+        """Read a file, and yield parts of about `seconds`, each preprocessed as a whole file in an evaluation."""
         side, decoder = self.data.transform.size, self.data.decoder
         for start, end, clips in read_parts(
             source, self.evaluation_sampling, seconds, short_side=side, decoder=decoder
@@ -98,7 +99,7 @@ class VideoClassification(ClassificationTask):
 
     @cached_property
     def mixing(self) -> ClipMixing:
-        """What mixes the clips of a training batch."""
+        """The mixing of a training batch; made at first use, since it needs the classes."""
         return ClipMixing(self.data.transform, len(self.classes))
 
     def augment(self, batch: Batch) -> Batch:
@@ -107,7 +108,7 @@ class VideoClassification(ClassificationTask):
         return batch | {"input": x, "label": target}
 
     def export_input(self) -> ExportInput:
-        """Return that an exported model takes uint8 pixels of a clip's frames, one view at a time."""
+        """Return the input of an exported model: uint8 pixels of a clip's frames, one view at a time."""
         data, size, generator = self.data, self.data.transform.size, torch.Generator().manual_seed(0)
         return ExportInput(
             name="frames",
@@ -141,8 +142,8 @@ class VideoClassification(ClassificationTask):
     def play(self, x: Tensor, path: Path) -> Path:
         """Write a clip as an MP4 file."""
         frames = self.frames(x)
-        even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
-        scale = math.ceil(PLAYED_SIDE / self.data.transform.size)  # or a player would blur what the model saw
+        even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]  # H.264 takes even sizes only
+        scale = math.ceil(PLAYED_SIDE / self.data.transform.size)  # or a player would enlarge and blur it
         large = even.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         file = path.with_name(f"{path.name}.mp4")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,7 @@ class VideoClassification(ClassificationTask):
         return file
 
     def frames(self, x: Tensor) -> Tensor:
-        """Return the pictures of a transformed clip, uint8 `[num_frames, height, width, 3]`."""
+        """Return the images of a transformed clip, uint8 `[num_frames, height, width, 3]`."""
         params = self.data.transform
         mean, std = (torch.tensor(values)[:, None, None, None] for values in (params.mean, params.std))
         return ((x * std + mean).clamp(0, 1) * 255).round().byte().movedim(0, -1)

@@ -1,4 +1,4 @@
-"""What the models of the video app look at in video files: stills, and a clip."""
+"""Draw attention maps of the video app's models over frames: as stills, and as a clip."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from eyetoy_video.io.files import EXTENSIONS
 from eyetoy_video.task import PLAYED_RATE, VideoClassification
 
 STILLS, PANEL_SIDE, CAPTION = 6, 192, 22
-"""Frames drawn as stills; pixels of a panel of the clip, and of the words above it."""
+"""Number of frames drawn as stills; size of a panel of the clip, and of the text above it, in pixels."""
 
 
 class ClipView(ClassifierView[VideoClassification]):
-    """A trained classifier of clips that shows what it looks at; see `ClassifierView`."""
+    """The predictions and maps of a classifier of clips; see `ClassifierView`."""
 
     axes = ("time", "height", "width")
 
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
-        """Look at a file."""
+        """Return the prediction and the maps of a file."""
         place, example = check_place(at, self.axes), self.example(file)
         classes, one = self.top(example), self.one_view(example)
         frames = self.task.frames(one["input"]).float().div(255).numpy()
@@ -38,15 +38,15 @@ class ClipView(ClassifierView[VideoClassification]):
 
 
 def draw_stills(frames: Map, maps: InputMaps, title: str) -> Figure:
-    """Draw a few frames of a clip and of all maps, time from left to right.
+    """Draw a few frames of a clip and of all maps, with time to the right.
 
     Args:
         frames: `[time, height, width, 3]` from 0 to 1.
-        maps: of the clip.
-        title: what stands above all.
+        maps: maps of the clip.
+        title: title of the figure.
     """
     spread = np.linspace(0, len(frames) - 1, min(STILLS, len(frames))).round().astype(int)
-    chosen = sorted({*spread.tolist(), maps.point[0]})
+    chosen = sorted({*spread.tolist(), maps.point[0]})  # the frame of the point is always shown
     rows = _rows(frames, maps)
     figure = Figure(figsize=(1.7 * len(chosen) + 2.2, 1.7 * len(rows) + 0.9), layout="constrained")
     figure.suptitle(title, fontsize=15)
@@ -70,25 +70,25 @@ def draw_clip(frames: Map, maps: InputMaps) -> list[NDArray[np.uint8]]:
     rows = [row for row in _rows(frames, maps) if row[2] is None]
     scale = max(round(PANEL_SIDE / frames.shape[1]), 1)
     names = [name.replace("\n", " ") for name, _, _ in rows]
-    pictures = zip(*(clip for _, clip, _ in rows), strict=True)
-    return [_panels(list(zip(names, panels, strict=True)), scale) for panels in pictures]
+    moments = zip(*(clip for _, clip, _ in rows), strict=True)  # from a clip for each map to the maps of each frame
+    return [_panels(list(zip(names, panels, strict=True)), scale) for panels in moments]
 
 
 def _panels(panels: Sequence[tuple[str, Map]], scale: int) -> NDArray[np.uint8]:
-    drawn = []
-    for name, picture in panels:
-        large = (picture * 255).round().astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
+    sheets = []
+    for name, image in panels:
+        large = (image * 255).round().astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
         height, width = (size // 2 * 2 for size in large.shape[:2])
         sheet = Image.new("RGB", (width + 4, height + CAPTION), "white")
         sheet.paste(Image.fromarray(large[:height, :width]), (2, CAPTION))
         ImageDraw.Draw(sheet).text((4, 5), name, fill="black", font_size=12)
-        drawn.append(np.asarray(sheet))
-    return np.concatenate(drawn, axis=1)
+        sheets.append(np.asarray(sheet))
+    return np.concatenate(sheets, axis=1)
 
 
 def _rows(frames: Map, maps: InputMaps) -> list[tuple[str, Map, NDArray[np.bool_] | None]]:
     """Return names, clips, and, for head groups, their neighborhoods."""
-    rows: list[tuple[str, Map, NDArray[np.bool_] | None]] = [("what the\nmodel sees", frames, None)]
+    rows: list[tuple[str, Map, NDArray[np.bool_] | None]] = [("the model's\ninput", frames, None)]
     if maps.context is not None:
         rows.append(("attention of the\ncontext token", heated(frames, maps.context), None))
     rows.append(("receptive field\nof the point", heated(frames, maps.field), None))
@@ -106,7 +106,7 @@ def write_clip(frames: Sequence[NDArray[np.uint8]], path: Path) -> Path:
 
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> ClipView:
-    """Return the view of a run or a checkpoint; errors as of `App.open` and `ClassifierView`."""
+    """Return the view of a run or a checkpoint; see `App.open` and `ClassifierView` for errors."""
     return ClipView(APP.open(checkpoint, overrides))
 
 

@@ -1,1 +1,1 @@
-"""Models of other papers and projects, to compare EyeToy with; recipes name them, such as `baseline/m5`."""
+"""Models of other papers and projects for comparison; recipes name them, such as `baseline/m5`."""

@@ -1,7 +1,7 @@
-"""Models to compare Encoder1D with, from their papers: M5, MatchboxNet and a plain 1-D vision transformer.
+"""Baselines of Encoder1D: M5, MatchboxNet and a plain 1-D vision transformer.
 
 Each maps waveforms `[batch, 1, samples]` of any length to logits `[batch, num_classes]`. By default each has about as
-many parameters as `eyetoy1d_nano`, 3.2 M; their papers' own sizes are options.
+many parameters as `eyetoy1d_nano`, 3.2 M; the sizes of the papers are options.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class M5(nn.Module):
         # 80 and 4 samples at the paper's 8 kHz.
         kernel_size, stride = (max(round(samples * sample_rate / 8000), 1) for samples in (80, 4))
         channels = (width, width, 2 * width, 4 * width)
+        # For example a second at 16 kHz: 16000 samples, 2001 after the stride of 8, and 8 after four pools of 4.
         self.layers = nn.Sequential(
             self._layer(1, width, kernel_size, stride),
             *[self._layer(before, after, 3, 1) for before, after in itertools.pairwise(channels)],
@@ -197,7 +198,7 @@ class ViT1D(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, num_classes)
         self.apply(_init_linear)
-        # A patch of samples is not normalised, unlike a block's input: 0.02 would leave tokens smaller than positions.
+        # A patch of samples is not normalized, unlike a block's input: 0.02 would make tokens smaller than positions.
         nn.init.normal_(self.embed.weight, std=self.patch_size**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -244,7 +245,7 @@ def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tens
 
 
 def _init_linear(module: nn.Module) -> None:
-    """Initialise weights as timm does for vision transformers."""
+    """Initialize weights like timm's vision transformers."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
@@ -254,11 +255,11 @@ BASELINES: dict[str, Callable[..., nn.Module]] = {"m5": M5, "matchboxnet": Match
 
 
 def create_baseline(name: str, *, num_classes: int, sample_rate: int, **options: object) -> nn.Module:
-    """Return one of :data:`BASELINES`, with new weights.
+    """Return one of `BASELINES`, with new weights.
 
     Args:
-        name: which one.
-        num_classes: how many logits.
+        name: name of the baseline.
+        num_classes: number of logits.
         sample_rate: of the waveforms, in Hz.
         **options: further arguments of the model.
 
@@ -279,13 +280,13 @@ def build_baseline(
     """Return a baseline for a recipe, the `Build` of the family `baseline`.
 
     Args:
-        name: which one.
-        arguments: of the recipe; rates of 0 are left out, so that models without dropout or drop path take them.
-        grid: not used: all take any length.
+        name: name of the baseline.
+        arguments: the recipe's; rates of 0 are left out, for models without dropout or drop path.
+        grid: not used, since all take any length.
         sample_rate: of the waveforms, in Hz.
 
     Raises:
-        ValueError: as `create_baseline`, or the recipe's input is not a waveform.
+        ValueError: see `create_baseline`, or the recipe's input is not a waveform.
     """
     channels = arguments.get("in_channels", 1)
     if channels != 1:

@@ -1,4 +1,4 @@
-"""Models to compare Encoder3D with: pytorchvideo's, torchvision's, and any 2-D model applied frame by frame.
+"""Baselines of Encoder3D: models of pytorchvideo and torchvision, and any 2-D model applied frame by frame.
 
 A recipe names them `pytorchvideo/x3d_s`, `torchvision/swin3d_t`, `framewise/eyetoy2d_nano` or
 `framewise/timm/convnext_tiny`. Each maps clips `[batch, 3, frames, height, width]` to logits `[batch, num_classes]`,
@@ -21,9 +21,9 @@ from eyetoy import create_model
 from eyetoy_train.models.external import TIMM, split_name
 
 REDUCTION = 32
-"""Stride of pytorchvideo's convolutional nets in height and width, from the input to the head."""
+"""Stride of pytorchvideo's convolutional networks in height and width, from the input to the head."""
 FRAMES_OF_SLOW = 4
-"""SlowFast's slow pathway sees one of this many frames: alpha of its 8x8 variant."""
+"""SlowFast's slow pathway takes one of this many frames: alpha of its 8x8 variant."""
 
 TORCHVISION = ("mc3_18", "mvit_v1_b", "mvit_v2_s", "r2plus1d_18", "r3d_18", "swin3d_b", "swin3d_s", "swin3d_t")
 """torchvision's video models except s3d, whose head fits 224 pixels only."""
@@ -34,7 +34,7 @@ MVIT_GRID = (16, 224, 224)
 class FrameWise(nn.Module):
     """A 2-D classifier applied to every frame; a clip's logits are the mean over its frames.
 
-    It cannot see motion, so its score tells how much of a task can be solved without.
+    It has no access to motion, so its score shows how much of a task can be solved without.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -73,7 +73,7 @@ def build_framewise(name: str, arguments: dict[str, Any], grid: Sequence[int] | 
         return FrameWise(TIMM[family](rest, arguments, None if grid is None else tuple(grid[1:])))
     model = create_model(name, **arguments)
     if model.encoder.params.num_spatial_dims != 2:
-        raise ValueError(f"framewise/... takes a model of pictures, such as framewise/eyetoy2d_nano; got {name!r}")
+        raise ValueError(f"framewise/... takes a model of images, such as framewise/eyetoy2d_nano; got {name!r}")
     return FrameWise(model)
 
 
@@ -112,10 +112,10 @@ def build_pytorchvideo(name: str, arguments: dict[str, Any], grid: Sequence[int]
 
 
 def _x3d(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...], **size: float) -> nn.Module:
-    """X3D (Feichtenhofer, CVPR 2020); its XS, S and M are one net, for clips of different sizes."""
+    """Return X3D (Feichtenhofer, CVPR 2020); XS, S and M are one network for clips of different sizes."""
     _refuse_rate("x3d", "drop_path", drop_path)
     side = _square("x3d", grid)
-    # Its head ends in a softmax by default, and the loss takes logits.
+    # By default the head ends in a softmax, but the loss takes logits.
     options = {"input_clip_length": grid[0], "input_crop_size": side, "head_activation": None, **size}
     options |= _renamed(arguments, num_classes="model_num_class", dropout="dropout_rate")
     model: nn.Module = _pytorchvideo("x3d").create_x3d(**options)
@@ -123,7 +123,7 @@ def _x3d(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...], **s
 
 
 def _slow(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]) -> nn.Module:
-    """SlowFast's slow pathway alone, the net that pytorchvideo calls slow_r50."""
+    """Return SlowFast's slow pathway alone, pytorchvideo's slow_r50."""
     _refuse_rate("slow_r50", "drop_path", drop_path)
     # The slow pathway has no kernel over time in its stem. The pool before the head spans the whole last grid.
     options: dict[str, Any] = {
@@ -150,7 +150,7 @@ def _slowfast(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]
 
 
 def _mvit(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]) -> nn.Module:
-    """MViT-B (Fan et al., ICCV 2021), as pytorchvideo's model zoo configures it."""
+    """Return MViT-B (Fan et al., ICCV 2021) in the configuration of pytorchvideo's model zoo."""
     options: dict[str, Any] = {
         "temporal_size": grid[0],
         "spatial_size": grid[1:],
@@ -208,7 +208,7 @@ def _refuse_rate(name: str, rate: str, value: float) -> None:
 
 def _set_drop_path(name: str, model: nn.Module, drop_path: float) -> None:
     """Scale the drop path rates of a model, which grow linearly over its blocks, so that the last is `drop_path`."""
-    # torchvision has no argument for it: every block holds its own rate, of which the largest is the model's.
+    # torchvision has no argument for it. Every block has its rate, and the largest one is the last block's.
     branches = [module for module in model.modules() if isinstance(module, StochasticDepth)]
     if not branches:
         _refuse_rate(name, "drop_path", drop_path)

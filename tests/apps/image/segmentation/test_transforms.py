@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eyetoy_image.segmentation import SegmentationAugmentation
-from eyetoy_image.segmentation.transforms import TrainingTransform, largest_share
+from eyetoy_image.segmentation.transforms import TrainingTransform, largest_fraction
 
 
 def pair(height: int = 40, width: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,11 +59,11 @@ def test_crops_of_one_class_are_drawn_again():
         augmentation = SegmentationAugmentation(scale=(1, 1), crop_size=30, flip=0, color=0, cat_max_ratio=ratio)
         transform = TrainingTransform(augmentation)
         drawn = [transform(torch.zeros(3, 100, 100, dtype=torch.uint8), labels)[1] for _ in range(40)]
-        shares[ratio] = sum(largest_share(each) < 0.75 for each in drawn) / 40
+        shares[ratio] = sum(largest_fraction(each) < 0.75 for each in drawn) / 40
     assert shares[1.0] < 0.4
     assert shares[0.75] > 0.7
 
 
 def test_what_is_ignored_is_no_class_of_a_crop():
-    assert largest_share(torch.tensor([[0, 0, 1, 255, 255, 255]], dtype=torch.uint8)) == pytest.approx(2 / 3)
-    assert largest_share(torch.full((2, 2), 255, dtype=torch.uint8)) == 1.0
+    assert largest_fraction(torch.tensor([[0, 0, 1, 255, 255, 255]], dtype=torch.uint8)) == pytest.approx(2 / 3)
+    assert largest_fraction(torch.full((2, 2), 255, dtype=torch.uint8)) == 1.0

@@ -21,24 +21,30 @@ Row = dict[str, str]
 
 
 def read_esc50(root: Path, fold: int = 1, val_fold: int | None = None) -> ClassFolder:
-    """List `root/ESC-50-master/audio/*.wav` as `meta/esc50.csv` says; classes are in the order of their `target`.
+    """List `root/ESC-50-master/audio/*.wav` by `meta/esc50.csv`; classes are in the order of their `target`.
 
-    Cuts of one recording are in one fold. The usual score is the mean over the five folds, each once for the test.
+    The usual score is the mean over the five folds, each used for the test once.
 
     Args:
         root: the folder that holds ESC-50-master.
-        fold: the one for the test, from 1 to 5.
-        val_fold: the one for validation; by default the next one, after the fifth the first. The others are for
-            training.
+        fold: the fold for the test, from 1 to 5.
+        val_fold: the fold for validation; by default the next one, with the first after the fifth. The other folds are
+            for training.
 
     Raises:
-        FileNotFoundError: it is not there, or not all of it. The message says how to fetch it.
-        ValueError: there is no such fold, or one is asked for twice.
+        FileNotFoundError: the set, or a part of it, is missing. The message has the command that fetches it.
+        ValueError: a fold is not from 1 to 5, or both are equal.
     """
     val_fold = fold % NUM_FOLDS + 1 if val_fold is None else val_fold
-    _check_folds(fold, val_fold)
+    for name, value in (("fold", fold), ("val_fold", val_fold)):
+        if not 1 <= value <= NUM_FOLDS:
+            raise ValueError(f"{name} must be from 1 to {NUM_FOLDS}; got {value}")
+    if fold == val_fold:
+        raise ValueError(f"fold and val_fold must differ, so that the test is held out; both are {fold}")
+    # Whole folds, not clips at random: several clips are cut from the same recording, always within one fold.
     rows = _read_rows(root)
     names = {int(row["target"]): row["category"] for row in rows}
+    # ESC-10, a part of the set, has targets with gaps, such as 0, 1, 10, 11; labels have none.
     labels = {target: label for label, target in enumerate(sorted(names))}
     splits: dict[Split, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
     usage: dict[int, Split] = {fold: "test", val_fold: "val"}
@@ -51,14 +57,6 @@ def read_esc50(root: Path, fold: int = 1, val_fold: int | None = None) -> ClassF
 
 def _audio(root: Path) -> Path:
     return root / FOLDER / "audio"
-
-
-def _check_folds(fold: int, val_fold: int) -> None:
-    for name, value in (("fold", fold), ("val_fold", val_fold)):
-        if not 1 <= value <= NUM_FOLDS:
-            raise ValueError(f"{name} must be from 1 to {NUM_FOLDS}; got {value}")
-    if fold == val_fold:
-        raise ValueError(f"fold and val_fold must differ, so that the test is held out; both are {fold}")
 
 
 def _read_rows(root: Path) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Any folder of sound files in class folders."""
+"""Sound files in class folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any set of sounds on Hugging Face's hub, or in a folder that `datasets` reads."""
+"""Data sets of sounds on Hugging Face's hub, or in a folder that `datasets` reads."""
 
 from __future__ import annotations
 

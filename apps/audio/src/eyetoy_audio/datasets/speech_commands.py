@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -20,35 +19,40 @@ FOLDER = Path("SpeechCommands", VERSION)
 BACKGROUND_NOISE = "_background_noise_"
 LISTS = ("validation_list.txt", "testing_list.txt")
 SHOWN = 8
-"""How many of the speakers in two splits are named."""
+"""Number of speakers named in a message."""
 SUBSETS: dict[Split, str] = {"train": "training", "val": "validation", "test": "testing"}
 
 FETCH = """{wrong}. This fetches it (2.4 GB):
     python -c "import os, torchaudio; os.makedirs('{root}', exist_ok=True); \
 torchaudio.datasets.SPEECHCOMMANDS('{root}', download=True)"
-What an interrupted unpacking left in {folder} has to be removed before.
+Remove first what an interrupted unpacking left in {folder}.
 Copies in Parquet files on Hugging Face's hub can be read too: --data.source hub --data.root OWNER/NAME. Not
 google/speech_commands itself: it is a script, which datasets 4 no longer runs. It has a class _silence_ and another
 test split."""
 
 Clip = tuple[Path, str, str]
-"""Where it lies, the word, and the speaker."""
+"""The path, the word, and the speaker."""
 
 
 def read_speech_commands(root: Path) -> ClassFolder:
     """List `root/SpeechCommands/speech_commands_v0.02/WORD/*.wav` by the official lists, words as classes.
 
-    The lists leave every speaker in one split. If they do not, it is said and not refused: the scores then are those of
-    other lists, which may be wanted.
+    The official lists have every speaker in one split. If a speaker is in two, a message is logged; other lists are not
+    refused, since they may be wanted.
 
     Raises:
-        FileNotFoundError: it is not there, or not all of it. The message says how to fetch it.
+        FileNotFoundError: the set, or a part of it, is missing. The message has the command that fetches it.
     """
     folder = root / FOLDER
     if not all((folder / name).is_file() for name in LISTS):
         raise FileNotFoundError(_fetch(root, f"Speech Commands is not in {root}"))
     clips = {split: _clips(root, subset) for split, subset in SUBSETS.items()}
-    _check_complete(root, [path for split in ("val", "test") for path, _, _ in clips[split]])
+    # Validation and test are listed in files. Training has no list: it is every other clip in the folders.
+    listed = [path for split in ("val", "test") for path, _, _ in clips[split]]
+    missing = [path for path in listed if not path.is_file()]
+    if missing:
+        wrong = f"{len(missing)} of {len(listed)} clips that the lists of Speech Commands name are missing, such as"
+        raise FileNotFoundError(_fetch(root, f"{wrong} {missing[0]}"))
     _log_shared_speakers(clips)
     words = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != BACKGROUND_NOISE)
     labels = {word: label for label, word in enumerate(words)}
@@ -57,31 +61,25 @@ def read_speech_commands(root: Path) -> ClassFolder:
 
 
 def background_noise(root: Path) -> Path:
-    """Return the folder of the set's recordings of noise, which are about a minute long."""
+    """Return the folder of the set's recordings of noise, each about a minute long."""
     return root / FOLDER / BACKGROUND_NOISE
 
 
 def _clips(root: Path, subset: str) -> list[Clip]:
+    # torchaudio lists the clips; it is not used to load them, which it does without our checks of damaged files.
     dataset, archive = SPEECHCOMMANDS(root, url=VERSION, subset=subset), root / FOLDER.parent
-    about = (dataset.get_metadata(index) for index in range(len(dataset)))
-    return [(archive / path, word, speaker) for path, _, word, speaker, _ in about]
-
-
-def _check_complete(root: Path, listed: Sequence[Path]) -> None:
-    missing = [path for path in listed if not path.is_file()]
-    if missing:
-        wrong = f"{len(missing)} of {len(listed)} clips that the lists of Speech Commands name are not there, such as"
-        raise FileNotFoundError(_fetch(root, f"{wrong} {missing[0]}"))
+    metadata = (dataset.get_metadata(index) for index in range(len(dataset)))
+    return [(archive / path, word, speaker) for path, _, word, speaker, _ in metadata]
 
 
 def _log_shared_speakers(clips: dict[Split, list[Clip]]) -> None:
-    """Name speakers who are in two splits, on the main process."""
+    """Log speakers who are in two splits, on the main process."""
     speakers = {split: {speaker for _, _, speaker in found} for split, found in clips.items()}
     for one, other in combinations(speakers, 2):
         shared = sorted(speakers[one] & speakers[other])
         if shared and PartialState().is_main_process:
             named = ", ".join(shared[:SHOWN])
-            log(f"the lists of Speech Commands leave {len(shared)} speakers in {one} and in {other}, such as {named}")
+            log(f"the lists of Speech Commands have {len(shared)} speakers in {one} and in {other}, such as {named}")
 
 
 def _fetch(root: Path, wrong: str) -> str:

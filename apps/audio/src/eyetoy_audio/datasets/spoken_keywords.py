@@ -1,7 +1,7 @@
 """The ten command words of Speech Commands, spoken by espeak-ng: a data set that needs no download.
 
-The speakers are disjoint: a variant of espeak-ng's voices (the timbre) that speaks in ``val`` or ``test`` never speaks
-in ``train``. Every variant speaks every word once in every accent, each time at another pitch, rate and level. The
+The speakers are disjoint: a variant of espeak-ng's voices (the timbre) that speaks in `val` or `test` never speaks
+in `train`. Every variant speaks every word once in every accent, each time at another pitch, rate and level. The
 speech is synthetic, and cleaner than any recording.
 """
 
@@ -11,7 +11,6 @@ import io
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import soundfile
@@ -28,7 +27,7 @@ from eyetoy_train.data.source import FolderSource
 SAMPLE_RATE = 16_000
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
-# All the English there is but en-shaw, which is Received Pronunciation written in another alphabet.
+# All English accents of espeak-ng except en-shaw, which is Received Pronunciation written in another alphabet.
 ACCENTS = (
     "en-029",
     "en-gb",
@@ -40,24 +39,24 @@ ACCENTS = (
     "en-us-nyc",
 )
 
-# Pitches and rates as `Synthesizer.say` takes them; the largest absolute sample of a clip.
+# Pitches and rates for `Synthesizer.say`; the largest absolute sample of a clip.
 PITCHES = (15, 85)
 RATES = (110, 220)
 PEAKS = (0.3, 0.95)
 
-# What is quieter than this part of the peak, at either end, is silence; this much of it (in seconds) stays.
+# Samples at either end below this fraction of the peak are silence, of which so many seconds are kept.
 SILENCE = 0.02
 MARGIN = 0.03
 
 
 @dataclass(frozen=True)
 class Split:
-    """One folder of the data.
+    """A split of the data.
 
     Attributes:
-        name: the folder's name.
+        name: name of its folder.
         variants: its speakers: espeak-ng's voice variants, without the plus sign.
-        clips: how often each of them speaks each word; the accents take turns.
+        clips: number of clips of each word by each speaker, in alternating accents.
     """
 
     name: str
@@ -66,15 +65,15 @@ class Split:
 
 
 # The variants were compared by the distance between the log-mel spectra of their words, at one pitch and rate, and by
-# training a net on some and testing it on the others. Left out:
-# - near duplicates, of which one stays: Alex Gene2 Henrique Hugo Mike adam benjamin edward2 fast gustave iven iven4
+# training a network on some and testing it on the others. Left out:
+# - near duplicates, of which one is kept: Alex Gene2 Henrique Hugo Mike adam benjamin edward2 fast gustave iven iven4
 #   john klatt2 klatt3 klatt5 klatt6 m6 michel rob robosoft3 robosoft4 robosoft5 robosoft7 steph2 steph3 victor
 # - effects rather than voices, long echoes above all: Demonic RicishayMax RicishayMax2 RicishayMax3 UniRobot anikaRobot
 #   robosoft8
-# - iven2, of whose words (up and left above all) the net mistook one in seven
-# - Storm, which brings its own accent, and "Mr serious", whose name has a space.
-# What is held out has no near duplicate in training. It is not of a kind that training never hears either: klatt, the
-# only one of its synthesizer, is in training, because nets that had never heard it mistook a third of its words.
+# - iven2, of whose words (up and left above all) the network mistook one in seven
+# - Storm, which has an accent already, and "Mr serious", whose name has a space.
+# Held-out variants have no near duplicate in training, and none is of a kind unknown to training: klatt, the only one
+# of its synthesizer, is in training, because networks trained without it mistook a third of its words.
 TRAIN_VARIANTS = (
     *("Alicia", "Andrea", "Andy", "Denis", "Diogo", "Gene", "Lee", "Marco", "Mario", "Michael", "Nguyen", "Reed"),
     *("announcer", "antonio", "belinda", "caleb", "croak", "ed", "edward", "f2", "f3", "f4", "f5", "grandma"),
@@ -114,28 +113,38 @@ class _Utterance:
 def write_spoken_keywords(
     root: Path, *, seed: int = 0, words: Sequence[str] = WORDS, splits: Sequence[Split] = SPLITS
 ) -> None:
-    """Write ``root/{split}/{word}/{accent}+{variant}_{k}.wav`` and ``root/README.txt``; all of it, or nothing.
+    """Write `root/{split}/{word}/{accent}+{variant}_{k}.wav` and `root/README.txt`; all of it, or nothing.
 
-    The files are 16-bit PCM, mono, 16 kHz, below about a second. With the defaults they are 4,000 for training, 480 for
-    validation and 880 for testing, written in about 15 seconds. The same arguments give the same files.
+    The files are 16-bit PCM, mono, 16 kHz, at most about a second long. The defaults give 4,000 clips for training, 480
+    for validation and 880 for the test, in about 15 seconds. The same arguments give the same files.
 
     Args:
         root: a folder that does not exist yet.
-        seed: draws the pitches, rates, levels and the order of the accents.
-        words: what is spoken; each becomes a folder.
-        splits: who speaks.
+        seed: of the pitches, rates, levels and the order of the accents.
+        words: the words; each becomes a folder.
+        splits: the splits with their speakers.
 
     Raises:
-        FileExistsError: if ``root`` exists, whatever it is; it stays as it is.
-        ValueError: if two splits share a speaker, or espeak-ng has no such variant.
-        ImportError: if espeakng-loader is not installed.
+        FileExistsError: `root` exists; it is left unchanged.
+        ValueError: two splits share a speaker, or espeak-ng has no such variant.
+        ImportError: espeakng-loader is not installed.
     """
     _check_disjoint(splits)
     with written_aside(root) as tree, Synthesizer() as synthesizer:
         for split in splits:
             for word in words:
                 _write_word(tree / split.name / word, word, split, seed, synthesizer)
-        (tree / "README.txt").write_text(_readme(seed, words, splits, synthesizer.version), encoding="utf-8")
+        readme = README.format(
+            words=", ".join(words),
+            espeak=synthesizer.version,
+            accents=", ".join(ACCENTS),
+            sample_rate=SAMPLE_RATE,
+            speakers="\n".join(f"{split.name}: {', '.join(split.variants)}" for split in splits),
+            seed=seed,
+            loader=version("espeakng-loader"),
+            torchaudio=version("torchaudio"),
+        )
+        (tree / "README.txt").write_text(readme, encoding="utf-8")
 
 
 def _check_disjoint(splits: Sequence[Split]) -> None:
@@ -153,6 +162,7 @@ def _write_word(folder: Path, word: str, split: Split, seed: int, synthesizer: S
     utterances = {
         f"{utterance.voice}_{k}.wav": utterance
         for variant in split.variants
+        # A seed for each word and speaker: a clip does not depend on which others are written.
         for k, utterance in enumerate(_draw_utterances(f"{seed} {word} {variant}", variant, split.clips))
     }
     for (name, utterance), clip in zip(utterances.items(), _speak(synthesizer, word, utterances.values()), strict=True):
@@ -161,26 +171,27 @@ def _write_word(folder: Path, word: str, split: Split, seed: int, synthesizer: S
 
 
 def _speak(synthesizer: Synthesizer, word: str, utterances: Iterable[_Utterance]) -> Tensor:
-    """``[clips, samples]`` at 16 kHz, with silence after the shorter ones."""
+    """Return clips `[clips, samples]` at 16 kHz, with silence after the shorter ones."""
     spoken = [
         synthesizer.say(word, utterance.voice, pitch=utterance.pitch, rate=utterance.rate)[0]
         for utterance in utterances
     ]
-    # All at once: one by one, starting the threads of each small convolution takes longer than the speaking.
+    # Resampled all at once: one by one, starting threads for each small convolution takes longer than the synthesis.
     padded = pad_sequence(spoken, batch_first=True)
     clips: Tensor = torchaudio.functional.resample(padded, synthesizer.sample_rate, SAMPLE_RATE)
     return clips
 
 
 def _draw_utterances(seed: str, variant: str, count: int) -> list[_Utterance]:
-    draw = random.Random(seed)
-    accents = draw.sample(ACCENTS, len(ACCENTS))
+    rng = random.Random(seed)
+    # The order of these calls is part of the data set: another one would give other files for the same seed.
+    accents = rng.sample(ACCENTS, len(ACCENTS))
     return [
         _Utterance(
             voice=f"{accents[k % len(accents)]}+{variant}",
-            pitch=draw.randint(*PITCHES),
-            rate=draw.randint(*RATES),
-            peak=draw.uniform(*PEAKS),
+            pitch=rng.randint(*PITCHES),
+            rate=rng.randint(*RATES),
+            peak=rng.uniform(*PEAKS),
         )
         for k in range(count)
     ]
@@ -194,23 +205,10 @@ def _trim(samples: Tensor) -> Tensor:
 
 
 def _encode(clip: Tensor) -> bytes:
-    # In memory, because soundfile makes the disk write each file at once, which takes longer than speaking it.
+    # In memory first: soundfile flushes each file to the disk, which takes longer than the synthesis.
     encoded = io.BytesIO()
     soundfile.write(encoded, clip.numpy(), SAMPLE_RATE, subtype="PCM_16", format="WAV")
     return encoded.getvalue()
-
-
-def _readme(seed: int, words: Sequence[str], splits: Sequence[Split], espeak: str) -> str:
-    return README.format(
-        words=", ".join(words),
-        espeak=espeak,
-        accents=", ".join(ACCENTS),
-        sample_rate=SAMPLE_RATE,
-        speakers="\n".join(f"{split.name}: {', '.join(split.variants)}" for split in splits),
-        seed=seed,
-        loader=version("espeakng-loader"),
-        torchaudio=version("torchaudio"),
-    )
 
 
 def open_spoken_keywords(data: AudioData, seed: int) -> FolderSource:

@@ -1,1 +1,1 @@
-"""Reading of sound files and of sounds of `datasets`."""
+"""Read sound files, and sounds of `datasets`."""

@@ -1,4 +1,4 @@
-"""Sound files as tensors: mono, float32, at the sample rate that is asked for."""
+"""Read sound files to tensors: mono, float32, at a given sample rate."""
 
 from __future__ import annotations
 
@@ -19,56 +19,56 @@ from eyetoy_train.media.sound import decode_checked
 EXTENSIONS = tuple(SOUND_KINDS)
 """Suffixes of the files that `read_sound` reads, in lower case."""
 MOST_BYTES = 2**32
-"""Of a file."""
+"""Largest size of a file."""
 MOST_RESAMPLED = 2**29
-"""Samples after resampling: 2 GiB as float32. A short file of a false, low rate would become far longer."""
+"""Most samples after resampling: 2 GiB as float32. A short file with a false, low rate would become far longer."""
 MOST_TAPS = 2**20
-"""Of a resampling filter, all its phases together; it needs fewer between any two usual rates."""
+"""Most taps of a resampling filter over all its phases; two usual rates need fewer."""
 
 
 class UnreadableSoundError(UnreadableFileError):
-    """A file is not sound that can be used. The message says which file, what is wrong and what would be right."""
+    """A sound cannot be read. The message names the file, its fault and the expected value."""
 
 
 def read_sound(path: Path, sample_rate: int, decoder: Decoder = "auto") -> Tensor:
-    """Read a whole sound file, as `read_sound_bytes` reads its content.
+    """Read a whole sound file; see `read_sound_bytes`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableSoundError: it cannot be used; see there.
+        UnreadableSoundError: the file cannot be read; see there.
     """
     _check_rate(sample_rate)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there, or not a file; it should be a sound file")
     if (size := path.stat().st_size) > MOST_BYTES:
-        raise UnreadableSoundError(f"{path}: it is of {size} bytes; it should be of {MOST_BYTES} at most")
+        raise UnreadableSoundError(f"{path}: the file has {size} bytes; it should have {MOST_BYTES} at most")
     return read_sound_bytes(path.read_bytes(), str(path), sample_rate, decoder)
 
 
 def read_sound_bytes(content: bytes, name: str, sample_rate: int, decoder: Decoder = "auto") -> Tensor:
     """Read the content of a sound file.
 
-    A file that was cut short is refused where that can be seen: to the byte in wav, flac, aiff, caf, w64, m4a and wma,
-    within a page in ogg and opus, from four frames on in an mp3 file that counts them, not in aac, mka and webm. So is
-    a damaged page of ogg and opus, and a damaged frame of flac by soundfile. Memory is taken for the samples that are
-    there, whatever the header announces.
+    A truncated file is refused where the format shows it: to the byte in wav, flac, aiff, caf, w64, m4a and wma, within
+    a page in ogg and opus, from four frames on in an mp3 file with a frame count, not in aac, mka and webm. A damaged
+    page of ogg and opus is refused too, and a damaged frame of flac by soundfile. Memory is allocated for the samples
+    that are present, not for the number in the header.
 
     Args:
-        content: of the file.
-        name: its path, or another name for messages. Its suffix, in lower case, must be one of :data:`EXTENSIONS`; the
-            content is asked first what kind of sound it is.
+        content: content of the file.
+        name: its path, or another name for messages. Its suffix, in lower case, must be one of `EXTENSIONS`. The
+            format is detected from the content first.
         sample_rate: in Hz; the sound is resampled to it.
-        decoder: the library that decodes; "auto" takes the best that is there, see `describe_decoders`.
+        decoder: the library that decodes; "auto" is the best one installed, see `describe_decoders`.
 
     Returns:
-        The mean of the channels, float32 ``[1, samples]``. Integer samples are scaled to [-1, 1]; floating point and
+        the mean of the channels, float32 `[1, samples]`. Integer samples are scaled to [-1, 1]; floating point and
         compressed ones may exceed it.
 
     Raises:
-        UnreadableSoundError: it is no sound of a known kind; is broken or cut short; holds no samples, more than fit in
-            memory, or some that are not finite; or has a rate that no sound has.
-        MissingDecoderError: the decoder that is asked for, or any that reads this kind, is not there.
-        ValueError: ``sample_rate`` is not positive.
+        UnreadableSoundError: the content is of no known format; is damaged or truncated; has no samples, more than fit
+            in memory, or some that are not finite; or has an impossible sample rate.
+        MissingDecoderError: the decoder, or every one for this format, is not installed.
+        ValueError: `sample_rate` is not positive.
     """
     _check_rate(sample_rate)
     try:
@@ -84,8 +84,8 @@ def _check_rate(sample_rate: int) -> None:
 
 
 def _resample(waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
-    """``[1, samples]`` at one rate to ``[1, samples]`` at another."""
-    samples = waveform.shape[1] * sample_rate / rate
+    """Resample `[1, samples]` from `rate` to `sample_rate`."""
+    samples = waveform.shape[1] * sample_rate / rate  # computed first: nothing is allocated for a false rate
     if samples > MOST_RESAMPLED:
         wrong = f"its {waveform.shape[1]} samples, {rate} per second, are {samples:.3g} at {sample_rate}"
         raise NotSoundError(wrong, f"they should be {MOST_RESAMPLED} at most")
@@ -93,11 +93,11 @@ def _resample(waveform: Tensor, rate: int, sample_rate: int) -> Tensor:
     return resampled
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16)  # a data set has few rates, and making a filter takes longer than applying it
 def _resampler(rate: int, sample_rate: int) -> nn.Module:
-    # The filter has a phase for every sample of the shortest period that both rates share. Between 48000 and 16000 that
-    # is one phase; between 11127 and 16000, which share next to nothing, it is 16000 phases and would take gigabytes.
-    # Such a ratio is replaced by one nearby, within 1 / 2000: less than a hundredth of a semitone.
+    # The filter has a phase for every output sample of the shortest common period of both rates. From 48000 to 16000
+    # that is one phase; from 11127 to 16000 it is 16000 phases and would take gigabytes. Such a ratio is replaced by a
+    # near one, within 1 / 2000: less than a hundredth of a semitone.
     ratio = Fraction(max(rate, sample_rate), min(rate, sample_rate))
     near = ratio.limit_denominator(max(math.isqrt(int(MOST_TAPS / ratio)), 1))
     before, after = near.as_integer_ratio() if rate > sample_rate else near.as_integer_ratio()[::-1]

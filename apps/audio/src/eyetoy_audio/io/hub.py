@@ -1,4 +1,4 @@
-"""Sounds as Hugging Face's `datasets` stores them."""
+"""Read sounds stored by Hugging Face's `datasets`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def read_stored_sound(stored: dict[str, Any], name: str, sample_rate: int, decod
     """Return the waveform `[1, samples]` of an undecoded sound of `datasets`; errors as in `read_sound`.
 
     Args:
-        stored: its `bytes`, or the `path` where they lie. A path beside the bytes is its name.
-        name: what to call it in messages, if it has no path.
+        stored: its `bytes`, or the `path` of a file. With bytes, the path is only a name.
+        name: name for messages if it has no path.
         sample_rate: in Hz; the sound is resampled to it.
         decoder: the library that decodes.
     """
@@ -26,9 +26,9 @@ def read_stored_sound(stored: dict[str, Any], name: str, sample_rate: int, decod
     if isinstance(content, Path):
         return read_sound(content, sample_rate, decoder)
     # The first part of zip://a.wav::hf://datasets/owner/name/sounds.zip is the file's name.
-    called = (stored["path"] or name).split("::")[0]
-    # A set may store bytes without a name, or under one of its own. Reading asks for a suffix of sound, so the content
-    # gives one; ".wav" stands for content that is of no known kind, which decoding then refuses.
-    if PurePosixPath(called).suffix.lower() not in EXTENSIONS:
-        called = f"{called}.{sound_kind(content, '.wav').removeprefix('streamed ')}"
-    return read_sound_bytes(content, called, sample_rate, decoder)
+    label = (stored["path"] or name).split("::")[0]
+    # A set may store bytes without a name, or with any. Reading requires a suffix of sound, so it is detected from the
+    # content; content of no known format gets ".wav" and is refused by the decoder.
+    if PurePosixPath(label).suffix.lower() not in EXTENSIONS:
+        label = f"{label}.{sound_kind(content, '.wav').removeprefix('streamed ')}"
+    return read_sound_bytes(content, label, sample_rate, decoder)

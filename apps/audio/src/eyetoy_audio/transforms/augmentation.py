@@ -1,8 +1,8 @@
-"""Random changes to waveforms in training: speed, place, room, noise and gain, and the mixing of a batch.
+"""Augment waveforms in training: speed, position, room, noise and gain, and mixup of a batch.
 
 Every waveform is `[1, samples]`, floating point. All randomness comes from torch's global generator, which the engine
-seeds for each example; torchaudio's functions are used where they do the same in the same time, and each function here
-that has a namesake there says why it is not that.
+seeds for each example. torchaudio's functions are used where they do the same in the same time; a function here that
+torchaudio has as well says why it is not that one.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from eyetoy_audio.transforms.waveform import SILENCE, check_value, check_wavefor
 LEAST_LEVEL = 1e-12
 """Divisors are at least this, so that silence divided by its own level is silence."""
 CACHED_SOUNDS = 32
-"""How many decoded files of noises and impulse responses each process keeps in memory."""
+"""Number of decoded files of noises and impulse responses that each process keeps in memory."""
 
 
 @dataclass(frozen=True)
 class Augment(WaveformAugmentation):
-    """The transform of a training example: random speed, place, room and noise, one level, random gain.
+    """The transform of a training example: random speed, position, room and noise, one level, random gain.
 
     Nothing is clipped: samples may exceed 1.
 
     Attributes:
-        samples: the length that it returns.
-        pads: put silence around a waveform that is shorter than `samples`; otherwise it stays as short as it is.
+        samples: length of the result.
+        pads: put silence around a waveform shorter than `samples`; otherwise it keeps its length.
         sample_rate: of the waveform in Hz, for reverberation and recordings.
 
     Raises:
@@ -61,17 +61,23 @@ class Augment(WaveformAugmentation):
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Map `[1, length]` to `[1, samples]`, or, if it does not pad, to fewer samples."""
-        # The order of the draws is that of the results in docs/: rooms and backgrounds, which came later, draw nothing
-        # where they are off; noise always draws whether it happens.
-        waveform = self._place(change_speed(waveform, (1 + self.speed) ** _draw(-1, 1)))
+        # The order of random draws must not change, or the results in docs/ could not be reproduced. Rooms and
+        # backgrounds, which were added later, draw nothing if they are off; noise always draws once.
+        # A power of a number from -1 to 1, so that faster and slower are equally likely.
+        waveform = self._place(change_speed(waveform, (1 + self.speed) ** _uniform(-1, 1)))
         if _happens(self.reverberation_probability):
-            waveform = reverberate(waveform, self._response())
+            if self.response_folder is not None:
+                response = recorded_response(Path(self.response_folder), self.sample_rate)
+            else:
+                response = synthetic_response(self.sample_rate, _uniform(*self.rt60), _uniform(*self.direct_ratio))
+            waveform = reverberate(waveform, response)
         if self.background_folder is not None and _happens(self.background_probability):
             recording = cached_sound(random_file(Path(self.background_folder)), self.sample_rate)
-            waveform = add_background(waveform, recording, _draw(*self.background_snr))
-        if _draw(0, 1) < self.noise_probability:
-            waveform = add_noise(waveform, _draw(*self.snr), _draw(0, self.noise_color))
-        return normalize_level(waveform) * _ratio(_draw(-self.gain, self.gain))
+            waveform = add_background(waveform, recording, _uniform(*self.background_snr))
+        if _uniform(0, 1) < self.noise_probability:
+            waveform = add_noise(waveform, _uniform(*self.snr), _uniform(0, self.noise_color))
+        # Gain after the level is normalized, which would undo it.
+        return normalize_level(waveform) * _ratio(_uniform(-self.gain, self.gain))
 
     def _place(self, waveform: Tensor) -> Tensor:
         excess = waveform.shape[-1] - self.samples
@@ -80,23 +86,18 @@ class Augment(WaveformAugmentation):
         if self.random_crop and excess > 0:
             start = int(torch.randint(excess + 1, ()))
             return waveform[:, start : start + self.samples]
-        return place(waveform, self.samples, round(self.samples * self.shift * _draw(-1, 1)))
-
-    def _response(self) -> Tensor:
-        if self.response_folder is not None:
-            return recorded_response(Path(self.response_folder), self.sample_rate)
-        return synthetic_response(self.sample_rate, _draw(*self.rt60), _draw(*self.direct_ratio))
+        return place(waveform, self.samples, round(self.samples * self.shift * _uniform(-1, 1)))
 
 
 def change_speed(waveform: Tensor, factor: float) -> Tensor:
-    """Play a waveform faster, and as much higher, by linear interpolation.
+    """Change the speed of a waveform, and its pitch with it, by linear interpolation.
 
-    `torchaudio.functional.speed` resamples with a filter for each phase, which for a factor such as 1.0437 are
+    Not `torchaudio.functional.speed`: it resamples with a filter for each phase, of which a factor such as 1.0437 has
     thousands, and takes 20 seconds for one second of sound.
 
     Args:
         waveform: `[1, length]`.
-        factor: how many times as fast.
+        factor: the speed; 2 is twice as fast.
 
     Returns:
         `[1, length / factor]`, rounded to a whole length.
@@ -109,28 +110,28 @@ def change_speed(waveform: Tensor, factor: float) -> Tensor:
 
 
 def place(waveform: Tensor, samples: int, offset: int) -> Tensor:
-    """Crop or pad as `fit_length` does, with the waveform `offset` samples later than centered; negative is earlier."""
-    # Twice the offset at one side moves the center by it; a waveform longer than `samples` then shows more of that end.
+    """Crop or pad like `fit_length`, with the waveform `offset` samples later than centered; negative is earlier."""
+    # Padding of twice the offset at one side moves the center by the offset.
     return fit_length(F.pad(waveform, (2 * max(offset, 0), 2 * max(-offset, 0))), samples)
 
 
 def add_noise(waveform: Tensor, snr: float, color: float) -> Tensor:
-    """Add noise of a color.
+    """Add colored noise.
 
     Args:
         waveform: `[1, samples]`, at least one sample. Silence gets noise as if it had the level `SILENCE`.
-        snr: the ratio of the waveform's power to the noise's, in dB.
-        color: the noise's power falls with the frequency to this power: 0 is white, 1 pink, 2 brown noise.
+        snr: ratio of the waveform's power to the noise's, in dB.
+        color: exponent by which the noise's power falls with frequency: 0 is white, 1 pink, 2 brown noise.
 
     Returns:
         `[1, samples]`.
 
     Raises:
-        ValueError: the shape is another one.
+        ValueError: the waveform has another shape.
     """
     check_waveform(waveform)
     spectrum = torch.fft.rfft(torch.randn_like(waveform))
-    # The constant part would be infinitely loud: it gets the level of the lowest frequency.
+    # Frequency 0 would be infinitely loud; it gets the level of the lowest frequency.
     frequency = torch.arange(spectrum.shape[-1], device=waveform.device).clamp_min(1)
     # Power ~ 1 / f^color, so amplitude ~ 1 / f^(color / 2).
     noise = torch.fft.irfft(spectrum * frequency ** (-color / 2), n=waveform.shape[-1])
@@ -142,15 +143,14 @@ def add_background(waveform: Tensor, recording: Tensor, snr: float) -> Tensor:
 
     Args:
         waveform: `[1, samples]`, at least one sample. Silence gets noise as if it had the level `SILENCE`.
-        recording: `[1, length]`, at least one sample. A shorter one is repeated. Where the excerpt is silence,
-            nothing is added.
-        snr: the ratio of the waveform's power to the excerpt's, in dB.
+        recording: `[1, length]`, at least one sample. A shorter one is repeated. A silent excerpt adds nothing.
+        snr: ratio of the waveform's power to the excerpt's, in dB.
 
     Returns:
         `[1, samples]`.
 
     Raises:
-        ValueError: a shape is another one.
+        ValueError: the waveform or the recording has another shape.
     """
     check_waveform(waveform)
     check_waveform(recording, "recording")
@@ -158,27 +158,27 @@ def add_background(waveform: Tensor, recording: Tensor, snr: float) -> Tensor:
 
 
 def _add(waveform: Tensor, noise: Tensor, snr: float) -> Tensor:
-    # Not torchaudio.functional.add_noise, which gives NaN where the noise is silent, and none where the waveform is.
+    # Not torchaudio.functional.add_noise: it returns NaN for silent noise, and adds no noise to a silent waveform.
     return waveform + noise * (level(waveform).clamp_min(SILENCE) * _ratio(-snr) / level(noise).clamp_min(LEAST_LEVEL))
 
 
 def excerpt(recording: Tensor, samples: int) -> Tensor:
-    """Cut `[1, samples]` out of `[1, length]` at a random place; a shorter recording goes round in a circle."""
+    """Cut `[1, samples]` out of `[1, length]` at a random place; a shorter recording is repeated."""
     length = recording.shape[-1]
     start = torch.randint(length - samples + 1 if length >= samples else length, ())
     return recording[:, (start + torch.arange(samples)) % length]
 
 
 def synthetic_response(sample_rate: int, rt60: float, direct_ratio: float) -> Tensor:
-    """Make up a room's impulse response: the direct sound, then noise that dies away exponentially.
+    """Return a synthetic impulse response of a room: the direct sound, then noise that decays exponentially.
 
-    This is the diffuse part of a room's response as Polack describes it (La transmission de l'énergie sonore dans les
-    salles, 1988), without single early reflections.
+    This is the diffuse part of a room's response (Polack, La transmission de l'énergie sonore dans les salles, 1988),
+    without single early reflections.
 
     Args:
         sample_rate: in Hz.
         rt60: seconds until the reverberation is 60 dB weaker; the response ends there.
-        direct_ratio: the ratio of the direct sound's energy to that of all the rest, in dB.
+        direct_ratio: ratio of the direct sound's energy to that of the rest, in dB.
 
     Returns:
         `[1, samples]`, float32; the first sample is 1.
@@ -194,20 +194,20 @@ def synthetic_response(sample_rate: int, rt60: float, direct_ratio: float) -> Te
 
 
 def recorded_response(folder: Path, sample_rate: int) -> Tensor:
-    """Return a random one of the measured impulse responses of a folder, from its direct sound on.
+    """Return a random measured impulse response of a folder, from its direct sound on.
 
-    The direct sound is taken to be the loudest sample.
+    The loudest sample is taken for the direct sound.
 
     Args:
-        folder: a folder with sound files, in it or in folders in it.
+        folder: a folder with sound files, in it or below it.
         sample_rate: in Hz.
 
     Returns:
         `[1, samples]`.
 
     Raises:
-        FileNotFoundError: the folder holds no sound file.
-        ValueError: the file that was drawn is silent.
+        FileNotFoundError: the folder has no sound file.
+        ValueError: the chosen file is silent.
     """
     path = random_file(folder)
     recording = cached_sound(path, sample_rate)
@@ -217,28 +217,28 @@ def recorded_response(folder: Path, sample_rate: int) -> Tensor:
 
 
 def reverberate(waveform: Tensor, response: Tensor) -> Tensor:
-    """Let a waveform sound as in the room that has this impulse response.
+    """Convolve a waveform with the impulse response of a room.
 
     Args:
         waveform: `[1, samples]`, at least one sample.
-        response: `[1, length]`, at least one sample, the direct sound first: it then comes no later than it was.
+        response: `[1, length]`, at least one sample, with the direct sound first, so that the sound is not delayed.
 
     Returns:
-        `[1, samples]`, of the same level; what would sound longer is cut.
+        `[1, samples]`, of the same level; the reverberation after the end is cut.
 
     Raises:
-        ValueError: a shape is another one.
+        ValueError: the waveform or the response has another shape.
     """
     check_waveform(waveform)
     check_waveform(response, "response")
     samples = waveform.shape[-1]
     response = response[:, :samples].to(waveform)
-    # A power of two that holds both, so that nothing wraps around. torchaudio.functional.fftconvolve takes the exact
-    # length, which may have large prime factors and then takes three times as long.
+    # A product of spectra is a circular convolution; a power of two that holds both keeps the end from wrapping around.
+    # torchaudio.functional.fftconvolve uses the exact length, whose large prime factors may take three times as long.
     size = 1 << (samples + response.shape[-1] - 2).bit_length()
     spectrum = torch.fft.rfft(waveform, n=size) * torch.fft.rfft(response, n=size)
-    heard: Tensor = torch.fft.irfft(spectrum, n=size)[:, :samples]
-    return heard * (level(waveform) / level(heard).clamp_min(LEAST_LEVEL))
+    convolved: Tensor = torch.fft.irfft(spectrum, n=size)[:, :samples]
+    return convolved * (level(waveform) / level(convolved).clamp_min(LEAST_LEVEL))
 
 
 def mixup(
@@ -246,14 +246,14 @@ def mixup(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Mix each example of a batch with another one, and their targets likewise (Zhang et al., mixup, ICLR 2018).
 
-    The partners and their share, which is one number for the batch, come from torch's global generator. torchvision's
-    MixUp takes no lengths, and mixes each example with the one before it.
+    The partners and their weight, which is one number for the batch, come from torch's global generator. Not
+    torchvision's MixUp, which takes no lengths and mixes each example with the one before it.
 
     Args:
         x: `[batch, ...]`, floating point.
         target: labels, `[batch]`, or the probability of each class, such as 0 or 1, `[batch, num_classes]`.
-        lengths: how much of each example is no padding, `[batch]`.
-        alpha: both parameters of the beta distribution that the share is from.
+        lengths: length of each example without its padding, `[batch]`.
+        alpha: both parameters of the beta distribution of the weight.
         num_classes: number of classes.
 
     Returns:
@@ -264,15 +264,16 @@ def mixup(
         ValueError: `alpha` is not positive.
     """
     check_value(alpha > 0, "alpha", alpha, "positive")
-    share = float(Beta(alpha, alpha).sample())
+    # On the CPU, also for a batch on a GPU: the numbers are then the same on every device.
+    weight = float(Beta(alpha, alpha).sample())
     partner = torch.randperm(len(x)).to(x.device)
     probability = (F.one_hot(target, num_classes) if target.ndim == 1 else target).to(x.dtype)
     longest = None if lengths is None else lengths.maximum(lengths[partner])
-    return x.lerp(x[partner], share), probability.lerp(probability[partner], share), longest
+    return x.lerp(x[partner], weight), probability.lerp(probability[partner], weight), longest
 
 
 def random_file(folder: Path) -> Path:
-    """Return one of the sound files of a folder and the folders in it.
+    """Return a random sound file in a folder or below it.
 
     Raises:
         FileNotFoundError: there is none.
@@ -283,6 +284,7 @@ def random_file(folder: Path) -> Path:
 
 @lru_cache
 def _sound_files(folder: Path) -> tuple[Path, ...]:
+    # Sorted, so that a random number means the same file on every machine.
     files = tuple(path for path in sorted(folder.rglob("*")) if path.suffix.lower() in EXTENSIONS and path.is_file())
     if not files:
         raise FileNotFoundError(
@@ -293,16 +295,16 @@ def _sound_files(folder: Path) -> tuple[Path, ...]:
 
 @lru_cache(maxsize=CACHED_SOUNDS)
 def cached_sound(path: Path, sample_rate: int) -> Tensor:
-    """Read a file as `read_sound` does, or return the tensor read before; do not change it in place."""
+    """Return `read_sound` of a file, cached. Do not change the tensor in place."""
     return read_sound(path, sample_rate)
 
 
 def _happens(probability: float) -> bool:
-    """Draw whether something happens; with a probability of zero nothing is drawn, so that no other draw changes."""
-    return probability > 0 and _draw(0, 1) < probability
+    """Return True with a probability; with 0 no random number is drawn, so that later ones stay the same."""
+    return probability > 0 and _uniform(0, 1) < probability
 
 
-def _draw(least: float, largest: float) -> float:
+def _uniform(least: float, largest: float) -> float:
     return float(torch.empty(()).uniform_(least, largest))
 
 

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms of waveforms, and SpecAugment on them: both for whole batches, on the model's device."""
+"""Log-mel spectrograms of waveforms and SpecAugment, for whole batches on the model's device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchaudio.functional import melscale_fbanks
 from eyetoy_train.utils.seeds import uniforms
 
 DYNAMIC_RANGE = 1e-8
-"""80 dB: energies are raised to this part of the loudest band's of a clip."""
+"""80 dB: energies are raised to this fraction of the loudest one of a clip."""
 SILENT_ENERGY = 1e-20
 """The energy of silence, so that it has a logarithm."""
 LEAST_VARIANCE = 1e-5
@@ -22,9 +22,9 @@ class LogMel(nn.Module):
     """Log-mel spectrograms of mean 0 and variance 1.
 
     A frame is a window of samples (von Hann's, without padding), and the first frame begins with the first sample, so
-    that a frame hears the same in a padded clip as in the clip alone. Energies in mel bands (O'Shaughnessy's scale, as
-    in HTK) go from 0 Hz to half the sample rate. Energies 80 dB below a clip's loudest band are raised to that. Mean
-    and variance are each one number for a clip, over its bands and frames: a gain changes nothing, and silence becomes
+    that padding after a clip does not change its frames. Energies in mel bands (O'Shaughnessy's scale, as in HTK) go
+    from 0 Hz to half the sample rate. Energies more than 80 dB below a clip's largest one are raised to that. Mean and
+    variance are each one number for a clip, over its bands and frames: a gain changes nothing, and silence becomes
     zeros. Computed in float32, also under autocast.
 
     The mel filters are torchaudio's. Its `MelSpectrogram` takes no lengths, and puts windows of 400 samples in the
@@ -32,9 +32,9 @@ class LogMel(nn.Module):
 
     Args:
         sample_rate: in Hz.
-        num_bands: how many mel bands.
+        num_bands: number of mel bands.
         window_ms: length of a frame in milliseconds.
-        hop_ms: from the start of a frame to that of the next, in milliseconds.
+        hop_ms: time from the start of a frame to that of the next, in milliseconds.
 
     Raises:
         ValueError: a value is not positive, or a window or a hop is too short to hold samples.
@@ -52,8 +52,9 @@ class LogMel(nn.Module):
                 f"{self.window_size} and hops of {self.hop} samples; they should be at least 1, 2 and 1"
             )
         self.num_bands = num_bands
-        self.num_points = 1 << (self.window_size - 1).bit_length()
+        self.num_points = 1 << (self.window_size - 1).bit_length()  # the next power of two, for a fast transform
         filters = melscale_fbanks(self.num_points // 2 + 1, 0.0, sample_rate / 2, num_bands, sample_rate)
+        # Not persistent: computed from the recipe, they are no part of a checkpoint.
         self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
         self.register_buffer("filters", filters, persistent=False)  # [frequencies, bands]
 
@@ -66,36 +67,36 @@ class LogMel(nn.Module):
 
         Args:
             x: `[batch, 1, samples]`.
-            lengths: samples of each clip, int64 `[batch]`, where the rest is padding, whatever it holds; all by
-                default.
+            lengths: samples of each clip without its padding, int64 `[batch]`; all by default. The values of the
+                padding do not matter.
 
         Returns:
             `[batch, bands, frames]`, in the type of `x`; zeros after a clip's last frame.
 
         Raises:
-            ValueError: the shape is another one.
+            ValueError: `x` has another shape.
         """
         if x.ndim != 3 or x.shape[1] != 1:
             raise ValueError(f"x is {list(x.shape)}; it should be [batch, 1, samples]")
         if lengths is None:
             lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has too few digits for 80 dB
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has too few digits for a range of 80 dB
             energy = self._energy(x[:, 0].float().masked_fill(~_before(lengths, x.shape[-1]), 0.0))
-            valid = _before(self.num_frames(lengths), energy.shape[-1])[:, None]
+            valid = _before(self.num_frames(lengths), energy.shape[-1])[:, None]  # [batch, 1, frames]
             return _normalized(_log(energy * valid), valid).to(x.dtype)
 
     def _energy(self, x: Tensor) -> Tensor:
         """Return energies in mel bands, `[batch, bands, frames]`, of `[batch, samples]`."""
         x = nn.functional.pad(x, (0, max(self.window_size - x.shape[-1], 0)))  # a shorter clip has one frame
-        frames = x.unfold(-1, self.window_size, self.hop) * self.window
+        frames = x.unfold(-1, self.window_size, self.hop) * self.window  # [batch, frames, samples]
         spectrum = torch.fft.rfft(frames, n=self.num_points)  # [batch, frames, frequencies]
-        # The square of the magnitude without the root that abs() takes.
+        # Squared magnitudes; abs() would take a square root only for the square to undo it.
         energy: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ self.filters
         return energy.mT
 
 
 def _before(ends: Tensor, size: int) -> Tensor:
-    """Return which of `size` places come before `ends`, `[batch, size]`."""
+    """Return which of `size` positions come before `ends`, `[batch, size]`."""
     return torch.arange(size, device=ends.device) < ends[:, None]
 
 
@@ -105,7 +106,7 @@ def _log(energy: Tensor) -> Tensor:
 
 
 def _normalized(x: Tensor, valid: Tensor) -> Tensor:
-    """Bring `[batch, bands, frames]` to mean 0 and variance 1 over the frames of `valid`; the others become 0."""
+    """Scale `[batch, bands, frames]` to mean 0 and variance 1 over the frames of `valid`; the others become 0."""
     count = valid.sum(-1, keepdim=True) * x.shape[1]
     centered = (x - (x * valid).sum((1, 2), keepdim=True) / count) * valid
     variance = centered.square().sum((1, 2), keepdim=True) / count
@@ -114,17 +115,17 @@ def _normalized(x: Tensor, valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Masks over time and frequency (Park et al., SpecAugment, Interspeech 2019), without the time warping.
+    """Masks over time and frequency (Park et al., SpecAugment, Interspeech 2019), without time warping.
 
-    A clip's masks depend on its seed alone, not on the batch that it is in, and lie in its own frames, not in its
-    padding: torchaudio's masking has neither seeds nor lengths. Masked places become 0, the mean of `LogMel`'s output.
+    A clip's masks depend on its seed alone, not on its batch, and are in its frames, not in its padding. Not
+    torchaudio's masking, which has neither seeds nor lengths. Masked positions become 0, the mean of `LogMel`'s output.
 
     Attributes:
-        frequency_masks: how many bands of frequencies to mask in each clip; they may overlap.
-        frequency_width: the largest width of one, in mel bands; each width from 0 on is as likely.
-        time_masks: how many stretches of time.
-        time_width: the largest width of one, in frames.
-        time_share: the largest width of one, as a part of a clip's frames.
+        frequency_masks: number of masked bands of frequencies in each clip; they may overlap.
+        frequency_width: largest width of one, in mel bands; all widths from 0 on are equally likely.
+        time_masks: number of masked spans of time.
+        time_width: largest width of one, in frames.
+        time_share: largest width of one, as a fraction of a clip's frames.
 
     Raises:
         ValueError: a value is out of its range.
@@ -159,23 +160,25 @@ class SpecAugment:
         num_bands = seeds.new_full(seeds.shape, x.shape[1])
         widest = (num_frames * self.time_share).floor().clamp_max(self.time_width)
         count = self.frequency_masks + self.time_masks
-        draws = uniforms(seeds, 2 * count).view(len(seeds), count, 2)
-        bands, times = draws[:, : self.frequency_masks], draws[:, self.frequency_masks :]
+        # A width and a position for each mask, bands first: [batch, masks, 2]. From the samples' own seeds and for the
+        # whole batch at once: the masks do not depend on how processes share the batch.
+        numbers = uniforms(seeds, 2 * count).view(len(seeds), count, 2)
+        bands, times = numbers[:, : self.frequency_masks], numbers[:, self.frequency_masks :]
         masked = _masks(bands, num_bands, num_bands.clamp_max(self.frequency_width), x.shape[1])[:, :, None]
         return x.masked_fill(masked | _masks(times, num_frames, widest, x.shape[2])[:, None], 0.0)
 
 
-def _masks(draws: Tensor, sizes: Tensor, widest: Tensor, size: int) -> Tensor:
-    """Return which of `size` places are masked, `[batch, size]`.
+def _masks(numbers: Tensor, sizes: Tensor, widest: Tensor, size: int) -> Tensor:
+    """Return which of `size` positions are masked, `[batch, size]`.
 
     Args:
-        draws: for each mask two numbers of [0, 1), width and place, `[batch, masks, 2]`.
-        sizes: how many places there are to mask in each sample, `[batch]`.
+        numbers: width and position of each mask as uniform numbers of [0, 1), `[batch, masks, 2]`.
+        sizes: number of positions that may be masked in each sample, `[batch]`.
         widest: the largest width, `[batch]`.
-        size: how many places there are in all.
+        size: number of all positions.
     """
-    width = (draws[..., 0] * (widest[:, None] + 1)).floor()
-    start = (draws[..., 1] * (sizes[:, None] - width + 1)).floor()
-    places = torch.arange(size, device=draws.device)
-    masks = (places >= start[..., None]) & (places < (start + width)[..., None])  # [batch, masks, size]
+    width = (numbers[..., 0] * (widest[:, None] + 1)).floor()  # + 1: the largest width is as likely as the others
+    start = (numbers[..., 1] * (sizes[:, None] - width + 1)).floor()
+    positions = torch.arange(size, device=numbers.device)
+    masks = (positions >= start[..., None]) & (positions < (start + width)[..., None])  # [batch, masks, size]
     return masks.any(1)

@@ -1,4 +1,4 @@
-"""One length and one level for waveforms, as evaluations hear them; in training after `augmentation`.
+"""Bring waveforms to one length and one level: the preprocessing of an evaluation, and the last step of training's.
 
 Every waveform is `[1, samples]`, floating point.
 """
@@ -14,9 +14,9 @@ from torch import Tensor
 from eyetoy_train import Batch
 
 LEVEL = 0.1
-"""The root mean square that `normalize_level` scales a waveform to."""
+"""Root mean square of a waveform after `normalize_level`."""
 SILENCE = 1e-4
-"""A level that is taken for silence."""
+"""Level below which a waveform counts as silence."""
 
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:
@@ -24,13 +24,13 @@ def fit_length(waveform: Tensor, samples: int) -> Tensor:
 
     Args:
         waveform: `[1, length]`; `length` may be zero.
-        samples: the wanted length, positive.
+        samples: length of the result, positive.
 
     Returns:
-        `[1, samples]`. Where the difference is odd, the extra sample is cut or added at the end.
+        `[1, samples]`. If the difference is odd, the extra sample is cut or added at the end.
 
     Raises:
-        ValueError: the shape is another one or `samples` is not positive.
+        ValueError: the waveform has another shape, or `samples` is not positive.
     """
     check_waveform(waveform)
     check_value(samples > 0, "samples", samples, "positive")
@@ -42,7 +42,7 @@ def fit_length(waveform: Tensor, samples: int) -> Tensor:
 
 
 def normalize_level(waveform: Tensor) -> Tensor:
-    """Scale to the root mean square `LEVEL`, so that a recording's level tells nothing.
+    """Scale to the root mean square `LEVEL`, so that the volume of a recording does not matter.
 
     A waveform quieter than `SILENCE` is scaled as if it had that level: silence stays silence.
 
@@ -53,7 +53,7 @@ def normalize_level(waveform: Tensor) -> Tensor:
         `[1, samples]`.
 
     Raises:
-        ValueError: the shape is another one.
+        ValueError: the waveform has another shape.
     """
     check_waveform(waveform)
     return waveform * (LEVEL / level(waveform).clamp_min(SILENCE))
@@ -61,10 +61,10 @@ def normalize_level(waveform: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Fit:
-    """The transform of an example when a model is tested or used: one length, one level.
+    """The transform of an example in evaluation and prediction: one length, one level.
 
     Attributes:
-        samples: the length that it returns.
+        samples: length of the result.
     """
 
     samples: int
@@ -75,9 +75,9 @@ class Fit:
 
 
 def windows(waveform: Tensor, samples: int, count: int) -> list[Tensor]:
-    """Cut `[1, length]` into `count` parts of `samples`, evenly spread from its start to its end.
+    """Cut `[1, length]` into `count` windows of `samples`, evenly spaced from its start to its end.
 
-    One is cut from the middle. A waveform that is no longer than `samples` is each of them as it is.
+    A single window is the middle. A waveform not longer than `samples` is returned unchanged, `count` times.
     """
     check_waveform(waveform)
     excess = max(waveform.shape[-1] - samples, 0)
@@ -90,13 +90,13 @@ def windows(waveform: Tensor, samples: int, count: int) -> list[Tensor]:
 class HeardWindows:
     """The windows of an evaluation (`AudioClassification.example`) by tensor operations alone, for exported models.
 
-    It takes a batch of clips of one length, which may be any. A traced program learns that length only when it runs: so
-    it is a tensor here, and places are computed, where `windows` and `fit_length` cut and pad.
+    The clips of a batch have one length, which may be any. An exported program knows the length only when it runs, so
+    the length is a tensor here, and clips are cut and padded by computed indices, unlike `windows` and `fit_length`.
 
     Attributes:
         samples: length of a window.
         count: number of windows.
-        pads: put silence around a clip that is shorter than a window; or after it, and return where it ends.
+        pads: put silence around a clip shorter than a window; otherwise after it, and return its length.
     """
 
     samples: int
@@ -104,9 +104,9 @@ class HeardWindows:
     pads: bool
 
     def __call__(self, clips: Tensor) -> Batch:
-        """Return windows `[batch * count, 1, samples]` of unit level as `input`, of `[batch, length]`.
+        """Return windows of clips `[batch, length]`, as `input` `[batch * count, 1, samples]` of unit level.
 
-        Where padding is left out, their `length` comes with them.
+        With masked padding, the batch has their `length` as well.
         """
         length = torch.ones_like(clips[0], dtype=torch.int64).sum()  # clips.shape[1] would be a constant of the trace
         missing = (self.samples - length).clamp_min(0)
@@ -115,17 +115,18 @@ class HeardWindows:
         starts = self._starts((length - self.samples).clamp_min(0))[:, None]
         found = clips[:, (place + starts).clamp_min(0).minimum(length - 1)]  # [batch, count, samples]
         x = (found * ((place >= 0) & (place < length))).flatten(0, 1)[:, None]
-        heard = torch.full_like(length, self.samples) if self.pads else length.clamp_max(self.samples)
-        level = (x.square().sum(-1, keepdim=True) / heard).sqrt()
+        # The level counts silence around a clip, which `Fit` adds before, but not padding after it.
+        used = torch.full_like(length, self.samples) if self.pads else length.clamp_max(self.samples)
+        level = (x.square().sum(-1, keepdim=True) / used).sqrt()
         batch: Batch = {"input": x / level.clamp_min(SILENCE)}
-        return batch if self.pads else batch | {"length": heard.expand(x.shape[0])}
+        return batch if self.pads else batch | {"length": used.expand(x.shape[0])}
 
     def _starts(self, excess: Tensor) -> Tensor:
-        """Return where windows begin, `[count]`, as `windows` does."""
+        """Return the starts of the windows, `[count]`, like `windows`."""
         if self.count == 1:
             return (excess // 2)[None]
         steps = torch.arange(self.count, device=excess.device)
-        return (excess.double() * steps / (self.count - 1)).round().long()  # in float64, as Python divides
+        return (excess.double() * steps / (self.count - 1)).round().long()  # float64, like Python's division
 
 
 def level(waveform: Tensor) -> Tensor:
@@ -134,13 +135,13 @@ def level(waveform: Tensor) -> Tensor:
 
 
 def check_waveform(waveform: Tensor, name: str = "waveform") -> None:
-    """Refuse other shapes than `[1, samples]`, and integers, by a ValueError."""
+    """Raise ValueError for a shape other than `[1, samples]`, or integers."""
     if waveform.ndim != 2 or waveform.shape[0] != 1 or not waveform.is_floating_point():
         shape = f"{list(waveform.shape)} of {waveform.dtype}"
         raise ValueError(f"{name} is {shape}; it should be [1, samples] of a floating point type")
 
 
 def check_value(right: bool, name: str, value: object, should_be: str) -> None:
-    """Refuse a value by a ValueError that says which it should be."""
+    """Raise ValueError with the expected value, unless `right`."""
     if not right:
         raise ValueError(f"{name} is {value!r}; it should be {should_be}")

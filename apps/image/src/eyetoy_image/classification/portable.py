@@ -1,4 +1,4 @@
-"""The input of exported models of images."""
+"""The input of exported image models."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from eyetoy_train.export.portable import ExportInput
 
 
 def export_pixels(size: tuple[int, int], channels: int, preprocessing: Mapping[str, Any]) -> ExportInput:
-    """Return the input of a model that takes pixels as Pillow and NumPy hold them.
-
-    They are uint8 `[batch, height, width, channels]`.
+    """Return the input of a model of pixels: uint8 `[batch, height, width, channels]`, as in Pillow and NumPy.
 
     Args:
         size: height and width.
         channels: one or three.
-        preprocessing: what a user must know beside how pixels are resized and what the model does by itself.
+        preprocessing: instructions for users, in addition to the interpolation and the steps inside the model.
     """
     generator = torch.Generator().manual_seed(0)
     return ExportInput(

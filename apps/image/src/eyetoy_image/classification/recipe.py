@@ -1,4 +1,4 @@
-"""What an image classification run is made of."""
+"""The recipe of an image classification run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from eyetoy_train.recipe import check, check_fields
 
 @dataclass(kw_only=True)
 class ImageAugmentation:
-    """Random changes to training pictures; evaluation sees them as they are.
+    """Random changes to training images; an evaluation uses the images unchanged.
 
-    `crop` and `policy` are done where pictures are loaded, all else to whole batches on the model's device.
+    `crop` and `policy` are applied in the loading workers, all others to whole batches on the model's device.
     """
 
     crop: float = 0.0
-    """Crop a random part that may leave out up to this share of the area, and resize it."""
+    """Crop a random part that leaves out up to this fraction of the area, and resize it."""
     policy: Literal["none", "rand_augment", "trivial_augment"] = "none"
     """RandAugment (Cubuk et al., 2020) or TrivialAugment (Müller and Hutter, 2021)."""
     rand_augment_magnitude: int = 9
@@ -27,19 +27,20 @@ class ImageAugmentation:
     rotation: float = 10.0
     """Rotate by up to this many degrees either way."""
     translation: float = 0.1
-    """Shift by up to this share of the picture's width and height."""
+    """Shift by up to this fraction of the image's width and height."""
     scaling: float = 0.1
-    """Grow or shrink by up to this share."""
+    """Enlarge or shrink by up to this fraction."""
     flip: float = 0.0
     """Probability of a horizontal flip."""
     erasing: float = 0.0
     """Probability that a rectangle is erased (Zhong et al., 2020)."""
     erased_area: tuple[float, float] = (0.02, 0.33)
-    """Smallest and largest share of the picture that is erased."""
+    """Smallest and largest fraction of the image that is erased."""
     mixup: float = 0.0
-    """Mix pairs of pictures and their labels, in shares of the beta distribution with this parameter; 0 for never."""
+    """Parameter of the beta distribution by which pairs of images and their labels are mixed; 0 for no mixing."""
     cutmix: float = 0.0
-    """Paste a part of a picture into another, likewise; where mixup is given too, one of them is chosen at random."""
+    """Likewise for CutMix, which pastes a part of an image into another. With mixup as well, one of them is chosen at
+    random for each batch."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done to a picture."""
@@ -54,29 +55,29 @@ class ImageAugmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether pixels are to be moved on the device."""
+        """Whether pixels are moved on the device."""
         return bool(self.rotation or self.translation or self.scaling or self.flip)
 
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
 class ImageData(DatasetOptions):
-    """Which pictures, and how they go in."""
+    """The images and their preprocessing."""
 
     source: str = "folder"
     """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; WebDataset's tar
     files; or a set by its name. Scikit-learn's digits are written to `root`. The others must be present; if one is
-    missing, the message gives the command that fetches it."""
+    missing, the message has the command that fetches it."""
     root: str = "data/images"
-    """Folder of the pictures, or a set's name on the hub."""
+    """Folder of the images, or name of a set on the hub."""
     image_size: int = 224
     """Height and width of the model's input: the short side is resized to it, and the middle is cropped."""
     crop_pct: float = 1.0
-    """Evaluation: share of the resized picture's short side that the crop keeps; 0.875 is usual for ImageNet."""
+    """Evaluation: fraction of the resized image's short side that the crop keeps; 0.875 is usual for ImageNet."""
     grayscale: bool = False
-    """One channel in place of three."""
+    """Use one channel instead of three."""
     augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)
-    """Random changes to training pictures."""
+    """Random changes to training images."""
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing."""
@@ -89,6 +90,6 @@ class ImageClassificationRecipe(ClassificationRecipe):
     """Train an image classifier on Encoder2D."""
 
     task: Literal["classification"] = "classification"
-    """What is trained."""
+    """The task of the image app."""
     data: ImageData = field(default_factory=ImageData)
     """The pictures."""

@@ -1,4 +1,4 @@
-"""From a picture's pixels as read to pixels of the size that the model takes, with or without random changes."""
+"""Resize pixels to the size of the model's input, with or without random changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from eyetoy_image.classification.recipe import ImageAugmentation
 
 MEAN, STD = 0.5, 0.25
-"""Pixels from 0 to 1 are normalised to (pixel - MEAN) / STD."""
+"""Pixels from 0 to 1 are normalized to (pixel - MEAN) / STD."""
 BLACK = -MEAN / STD
 RAND_AUGMENT_LEVELS = 31
 
@@ -19,17 +19,20 @@ def evaluation_transform(image_size: int, crop_pct: float = 1.0) -> nn.Module:
 
 
 def resized_side(image_size: int, crop_pct: float) -> int:
-    """Return what an evaluation resizes the short side to, before it crops."""
+    """Return the short side of an evaluation's image before the crop."""
     return round(image_size / crop_pct)
 
 
 def training_transform(image_size: int, augmentation: ImageAugmentation) -> nn.Module | None:
-    """Return the same with random changes, drawn from torch's global generator; None if none are to be made here."""
+    """Return the transform of training images, or None without a crop or a policy.
+
+    Random numbers are from torch's global generator.
+    """
     steps: list[nn.Module] = []
     if augmentation.crop > 0:
         steps.append(v2.RandomResizedCrop(image_size, scale=(1 - augmentation.crop, 1.0), antialias=True))
     elif augmentation.policy != "none":
-        steps.append(evaluation_transform(image_size))
+        steps.append(evaluation_transform(image_size))  # before the policy, whose shifts are fractions of the size
     if augmentation.policy == "rand_augment":
         steps.append(
             v2.RandAugment(magnitude=augmentation.rand_augment_magnitude, num_magnitude_bins=RAND_AUGMENT_LEVELS)
@@ -40,7 +43,7 @@ def training_transform(image_size: int, augmentation: ImageAugmentation) -> nn.M
 
 
 def normalized(x: Tensor) -> Tensor:
-    """Turn uint8 pixels into what a model takes, of the same shape."""
+    """Normalize uint8 pixels; the shape stays."""
     return (x.float() / 255 - MEAN) / STD
 
 

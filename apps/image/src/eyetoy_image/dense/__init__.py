@@ -1,1 +1,1 @@
-"""What detection and segmentation share."""
+"""Shared code of detection and segmentation."""

@@ -1,4 +1,4 @@
-"""What a recipe does about bad annotations, whatever they are."""
+"""Refuse or skip bad annotations."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from eyetoy_train.data.unreadable import refuse_or_skip
 
 
 class BadAnnotationsError(ValueError):
-    """A set with bad annotations, where the recipe does not say to leave these out."""
+    """A data set has bad annotations, and the recipe refuses these."""
 
 
 def refuse_or_skip_bad(findings: Sequence[object], summary: str, choice: RefuseOrSkip) -> None:
-    """Stop because of bad annotations, or say what is left out; see `refuse_or_skip`.
+    """Raise an error about bad annotations, or log what is left out; see `refuse_or_skip`.
 
     Raises:
-        BadAnnotationsError: there are some, and the recipe says to refuse them.
+        BadAnnotationsError: there are findings, and the choice is `refuse`.
     """
     hint = "apps/image/check.py names all of them"
     refuse_or_skip(findings, summary, choice, "data.bad_annotations", error=BadAnnotationsError, hint=hint)

@@ -1,4 +1,4 @@
-"""Masks as COCO's format has them: polygons, or run lengths (RLE), compressed or not."""
+"""Read and write masks of COCO's format: polygons, or run lengths (RLE), compressed or not."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 MOST_BITS = 40
-"""Of a run length; no picture is so large."""
+"""Most bits of a run length; no image is so large."""
 Rle = dict[str, Any]
 """`size`, which is height and width, and `counts`, compressed run lengths as ASCII text."""
 
 
 class BadMaskError(ValueError):
-    """A mask that is none. The message says what is wrong."""
+    """A mask is invalid. The message says why."""
 
 
 class MaskSizeError(BadMaskError):
-    """A mask that is not of its picture's size."""
+    """A mask and its image have different sizes."""
 
 
 class PolygonError(BadMaskError):
-    """A polygon that is none."""
+    """A polygon is invalid."""
 
 
 def read_mask(segmentation: Any, height: int, width: int) -> Rle:
     """Return a mask as compressed run lengths.
 
     Args:
-        segmentation: a list of polygons, each a list of x and y in turn; or `size` and `counts`, a list of run lengths
-            or compressed ones.
-        height: of the picture.
-        width: of the picture.
+        segmentation: a list of polygons, each a list of alternating x and y; or `size` and `counts`, a list of run
+            lengths or compressed ones.
+        height: height of the image.
+        width: width of the image.
 
     Raises:
-        PolygonError: a polygon has fewer than three points, or a coordinate that is no number or far from the picture.
-        MaskSizeError: the run lengths are of a picture of another size.
-        BadMaskError: it is nothing of the kind, or the run lengths are broken.
+        PolygonError: a polygon has fewer than three points, or a coordinate that is not a number or far off the image.
+        MaskSizeError: the run lengths are for an image of another size.
+        BadMaskError: the mask is neither, or the run lengths are invalid.
     """
     if isinstance(segmentation, Mapping):
         return _read_runs(segmentation, height, width)
@@ -50,11 +50,11 @@ def read_mask(segmentation: Any, height: int, width: int) -> Rle:
 
 
 def check_polygons(polygons: Any, height: int, width: int) -> None:
-    """Look at polygons without drawing them; pycocotools takes memory for every pixel that an outline goes through.
+    """Check polygons without drawing them.
 
     Raises:
         PolygonError: see `read_mask`.
-        BadMaskError: it is no list of polygons.
+        BadMaskError: `polygons` is not a list of polygons.
     """
     if not isinstance(polygons, list) or not polygons:
         raise BadMaskError(f"a mask must be a list of polygons or run lengths; got {_short(polygons)}")
@@ -67,13 +67,15 @@ def check_polygons(polygons: Any, height: int, width: int) -> None:
         wrong = [value for value in polygon if not is_number(value)]
         if wrong:
             raise PolygonError(f"a polygon must have finite numbers alone; got {_short(wrong[0])}")
+        # pycocotools allocates memory for every pixel of an outline: one coordinate of 1e9 would take gigabytes.
         far = next((value for value in polygon if not -side <= value <= 2 * side), None)
         if far is not None:
             raise PolygonError(f"a polygon must lie near its picture of {width} x {height} pixels; got {_short(far)}")
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of a JSON file is a finite number."""
+    """Return whether a value of a JSON file is a finite number."""
+    # bool is an int in Python, and Python's JSON reads NaN and Infinity.
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -89,12 +91,13 @@ def encode(masks: Tensor) -> list[Rle]:
     """Return masks, bool or uint8 `[masks, height, width]`, as run lengths."""
     if not len(masks):
         return []
+    # Runs go down the columns, so pycocotools asks for Fortran's order; it refuses other arrays.
     pixels = np.asfortranarray(masks.cpu().numpy().astype(np.uint8).transpose(1, 2, 0))
     return [_as_text(runs) for runs in coco_mask.encode(pixels)]
 
 
 def area(mask: Rle) -> int:
-    """Return the pixels of a mask."""
+    """Return the number of pixels of a mask."""
     return int(coco_mask.area(mask))
 
 
@@ -104,6 +107,7 @@ def _read_runs(runs: Mapping[str, Any], height: int, width: int) -> Rle:
         raise MaskSizeError(f"its size is {_short(size)}, and its picture's {[height, width]}")
     if not isinstance(counts, list | str):
         raise BadMaskError(f"its counts must be run lengths, in a list or compressed; got {_short(counts)}")
+    # Checked here, since pycocotools, which is written in C, trusts run lengths.
     lengths = _decompress(counts) if isinstance(counts, str) else counts
     if not all(isinstance(length, int) and length >= 0 for length in lengths) or sum(lengths) != height * width:
         raise BadMaskError(f"its run lengths must add up to the picture's {height * width} pixels")
@@ -113,10 +117,10 @@ def _read_runs(runs: Mapping[str, Any], height: int, width: int) -> Rle:
 
 
 def _decompress(counts: str) -> list[int]:
-    """Return run lengths of pycocotools' text: six bits a character, five of them of a number, the lowest first.
+    """Return the run lengths of pycocotools' compressed text, which itself accepts a truncated text.
 
-    From the fourth number on it is the difference to the last but one. pycocotools itself takes a text that was cut
-    short for a mask.
+    Every character has six bits: five of a number, the lowest first, and one that is set if the number continues. From
+    the fourth number on, the text has the difference to the last but one.
     """
     lengths: list[int] = []
     value = shift = 0
@@ -127,7 +131,7 @@ def _decompress(counts: str) -> list[int]:
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
-            value -= (bits & 16) << shift - 4  # the highest bit is the sign's
+            value -= (bits & 16) << shift - 4  # the highest bit is the sign
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
             value = shift = 0
     if shift:

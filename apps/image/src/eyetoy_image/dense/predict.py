@@ -77,7 +77,7 @@ class DensePredictApp(App[T], ABC, Generic[T, R]):
 
 
 def readable_pictures(files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
-    """Give files with their pixels, uint8 `[3, height, width]`; one that cannot be read is named and left out."""
+    """Yield files with their pixels, uint8 `[3, height, width]`; unreadable ones are named on stderr and left out."""
     for file in files:
         try:
             yield file, read_image(file, grayscale=False)
@@ -86,10 +86,10 @@ def readable_pictures(files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
 
 
 def make_output_folder(folder: Path, files: Sequence[Path]) -> None:
-    """Make a folder for a PNG file of each picture, with its name.
+    """Make a folder for a PNG file of each image, with its name.
 
     Raises:
-        ValueError: it is a file, or two pictures have one name.
+        ValueError: `folder` is a file, or two images have the same name.
     """
     check_output_folder(folder)
     twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]

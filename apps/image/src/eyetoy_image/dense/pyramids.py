@@ -1,4 +1,4 @@
-"""Encoders as backbones of dense predictors: this project's, or any of timm's with `features_only`."""
+"""Backbones of dense predictors: this project's encoders, or models of timm with `features_only`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from eyetoy_train.models.build import find_checkpoint, prepare_model
 from eyetoy_train.models.external import TIMM, import_timm, refuse_weight_arguments, split_name
 
 FLEXIBLE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
-"""Arguments by which timm's models take images of any size, to try in turn; convolutional models need none."""
+"""Arguments for timm's models to accept images of any size, tried in this order; convolutional models need none."""
 
 
 class TimmPyramid(nn.Module):
     """A model of timm as a backbone: from images to maps `[batch, channels, height, width]`, fine to coarse.
 
     Args:
-        name: of the model in timm.
+        name: name of the model in timm.
         out_indices: the stages to use; all if not given.
         options: further arguments of the model.
 
     Raises:
-        ValueError: timm is not installed, has no such model, or the model gives no features or takes no such argument.
+        ValueError: timm is not installed or has no such model, or the model has no features or no such argument.
     """
 
     def __init__(self, name: str, out_indices: Sequence[int] | None, options: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ class TimmPyramid(nn.Module):
         """Recompute the inside of blocks in the backward pass.
 
         Raises:
-            ValueError: the model cannot.
+            ValueError: the model does not support it.
         """
         if not hasattr(self.model, "set_grad_checkpointing"):
             raise ValueError("model.grad_checkpointing is on, and timm's model does not know it")

@@ -1,4 +1,4 @@
-"""What detectors and segmenters say of a picture, and the maps of what they look at."""
+"""The predictions and maps of detectors and segmenters."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from eyetoy_train.visualize.maps import collect_maps
 
 AXES = ("height", "width")
 SHOWN_SIDE = 480
-"""At least how many pixels the short side of a drawn answer has."""
+"""Least short side of a drawn result in pixels."""
 
 
 class DetectionView:
-    """A trained detector that shows what it finds and looks at; arguments and errors as of `ClassifierView`."""
+    """The objects and maps of a trained detector; see `ClassifierView` for arguments and errors."""
 
     axes = AXES
 
@@ -45,7 +45,7 @@ class DetectionView:
 
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
-        """Look at a file."""
+        """Return the objects and the maps of a file."""
         place, image = check_place(at, AXES), read_image(file, grayscale=False)
         on_device = image.to(best_device())
         (found,) = self.task.find(self.model, [on_device])
@@ -53,14 +53,14 @@ class DetectionView:
         best = zip(found["labels"].tolist(), found["scores"].tolist(), strict=True)
         classes = [(self.labels[label - 1], score) for label, score in best if score >= DRAWN_SCORE][:TOP]
         seen, _ = self.model.rcnn.transform(to_input([on_device]))
-        height, width = seen.image_sizes[0]  # padding follows, which the encoder sees and no map shows
+        height, width = seen.image_sizes[0]  # without the padding to multiples of 32, which maps should not show
         x = seen.tensors[..., :height, :width]
         figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
         return View(classes, figure, answer=_pixels(draw_objects(image, objects, least_side=SHOWN_SIDE)))
 
 
 class SegmentationView:
-    """A trained segmenter that shows what it sees and looks at; arguments and errors as of `ClassifierView`."""
+    """The labels and maps of a trained segmenter; see `ClassifierView` for arguments and errors."""
 
     axes = AXES
 
@@ -71,14 +71,14 @@ class SegmentationView:
 
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
-        """Look at a file."""
+        """Return the labels and the maps of a file."""
         place, image = check_place(at, AXES), read_image(file, grayscale=False)
         on_device, data = image.to(best_device()), self.task.data
         labels = self.task.segment(self.model, on_device).cpu()
-        shares = torch.bincount(labels.flatten().long(), minlength=len(self.labels)) / labels.numel()
-        best = shares.topk(min(TOP, len(self.labels)))
+        fractions = torch.bincount(labels.flatten().long(), minlength=len(self.labels)) / labels.numel()
+        best = fractions.topk(min(TOP, len(self.labels)))
         ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        classes = [(self.labels[label], share) for label, share in ranked if share]
+        classes = [(self.labels[label], fraction) for label, fraction in ranked if fraction]
         grid = fitted_size(tuple(image.shape[-2:]), data.short_side, data.long_side, 1.0)
         x = normalized(TF.resize(on_device, list(grid), antialias=True))[None]
         figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
@@ -86,7 +86,7 @@ class SegmentationView:
 
 
 def _shown(x: Tensor) -> NDArray[np.float32]:
-    """Return a normalised input `[1, 3, height, width]` as `[height, width, 3]` from 0 to 1."""
+    """Return a normalized input `[1, 3, height, width]` as `[height, width, 3]` from 0 to 1."""
     pixels: NDArray[np.float32] = (x[0] * STD + MEAN).clamp(0, 1).movedim(0, -1).cpu().numpy()
     return pixels
 

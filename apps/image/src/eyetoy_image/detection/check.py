@@ -1,4 +1,4 @@
-"""A look through the annotations of a set, for what a run would stumble over."""
+"""Check the annotations of a data set before a run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from eyetoy_train.utils.untrusted import read_json
 
 
 def check(argv: Sequence[str] | None = None) -> int:
-    """Check the annotations and pictures of a recipe's set, name what is wrong, and write files without it.
+    """Check the annotations and images of a recipe's set, log findings, and write files without the bad ones.
+
+    Args:
+        argv: the command line; `sys.argv[1:]` by default.
 
     Returns:
-        the exit code: 0 if all is right, 1 if something is wrong. If the set cannot be checked, the program ends with a
+        the exit code: 0 without findings, 1 with findings. If the set cannot be checked, the program exits with a
         message and code 2.
     """
-    parser = check_parser("Look for bad annotations and pictures.")
-    parser.add_argument("--output", type=Path, help="folder for annotation files of the same names without what is bad")
+    parser = check_parser("Find bad annotations and images.")
+    parser.add_argument("--output", type=Path, help="folder for annotation files without the bad annotations")
     options, overrides = parser.parse_known_args(argv)
     recipe = parse_recipe(DetectionRecipe, APP.default_config, overrides)
     with exit_on_error():
@@ -52,7 +55,12 @@ def _check(task: Detection, split: Split, output: Path | None) -> list[Finding] 
 
 
 def write_clean(path: Path, findings: Sequence[Finding], output: Path) -> None:
-    """Write an annotation file again without what is bad: annotations, or whole pictures with theirs.
+    """Write a copy of an annotation file without bad annotations, and without bad images and theirs.
+
+    Args:
+        path: the annotation file.
+        findings: what to leave out.
+        output: the new file.
 
     Raises:
         ValueError: `output` is the file itself.
@@ -60,6 +68,7 @@ def write_clean(path: Path, findings: Sequence[Finding], output: Path) -> None:
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output would overwrite {path}; give another folder")
     content = read_json(path)
+    # By position, not by id: bad annotations may have no id, or one that another has too.
     places = {finding.annotation.place for finding in findings if finding.annotation is not None}
     pictures = {finding.picture.id for finding in findings if finding.picture and finding.annotation is None}
     content["images"] = [entry for entry in content["images"] if entry["id"] not in pictures]

@@ -1,4 +1,4 @@
-"""Pictures with objects drawn over them."""
+"""Draw objects over images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPACITY = 0.45
 
 @dataclass(frozen=True)
 class Objects:
-    """What is on a picture."""
+    """The objects of an image."""
 
     boxes: Tensor
     """`[objects, 4]`: left, top, right and bottom."""
@@ -30,12 +30,12 @@ class Objects:
 
 
 def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Tensor:
-    """Return a picture with boxes, captions and masks; objects of one class have one colour.
+    """Return an image with boxes, captions and masks; objects of one class have one colour.
 
     Args:
         image: uint8 `[3, height, width]`.
-        objects: what is on it.
-        least_side: enlarge the picture so that its short side has this many pixels, for captions to be read.
+        objects: its objects.
+        least_side: enlarge the image to this many pixels of its short side, so that captions are legible.
     """
     height, width = image.shape[-2:]
     factor = max(least_side / min(height, width), 1.0)
@@ -44,7 +44,7 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
     if not len(objects.boxes):
         return drawn
     colors = [class_color(int(label)) for label in objects.labels]
-    if objects.masks is not None:
+    if objects.masks is not None:  # masks first, so that boxes and captions are over them
         masks = TF.resize(objects.masks.to(torch.uint8), size, TF.InterpolationMode.NEAREST).bool()
         for mask, color in zip(masks, colors, strict=True):
             drawn = _tint(drawn, mask, color)
@@ -61,6 +61,6 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
 
 
 def _tint(image: Tensor, mask: Tensor, color: tuple[int, int, int]) -> Tensor:
-    """Return a picture with a colour over a mask; torchvision's function makes black what two masks share."""
+    """Return an image with a colour over a mask; torchvision's function paints the overlap of two masks black."""
     tinted = (1 - OPACITY) * image + OPACITY * torch.tensor(color)[:, None, None]
     return torch.where(mask, tinted.round().to(torch.uint8), image)

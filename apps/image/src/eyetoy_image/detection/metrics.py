@@ -1,4 +1,4 @@
-"""Average precision as COCO defines it, by pycocotools, which torchmetrics' `MeanAveragePrecision` runs as well."""
+"""COCO's average precision by pycocotools, which torchmetrics' `MeanAveragePrecision` uses as well."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """The first six of COCO's twelve scores; the others are recalls."""
 KINDS = {"box": "bbox", "mask": "segm"}
 RESULTS = {"box": ("bbox", "box_detections.json"), "mask": ("segmentation", "mask_detections.json")}
-"""What a result must have, and the file of such results."""
+"""The key that a result must have, and the file of such results."""
 
 
 class DetectionMetrics:
     """AP (mean over overlaps from 0.5 to 0.95), AP50, AP75, and AP of small, medium and large objects.
 
     For boxes, `box_AP` and so on, and for masks, `mask_AP`. A score of -1 means that there is no such object. Average
-    precision ranks all detections of a set, which no sums allow: the truth of each picture and its detections are kept
-    as lines of JSON, whose bytes are joined over processes (`eyetoy_train.engine.evaluation.RowMetrics`).
+    precision ranks all detections of a set and cannot be added up over parts of it. So the truth and the detections of
+    each image are kept as lines of JSON, whose bytes are joined over processes
+    (`eyetoy_train.engine.evaluation.RowMetrics`).
 
     Args:
         categories: the classes.
@@ -43,10 +44,11 @@ class DetectionMetrics:
         self.categories = categories
         self.kinds = tuple(KINDS) if with_masks else ("box",)
         self.sums: dict[str, Tensor] = {}
+        # Empty parts, so that a process without images has something to join.
         self.rows = {"truths": [_to_bytes([])], "found": [_to_bytes([])]}
 
     def update(self, outputs: list[list[dict[str, Any]]], batch: Batch) -> None:
-        """Add pictures: the detections on each, in COCO's results format, and the `truth` of `batch`."""
+        """Add images: the detections on each, in COCO's results format, and the `truth` of `batch`."""
         self.rows["truths"].append(_to_bytes(batch["truth"]))
         self.rows["found"].append(_to_bytes(list(itertools.chain(*outputs))))
 
@@ -55,16 +57,14 @@ class DetectionMetrics:
         scores: dict[str, float] = {}
         truths, found = _from_bytes(sums["truths"]), _from_bytes(sums["found"])
         for kind in self.kinds:
-            stats = self._evaluate(kind, truths, found).stats
+            stats = self._evaluate(kind, truths, found).stats  # [12]
             scores |= {f"{kind}_{name}": float(value) for name, value in zip(NAMES, stats, strict=False)}
         return scores | {"count": float(len(truths))}
 
     def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
-        """Return the average precision of every class, and write the detections in COCO's results format.
-
-        Boxes and masks have a file each: of results with both, pycocotools would take the boxes' areas for the masks'.
-        """
+        """Return the average precision of every class, and write the detections in COCO's results format."""
         truths, found = _from_bytes(sums["truths"]), _from_bytes(sums["found"])
+        # A file for boxes and one for masks: with both in one, pycocotools would use the boxes' areas for masks.
         for key, name in (RESULTS[kind] for kind in self.kinds):
             entries = [{part: one[part] for part in ("image_id", "category_id", key, "score")} for one in found]
             (folder / name).write_text(json.dumps(entries), encoding="utf-8")
@@ -84,14 +84,15 @@ class DetectionMetrics:
     def _by_class(self, kind: str, truths: list[Any], found: list[Any]) -> list[tuple[float, float, float]]:
         """Return AP, AP50 and AP75 of every class."""
         precision = self._evaluate(kind, truths, found).eval["precision"]  # [overlap, recall, class, area, detections]
-        curves = torch.as_tensor(precision)[:, :, :, 0, -1]
+        curves = torch.as_tensor(precision)[:, :, :, 0, -1]  # objects of all sizes, 100 detections per image
+        # Overlaps are 0.5, 0.55, ..., 0.95, so that 0.5 and 0.75 are at 0 and 5.
         return [(float(curve.mean()), float(curve[0].mean()), float(curve[5].mean())) for curve in curves.unbind(2)]
 
     def _evaluate(self, kind: str, truths: list[dict[str, Any]], found: list[dict[str, Any]]) -> COCOeval:
         images = sorted((truth["image"] for truth in truths), key=lambda image: image["id"])
         annotations = [one for truth in truths for one in truth["annotations"]]
         detections = [one | _measured(one, kind) for one in found]
-        with redirect_stdout(io.StringIO()):  # it prints what it is doing
+        with redirect_stdout(io.StringIO()):  # pycocotools prints its progress and scores
             evaluation = COCOeval(self._index(images, annotations), self._index(images, detections), KINDS[kind])
             evaluation.evaluate()
             evaluation.accumulate()
@@ -99,9 +100,10 @@ class DetectionMetrics:
         return evaluation
 
     def _index(self, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
-        coco = COCO()
+        coco = COCO()  # filled by hand, since its constructor takes a file only
         coco.dataset = {
             "images": images,
+            # From 1 on: pycocotools takes the id 0 of a match for no match.
             "annotations": [one | {"id": number} for number, one in enumerate(annotations, 1)],
             "categories": [{"id": category.id, "name": category.name} for category in self.categories],
         }
@@ -110,7 +112,7 @@ class DetectionMetrics:
 
 
 def _measured(detection: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Return the size of a detection, by which small, medium and large ones are told apart."""
+    """Return the area of a detection, which decides whether it is small, medium or large."""
     box = detection["bbox"]
     return {"iscrowd": 0, "area": area(detection["segmentation"]) if kind == "mask" else box[2] * box[3]}
 
@@ -121,5 +123,5 @@ def _to_bytes(entries: Sequence[Any]) -> Tensor:
 
 
 def _from_bytes(rows: Tensor) -> list[dict[str, Any]]:
-    # One JSON line for each entry, so that the bytes of all processes can follow one another.
+    # One line of JSON for each entry, so that the bytes of all processes can simply be joined.
     return [json.loads(line) for line in bytes(rows.cpu().numpy()).splitlines()]

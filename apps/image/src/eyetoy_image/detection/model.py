@@ -21,11 +21,11 @@ from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_train import ModelRecipe, SavedModel, load_model
 
 BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
-"""Sizes of what the heads see of a proposal, and samples of a cell of these along each axis (He et al., 2017)."""
+"""Sizes of a proposal's features for the heads, and samples per cell of these along each axis (He et al., 2017)."""
 
 
 class PyramidNetwork(nn.Module):
-    """An encoder and, over its maps, a feature pyramid network (Lin et al., 2017) with a level more, half as fine.
+    """An encoder with a feature pyramid network (Lin et al., 2017) over its maps, and one more level, half as fine.
 
     Args:
         model: the encoder's part of a recipe.
@@ -40,7 +40,7 @@ class PyramidNetwork(nn.Module):
         self.fpn = FeaturePyramidNetwork(channels, recipe.fpn_channels, LastLevelMaxPool())
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Map pictures `[batch, 3, height, width]` to maps of one width, by name, fine to coarse."""
+        """Map images `[batch, 3, height, width]` to maps of the same number of channels, by name, fine to coarse."""
         maps = OrderedDict((str(level), x) for level, x in enumerate(self.body(x)))
         out: OrderedDict[str, Tensor] = self.fpn(maps)
         return out
@@ -52,8 +52,8 @@ class Detector(SavedModel):
     Args:
         model: the encoder's part of a recipe.
         recipe: the detector's part.
-        num_classes: how many there are, without the background.
-        sizes: what an evaluation resizes the short side of a picture to, and what the long one may be at most.
+        num_classes: number of classes without the background.
+        sizes: the short side of a resized image in an evaluation, and the most pixels of its long side.
 
     Raises:
         ValueError: there is no such encoder, or the anchors do not fit its stages.
@@ -64,7 +64,7 @@ class Detector(SavedModel):
     def __init__(self, model: ModelRecipe, recipe: DetectorRecipe, num_classes: int, sizes: tuple[int, int]) -> None:
         super().__init__()
         self.config = {
-            "model": asdict(model) | {"weights": None},
+            "model": asdict(model) | {"weights": None},  # a saved detector has its weights
             "detector": asdict(recipe),
             "num_classes": num_classes,
             "sizes": list(sizes),
@@ -88,19 +88,19 @@ class Detector(SavedModel):
         """Find objects.
 
         Args:
-            images: pictures with values from 0 to 1, `[3, height, width]` each; in training resized already.
-            targets: in training, what is on them; see `TrainingTransform`.
+            images: images from 0 to 1, `[3, height, width]` each; in training already resized.
+            targets: in training, their objects; see `TrainingTransform`.
 
         Returns:
-            in training the losses by name; else for each picture `boxes` in its own pixels, `labels` (from 1 on),
-            `scores`, the best one first, and, of a model that gives them, `masks`, `[objects, 1, height, width]`, each
-            pixel's probability.
+            in training the losses by name; otherwise for each image `boxes` in its pixels, `labels` (from 1 on),
+            `scores`, the best first, and, if the model has a head for them, `masks`, the probability of each pixel,
+            `[objects, 1, height, width]`.
         """
         return self.rcnn(images, targets)
 
 
 def load_detector(folder: Path) -> Detector:
-    """Return a saved detector, in evaluation mode; errors as in `eyetoy_train.load_model`."""
+    """Return a saved detector in evaluation mode; see `eyetoy_train.load_model` for errors."""
     return cast("Detector", load_model(folder, kinds={Detector.kind: Detector.from_pretrained}, families={}))
 
 
@@ -115,7 +115,7 @@ def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -
         ),
         "box_roi_pool": MultiScaleRoIAlign(names, BOX_GRID, SAMPLES),
         "box_head": TwoMLPHead(width * BOX_GRID**2, hidden),
-        "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),
+        "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),  # + 1: the background
     }
     if not recipe.has_masks:
         return parts
@@ -142,5 +142,5 @@ def _options(recipe: DetectorRecipe, sizes: tuple[int, int]) -> dict[str, Any]:
         "box_score_thresh": recipe.score_threshold,
         "box_nms_thresh": recipe.nms_threshold,
         "box_detections_per_img": recipe.max_detections,
-        "_skip_resize": True,  # in training alone: pictures come resized from the transform
+        "_skip_resize": True,  # in training only, where the transform has resized the images
     }

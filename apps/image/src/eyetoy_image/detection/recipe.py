@@ -1,4 +1,4 @@
-"""What a detection run is made of."""
+"""The recipe of a detection run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class DetectorRecipe:
     """
 
     kind: Literal["mask_rcnn", "faster_rcnn"] = "mask_rcnn"
-    """Boxes and masks, or boxes alone."""
+    """Boxes and masks, or boxes only."""
     out_indices: list[int] | None = None
-    """Stages of the encoder that are used, counted from the finest; all if not given."""
+    """Stages of the encoder to use, counted from the finest; all if not given."""
     fpn_channels: int = 256
-    """Channels of the feature pyramid network and of what follows it."""
+    """Channels of the feature pyramid network and of the layers after it."""
     anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
-    """Side of the anchors in pixels, for every stage that is used and one more, which is half as fine as the last."""
+    """Side of the anchors in pixels, for every stage used and one more, which is half as fine as the last."""
     anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     """Height of the anchors, divided by their width."""
     proposals_train: int = 2000
-    """Boxes that the proposal network gives for a picture in training, and the best of each level that it keeps."""
+    """Training: number of proposals for an image, and of the best ones kept from each level before."""
     proposals_eval: int = 1000
-    """The same in an evaluation."""
+    """Evaluation: the same."""
     rpn_samples: int = 256
-    """Anchors of a picture that the proposal network's loss looks at, half of them on objects if there are so many."""
+    """Number of an image's anchors in the proposal network's loss, at most half of them on objects."""
     roi_samples: int = 512
-    """Proposals of a picture that the losses of the heads look at, a quarter of them on objects."""
+    """Number of an image's proposals in the losses of the heads, at most a quarter of them on objects."""
     box_head_channels: int = 1024
     """Width of the two layers of the box head."""
     mask_head_channels: list[int] = field(default_factory=lambda: [256, 256, 256, 256])
@@ -43,9 +43,9 @@ class DetectorRecipe:
     score_threshold: float = 0.05
     """Evaluation: least score of a box."""
     nms_threshold: float = 0.5
-    """Evaluation: of boxes of a class that overlap by more (intersection over union) the best is kept."""
+    """Evaluation: of boxes of a class that overlap by more (intersection over union), only the best is kept."""
     max_detections: int = 100
-    """Evaluation: boxes that are kept for a picture."""
+    """Evaluation: largest number of boxes of an image."""
 
     def __post_init__(self) -> None:
         """Refuse what no detector can be built of."""
@@ -57,21 +57,21 @@ class DetectorRecipe:
 
     @property
     def has_masks(self) -> bool:
-        """Whether it gives masks."""
+        """Whether the detector has a head for masks."""
         return self.kind == "mask_rcnn"
 
 
 @dataclass(kw_only=True)
 class DetectionAugmentation:
-    """Random changes to training pictures, and their size; evaluation sees pictures of one size."""
+    """Random changes to training images, and their size; an evaluation uses one size."""
 
     short_sides: list[int] = field(default_factory=lambda: [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800])
     """The short side is resized to one of these, chosen at random."""
     jitter_size: int | None = None
-    """Large-scale jitter (Ghiasi et al., 2021) in place of `short_sides`: a picture is resized by a random factor, and
+    """Large-scale jitter (Ghiasi et al., 2021) instead of `short_sides`: an image is resized by a random factor, and
     cropped or padded to a square of this side."""
     jitter_scale: tuple[float, float] = (0.1, 2.0)
-    """Least and largest factor of the large-scale jitter, over what fits into the square."""
+    """Range of the factor of large-scale jitter; 1 fits the image into the square."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     color: float = 0.0
@@ -89,29 +89,28 @@ class DetectionAugmentation:
 @dataclass(kw_only=True)
 @DATASETS.as_choices
 class DetectionData:
-    """Which pictures and annotations, and how they go in."""
+    """The images, their annotations and preprocessing."""
 
     source: str = "folder"
     """Any pictures with annotations in COCO's format; COCO 2017 as its archives unpack; or digits on photographs, which
     are composed and written to `root`."""
     root: str = "data/pictures"
-    """The folder. `folder` looks for annotations/instances_SPLIT.json and the pictures in SPLIT, of train, val and
-    test."""
+    """Folder of the data. `folder` reads annotations/instances_SPLIT.json and the images in SPLIT: train, val, test."""
     annotations: dict[str, str] = field(default_factory=dict)
-    """Annotation files that are elsewhere, by split, in `root` or by whole paths, such as {train: mine.json}."""
+    """Annotation files with other names, by split, relative to `root` or absolute, such as {train: mine.json}."""
     pictures: dict[str, str] = field(default_factory=dict)
-    """Folders of pictures that are elsewhere, likewise."""
+    """Folders of images with other names, likewise."""
     bad_annotations: RefuseOrSkip = "refuse"
-    """What is wrong with annotations, such as a box outside of its picture, stops the run before its first step; or is
-    left out, and counted. `check.py` names each."""
+    """Refuse: bad annotations, such as a box outside of its image, stop the run before its first step. Skip: they are
+    counted and left out. `check.py` lists them."""
     keep_empty: bool = False
-    """Train on pictures without an object too."""
+    """Train on images without objects as well."""
     short_side: int = 800
-    """Evaluation: what the short side is resized to."""
+    """Evaluation: short side of a resized image."""
     long_side: int = 1333
-    """What the long side may be at most; a picture with a longer one is made smaller."""
+    """Largest long side of a resized image; an image with a longer one is resized to a smaller short side."""
     augmentation: DetectionAugmentation = field(default_factory=DetectionAugmentation)
-    """Random changes to training pictures."""
+    """Random changes to training images."""
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and splits that there are not."""
@@ -124,10 +123,10 @@ class DetectionData:
 
 @dataclass(kw_only=True)
 class DetectionRecipe(Recipe):
-    """Train a detector, or one that gives masks too, on Encoder2D."""
+    """Train a detector, with or without masks, on Encoder2D."""
 
     task: Literal["detection"] = "detection"
-    """What is trained."""
+    """The task of the image app."""
     detector: DetectorRecipe = field(default_factory=DetectorRecipe)
     """The detector."""
     data: DetectionData = field(default_factory=DetectionData)

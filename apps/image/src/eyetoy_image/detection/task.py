@@ -1,4 +1,4 @@
-"""The detection task: its data, its model, and what it finds."""
+"""The detection task: data, model, predictions and samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from eyetoy_train import Batch, Split
 
 CATEGORIES = "categories.json"
 DRAWN_SCORE = 0.5
-"""Least score of what is drawn."""
+"""Least score of an object that is drawn."""
 DRAWN_SIDE = 256
 
 
@@ -50,12 +50,12 @@ class Detection(DenseTask[CocoSet]):
 
     @property
     def score(self) -> str:
-        """The metric that says which epoch was best."""
+        """Name of the metric by which the best epoch is chosen."""
         return "mask_AP" if self.with_masks else "box_AP"
 
     @property
     def protocol(self) -> str:
-        """The size at which pictures are looked at."""
+        """The size of images in an evaluation."""
         return f"pictures with a short side of {self.data.short_side} and a long one of at most {self.data.long_side}"
 
     @property
@@ -78,6 +78,7 @@ class Detection(DenseTask[CocoSet]):
         if split != "train":
             return DetectionDataset(coco.pictures, labels, with_masks=self.with_masks)
         transform = TrainingTransform(self.data.augmentation, self.data.long_side)
+        # Images without objects are left out of training only; an evaluation counts detections on them as wrong.
         pictures = [
             picture
             for picture in coco.pictures
@@ -96,31 +97,29 @@ class Detection(DenseTask[CocoSet]):
         return torch.stack(list(losses.values())).sum()
 
     def outputs(self, model: nn.Module, batch: Batch) -> list[list[dict[str, Any]]]:
-        """Return what is found on each picture, the best first, as entries of COCO's results format."""
-        found = self.find(model, batch["image"])
-        return [
-            self._results(objects, truth["image"]["id"]) for objects, truth in zip(found, batch["truth"], strict=True)
-        ]
+        """Return the objects of each image, the best first, as entries of COCO's results format."""
+        found, ids = self.find(model, batch["image"]), [category.id for category in self.categories]
+        truths = batch["truth"]
+        return [results(objects, truth["image"]["id"], ids) for objects, truth in zip(found, truths, strict=True)]
 
     def find(self, model: nn.Module, images: Sequence[Tensor]) -> list[dict[str, Any]]:
-        """Return what is on pictures, uint8 `[3, height, width]` each.
+        """Find objects on images, uint8 `[3, height, width]` each.
 
         Returns:
-            for each `boxes`, `labels`, `scores`, as tensors on the CPU, and, where there are masks, `masks`, run
-            lengths.
+            for each image `boxes`, `labels` and `scores`, as tensors on the CPU, and, of a model with masks, `masks` as
+            run lengths.
         """
         found = []
-        for image in images:  # one at a time: masks of whole pictures would take a batch's memory
+        # One image at a time. In a batch, images are padded to the largest, so that the result would depend on the
+        # others; and torchvision enlarges masks to whole images, 100 of them each, which would fill the memory.
+        for image in images:
             (objects,) = model(to_input([image]))
-            plain: dict[str, Any] = {name: objects[name].float().cpu() for name in ("boxes", "scores")}
-            plain["labels"] = objects["labels"].cpu()
+            result: dict[str, Any] = {name: objects[name].float().cpu() for name in ("boxes", "scores")}
+            result["labels"] = objects["labels"].cpu()
             if self.with_masks:
-                plain["masks"] = encode(objects["masks"][:, 0] > 0.5)
-            found.append(plain)
+                result["masks"] = encode(objects["masks"][:, 0] > 0.5)  # of [objects, 1, height, width]
+            found.append(result)
         return found
-
-    def _results(self, objects: dict[str, Any], picture: int) -> list[dict[str, Any]]:
-        return results(objects, picture, [category.id for category in self.categories])
 
     def metrics(self) -> DetectionMetrics:
         """Return new metrics."""
@@ -157,20 +156,20 @@ class Detection(DenseTask[CocoSet]):
 
 
 def to_input(images: Sequence[Tensor]) -> list[Tensor]:
-    """Return uint8 pictures as a detector takes them."""
+    """Return the input of a detector for uint8 images: values from 0 to 1. The detector normalizes them."""
     return [image.float() / 255 for image in images]
 
 
 def results(objects: dict[str, Any], picture: int, categories: Sequence[int]) -> list[dict[str, Any]]:
-    """Return what `Detection.find` gives for a picture as entries of COCO's results format.
+    """Return the objects of an image as entries of COCO's results format.
 
     Args:
-        objects: what was found.
-        picture: the picture's number.
+        objects: from `Detection.find`.
+        picture: the image's id.
         categories: ids of the classes, in the order of their labels.
     """
     boxes = objects["boxes"].clone()
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes[:, 2:] -= boxes[:, :2]  # from right and bottom to width and height
     entries = [
         {"image_id": picture, "category_id": categories[label - 1], "bbox": box, "score": score}
         for box, label, score in zip(
@@ -183,7 +182,7 @@ def results(objects: dict[str, Any], picture: int, categories: Sequence[int]) ->
 
 
 def drawable(objects: dict[str, Any], classes: Sequence[str], image: Tensor, least_score: float) -> Objects:
-    """Return what `Detection.find` gives for a picture, without what has a lower score, to be drawn over it."""
+    """Return the objects of an image (see `Detection.find`) with at least a score, for `draw_objects`."""
     sure = objects["scores"] >= least_score
     labels = objects["labels"][sure]
     captions = [

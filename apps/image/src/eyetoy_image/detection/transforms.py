@@ -1,10 +1,9 @@
-"""Random changes to a training picture together with its boxes and masks."""
+"""Augment a training image together with its boxes and masks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -12,17 +11,17 @@ from torchvision.transforms import v2
 from eyetoy_image.detection.recipe import DetectionAugmentation
 
 LEAST_SIDE = 1.0
-"""Pixels; objects that are cropped or made smaller than that are dropped."""
+"""Least side of an object in pixels; objects that are smaller after cropping and resizing are dropped."""
 
 
 class TrainingTransform:
-    """Resize a picture by a random factor, and flip, crop and recolour it, as the recipe says.
+    """Resize an image by a random factor, and flip, crop and recolour it, as the recipe says.
 
-    Draws from torch's global generator.
+    Random numbers are from torch's global generator.
 
     Args:
-        augmentation: what to do.
-        long_side: what the long side may be at most, where the short one is resized.
+        augmentation: probabilities and limits.
+        long_side: largest long side, where the short one is resized.
     """
 
     def __init__(self, augmentation: DetectionAugmentation, long_side: int) -> None:
@@ -37,24 +36,26 @@ class TrainingTransform:
             steps.append(v2.RandomCrop(square, pad_if_needed=True))
         if augmentation.flip:
             steps.append(v2.RandomHorizontalFlip(augmentation.flip))
+        # Clamped before small ones are dropped: a box may be outside of the crop except for a fraction of a pixel.
         steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=LEAST_SIDE)]
         self.steps = v2.Compose(steps)
 
     def __call__(self, image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Change a picture.
+        """Transform an image and its objects.
 
         Args:
             image: uint8 `[3, height, width]`.
-            target: `boxes` in pixels, `[objects, 4]` of left, top, right and bottom; `labels`, `[objects]`; and, where
-                they are needed, `masks`, uint8 `[objects, height, width]`.
+            target: `boxes` in pixels, `[objects, 4]` of left, top, right and bottom; `labels`, `[objects]`; and
+                optionally `masks`, uint8 `[objects, height, width]`.
+
+        Returns:
+            the same, with the objects that are left.
         """
         grid = tuple(image.shape[-2:])
+        # torchvision's transforms recognize boxes and masks by these types, and return them.
         wrapped = target | {"boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=grid)}
         if "masks" in target:
             wrapped["masks"] = tv_tensors.Mask(target["masks"])
         changed, found = self.steps(tv_tensors.Image(image), wrapped)
-        return _plain(changed), {name: _plain(value) for name, value in found.items()}
-
-
-def _plain(x: Tensor) -> Tensor:
-    return x.as_subclass(torch.Tensor)
+        # Plain tensors again: the types would otherwise go through every operation of the model.
+        return changed.as_subclass(Tensor), {name: value.as_subclass(Tensor) for name, value in found.items()}

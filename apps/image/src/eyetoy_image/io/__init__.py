@@ -1,1 +1,1 @@
-"""Reading of picture files and of pictures of `datasets`."""
+"""Read image files, and images of `datasets`."""

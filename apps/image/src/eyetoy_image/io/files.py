@@ -1,4 +1,4 @@
-"""Reading picture files."""
+"""Read image files."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from torchvision.transforms.v2 import functional as TF
 from eyetoy_train import UnreadableFileError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-"""Suffixes of picture files, in lower case."""
+"""Suffixes of image files, in lower case."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
-"""Formats that Pillow may open, whatever a file's name. Of the others, EPS would start a program, Ghostscript."""
+"""Formats that Pillow may open, whatever a file's name is. Of the others, EPS would start a program, Ghostscript."""
 MOST_PIXELS = 2**27
-"""134 million, such as 16,384 x 8,192; a colour picture of this size takes 0.4 GB."""
+"""134 million, such as 16,384 x 8,192; a colour image of this size takes 0.4 GB."""
 
 
 class UnreadableImageError(UnreadableFileError):
-    """A file that is no picture, or a broken one."""
+    """An image cannot be read. The message names the file and its fault."""
 
 
 def read_image(source: Path | IO[bytes], *, grayscale: bool, name: str | None = None) -> Tensor:
-    """Return a picture as uint8 `[1 or 3, height, width]`, turned the way its EXIF data say.
+    """Return an image as uint8 `[1 or 3, height, width]`, rotated by its EXIF orientation.
 
-    An animation gives its first frame, 16-bit pixels their upper 8 bits; transparency is dropped.
+    The first frame of an animation is read, and the upper 8 bits of 16-bit pixels; transparency is dropped.
 
     Args:
         source: a path, or an open file.
         grayscale: return one channel instead of three.
-        name: what to call the picture in messages; the path, by default.
+        name: name of the image for messages; the path by default.
 
     Raises:
-        UnreadableImageError: the file is no picture, or a broken one, or its pixels have no known range.
+        UnreadableImageError: the file is not an image, or is broken, or its pixels have no known range.
     """
     try:
         with open_picture(source) as image:
             return to_pixels(image, grayscale=grayscale)
-    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+    except Exception as error:  # decoders raise errors of many types for damaged bytes
         raise UnreadableImageError(f"cannot read {name or source} as a picture: {error}") from error
 
 
 @contextmanager
 def open_picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
-    """Open a picture that somebody else may have made; its pixels are not decoded yet.
+    """Open an untrusted image; its pixels are not decoded yet.
 
     Raises:
-        OSError: there is none, or it is of none of `FORMATS`.
-        ValueError: it announces more than `MOST_PIXELS`.
+        OSError: there is no such file, or its format is not in `FORMATS`.
+        ValueError: the header has more than `MOST_PIXELS`.
     """
     try:
         opened = Image.open(source, formats=FORMATS)
@@ -66,21 +66,22 @@ def open_picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
 
 
 def to_pixels(image: Image.Image, *, grayscale: bool) -> Tensor:
-    """Return a picture of Pillow as uint8 `[1 or 3, height, width]`; see `read_image`.
+    """Return an image of Pillow as uint8 `[1 or 3, height, width]`; see `read_image`.
 
     Raises:
         ValueError: its pixels have no known range.
     """
+    # Phones store pixels as the sensor has them, and the orientation in EXIF; Pillow does not apply it by itself.
     upright = _as_8_bit(ImageOps.exif_transpose(image))
     if upright.mode in ("P", "PA"):
-        # By way of RGBA, as Pillow asks for where a palette has transparent entries; it warns otherwise.
+        # Through RGBA: for palettes with transparent entries Pillow warns of any other way.
         upright = upright.convert("RGBA")
     pixels: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
     return pixels
 
 
 def _as_8_bit(image: Image.Image) -> Image.Image:
-    """Keep the upper bits of deep pixels, which `convert` would cut off at 255."""
+    """Return an image with 8 bits per channel: the upper bits of deeper pixels, which `convert` would clip at 255."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of no known range; pixels of 8 or 16 bits are read")
     if image.mode != "I" and not image.mode.startswith("I;16"):

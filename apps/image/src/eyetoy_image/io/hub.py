@@ -1,4 +1,4 @@
-"""Pictures as Hugging Face's `datasets` stores them."""
+"""Read images stored by Hugging Face's `datasets`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from eyetoy_image.io.files import read_image
 from eyetoy_train.data.hub import HubSample, stored_content
 
 PictureFile = Path | HubSample
-"""A file, or a place in a set of `datasets` that holds one."""
+"""A file, or a row of a set of `datasets` with one."""
 
 
 def is_there(file: PictureFile) -> bool:
-    """Tell whether there is a file at all; a set may have none at a place."""
+    """Return whether the file exists; a row of a set may have none."""
     return file.is_file() if isinstance(file, Path) else file.stored is not None
 
 
 def opened(file: PictureFile) -> Path | io.BytesIO:
-    """Return what Pillow opens."""
+    """Return an argument for Pillow's `Image.open`."""
     return file if isinstance(file, Path) else _readable(file.stored)
 
 
 def read_stored_image(stored: dict[str, Any], name: str, grayscale: bool) -> Tensor:
-    """Return the uint8 pixels of an undecoded picture of `datasets`; errors as in `read_image`.
+    """Return the uint8 pixels of an undecoded image of `datasets`; errors as in `read_image`.
 
     Args:
-        stored: its `bytes`, or the `path` where they lie.
-        name: what to call it in messages, if it has no path.
+        stored: its `bytes`, or the `path` of a file.
+        name: name for messages if it has no path.
         grayscale: return one channel instead of three.
     """
     return read_image(_readable(stored), grayscale=grayscale, name=stored["path"] or name)

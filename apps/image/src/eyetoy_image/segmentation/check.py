@@ -1,4 +1,4 @@
-"""A look through the label maps of a set, for what a run would stumble over."""
+"""Check the label maps of a data set before a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from eyetoy_train.utils.console import log
 
 
 def check(argv: Sequence[str] | None = None) -> int:
-    """Check the label maps and pictures of a recipe's set, and name what is wrong.
+    """Check the label maps and images of a recipe's set, and log findings.
+
+    Args:
+        argv: the command line; `sys.argv[1:]` by default.
 
     Returns:
-        the exit code: 0 if all is right, 1 if something is wrong. If the set cannot be checked, the program ends with a
+        the exit code: 0 without findings, 1 with findings. If the set cannot be checked, the program exits with a
         message and code 2.
     """
-    options, overrides = check_parser("Look for bad label maps and pictures.").parse_known_args(argv)
+    options, overrides = check_parser("Find bad label maps and images.").parse_known_args(argv)
     recipe = parse_recipe(SegmentationRecipe, APP.default_config, overrides)
     num_wrong = 0
     with exit_on_error():

@@ -1,4 +1,4 @@
-"""From a picture to the probabilities of its pixels: whole, through windows, at several sizes, mirrored."""
+"""Predict the probabilities of an image's pixels: whole, in windows, at several sizes, mirrored."""
 
 from __future__ import annotations
 
@@ -26,41 +26,39 @@ def probabilities(
 ) -> Tensor:
     """Return the probability of every class at every pixel, `[classes, height, width]`.
 
-    Windows of one size are averaged as logits, and sizes and mirrored pictures as probabilities at the picture's own
-    size, as MMSegmentation does.
+    Logits are averaged over windows, and probabilities over sizes and mirrored images, at the image's original size, as
+    in MMSegmentation.
 
     Args:
-        model: from normalised pictures `[1, 3, height, width]` to logits of their size.
+        model: maps normalized images `[1, 3, height, width]` to logits of their size.
         image: uint8 `[3, height, width]`.
-        evaluation: how to look at it.
-        short_side: what the short side is resized to; not resized if not given.
-        long_side: what the long side may be at most then.
+        evaluation: sizes, windows and mirroring.
+        short_side: short side of the resized image; not resized if not given.
+        long_side: largest long side of the resized image.
     """
     views = []
     for scale in evaluation.scales:
         grid = fitted_size(tuple(image.shape[-2:]), short_side, long_side, scale)
         x = normalized(TF.resize(image, list(grid), antialias=True))[None]
         for mirrored in (False, True) if evaluation.flip else (False,):
-            logits = _look(model, x.flip(-1) if mirrored else x, evaluation.steps)
+            view = x.flip(-1) if mirrored else x
+            logits = model(view) if evaluation.steps is None else through_windows(model, view, *evaluation.steps)
+            # Mirrored back before the mean; softmax in float32, after enlarging, so that borders stay smooth.
             views.append(resized(logits.flip(-1) if mirrored else logits, image)[0].float().softmax(0))
     return torch.stack(views).mean(0)
 
 
-def _look(model: Model, x: Tensor, steps: tuple[int, int] | None) -> Tensor:
-    return model(x) if steps is None else through_windows(model, x, *steps)
-
-
 def through_windows(model: Model, x: Tensor, window: int, stride: int) -> Tensor:
-    """Return the mean of the logits of all square windows that see a pixel.
+    """Return the mean of the logits of all square windows that contain a pixel.
 
-    The last window of a row or column ends with the picture, and overlaps the one before it by more. A picture that is
-    smaller than a window along an axis is seen whole along it.
+    The last window of a row or column ends at the border, and overlaps the one before it by more. Along an axis on
+    which the image is smaller than a window, there is one window of the image's size.
 
     Args:
-        model: from pictures to logits of their size.
-        x: pictures `[batch, channels, height, width]`.
+        model: maps images to logits of their size.
+        x: images `[batch, channels, height, width]`.
         window: side of a window.
-        stride: from one window to the next.
+        stride: step from one window to the next.
     """
     height, width = x.shape[-2:]
     places = [
@@ -69,7 +67,7 @@ def through_windows(model: Model, x: Tensor, window: int, stride: int) -> Tensor
         for left in starts(width, window, stride)
     ]
     times = x.new_zeros(height, width, dtype=torch.float32)
-    total = torch.zeros((), device=x.device)
+    total = torch.zeros((), device=x.device)  # allocated after the first window, which shows the number of classes
     for place in places:
         logits = model(x[place]).float()
         if not total.ndim:
@@ -80,6 +78,6 @@ def through_windows(model: Model, x: Tensor, window: int, stride: int) -> Tensor
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
-    """Return where windows begin along an axis."""
+    """Return the starts of the windows along an axis; for length 10, window 4 and stride 4: 0, 4, 6."""
     last = max(length - window, 0)
     return [*range(0, last, stride), last]

@@ -8,7 +8,7 @@ from torch import Tensor
 from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 
 SMOOTH = 1.0
-"""Pixels that are added to both sides of the fraction, so that a class that is nowhere has 1, not 0 / 0."""
+"""Pixels added to numerator and denominator, so that an absent class has a coefficient of 1 instead of 0 / 0."""
 
 
 def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -18,6 +18,7 @@ def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         logits: `[batch, classes, height, width]`.
         labels: uint8 `[batch, height, width]`; 255 is ignored.
     """
+    # Not reduction="mean", which is 0 / 0 for a crop in which every pixel is ignored.
     total = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
 
@@ -25,15 +26,16 @@ def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return 1 minus the mean of the classes' soft Dice coefficients (Milletari et al., V-Net, 2016, section 3).
 
-    A class's coefficient is that of all pixels of the batch together, without squares in its denominator.
+    A class's coefficient is computed over all pixels of the batch together, without squares in its denominator.
 
     Args:
         logits: `[batch, classes, height, width]`.
         labels: uint8 `[batch, height, width]`; 255 is ignored.
     """
-    known = (labels != IGNORED)[:, None]
+    known = (labels != IGNORED)[:, None]  # [B, 1, H, W]
     probabilities = logits.float().softmax(1) * known
-    truth = F.one_hot(labels.long() * known[:, 0], logits.shape[1]).movedim(-1, 1) * known
+    # Ignored pixels are 255, which one_hot refuses: they become class 0 first, and zeros after it.
+    truth = F.one_hot(labels.long() * known[:, 0], logits.shape[1]).movedim(-1, 1) * known  # [B, classes, H, W]
     both = (probabilities * truth).sum((0, 2, 3))
     sizes = (probabilities + truth).sum((0, 2, 3))
     return 1 - ((2 * both + SMOOTH) / (sizes + SMOOTH)).mean()

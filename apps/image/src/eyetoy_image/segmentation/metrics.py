@@ -1,4 +1,4 @@
-"""Scores of segmentation, exact over any number of processes: one matrix of counts, which they add up."""
+"""Scores of segmentation, exact over any number of processes: they add up one matrix of counts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from eyetoy_train.report.figures import draw_confusion
 class SegmentationMetrics:
     """Mean intersection over union (`mIoU`), pixel accuracy, and accuracy averaged over the classes.
 
-    All pixels of a set are counted in one matrix, as PASCAL VOC's benchmark has it (Everingham et al., IJCV 2015): no
-    picture counts more than its pixels. Pixels labelled 255 are left out. A class that is neither on a label map nor
-    predicted has no intersection over union, and is left out of the mean. A class that is on no map has no accuracy.
+    All pixels of a set are counted in one matrix, as in PASCAL VOC's benchmark (Everingham et al., IJCV 2015), so that
+    larger images weigh more. Pixels labelled 255 are ignored. A class that is neither on a label map nor predicted has
+    no intersection over union, and is left out of the mean. A class that is on no map has no accuracy.
 
-    Not by torchmetrics, whose `MeanIoU` averages over pictures and takes no ignored pixels; its `JaccardIndex` agrees
-    with `mIoU`, but tables and figures need the matrix itself.
+    Not torchmetrics: its `MeanIoU` averages over images and does not ignore pixels; its `JaccardIndex` agrees with
+    `mIoU`, but tables and figures need the matrix.
 
     Args:
-        classes: their names.
+        classes: names of the classes.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ class SegmentationMetrics:
         }
 
     def update(self, outputs: Sequence[Tensor], batch: Batch) -> None:
-        """Add pictures: predicted labels, and the `labels` of `batch`, lists of `[height, width]`."""
+        """Add images: predicted labels, and the `labels` of `batch`, lists of `[height, width]`."""
         size = len(self.classes)
         for prediction, truth in zip(outputs, batch["labels"], strict=True):
             labelled = truth != IGNORED
@@ -54,6 +54,7 @@ class SegmentationMetrics:
         confusion = sums["confusion"].double().cpu()
         if not confusion.any():
             raise ValueError("no pixel of the set has a label; some of them should")
+        # float64: counts of pixels exceed the integers that float32 has exactly, 16.8 million.
         right, truths, unions = confusion.diagonal(), confusion.sum(1), _unions(confusion)
         return {
             "mIoU": float((right[unions > 0] / unions[unions > 0]).mean()),

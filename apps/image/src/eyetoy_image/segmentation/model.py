@@ -1,4 +1,4 @@
-"""Segmenters: a head over the feature pyramid of any encoder, with logits for every pixel of the picture."""
+"""Segmenters: a head over the feature pyramid of any encoder, with logits for every pixel of the image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Segmenter(SavedModel):
     Args:
         model: the encoder's part of a recipe.
         recipe: the head's part.
-        num_classes: how many there are.
+        num_classes: number of classes.
 
     Raises:
-        ValueError: there is no such encoder, or it has one stage, and an auxiliary head needs another.
+        ValueError: there is no such encoder, or it has one stage and the recipe an auxiliary head, which needs two.
     """
 
     kind = "segmenter"
@@ -31,7 +31,7 @@ class Segmenter(SavedModel):
     def __init__(self, model: ModelRecipe, recipe: SegmenterRecipe, num_classes: int) -> None:
         super().__init__()
         self.config = {
-            "model": asdict(model) | {"weights": None},
+            "model": asdict(model) | {"weights": None},  # a saved segmenter has its weights
             "segmenter": asdict(recipe),
             "num_classes": num_classes,
         }
@@ -57,10 +57,10 @@ class Segmenter(SavedModel):
         return cls(model, recipe, config["num_classes"])
 
     def forward(self, x: Tensor) -> Any:
-        """Tell the class of every pixel.
+        """Predict the class of every pixel.
 
         Args:
-            x: normalised pictures, `[batch, 3, height, width]`, of any size.
+            x: normalized images, `[batch, 3, height, width]`, of any size.
 
         Returns:
             logits `[batch, classes, height, width]`; in training a list of them, with those of the auxiliary head if
@@ -74,5 +74,5 @@ class Segmenter(SavedModel):
 
 
 def load_segmenter(folder: Path) -> Segmenter:
-    """Return a saved segmenter, in evaluation mode; errors as in `eyetoy_train.load_model`."""
+    """Return a saved segmenter in evaluation mode; see `eyetoy_train.load_model` for errors."""
     return cast("Segmenter", load_model(folder, kinds={Segmenter.kind: Segmenter.from_pretrained}, families={}))

@@ -1,4 +1,4 @@
-"""What a segmentation run is made of."""
+"""The recipe of a segmentation run."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from eyetoy_train.recipe import check, check_fields
 
 @dataclass(kw_only=True)
 class SegmenterRecipe:
-    """The head over the encoder's pyramid. The defaults are those of the peers' UperNet on ADE20K."""
+    """The head over the encoder's pyramid. The defaults are those of UperNet in other papers on ADE20K."""
 
     kind: Literal["upernet", "linear"] = "upernet"
     """UperNet (Xiao et al., ECCV 2018): pyramid pooling over the last map and a feature pyramid network, fused; or a
-    linear map of all stages."""
+    linear layer over all stages."""
     out_indices: list[int] | None = None
-    """Stages of the encoder that are used, counted from the finest; all if not given."""
+    """Stages of the encoder to use, counted from the finest; all if not given."""
     channels: int = 512
     """Width of UperNet."""
     pool_scales: list[int] = field(default_factory=lambda: [1, 2, 3, 6])
     """Sides of the grids to which pyramid pooling shrinks the last map (Zhao et al., CVPR 2017)."""
     norm: Literal["batch", "group"] = "batch"
-    """Batch norm, over the pictures that one process sees in a pass; or group norm, which looks at each by itself."""
+    """Batch norm, over the images of one process's micro-batch; or group norm, over each image alone."""
     dropout: float = 0.1
-    """Share of the channels that are dropped before the last layer of a head."""
+    """Fraction of the channels that are dropped before the last layer of a head."""
     auxiliary_weight: float = 0.4
     """Weight of the loss of an auxiliary FCN head (Long et al., CVPR 2015), on the last stage but one; 0 for none."""
     auxiliary_channels: int = 256
     """Width of the auxiliary head."""
     dice_weight: float = 0.0
-    """Weight of a Dice loss of the head, beside its cross-entropy: it counts every class alike, as mIoU does."""
+    """Weight of a Dice loss of the head, added to its cross-entropy: it weighs all classes equally, like mIoU."""
 
     def __post_init__(self) -> None:
         """Refuse what no head can be built of."""
@@ -45,21 +45,21 @@ class SegmenterRecipe:
 
 @dataclass(kw_only=True)
 class SegmentationAugmentation:
-    """Random changes to training pictures together with their label maps."""
+    """Random changes to training images together with their label maps."""
 
     scale: tuple[float, float] = (0.5, 2.0)
-    """Least and largest factor by which a picture is resized."""
+    """Range of the factor by which an image is resized."""
     crop_size: int = 512
-    """Side of the random square that is cropped; what is smaller is padded, and the padding ignored."""
+    """Side of the random square that is cropped; smaller images are padded, and the padding is ignored."""
     cat_max_ratio: float = 0.75
-    """Crop again, up to ten times, while one class has this share of a crop's labelled pixels or more; 1 for never."""
+    """Crop again, up to ten times, while one class has this fraction of the labelled pixels or more; 1 for never."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     color: float = 0.5
     """Probability of each of a random brightness, contrast, saturation and hue (Liu et al., SSD, 2016)."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done to a picture."""
+        """Refuse numbers that are out of range."""
         prefix, scale = "data.augmentation.", self.scale
         check(0 < scale[0] <= scale[1], f"{prefix}scale", scale, "two numbers above 0, the smaller one first")
         check_fields(self, "at least 1", "crop_size", prefix=prefix)
@@ -70,39 +70,39 @@ class SegmentationAugmentation:
 @dataclass(kw_only=True)
 @DATASETS.as_choices
 class SegmentationData:
-    """Which pictures and label maps, and how they go in."""
+    """The images, their label maps and preprocessing."""
 
     source: str = "folder"
     """Any folder of pictures and label maps; a set of Hugging Face's hub, or a folder that `datasets` reads; ADE20K,
     Cityscapes or PASCAL VOC 2012 as their archives unpack; or digits on photographs, which are composed and written to
     `root`. What is missing is told with what fetches it."""
     root: str = "data/pictures"
-    """The folder, or a name on the hub. `folder` looks for pictures in images/SPLIT, label maps of the same names in
-    maps/SPLIT, as PNG files, of train, val and test, and, in classes.txt, names of the classes, one in each line."""
+    """The folder, or a name on the hub. `folder` reads images in images/SPLIT (train, val, test), label maps as PNG
+    files of the same names in maps/SPLIT, and names of the classes in classes.txt, one in each line."""
     ignored: list[int] = field(default_factory=lambda: [255])
-    """`folder` and `hub`: values of label maps that stand for no class; the others are the classes, in order."""
+    """`folder` and `hub`: values of label maps without a class; the others are the classes, in order."""
     classes: str | None = None
     """`hub`: a text file with the names of the classes, one in each line; numbers are their names if not given."""
     image_column: str | None = None
-    """`hub`: the column with the pictures, where it is not called image or pixel_values."""
+    """`hub`: the column with the images, where it is not called image or pixel_values."""
     label_column: str | None = None
-    """`hub`: the column with the label maps, where there are more than two columns of pictures."""
+    """`hub`: the column with the label maps, where there are more than two columns of images."""
     splits: dict[str, str] = field(default_factory=dict)
     """`hub`: names of train, val and test, where they are not the usual ones, such as {val: test}."""
     config: str | None = None
-    """`hub`: which of the set's parts, if it has several."""
+    """`hub`: configuration of the set, if it has several."""
     revision: str | None = None
     """`hub`: a branch, tag or commit."""
     bad_annotations: RefuseOrSkip = "refuse"
-    """What is wrong with label maps, such as another size than the picture's, stops the run before its first step; or
-    is left out, and counted. `check.py` names each."""
+    """Refuse: bad label maps, such as one of another size than its image, stop the run before its first step. Skip:
+    they are counted and left out. `check.py` lists them."""
     short_side: int | None = None
-    """Resize pictures so that the short side has so many pixels, in training before `augmentation.scale`; not if not
-    given. An evaluation scores pixels of the label map as it is."""
+    """Resize images to this short side, in training before `augmentation.scale`; not resized if not given. An
+    evaluation scores the pixels of the original label map."""
     long_side: int | None = None
-    """What the long side may be at most then."""
+    """Largest long side of a resized image."""
     augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
-    """Random changes to training pictures."""
+    """Random changes to training images."""
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and values that no label map has."""
@@ -115,17 +115,17 @@ class SegmentationData:
 
 @dataclass(kw_only=True)
 class SegmentationEvaluation:
-    """How an evaluation looks at a picture."""
+    """Windows, sizes and mirroring of images in an evaluation."""
 
     window: int | None = None
-    """Look at it through square windows of this side, and average the logits where they overlap; at the whole of it if
+    """Apply the model to square windows of this side, and average the logits where they overlap; to the whole image if
     not given."""
     stride: int | None = None
     """Pixels from one window to the next; two thirds of a window if not given."""
     scales: list[float] = field(default_factory=lambda: [1.0])
-    """Look at it at each of these sizes, and average the probabilities."""
+    """Resize the image by each of these factors, and average the probabilities."""
     flip: bool = False
-    """Look at it mirrored too."""
+    """Average the probabilities of the image and its mirror image."""
 
     def __post_init__(self) -> None:
         """Refuse windows that leave something out."""
@@ -138,7 +138,7 @@ class SegmentationEvaluation:
 
     @property
     def steps(self) -> tuple[int, int] | None:
-        """Side of a window, and pixels from one to the next; None where there are no windows."""
+        """Side of a window, and pixels from one to the next; None without windows."""
         if self.window is None:
             return None
         return self.window, self.stride or max(self.window * 2 // 3, 1)
@@ -146,19 +146,20 @@ class SegmentationEvaluation:
 
 @dataclass(kw_only=True)
 class SegmentationRecipe(Recipe):
-    """Train a segmenter, which tells the class of every pixel, on Encoder2D."""
+    """Train a segmenter, which predicts the class of every pixel, on Encoder2D."""
 
     task: Literal["segmentation"] = "segmentation"
-    """What is trained."""
+    """The task of the image app."""
     segmenter: SegmenterRecipe = field(default_factory=SegmenterRecipe)
     """The head."""
     data: SegmentationData = field(default_factory=SegmentationData)
-    """The pictures."""
+    """The images."""
     evaluation: SegmentationEvaluation = field(default_factory=SegmentationEvaluation)
-    """How an evaluation, or `predict.py`, looks at a picture."""
+    """Windows, sizes and mirroring in an evaluation and in `predict.py`."""
 
     def __post_init__(self) -> None:
-        """Refuse a batch of one for batch norm, which then has one value to normalise."""
+        """Refuse batch norm with a micro-batch of one image."""
         super().__post_init__()
+        # Pyramid pooling shrinks a map to a grid of 1 x 1: of one image, batch norm has one value to normalize.
         if self.segmenter.norm == "batch" and self.segmenter.kind == "upernet" and self.micro_batch_size(1) == 1:
             raise ValueError("segmenter.norm: batch needs two pictures in a pass; got one: take segmenter.norm: group")

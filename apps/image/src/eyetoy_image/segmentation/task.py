@@ -1,4 +1,4 @@
-"""The segmentation task: its data, its model, and what it sees."""
+"""The segmentation task: data, model, predictions and samples."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
     pipeline_tag = "image-segmentation"
     columns = 6
     score = "mIoU"
-    """The metric that says which epoch was best."""
+    """Name of the metric by which the best epoch is chosen."""
 
     def __init__(self, recipe: SegmentationRecipe) -> None:
         super().__init__(recipe, DATASETS)
 
     @property
     def protocol(self) -> str:
-        """How a picture is looked at."""
+        """The windows, sizes and mirroring of an evaluation."""
         evaluation = self.recipe.evaluation
-        said = ["whole pictures"] if evaluation.steps is None else []
+        parts = ["whole pictures"] if evaluation.steps is None else []
         if evaluation.steps is not None:
-            said.append("windows of {0} x {0} pixels every {1}".format(*evaluation.steps))
+            parts.append("windows of {0} x {0} pixels every {1}".format(*evaluation.steps))
         if self.data.short_side is not None:
-            said.append(f"with a short side of {self.data.short_side}")
+            parts.append(f"with a short side of {self.data.short_side}")
         if self.data.long_side is not None:
-            said.append(f"and a long one of at most {self.data.long_side}")
+            parts.append(f"and a long one of at most {self.data.long_side}")
         if evaluation.scales != [1.0]:
-            said.append(f"at scales of {', '.join(f'{scale:g}' for scale in evaluation.scales)}")
-        return " ".join(said) + (", mirrored too" if evaluation.flip else "")
+            parts.append(f"at scales of {', '.join(f'{scale:g}' for scale in evaluation.scales)}")
+        return " ".join(parts) + (", mirrored too" if evaluation.flip else "")
 
     def without_bad(self, split: Split, found: Sequence[LabelledPicture]) -> Sequence[LabelledPicture]:
         """Return a split's pictures without those with bad label maps; or raise if the recipe says to refuse them."""
@@ -82,17 +82,18 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         """Return the cross-entropy of the head and, with their weights, its Dice loss and the auxiliary head's loss."""
         recipe = self.recipe.segmenter
         outputs: list[Tensor] = model(normalized(torch.stack(batch["image"])))
-        labels = torch.stack(batch["labels"])
+        labels = torch.stack(batch["labels"])  # [B, H, W]; crops have one size, so that they can be stacked
         head, *others = (labelled_cross_entropy(logits, labels) for logits in outputs)
         dice = [recipe.dice_weight * dice_loss(outputs[0], labels)] if recipe.dice_weight else []
         return head + sum([*dice, *(recipe.auxiliary_weight * loss for loss in others)])
 
     def outputs(self, model: nn.Module, batch: Batch) -> list[Tensor]:
-        """Return the most probable class of every pixel, uint8 `[height, width]` for each picture."""
+        """Return the most probable class of every pixel, uint8 `[height, width]` for each image."""
+        # One image at a time: an evaluation scores the original sizes, which differ.
         return [self.segment(model, image) for image in batch["image"]]
 
     def segment(self, model: nn.Module, image: Tensor) -> Tensor:
-        """Return the most probable class of every pixel of a picture, uint8 `[3, height, width]`."""
+        """Return the most probable class of every pixel of an image, uint8 `[3, height, width]`."""
         sides = {"short_side": self.data.short_side, "long_side": self.data.long_side}
         return probabilities(model, image, self.recipe.evaluation, **sides).argmax(0).to(torch.uint8)
 
@@ -105,7 +106,7 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         return load_segmenter(folder)
 
     def export_model(self, model: nn.Module) -> ExportModel:
-        """Return a model from uint8 pixels of the size that it was trained with to logits of every pixel."""
+        """Return the model to export, from uint8 pixels of the training size to logits of every pixel."""
         side = self.data.augmentation.crop_size
         given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
         return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))

@@ -1,4 +1,4 @@
-"""Random changes to a training picture together with its label map."""
+"""Augment a training image together with its label map."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from eyetoy_image.segmentation.recipe import SegmentationAugmentation
 
 TRIES = 10
 GREY = 128
-"""Of what is padded to a picture: the mean that pictures are normalised by."""
+"""Value of padded pixels: about the mean that is subtracted from images."""
 
 
 def fitted_size(
     grid: tuple[int, ...], short_side: int | None, long_side: int | None, scale: float = 1.0
 ) -> tuple[int, int]:
-    """Return the height and width to which a picture is resized.
+    """Return the height and width of a resized image.
 
     Args:
-        grid: its height and width.
-        short_side: what its short side should be; as it is if not given.
-        long_side: what its long side may be at most then.
-        scale: factor on top.
+        grid: height and width of the image.
+        short_side: its short side after resizing; unchanged if not given.
+        long_side: its largest long side after resizing.
+        scale: another factor, applied last.
     """
     height, width = grid
     factor = 1.0 if short_side is None else short_side / min(height, width)
@@ -37,14 +37,14 @@ def fitted_size(
 
 
 class TrainingTransform:
-    """Resize a picture by a random factor, crop a random square of it, flip and recolour it.
+    """Resize an image by a random factor, crop a random square, flip and recolour it.
 
-    Draws from torch's global generator.
+    Random numbers are from torch's global generator.
 
     Args:
-        augmentation: what to do.
-        short_side: what the short side is resized to before the random factor; not resized if not given.
-        long_side: what the long side may be at most then.
+        augmentation: probabilities and limits.
+        short_side: short side before the random factor; unchanged if not given.
+        long_side: largest long side before the random factor.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TrainingTransform:
     ) -> None:
         self.augmentation = augmentation
         self.sides = (short_side, long_side)
-        fill: dict[Any, int] = {tv_tensors.Image: GREY, tv_tensors.Mask: IGNORED}
+        fill: dict[Any, int] = {tv_tensors.Image: GREY, tv_tensors.Mask: IGNORED}  # padding is not learned
         self.crop = v2.RandomCrop(augmentation.crop_size, pad_if_needed=True, fill=fill)
         steps: list[Any] = [v2.RandomHorizontalFlip(augmentation.flip)]
         if augmentation.color:
@@ -60,12 +60,13 @@ class TrainingTransform:
         self.steps = v2.Compose(steps)
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Change a picture, uint8 `[3, height, width]`, and its labels, uint8 `[height, width]`."""
+        """Transform an image, uint8 `[3, height, width]`, and its labels, uint8 `[height, width]`."""
         low, high = self.augmentation.scale
         scale = low + (high - low) * float(torch.rand(()))
         grid = fitted_size(tuple(image.shape[-2:]), *self.sides, scale)
         pair = (
             tv_tensors.Image(TF.resize(image, list(grid), antialias=True)),
+            # Nearest: the mean of two classes is another class. Exact: the plain mode is shifted by half a pixel.
             tv_tensors.Mask(TF.resize(labels[None], list(grid), TF.InterpolationMode.NEAREST_EXACT)),
         )
         changed, mask = self.steps(*self._cropped(*pair))
@@ -74,13 +75,14 @@ class TrainingTransform:
     def _cropped(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         cropped: tuple[Tensor, Tensor] = self.crop(image, mask)
         for _ in range(TRIES):
-            if self.augmentation.cat_max_ratio == 1 or largest_share(cropped[1]) < self.augmentation.cat_max_ratio:
+            # As in MMSegmentation: a crop of sky or road alone teaches little.
+            if self.augmentation.cat_max_ratio == 1 or largest_fraction(cropped[1]) < self.augmentation.cat_max_ratio:
                 break
             cropped = self.crop(image, mask)
         return cropped
 
 
-def largest_share(labels: Tensor) -> float:
-    """Return the share of the most frequent class of the labelled pixels; 1 where there are none."""
+def largest_fraction(labels: Tensor) -> float:
+    """Return the fraction of the most frequent class among labelled pixels; 1 without any."""
     counts = torch.bincount(labels.as_subclass(Tensor).flatten().long(), minlength=IGNORED + 1)[:IGNORED]
     return float(counts.max() / counts.sum()) if counts.any() else 1.0

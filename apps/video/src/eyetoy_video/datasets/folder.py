@@ -1,4 +1,4 @@
-"""Any folder of video files in class folders."""
+"""Video files in class folders."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from eyetoy_video.recipe import VideoData
 
 LISTS = "testTrainMulti_7030_splits"
 TRAIN, TEST = "1", "2"
-"""Marks in the lists; what is marked 0 is in neither."""
+"""Marks in the lists; clips marked 0 are in neither split."""
 
 FETCH = """HMDB-51 is not in {root}: there is no {missing}. This fetches it (2.1 GB):
     mkdir -p {root} && cd {root} && wget \
@@ -27,15 +27,15 @@ def read_hmdb51(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
 
     Every list marks 70 clips of its class for training and 30 for the test, and leaves out the others. The usual score
     is the mean over the three divisions. About a tenth of the training clips is held out for validation, by films: the
-    clips of one film (`Film_wave_u_nm_np1_fr_med_0.avi`, before the action) are in one of both.
+    clips of one film (`Film_wave_u_nm_np1_fr_med_0.avi`, the part before the action) are all in one split.
 
     Args:
         root: the folder of the set.
-        fold: 1, 2 or 3.
+        fold: the division: 1, 2 or 3.
         seed: decides which films are held out.
 
     Raises:
-        FileNotFoundError: it is not there. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message has the command that fetches it.
     """
     ending = f"_test_split{fold}.txt"
     tables = sorted((root / LISTS).glob(f"*{ending}"))
@@ -45,6 +45,7 @@ def read_hmdb51(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
     marked: dict[str, list[Sample]] = {TRAIN: [], TEST: []}
     for label, (name, table) in enumerate(zip(classes, tables, strict=True)):
         for line in table.read_text(encoding="utf-8").splitlines():
+            # A line is a name and a mark. Names may have spaces, so both are taken from the end.
             if line.strip() and (mark := line.split()[-1]) in marked:
                 marked[mark].append((root / name / line.rsplit(maxsplit=1)[0], label))
     train, val = hold_out(marked[TRAIN], _film, seed)
@@ -52,7 +53,7 @@ def read_hmdb51(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
 
 
 def _film(path: Path) -> str:
-    return path.stem.rpartition(f"_{path.parent.name}_")[0]
+    return path.stem.rpartition(f"_{path.parent.name}_")[0]  # from the end: titles of films may have the action's name
 
 
 def open_hmdb51(data: VideoData, seed: int) -> ListedSource:

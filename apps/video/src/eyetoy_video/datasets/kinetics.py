@@ -19,31 +19,31 @@ REPLACEMENT = "replacement"
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 FETCH = """Kinetics is not in {root}. It should hold one of
-- train, val and perhaps test with a folder for every class, as torchvision arranges it;
-- the official train.csv, val.csv and perhaps test.csv, or annotations with these, and train, val and test with the
+- train, val and optionally test with a folder for every class, as in torchvision;
+- the official train.csv, val.csv and optionally test.csv, or annotations with these, and train, val and test with the
   clips in any folders, as YTID_000010_000020.mp4;
-- train.csv, val.csv and perhaps test.csv with a path and a label in each line, as SlowFast and pytorchvideo read it.
+- train.csv, val.csv and optionally test.csv with a path and a label in each line, as in SlowFast and pytorchvideo.
 This fetches Kinetics-400 with its lists to kinetics-dataset/k400 (456 GB; k600 has 779 GB, k700_2020 710 GB):
     git clone https://github.com/cvdfoundation/kinetics-dataset
     cd kinetics-dataset && bash k400_downloader.sh && bash k400_extractor.sh"""
 
 
 def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
-    """List Kinetics, of any of its sizes and in any of three layouts.
+    """List Kinetics, of any size and in one of three layouts.
 
-    By the official lists in `root` or `root/annotations`, with the columns label, youtube_id, time_start and time_end,
-    clips are `root/SPLIT/**/YTID_000010_000020.mp4`, or of another kind; they may not be there. What CVDF found broken
-    and replaced, in `root/replacement`, comes first. A list without labels, as some editions have for the test, is left
-    out. By lists of paths and labels, see `read_lists`. Without lists, clips
-    are `root/SPLIT/CLASS/**/*.mp4`, see `read_class_folder`.
+    With the official lists in `root` or `root/annotations`, which have the columns label, youtube_id, time_start and
+    time_end, clips are `root/SPLIT/**/YTID_000010_000020.mp4`, or of another suffix; some may be missing. Clips in
+    `root/replacement`, CVDF's replacements of broken ones, come first. A list without labels, as in some editions for
+    the test, is ignored. For lists of paths and labels, see `read_lists`. Without lists, clips are
+    `root/SPLIT/CLASS/**/*.mp4`, see `read_class_folder`.
 
     Args:
         root: the folder of the set.
-        prefix: what stands before the paths in lists of paths and labels.
-        seed: decides what is held out, where there is nothing for validation.
+        prefix: folder of the paths in lists of paths and labels.
+        seed: decides which clips are held out, if there is no validation split.
 
     Raises:
-        FileNotFoundError: it is not there. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message has the command that fetches it.
         ValueError: a list has a class that the training set has not.
     """
     tables = find_tables(root)
@@ -56,7 +56,7 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
 
 
 def _header(table: Path) -> Sequence[str]:
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with table.open(encoding="utf-8-sig", newline="") as file:  # some editions begin with a byte order mark
         try:
             return next(csv.reader(file), [])
         except csv.Error as error:
@@ -70,19 +70,20 @@ def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> Clas
     labels = {name: number for number, name in enumerate(classes)}
     splits = {split: labelled(found, labels, tables[split]) for split, found in rows.items()}
     if "val" not in splits:
+        # str: every clip is a group of its own, since each is from another video.
         splits["train"], splits["val"] = hold_out(splits["train"], str, seed)
     return ClassFolder(classes, splits)
 
 
 def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
     folder = next((root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()), root / split)
-    there = find_clips(folder) | find_clips(root / REPLACEMENT)
-    names = [(_name(row), row["label"]) for row in read_table(table, COLUMNS)]
-    return [(there.get(name, folder / f"{name}.mp4"), label) for name, label in names]
-
-
-def _name(row: dict[str, str]) -> str:
-    return f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
+    present = find_clips(folder) | find_clips(root / REPLACEMENT)  # the right side wins: replacements
+    clips = []
+    for row in read_table(table, COLUMNS):
+        name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
+        # A missing clip is listed as well: `ListedSource` refuses or skips it.
+        clips.append((present.get(name, folder / f"{name}.mp4"), row["label"]))
+    return clips
 
 
 def open_kinetics(data: VideoData, seed: int) -> ListedSource:

@@ -1,4 +1,4 @@
-"""What sets of clips that come with lists have in common: clips that are not there, and what is held out."""
+"""Shared code of data sets that come with lists of clips: missing clips, and held-out ones."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_video.recipe import VideoData
 
 SHOWN = 5
-"""How many missing clips are named."""
+"""Number of missing clips named in a message."""
 
 
 def find_clips(folder: Path) -> dict[str, Path]:
-    """Return the video files in a folder and all below it by their names without suffix."""
+    """Return the video files in a folder and below it, by their names without suffix."""
     return {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
 
 
 def missing_files(files: Sequence[Path]) -> list[Path]:
-    """Return those that are not there. Looks into each folder once, which is faster than asking file by file."""
+    """Return the files that do not exist."""
+    # Each folder is listed once: a call for each file takes minutes for Kinetics on a network file system.
     folders = {path.parent for path in files}
-    there = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    return [path for path in files if path not in there]
+    present = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    return [path for path in files if path not in present]
 
 
 class ListedSource(FolderSource):
-    """Clips of lists, which may name files that are missing.
+    """Clips of lists, some of which may be missing.
 
     Args:
-        data: the recipe's part about the data; `missing` says what to do about these.
+        data: the recipe's part about the data; its `missing` is for missing clips.
         read: lists the clips.
     """
 
@@ -50,8 +51,8 @@ class ListedSource(FolderSource):
         """The clips that are present.
 
         Raises:
-            FileNotFoundError: some are missing, and the recipe says to refuse that.
-            ValueError: nothing is left of a split.
+            FileNotFoundError: clips are missing, and the recipe refuses that.
+            ValueError: a split would be empty.
         """
         lost, lines = set(), []
         for split, samples in self.listed.splits.items():
@@ -70,40 +71,37 @@ def hold_out(
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Hold out about a tenth of every class for validation, by whole groups, such as the clips of one recording.
 
-    A class of a single group stays in training.
+    A class with a single group stays in training.
 
     Args:
-        samples: all of them.
-        group: which group of its class a file belongs to.
-        seed: decides which groups.
+        samples: all samples.
+        group: returns the group of a file within its class.
+        seed: decides which groups are held out.
 
     Returns:
-        those for training, and those for validation.
+        the samples for training and for validation.
     """
-    held: set[Path] = set()
+    held_out: set[Path] = set()
     for label in sorted({label for _, label in samples}):
-        held |= _draw([path for path, member in samples if member == label], group, derive_seed(seed, "split", label))
-    train = tuple(sample for sample in samples if sample[0] not in held)
-    return train, tuple(sample for sample in samples if sample[0] in held)
-
-
-def _draw(paths: Sequence[Path], group: Callable[[Path], str], seed: int) -> set[Path]:
-    """Take groups of a class until they hold its share, and never all."""
-    groups = sorted({group(path) for path in paths})
-    random.Random(seed).shuffle(groups)
-    drawn: set[Path] = set()
-    for name in groups[1:]:
-        if len(drawn) >= round(len(paths) * HELD_OUT["val"]) and drawn:
-            break
-        drawn |= {path for path in paths if group(path) == name}
-    return drawn
+        paths = [path for path, member in samples if member == label]
+        groups = sorted({group(path) for path in paths})
+        random.Random(derive_seed(seed, "split", label)).shuffle(groups)
+        chosen: set[Path] = set()
+        # Whole groups until the fraction is reached, but at least one. The first group always stays in training.
+        for name in groups[1:]:
+            if len(chosen) >= round(len(paths) * HELD_OUT["val"]) and chosen:
+                break
+            chosen |= {path for path in paths if group(path) == name}
+        held_out |= chosen
+    train = tuple(sample for sample in samples if sample[0] not in held_out)
+    return train, tuple(sample for sample in samples if sample[0] in held_out)
 
 
 def labelled(rows: Sequence[tuple[Path, str]], labels: dict[str, int], table: Path) -> tuple[Sample, ...]:
     """Return files with the numbers of their classes.
 
     Raises:
-        ValueError: a class is none of those of the training set.
+        ValueError: the training set does not have a class.
     """
     unknown = sorted({name for _, name in rows} - labels.keys())
     if unknown:

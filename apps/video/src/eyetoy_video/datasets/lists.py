@@ -1,4 +1,4 @@
-"""Lists of clips as SlowFast, pytorchvideo and MMAction2 read them: a path and a label in each line."""
+"""Lists of clips in the format of SlowFast, pytorchvideo and MMAction2: a path and a label in each line."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from eyetoy_video.datasets.listing import ListedSource, hold_out, labelled
 from eyetoy_video.recipe import VideoData
 
 CLASSES = "classes.txt"
-MOST_CLASSES = 1_000_000
+MOST_CLASSES = 1_000_000  # a number in a list is data; a typo must not allocate gigabytes of names
 
 EXPECTED = """{root} has no list of clips for training. It should hold train.csv, val.csv (a tenth of train if missing)
-and perhaps test.csv, or be such a file itself, with a path and a label in each line, between them a space or a comma:
+and optionally test.csv, or be such a file itself, with a path and a label in each line, separated by a space or comma:
     train/abseiling/a.mp4 0
-{classes} beside them may name the classes, one in each line."""
+{classes} in the same folder may name the classes, one in each line."""
 
 Row = tuple[Path, str]
 
 
 def find_tables(folder: Path) -> dict[Split, Path]:
-    """Return the lists of a folder, or a folder below it named annotations."""
+    """Return the lists of a folder, or of its folder `annotations`."""
     places = (folder, folder / "annotations")
     found = {
         split: [path for name in names for place in places if (path := place / f"{name}.csv").is_file()]
@@ -34,20 +34,20 @@ def find_tables(folder: Path) -> dict[Split, Path]:
 
 
 def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
-    """List the clips that `root/train.csv`, `val.csv` and `test.csv` name, or a single such file.
+    """List the clips of `root/train.csv`, `val.csv` and `test.csv`, or of a single such file.
 
-    A line is a path and a label, between them a space or a comma. Labels are numbers of classes from 0 on, whose names
-    are the lines of `classes.txt`, if it is there; or they are the names themselves. Where there is no list for
-    validation, a tenth of the training clips is held out for it.
+    A line is a path and a label, separated by a space or a comma. Labels are numbers of classes from 0 on, whose names
+    are the lines of `classes.txt`, if it exists; or they are the names. Without a list for validation, a tenth of the
+    training clips is held out for it.
 
     Args:
         root: the folder of the lists, or the list of the training clips.
-        prefix: what stands before the paths; the folder of the lists by default.
-        seed: decides what is held out.
+        prefix: folder of the paths; that of the lists by default.
+        seed: decides which clips are held out.
 
     Raises:
         FileNotFoundError: there is no list for training.
-        ValueError: a line is no path and label, or a label none of the classes.
+        ValueError: a line is not a path and a label, or a label is unknown.
     """
     tables: dict[Split, Path] = {"train": root} if root.is_file() else find_tables(root)
     if "train" not in tables:
@@ -62,10 +62,10 @@ def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
 
 
 def write_lists(output: Path, clips: ClassFolder) -> None:
-    """Write what `read_lists` reads, with absolute paths: a folder of lists, or a single one if its name ends in .csv.
+    """Write lists for `read_lists`, with absolute paths: a folder of lists, or a single one if its name ends in .csv.
 
     Raises:
-        ValueError: a single list is asked for, and there are several splits.
+        ValueError: `output` is a single list, and there are several splits.
     """
     one = output.suffix == ".csv"
     if one and len(clips.splits) > 1:
@@ -86,14 +86,16 @@ def _read(table: Path, folder: Path) -> list[Row]:
 
 
 def _row(line: str, place: str, folder: Path) -> Row:
+    # The label is the last word; a path may have spaces and commas.
     found = re.fullmatch(r"(.*[^,\s])[,\s]+([^,\s]+)", line.strip())
     if not found:
-        raise ValueError(f"{place} should be a path and a label with a space or a comma between them; it is {line!r}")
+        raise ValueError(f"{place} should be a path and a label separated by a space or a comma; it is {line!r}")
     return folder / found[1], found[2]
 
 
 def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the names of the classes, and the numbers of labels as they stand in the lists."""
+    """Return the names of the classes, and the number of each label in the lists."""
+    # All or none: with one name among numbers, the numbers are names, too.
     are_numbers = all(label.isdecimal() for label in labels)
     if names.is_file():
         classes = tuple(line for line in names.read_text(encoding="utf-8").splitlines() if line.strip())

@@ -1,12 +1,12 @@
 """Write a small set of real video files, so that video classification can be tried without a download.
 
-A handwritten digit moves over a still crop of a photograph in one of eight ways, and which way is the class. The
-digit, its place, size, angle, speed and colours and the photograph vary at random. The digits come with scikit-learn
-and the photographs with scikit-image.
+A handwritten digit moves over a still crop of a photograph in one of eight ways, which are the classes. The digit, its
+position, size, angle, speed and colours and the photograph vary at random. The digits come with scikit-learn and the
+photographs with scikit-image.
 
-No single frame gives the class away. A clip's state has four coordinates: x, y, size and angle. Each follows a path
-of its own; the class says which one moves, and the other three stand still at a random moment of theirs. Averaged over
-a clip's frames, every class thus visits the same states equally often.
+No single frame reveals the class. A clip's state has four coordinates: x, y, size and angle. Each has its own random
+path; the class decides which one moves, and the other three are frozen at a random moment of theirs. Over all frames,
+every class visits the same states equally often.
 """
 
 import math
@@ -42,10 +42,10 @@ PHOTOGRAPHS: Mapping[str, tuple[str, ...]] = {
     "val": ("camera", "rocket"),
     "test": ("chelsea", "clock", "gravel"),
 }
-"""The functions of `skimage.data` that give each split's backgrounds: no photograph serves two splits."""
+"""Functions of `skimage.data` for the backgrounds of each split; no photograph is in two splits."""
 
 DIGITS: Mapping[str, slice] = {"train": slice(0, 1200), "val": slice(1200, 1380), "test": slice(1380, 1797)}
-"""Each split's samples of `sklearn.datasets.load_digits`: no digit image serves two splits."""
+"""Samples of `sklearn.datasets.load_digits` for each split; no digit is in two splits."""
 
 _README = """Moving digits: {total} clips, {num_frames} frames of {size} x {size} pixels, {fps} a second; seed {seed}.
 
@@ -64,7 +64,7 @@ immunohistochemistry (CMMI).
 
 @dataclass(frozen=True)
 class _Range:
-    """Where one coordinate may be, and how far it goes in one clip."""
+    """Bounds of a coordinate, and of its travel within a clip."""
 
     low: float
     high: float
@@ -93,21 +93,21 @@ def write_moving_digits(
 ) -> None:
     """Write `root/{train,val,test}/{motion}/{number:05d}.mp4` (H.264) and `root/README.txt`.
 
-    The tree is written in a hidden temporary folder beside `root` and renamed when it is whole: an interrupted call
-    leaves no `root`. The same arguments give the same pictures, however many clips are asked for.
+    The files are written to a hidden temporary folder next to `root`, which is renamed at the end: an interrupted call
+    leaves no `root`. The same arguments give the same images, and a clip does not depend on the number of clips.
 
     Args:
         root: the folder to make; its parents are made too.
-        seed: draws everything random, 0 or more.
+        seed: of all random numbers, 0 or more.
         train: clips per motion for training (8 motions: 250 means 2,000 clips).
-        val: clips per motion for validation, with digits and photographs of their own.
-        test: clips per motion for the test, with digits and photographs of their own.
+        val: clips per motion for validation, with other digits and photographs.
+        test: clips per motion for the test, with other digits and photographs.
         num_frames: frames per clip, 2 or more.
         size: height and width in pixels: even (H.264 halves its colours), 32 or more.
         fps: frames per second.
 
     Raises:
-        FileExistsError: `root` exists; it is not touched.
+        FileExistsError: `root` exists; it is left unchanged.
         ValueError: an argument is out of range.
     """
     counts = {"train": train, "val": val, "test": test}
@@ -119,12 +119,12 @@ def write_moving_digits(
 
 
 def motion_path(motion: str, num_frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw where the digit is in each frame of one clip.
+    """Return a random path of the digit through the frames of a clip.
 
     Args:
         motion: one of `MOTIONS`.
-        num_frames: frames in the clip.
-        rng: the source of randomness.
+        num_frames: number of frames of the clip.
+        rng: the random generator.
 
     Returns:
         `[num_frames, 4]`: x to the right and y downwards (the digit's centre, as fractions of the frame's side), the
@@ -134,6 +134,7 @@ def motion_path(motion: str, num_frames: int, rng: np.random.Generator) -> NDArr
     steps = np.linspace(-0.5, 0.5, num_frames)
     path = np.empty((num_frames, len(_RANGES)))
     for coordinate, span in enumerate(_RANGES):
+        # All coordinates draw the same numbers, whether they move or not: the class does not change the others.
         travel = rng.uniform(span.shortest, span.longest)
         middle = rng.uniform(span.low + travel / 2, span.high - travel / 2)
         frozen = steps[rng.integers(num_frames)]
@@ -150,62 +151,61 @@ def _write_split(folder: Path, split: str, count: int, seed: int, num_frames: in
             rng = np.random.default_rng([seed, list(DIGITS).index(split), label, number])
             background = _crop(photographs[rng.integers(len(photographs))], size, rng)
             path = motion_path(motion, num_frames, rng)
-            frames = _draw(digits[rng.integers(len(digits))], background, path, rng)
+            frames = _render(digits[rng.integers(len(digits))], background, path, rng)
             write_mp4(folder / motion / f"{number:05d}.mp4", map(np.asarray, frames), fps)
 
 
 def _photographs(split: str) -> list[Image.Image]:
-    from skimage import data  # slow to import: only who writes the clips pays
+    from skimage import data  # slow to import, and needed only to write the clips
 
     return [Image.fromarray(getattr(data, name)()).convert("RGB") for name in PHOTOGRAPHS[split]]
 
 
 def _digits(split: str) -> list[Image.Image]:
-    """The split's digits: grey pictures with a margin of one eighth, ink 255, enlarged so that turning stays smooth."""
+    """Return a split's digits: grey images with a margin of one eighth and ink 255, enlarged for smooth rotation."""
     from sklearn.datasets import load_digits
 
+    # Values are from 0 to 16; a margin of 1 pixel keeps the outline inside when the digit turns.
     images = np.pad(load_digits().images[DIGITS[split]], ((0, 0), (1, 1), (1, 1))) * (255 / 16)
     return [Image.fromarray(image.astype(np.uint8)).resize((50, 50), Resampling.BICUBIC) for image in images]
 
 
 def _crop(photograph: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A random square of a photograph, randomly darkened so that the digit stands out."""
+    """Return a random square of a photograph, darkened at random so that the digit is visible."""
     side = int(min(photograph.size) * rng.uniform(0.25, 0.6))
     left, top = (int(rng.integers(length - side)) for length in photograph.size)
     square = photograph.resize((size, size), Resampling.BILINEAR, box=(left, top, left + side, top + side))
     return ImageEnhance.Brightness(square).enhance(rng.uniform(0.3, 0.6))
 
 
-def _draw(
+def _render(
     digit: Image.Image, background: Image.Image, path: NDArray[np.float64], rng: np.random.Generator
 ) -> list[Image.Image]:
-    """The clip's frames: the digit along its path, with an outline that tells it from any background."""
-    outline_color, ink_color = _colors(rng)
+    """Return the frames of a clip: the digit along its path, with an outline that separates it from any background."""
+    outline_color = tuple(rng.integers(0, 32, 3).tolist())  # dark
+    ink_color = tuple(rng.integers(180, 256, 3).tolist())  # light
     frames = []
     for state in path:
         ink = _ink(digit, state, background.width)
         frame = background.copy()
-        frame.paste(outline_color, mask=ink.filter(ImageFilter.MaxFilter(3)))
+        frame.paste(outline_color, mask=ink.filter(ImageFilter.MaxFilter(3)))  # the ink, a pixel wider on all sides
         frame.paste(ink_color, mask=ink)
         frames.append(frame)
     return frames
 
 
 def _ink(digit: Image.Image, state: NDArray[np.float64], size: int) -> Image.Image:
-    """The mask of the digit in one frame of `size` pixels: 255 is ink."""
+    """Return the mask of the digit in a frame of `size` pixels: 255 is ink."""
     x, y, log_side, angle = state.tolist()
     scale = digit.width / (size * 2**log_side)
     cos, sin = scale * math.cos(math.pi * angle), scale * math.sin(math.pi * angle)
     x, y, middle = x * size, y * size, digit.width / 2
-    # Each pixel looks up its place in the digit: move the centre to the origin, turn back, scale, move to the middle.
+    # PIL maps output to input, so this is the inverse: move the centre to the origin, turn back, scale, move to the
+    # middle of the digit.
     lookup = (cos, sin, middle - cos * x - sin * y, -sin, cos, middle + sin * x - cos * y)
     placed = digit.transform((size, size), Image.Transform.AFFINE, lookup, Resampling.BICUBIC)
-    return placed.point([min(max(3 * grey - 192, 0), 255) for grey in range(256)])  # strokes enlarged from 8 x 8 blur
-
-
-def _colors(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """RGB for the outline, which is dark, and for the digit, which is light."""
-    return tuple(rng.integers(0, 32, 3).tolist()), tuple(rng.integers(180, 256, 3).tolist())
+    # More contrast: strokes enlarged from 8 x 8 pixels are blurred.
+    return placed.point([min(max(3 * grey - 192, 0), 255) for grey in range(256)])
 
 
 def _check_arguments(counts: Mapping[str, int], seed: int, num_frames: int, size: int, fps: int) -> None:

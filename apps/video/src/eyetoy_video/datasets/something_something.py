@@ -1,6 +1,6 @@
-"""Something-Something in its second version (Goyal et al., ICCV 2017): 220,847 clips of 174 things done with objects.
+"""Something-Something, version 2 (Goyal et al., ICCV 2017): 220,847 clips of 174 actions with objects.
 
-Which of two directions something moves in may be the class: a mirror image is of another one.
+Classes may differ in the direction of a motion only, so a mirror image may be of another class.
 """
 
 from __future__ import annotations
@@ -19,46 +19,47 @@ TABLES: dict[Split, str] = {"train": "train", "val": "validation"}
 
 FETCH = """Something-Something V2 is not in {root}: there is no {missing}. Its archives (19.4 GB) are at
 https://www.qualcomm.com/developer/software/something-something-v-2-dataset, which asks you to agree to a licence.
-Unpack the labels' archive in {root}; this unpacks the others there, from where they lie:
+Unpack the labels' archive in {root}; this unpacks the others there, from the folder with the downloads:
     cat 20bn-something-something-v2-?? | tar -xz -C {root}"""
 
 
 def read_something_something(root: Path) -> ClassFolder:
-    """List `root/20bn-something-something-v2/ID.webm`, or of another kind, by `labels.json`, `train.json` and so on.
+    """List `root/20bn-something-something-v2/ID.webm`, or another suffix, by `labels.json`, `train.json` and so on.
 
-    These lie in `root` or `root/labels`, with or without `something-something-v2-` before their names. Classes are in
-    the order of labels.json; a clip's is its template without the brackets around placeholders. The validation set is
-    the usual test: the test's labels are kept secret, and it is left out.
+    These files are in `root` or `root/labels`, with or without `something-something-v2-` before their names. Classes
+    are in the order of labels.json; the class of a clip is its template without the brackets around placeholders.
+    Scores are usually those of the validation set: the labels of the test are secret, and it is left out.
 
     Raises:
-        FileNotFoundError: it is not there. The message says where to get it.
-        ValueError: a template is no class.
+        FileNotFoundError: the set is missing. The message has the page with the download.
+        ValueError: a template is not a class.
     """
+    # labels.json maps names to numbers, which are texts: sorted as such, "10" would come before "2".
     names = _load(root, "labels", dict)
     classes = tuple(sorted(names, key=lambda name: int(str(names[name]))))
     labels = {name: number for number, name in enumerate(classes)}
     if not (root / FOLDER).is_dir():
         raise FileNotFoundError(FETCH.format(root=root, missing=root / FOLDER))
-    there = find_clips(root / FOLDER)
+    present = find_clips(root / FOLDER)
     splits = {
-        split: labelled([_row(root, there, clip) for clip in _load(root, table, list)], labels, _path(root, table))
+        split: labelled([_row(root, present, clip) for clip in _load(root, table, list)], labels, _path(root, table))
         for split, table in TABLES.items()
     }
     return ClassFolder(classes, splits)
 
 
-def _row(root: Path, there: dict[str, Path], clip: Any) -> tuple[Path, str]:
+def _row(root: Path, present: dict[str, Path], clip: Any) -> tuple[Path, str]:
     if not isinstance(clip, dict) or not all(isinstance(clip.get(key), str) for key in ("id", "template")):
         raise ValueError(f"a clip should have an id and a template, which are texts; got {clip!r:.80}")
     name = clip["template"].replace("[", "").replace("]", "")
-    return there.get(clip["id"], root / FOLDER / f"{clip['id']}.webm"), name
+    return present.get(clip["id"], root / FOLDER / f"{clip['id']}.webm"), name
 
 
 def _path(root: Path, name: str) -> Path:
-    """Return where a table lies.
+    """Return the path of a table.
 
     Raises:
-        FileNotFoundError: it is nowhere.
+        FileNotFoundError: there is no such table.
     """
     for folder in (root, root / "labels"):
         for file in (f"{name}.json", f"something-something-v2-{name}.json"):

@@ -26,11 +26,11 @@ def read_ucf101(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
 
     Args:
         root: the folder of the set.
-        fold: 1, 2 or 3.
+        fold: the division: 1, 2 or 3.
         seed: decides which groups are held out.
 
     Raises:
-        FileNotFoundError: it is not there. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message has the command that fetches it.
         ValueError: the test has a class that training has not.
     """
     train, test = (root / LISTS / f"{name}list{fold:02d}.txt" for name in ("train", "test"))
@@ -48,12 +48,13 @@ def read_ucf101(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
 
 def _rows(root: Path, table: Path) -> list[tuple[Path, str]]:
     """Read lines such as `Archery/v_Archery_g08_c01.avi 3`, or without the number."""
+    # Only the lists for training have numbers; the class is the folder in both.
     paths = [Path(line.split()[0]) for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [(root / FOLDER / path, path.parent.name) for path in paths]
 
 
 def _group(path: Path) -> str:
-    return path.stem.rpartition("_")[0]
+    return path.stem.rpartition("_")[0]  # v_Archery_g08 of v_Archery_g08_c01
 
 
 def open_ucf101(data: VideoData, seed: int) -> ListedSource:

@@ -1,1 +1,1 @@
-"""Reading of video files and of videos of `datasets`."""
+"""Read video files, and videos of `datasets`."""

@@ -1,4 +1,4 @@
-"""Video files as clips: tensors of some of their frames."""
+"""Read clips from video files: tensors of some of their frames."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from eyetoy_train.media.video import Decoder, Source, Video, decode, open_video
 from eyetoy_video.transforms.sampling import ClipSampling
 
 EXTENSIONS = VIDEO_SUFFIXES
-"""Suffixes of the files that `read_clips` is meant for, in lower case."""
+"""Suffixes of video files, in lower case."""
 _PARTS_AT_ONCE = 16
-"""Decoded by one call: opening a decoder for each would take longer, and all at once would not fit in memory."""
+"""Parts decoded by one call: opening a decoder for each would take longer, and all at once would not fit in memory."""
 
 
 class UnreadableVideoError(UnreadableFileError):
-    """A file is no whole video. The message says which file, what is wrong and what would be right."""
+    """A video cannot be read. The message names the file, its fault and the expected value."""
 
 
 def read_clips(
@@ -33,25 +33,25 @@ def read_clips(
     decoder: Decoder = "auto",
     name: str | None = None,
 ) -> Tensor:
-    """Read clips of a video; see `ClipSampling` for which frames. Frames are turned upright where the file says how.
+    """Read clips of a video; `ClipSampling` chooses the frames. Frames are rotated as the file's metadata say.
 
-    A cut file is told by its last packet or by the duration in its header. GIF, MPEG streams (.mpg, .ts), WMV and live
-    recordings have neither: cut, they read as shorter ones.
+    A truncated file is detected by its last packet or the duration in its header. GIF, MPEG streams (.mpg, .ts), WMV
+    and live recordings have neither: truncated, they read as shorter videos.
 
     Args:
-        source: the file, or what it holds. Its contents decide its format, not its name.
-        sampling: which frames.
-        short_side: scale larger frames down until their shorter side has this many pixels: cheaper here than later.
-        decoder: the library that decodes; "auto" takes the best that is there, see `describe_decoders`.
-        name: what to call it in messages; the path by default.
+        source: the path of the file, or its content. The content decides the format, not the name.
+        sampling: chooses the frames.
+        short_side: scale larger frames down to this many pixels of the shorter side, which is cheaper here than later.
+        decoder: the library that decodes; "auto" is the best one installed, see `describe_decoders`.
+        name: name for messages; the path by default.
 
     Returns:
-        uint8 `[clips * num_frames, 3, height, width]`, RGB, in channels-last memory: torchvision resizes that faster.
+        uint8 `[clips * num_frames, 3, height, width]`, RGB, in channels-last memory, which torchvision resizes faster.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableVideoError: the file is empty, cut, damaged, without video or something else altogether.
-        MissingDecoderError: the decoder that is asked for, or any, is not there.
+        UnreadableVideoError: the file is empty, truncated, damaged, without video or not a video.
+        MissingDecoderError: the decoder, or every one, is not installed.
         ValueError: `short_side` is below 1.
     """
     if short_side is not None and short_side < 1:
@@ -64,7 +64,7 @@ def read_clips(
 
 
 class Part(NamedTuple):
-    """A part of a video, from when to when in seconds, and its clips as `read_clips` returns them."""
+    """A part of a video: its start and end in seconds, and its clips as from `read_clips`."""
 
     start: float
     end: float
@@ -79,17 +79,19 @@ def read_parts(
     short_side: int | None = None,
     decoder: Decoder = "auto",
 ) -> Iterator[Part]:
-    """Read a video in parts of equal length, each as if it were a whole one; few of them are in memory at a time.
+    """Read a video in parts of equal length, each like a whole video; few of them are in memory at a time.
 
     Args:
-        source: the file, or what it holds.
-        sampling: which frames of each part.
-        seconds: about how long a part is: the nearest length that divides the video.
-        short_side: of larger frames after scaling down.
+        source: the path of the file, or its content.
+        sampling: chooses the frames of each part.
+        seconds: length of a part; the nearest one that divides the video is used.
+        short_side: see `read_clips`.
         decoder: the library that decodes.
 
     Raises:
-        FileNotFoundError, UnreadableVideoError, MissingDecoderError: as `read_clips` does.
+        FileNotFoundError: there is no such file.
+        UnreadableVideoError: see `read_clips`.
+        MissingDecoderError: see `read_clips`.
     """
     try:
         with open_video(source) as video:
@@ -104,7 +106,7 @@ def read_parts(
 
 def _frames(video: Video, numbers: Sequence[int], short_side: int | None, decoder: Decoder) -> Tensor:
     # Clips may overlap and come in any order; each frame is decoded once, in the order of the file. For example, the
-    # clips [0, 4] and [2, 4] want the frames 0, 2, 4, and give back their places 0, 2, 1, 2.
+    # clips [0, 4] and [2, 4] need the frames 0, 2, 4, and return the ones at 0, 2, 1, 2 of these.
     wanted = sorted(set(numbers))
     frames = decode(video, wanted, decoder, short_side)
     if numbers == wanted:

@@ -1,4 +1,4 @@
-"""Videos as Hugging Face's `datasets` stores them."""
+"""Read videos stored by Hugging Face's `datasets`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from eyetoy_video.transforms.sampling import ClipSampling
 def read_stored_clips(
     stored: dict[str, Any], sampling: ClipSampling, *, name: str, short_side: int | None, decoder: Decoder
 ) -> Tensor:
-    """Read clips of an undecoded video of `datasets`, as `read_clips` does.
+    """Read clips of an undecoded video of `datasets`; see `read_clips`.
 
     Args:
-        stored: its `bytes`, or the `path` where they lie.
-        sampling: which frames.
-        name: what to call it in messages, if it has no path.
-        short_side: of larger frames after scaling down.
+        stored: its `bytes`, or the `path` of a file.
+        sampling: chooses the frames.
+        name: name for messages if it has no path.
+        short_side: see `read_clips`.
         decoder: the library that decodes.
     """
-    content, called = stored_content(stored), stored["path"] or name
-    return read_clips(content, sampling, short_side=short_side, decoder=decoder, name=called)
+    content, label = stored_content(stored), stored["path"] or name
+    return read_clips(content, sampling, short_side=short_side, decoder=decoder, name=label)

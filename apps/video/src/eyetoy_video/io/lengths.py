@@ -1,4 +1,4 @@
-"""Lengths of the files of a set that were found whole, kept in a file between two checks."""
+"""Record the lengths of intact video files from one check to the next."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from eyetoy_train.utils.console import log
 
 
 class Length(NamedTuple):
-    """How long a video is."""
+    """Length of a video."""
 
     num_frames: int
     seconds: float
 
 
 class Record:
-    """Which files were found whole, and how long they are, kept in a file between two checks.
+    """A file with the lengths of intact videos, kept from one check to the next.
 
-    A file that has changed since is looked at again, and so is a broken one: the cause may have been the machine.
+    A file that has changed is checked again, and so is a broken one: the cause may have been the machine.
 
     Args:
-        path: of the record.
-        every_frame: trust only checks that decoded every frame.
+        path: path of the record.
+        every_frame: use only records of checks that decoded every frame.
     """
 
     def __init__(self, path: Path, *, every_frame: bool) -> None:
@@ -35,23 +35,23 @@ class Record:
         self.known = dict(self._lines())
 
     def get(self, path: Path) -> Length | None:
-        """Return how long a whole file is, or None if it is to be looked at."""
+        """Return the length of an intact file, or None if it must be checked."""
         return self.known.get(_signature(path))
 
     @contextmanager
     def writing(self) -> Iterator[TextIO | None]:
-        """Open the record to add lines to it; give None, and log why, where it cannot be written."""
+        """Open the record to add lines to it; yield None, and log the reason, if it cannot be written."""
         try:
             file = self.path.open("a", encoding="utf-8", buffering=1)  # line by line: a killed check keeps its work
         except OSError as error:
-            log(f"cannot keep in {self.path} which files are whole ({error}); the next look will begin anew")
+            log(f"cannot write the list of intact files to {self.path} ({error}); the next check will start again")
             yield None
             return
         with file:
             yield file
 
     def line(self, path: Path, length: Length) -> str:
-        """Return the line of the record for a whole file."""
+        """Return the line of the record for an intact file."""
         return json.dumps([*_signature(path), *length, self.every_frame]) + "\n"
 
     def _lines(self) -> Iterator[tuple[tuple[str, int, int], Length]]:
@@ -62,6 +62,7 @@ class Record:
                 name, size, time, num_frames, seconds, every_frame = json.loads(line)
             except ValueError:  # the last line of a check that was killed
                 continue
+            # A thorough check is good enough for a quick one, but not the other way round.
             if every_frame or not self.every_frame:
                 yield (name, size, time), Length(num_frames, seconds)
 

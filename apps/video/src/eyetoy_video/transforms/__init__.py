@@ -1,1 +1,1 @@
-"""Sampling and augmentation of clips."""
+"""Sample and augment clips."""

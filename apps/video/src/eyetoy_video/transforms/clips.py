@@ -1,7 +1,7 @@
-"""Turn a clip as read from its file into what `Encoder3D` takes: for training with random changes, else without.
+"""Turn a clip as read from its file into the input of `Encoder3D`, with random changes in training.
 
-Whatever is drawn at random is drawn once per clip: all its frames are cropped, flipped and tinted alike, so what moves
-in a transformed clip moved in the file.
+Random numbers are drawn once per clip: all frames are cropped, flipped and tinted alike, so that a transformed clip
+shows only the motion of the file.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,16 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 MAGNITUDES = 31
-"""How many strengths RandAugment has, from 0 to 30."""
+"""Number of RandAugment's strengths, from 0 to 30."""
 
 
 @dataclass(frozen=True)
 class ClipTransformParams:
-    """What is done to a clip. Raises ValueError if a value is out of range."""
+    """Size, augmentation and normalization of a clip.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
 
     size: int = 64
     """Height and width of the result, in pixels."""
@@ -29,20 +33,20 @@ class ClipTransformParams:
     """Training: the smallest and largest width of the random crop, divided by its height."""
 
     short_side: tuple[int, int] | None = None
-    """Training: in place of a crop of random area, scale a clip until its short side has a random number of pixels
-    between these, and take any square of `size` from it; (256, 320) is usual for 224."""
+    """Training: instead of a crop of random area, scale a clip to a random number of pixels of its short side between
+    these, and crop a random square of `size`; (256, 320) is usual for 224."""
 
     brightness: float = 0.3
     """Training: pixels are multiplied by a factor between 1 - brightness and 1 + brightness. 0 changes nothing."""
 
     contrast: float = 0.3
-    """Training: as brightness, for the distance of a pixel from its frame's mean grey."""
+    """Training: like brightness, for the distance of a pixel from its frame's mean grey."""
 
     flip: float = 0.0
     """Training: the probability of a left-right mirror image. Keep 0 where left and right are different classes."""
 
     rand_augment: int = 0
-    """Training: how many of RandAugment's operations (Cubuk et al., 2020) a clip undergoes, after the crop."""
+    """Training: number of RandAugment's operations (Cubuk et al., 2020) on a clip, after the crop."""
 
     rand_augment_magnitude: int = 9
     """Their strength, from 0 to 30."""
@@ -51,18 +55,18 @@ class ClipTransformParams:
     """Training: the probability that a rectangle is erased (Zhong et al., 2020), the same in all frames."""
 
     mixup: float = 0.0
-    """Training: mix pairs of clips and their labels, in shares of the beta distribution with this parameter (Zhang et
-    al., 2018); 0 for never."""
+    """Training: parameter of the beta distribution by which pairs of clips and their labels are mixed (Zhang et al.,
+    2018); 0 for no mixing."""
 
     cutmix: float = 0.0
-    """Training: paste a part of all frames of a clip into another (Yun et al., 2019), likewise; where mixup is given
-    too, one of them is chosen at random."""
+    """Training: likewise for CutMix, which pastes a part of all frames of a clip into another (Yun et al., 2019). With
+    mixup as well, one of them is chosen at random for each batch."""
 
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
-    """Subtracted from red, green and blue, which run from 0 to 1. The default is customary for Kinetics."""
+    """Mean of red, green and blue from 0 to 1, which is subtracted. The default is customary for Kinetics."""
 
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
-    """What red, green and blue are divided by afterwards."""
+    """Standard deviation of red, green and blue, by which they are divided."""
 
     def __post_init__(self) -> None:
         if self.size < 2:  # torch cannot resize uint8 to a single pixel
@@ -87,15 +91,15 @@ class ClipTransformParams:
 
     @property
     def largest_side(self) -> int:
-        """The most pixels of a short side that a training clip can use; a crop of random area may be enlarged."""
+        """Short side in pixels to which training clips are scaled down when read; small crops are enlarged again."""
         return 2 * self.size if self.short_side is None else self.short_side[1]
 
 
 class TrainingTransform:
-    """A random crop, random changes of what it shows, the normalization, and an erased rectangle.
+    """Crop, augment, normalize and erase a clip at random.
 
-    Maps uint8 `[num_frames, 3, height, width]` to float32 `[3, num_frames, size, size]`. Draws from torch's global
-    generator.
+    Maps uint8 `[num_frames, 3, height, width]` to float32 `[3, num_frames, size, size]`. Random numbers are from
+    torch's global generator.
     """
 
     def __init__(self, params: ClipTransformParams) -> None:
@@ -108,24 +112,30 @@ class TrainingTransform:
         if params.rand_augment:
             steps.append(v2.RandAugment(params.rand_augment, params.rand_augment_magnitude, MAGNITUDES))
         self.augment = v2.Compose(steps)
+        # After the normalization, so that the rectangle is 0, the mean.
         self.erase = v2.RandomErasing(params.erasing) if params.erasing else nn.Identity()
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """Raises TypeError or ValueError if `clip` is not uint8 `[num_frames, 3, height, width]`."""
+        """Transform a clip.
+
+        Raises:
+            TypeError: `clip` is not uint8.
+            ValueError: `clip` is not `[num_frames, 3, height, width]`.
+        """
         _check_clip(clip)
         x: Tensor = self.erase(_normalize(self.augment(clip), self.params))
         return x
 
 
 class EvaluationTransform:
-    """The short side resized to `size`, squares cut out, and the normalization: nothing random.
+    """Resize the short side to `size`, crop squares and normalize, without randomness.
 
     Maps uint8 `[clips * num_frames, 3, height, width]` to float32 `[3, num_frames, size, size]`, the square in the
-    middle; or, where there are several clips or several crops of them, to `[clips * crops, 3, num_frames, size, size]`.
+    middle; or, with several clips or crops, to `[clips * crops, 3, num_frames, size, size]`.
 
     Args:
         params: size and normalization.
-        clips: how many clips are one after another in what is given.
+        clips: number of clips, one after another in the input.
         crops: 1 for the square in the middle, 3 for those at the start, the middle and the end of the longer side.
     """
 
@@ -136,7 +146,12 @@ class EvaluationTransform:
         self.resize = v2.Resize(params.size, antialias=True)
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """Raises TypeError or ValueError if `clip` is not uint8 `[clips * num_frames, 3, height, width]`."""
+        """Transform a clip.
+
+        Raises:
+            TypeError: `clip` is not uint8.
+            ValueError: `clip` is not `[clips * num_frames, 3, height, width]`.
+        """
         _check_clip(clip)
         frames = self.resize(clip)
         views = [
@@ -148,28 +163,31 @@ class EvaluationTransform:
 
     def _crop(self, frames: Tensor, place: float) -> Tensor:
         size = self.params.size
+        # The short side equals `size`, so that only the offset along the longer side is not 0.
         top, left = (round((side - size) * place) for side in frames.shape[-2:])
         return frames[..., top : top + size, left : left + size]
 
 
 class ClipMixing:
-    """Mixup, CutMix or, where both are asked for, one of them at random: a batch's clips and labels mixed in pairs.
+    """Mix the clips and labels of a batch in pairs by mixup or CutMix, or with both by one of them at random.
 
-    Draws from torch's global generator, once for all clips: each process mixes what it has.
+    Random numbers are from torch's global generator, drawn once for all clips. Each process mixes its own clips.
     """
 
     def __init__(self, params: ClipTransformParams, num_classes: int) -> None:
-        shares = ((v2.MixUp, params.mixup), (v2.CutMix, params.cutmix))
-        mixes = [mix(alpha=alpha, num_classes=num_classes) for mix, alpha in shares if alpha]
+        kinds = ((v2.MixUp, params.mixup), (v2.CutMix, params.cutmix))
+        mixes = [mix(alpha=alpha, num_classes=num_classes) for mix, alpha in kinds if alpha]
         self.mix = v2.RandomChoice(mixes) if mixes else None
 
     def __call__(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `[batch, 3, num_frames, size, size]` and `[batch]` to the same and probabilities `[batch, classes]`.
+        """Mix clips `[batch, 3, num_frames, size, size]` and labels `[batch]`.
 
-        They stay what they are if nothing is asked for.
+        Returns:
+            the clips and probabilities `[batch, classes]`; both unchanged without mixup and CutMix.
         """
         if self.mix is None:
             return clips, labels
+        # As a Video: torchvision takes a plain tensor of 5 axes for no image, and CutMix would not know its size.
         mixed, probabilities = self.mix(tv_tensors.Video(clips), labels)
         return mixed.as_subclass(Tensor), probabilities
 
@@ -189,15 +207,18 @@ def _check_clip(clip: Tensor) -> None:
 
 
 def _normalize(frames: Tensor, params: ClipTransformParams) -> Tensor:
-    """[num_frames, 3, height, width] from 0 to 255 -> [3, num_frames, height, width]."""
+    """Normalize frames `[num_frames, 3, height, width]` from 0 to 255; return `[3, num_frames, height, width]`."""
     mean, std = torch.tensor(params.mean).view(3, 1, 1, 1), torch.tensor(params.std).view(3, 1, 1, 1)
+    # div_ in place: the memory of a float clip is four times that of its pixels, and workers hold several.
     return (frames.transpose(0, 1).float() / 255 - mean).div_(std).contiguous()
 
 
 def normalized_clips(pixels: Tensor, params: ClipTransformParams) -> Tensor:
-    """Return what `Encoder3D` takes, `[batch, 3, num_frames, height, width]`, of pixels from 0 to 255.
+    """Return the input of `Encoder3D`, `[batch, 3, num_frames, height, width]`, by operations that can be exported.
 
-    They are `[batch, num_frames, height, width, 3]`. An exporter can trace it.
+    Args:
+        pixels: from 0 to 255, `[batch, num_frames, height, width, 3]`.
+        params: mean and standard deviation.
     """
     x = (pixels.float() / 255 - torch.tensor(params.mean)) / torch.tensor(params.std)
     return x.movedim(-1, 1).contiguous()

@@ -1,4 +1,4 @@
-"""Which moments of a video a clip shows."""
+"""Choose the frames of clips."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 class ClipSampling:
     """Clips of a video, each of `num_frames` frames.
 
-    Without a stride a clip is spread over the whole video: this is cut into `num_frames` parts of equal time, and each
-    gives a frame, as temporal segment networks (Wang et al., ECCV 2016) take them. With one, a clip is a run of frames
-    of which every `stride`-th is taken, as SlowFast (Feichtenhofer et al., ICCV 2019) and its successors do; where the
-    video is shorter, its last frame is repeated.
+    Without a stride a clip is spread over the whole video, which is cut into `num_frames` parts of equal time with a
+    frame each, as in temporal segment networks (Wang et al., ECCV 2016). With a stride, a clip is every `stride`-th
+    frame of a run, as in SlowFast (Feichtenhofer et al., ICCV 2019) and its successors; if the video is shorter, its
+    last frame is repeated.
 
     Raises:
-        ValueError: a number is out of range, or several clips are to be drawn at random.
+        ValueError: a number is out of range, or there are several random clips.
     """
 
     num_frames: int
-    """Frames of a clip."""
+    """Number of frames of a clip."""
     stride: int | None = None
     """Take every n-th frame; spread the frames over the video if not given."""
     rate: float | None = None
-    """Frames per second that a stride counts in; the video's own if not given."""
+    """Frames per second that a stride counts in; the video's rate if not given."""
     clips: int = 1
-    """How many clips, spread evenly: over where a run may start, or over each part's time."""
+    """Number of clips, evenly spaced over the possible starts of a run, or over the time of each part."""
     random: bool = False
-    """Draw where the run starts, or the moment of each part, from torch's global generator."""
+    """Draw the start of the run, or the moment of each part, from torch's global generator."""
 
     def __post_init__(self) -> None:
-        """Refuse what no clip can be."""
+        """Refuse numbers that are out of range."""
         for name in ("num_frames", "stride", "clips"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -47,38 +47,42 @@ class ClipSampling:
             raise ValueError(f"a random clip is drawn alone: clips must be 1, not {self.clips}")
 
     def numbers(self, index: FrameIndex, span: tuple[float, float] | None = None) -> list[int]:
-        """Return the numbers of the frames of a video's clips, `[clips * num_frames]`; some may come more than once.
+        """Return the numbers of the frames of a video's clips, `[clips * num_frames]`, possibly with repetitions.
 
         Args:
-            index: of the video.
-            span: the part to be taken for a whole video, from when to when in seconds from the first frame.
+            index: the index of the video's frames.
+            span: start and end of a part to be treated as a whole video, in seconds from the first frame.
         """
         start, end = span or (0.0, index.seconds)
-        last = end - 1 / index.rate / 4
+        last = end - 1 / index.rate / 4  # a quarter of a frame before the end, which is no frame's time any more
         moments = self.moments(end - start, index.rate)
         return [index.frame_after(min(start + moment, last)) for moment in moments]
 
     def moments(self, seconds: float, rate: float) -> list[float]:
-        """Return when the frames are shown, in seconds from the first frame, `[clips * num_frames]`.
+        """Return the times of the frames, in seconds from the first frame, `[clips * num_frames]`.
 
         Args:
             seconds: length of the video.
             rate: its frames per second.
         """
         evenly = [(clip + 0.5) / self.clips for clip in range(self.clips)]
+        # Drawn without a stride as well, where it is not used: the random numbers after it would change.
         places = [torch.rand(()).item()] if self.random else evenly
-        return [moment for place in places for moment in self._clip(place, seconds, rate)]
-
-    def _clip(self, place: float, seconds: float, rate: float) -> list[float]:
-        if self.stride is None:
-            return self._spread(place, seconds, rate)
-        return self._run(place, seconds, self.rate or rate, self.stride)
+        moments = []
+        for place in places:
+            if self.stride is None:
+                moments += self._spread(place, seconds, rate)
+            else:
+                moments += self._run(place, seconds, self.rate or rate, self.stride)
+        return moments
 
     def _spread(self, place: float, seconds: float, rate: float) -> list[float]:
         parts = torch.arange(self.num_frames, dtype=torch.float64)
         if self.random:
             moments = (parts + torch.rand(self.num_frames)) / self.num_frames * seconds
-        else:  # the middle of a part is often the border of two frames: a little earlier, rounding cannot matter
+        else:
+            # The middle of a part is often the border of two frames; a quarter of a frame earlier, rounding errors do
+            # not decide which one is taken.
             moments = (parts + place) / self.num_frames * seconds - 1 / rate / 4
         return moments.tolist()
 
@@ -86,5 +90,5 @@ class ClipSampling:
         length = (self.num_frames - 1) * stride + 1
         num_starts = max(round(seconds * rate) - length, 0) + 1
         start = int(place * num_starts)
-        # The middle of a frame, so that rounding cannot matter.
+        # The middle of a frame, for the same reason.
         return [(start + number * stride + 0.5) / rate for number in range(self.num_frames)]

@@ -1,4 +1,4 @@
-"""Caltech-256 (Griffin, Holub and Perona, 2007) as torchvision unpacks it."""
+"""Caltech-256 (Griffin, Holub and Perona, 2007) in torchvision's layout."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from eyetoy_train.data.source import FolderSource
 FOLDER = Path("caltech256", "256_ObjectCategories")
 CLUTTER = "257.clutter"
 TRAIN, VAL = 60, 10
-"""Pictures of each class for training and for validation; the others are for the test."""
+"""Images of each class for training and for validation; the others are for the test."""
 
 FETCH = """Caltech-256 is not in {root}. This fetches it (1.2 GB):
     python -c "from torchvision.datasets import Caltech256; Caltech256('{root}', download=True)\""""
 
 
 def read_caltech256(root: Path) -> ClassFolder:
-    """List Caltech-256 (Griffin, Holub and Perona, 2007) without its class of clutter.
+    """List Caltech-256 without its class of clutter.
 
-    Of every class, the 60 pictures with the smallest SHA-256 sums of their names (`001.ak47/001_0001.jpg`) are for
-    training, as many as the authors train on at most; the next 10 are for validation, and all others for the test.
+    Of every class, the 60 images with the smallest SHA-256 sums of their names (`001.ak47/001_0001.jpg`) are for
+    training, the authors' largest number; the next 10 are for validation, and all others for the test.
 
     Raises:
-        FileNotFoundError: it is not there. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message has the command that fetches it.
     """
     folder = root / FOLDER
     if not folder.is_dir():
@@ -34,17 +34,18 @@ def read_caltech256(root: Path) -> ClassFolder:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != CLUTTER)
     splits: dict[Split, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(names):
-        members = [(path, label) for path in sorted((folder / name).glob("*.jpg"), key=_draw)]
+        # The set has no official split. An order by sums of names is random, and the same for everyone.
+        members = [(path, label) for path in sorted((folder / name).glob("*.jpg"), key=_name_hash)]
         splits["train"] += members[:TRAIN]
         splits["val"] += members[TRAIN : TRAIN + VAL]
         splits["test"] += members[TRAIN + VAL :]
     return ClassFolder(tuple(names), {split: tuple(members) for split, members in splits.items()})
 
 
-def _draw(path: Path) -> str:
+def _name_hash(path: Path) -> str:
     return hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).hexdigest()
 
 
 def open_caltech256(data: ImageData, seed: int) -> FolderSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return FolderSource(partial(read_caltech256, data.path))

@@ -14,17 +14,17 @@ from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_train.data.folder import written_aside
 from eyetoy_train.data.source import FolderSource
 
-TEST_SHARE, VAL_SHARE = 0.2, 0.1
+TEST_FRACTION, VAL_FRACTION = 0.2, 0.1
 
 
 def write_digits(root: Path, *, seed: int = 0) -> None:
     """Write the 1,797 real 8 × 8 digits (Alpaydin and Kaynak, 1998) to `root/{train,val,test}/{0..9}/NNNN.png`.
 
-    A fifth is held out for the test and a tenth for validation, the same share of every class. The tree is written
-    aside and renamed, so that `root` is whole or not there.
+    A fifth is held out for the test and a tenth for validation, the same fraction of every class. The files are written
+    to a temporary folder, which is renamed at the end: `root` is complete or does not exist.
 
     Raises:
-        FileExistsError: `root` is there already; it is not touched.
+        FileExistsError: `root` exists; it is left unchanged.
     """
     images, labels = load_digits(return_X_y=True)
     pixels = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -38,9 +38,9 @@ def write_digits(root: Path, *, seed: int = 0) -> None:
 
 def _split(labels: np.ndarray, seed: int) -> dict[str, list[int]]:
     everything = np.arange(len(labels))
-    rest, test = train_test_split(everything, test_size=TEST_SHARE, stratify=labels, random_state=seed)
-    share = VAL_SHARE / (1 - TEST_SHARE)
-    train, val = train_test_split(rest, test_size=share, stratify=labels[rest], random_state=seed)
+    rest, test = train_test_split(everything, test_size=TEST_FRACTION, stratify=labels, random_state=seed)
+    fraction = VAL_FRACTION / (1 - TEST_FRACTION)  # of the rest: 0.125 of 80 % is a tenth of all
+    train, val = train_test_split(rest, test_size=fraction, stratify=labels[rest], random_state=seed)
     return {"train": train.tolist(), "val": val.tolist(), "test": test.tolist()}
 
 

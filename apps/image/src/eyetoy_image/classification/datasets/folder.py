@@ -1,4 +1,4 @@
-"""Any folder of image files in class folders."""
+"""Image files in class folders."""
 
 from __future__ import annotations
 

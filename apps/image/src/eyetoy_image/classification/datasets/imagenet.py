@@ -1,4 +1,4 @@
-"""ImageNet-1k (Deng et al., 2009) as torchvision unpacks it."""
+"""ImageNet-1k (Deng et al., 2009) in torchvision's layout."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Or stream it from Hugging Face's hub: --data.source hub --data.root ILSVRC/image
 
 
 def read_imagenet(root: Path) -> ClassFolder:
-    """List ImageNet-1k as torchvision unpacks it, its 50,000 validation pictures as the validation split.
+    """List ImageNet-1k in torchvision's layout, with its 50,000 validation images as the validation split.
 
     Raises:
-        FileNotFoundError: it is not there. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message has the command that unpacks it.
     """
     if not (root / "train").is_dir() or not (root / "val").is_dir():
         raise FileNotFoundError(FETCH.format(root=root))
@@ -29,5 +29,5 @@ def read_imagenet(root: Path) -> ClassFolder:
 
 
 def open_imagenet(data: ImageData, seed: int) -> FolderSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return FolderSource(partial(read_imagenet, data.path))

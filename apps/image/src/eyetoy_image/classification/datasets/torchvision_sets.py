@@ -1,4 +1,4 @@
-"""Sets of small pictures that torchvision reads whole: Fashion-MNIST, CIFAR-10 and CIFAR-100."""
+"""Data sets of small images that torchvision reads into memory: Fashion-MNIST, CIFAR-10 and CIFAR-100."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Samples = list[tuple[Tensor, int]]
 
 @dataclass(frozen=True)
 class TorchvisionSet(ClassificationSource):
-    """A set with a training and a test part; 5,000 of the training pictures are held out for validation.
+    """A data set with a training and a test part; 5,000 of the training images are held out for validation.
 
     torchvision compares the MD5 sums of CIFAR's files before it reads them.
 
     Args:
-        name: of torchvision's class.
-        root: the folder that holds the set in torchvision's layout.
-        seed: decides which pictures are held out.
+        name: name of torchvision's class.
+        root: the folder of the set in torchvision's layout.
+        seed: decides which images are held out.
     """
 
     name: str
@@ -45,10 +45,10 @@ class TorchvisionSet(ClassificationSource):
     seed: int = 0
 
     def prepare(self) -> None:
-        """Make sure that the set is there; Fashion-MNIST is unpacked from Debian's package if that is installed.
+        """Check that the set exists; unpack Fashion-MNIST from Debian's package if that is installed.
 
         Raises:
-            FileNotFoundError: it is not there, or damaged. The message says how to fetch it.
+            FileNotFoundError: the set is missing or damaged. The message has the command that fetches it.
         """
         if self.name == "FashionMNIST":
             unpack_fashion_mnist(self.root, DEBIAN_FOLDER)
@@ -60,10 +60,10 @@ class TorchvisionSet(ClassificationSource):
         return list(_open(self.name, self.root, train=False).classes)
 
     def split(self, split: Split) -> Samples:
-        """Return pictures, uint8 `[channels, height, width]`, and labels."""
+        """Return images, uint8 `[channels, height, width]`, and labels."""
         dataset = _open(self.name, self.root, train=split != "test")
-        pixels = torch.as_tensor(dataset.data)
-        pixels = pixels[:, None] if pixels.ndim == 3 else pixels.movedim(-1, 1)
+        pixels = torch.as_tensor(dataset.data)  # [N, H, W] of Fashion-MNIST, [N, H, W, 3] of CIFAR
+        pixels = pixels[:, None] if pixels.ndim == 3 else pixels.movedim(-1, 1)  # [N, C, H, W]
         indices = list(range(len(pixels)))
         if split != "test":
             random.Random(derive_seed(self.seed, self.name)).shuffle(indices)
@@ -71,7 +71,7 @@ class TorchvisionSet(ClassificationSource):
         return [(pixels[index], int(dataset.targets[index])) for index in indices]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # train and val are parts of the same file, and reading it takes seconds
 def _open(name: str, root: Path, *, train: bool) -> Any:
     try:
         return getattr(datasets, name)(str(root), train=train)
@@ -83,16 +83,16 @@ def _open(name: str, root: Path, *, train: bool) -> Any:
 
 
 def unpack_fashion_mnist(root: Path, debian_folder: Path) -> None:
-    """Unpack Fashion-MNIST from Debian's package dataset-fashion-mnist, if it is needed and there."""
+    """Unpack Fashion-MNIST from Debian's package dataset-fashion-mnist, if it is needed and installed."""
     raw = root / "FashionMNIST" / "raw"
     archives = sorted(debian_folder.glob("*-ubyte.gz"))
     if len(list(raw.glob("*-ubyte"))) == len(archives) or not archives:
         return
     log(f"unpacking Fashion-MNIST from {debian_folder} to {raw}")
     raw.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=raw) as aside:  # several runs may begin at once
+    with tempfile.TemporaryDirectory(dir=raw) as temporary:  # several runs may start at once
         for archive in archives:
-            partial = Path(aside) / archive.stem
+            partial = Path(temporary) / archive.stem
             partial.write_bytes(gzip.decompress(archive.read_bytes()))
             partial.replace(raw / archive.stem)
 

@@ -1,4 +1,4 @@
-"""Pictures in WebDataset's tar files."""
+"""Images in WebDataset's tar files."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ ARCHIVE = r"\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$"
 
 @dataclass(frozen=True)
 class TarSet(ClassificationSource):
-    """Tar files whose names have train, val or test as a word, beside a `classes.txt` with a class in each line.
+    """Tar files with train, val or test as a word in their names, and a `classes.txt` with a class in each line.
 
-    A sample is a picture, such as `0001.jpg`, and `0001.cls` with the number of its class, from 0.
+    A sample is an image, such as `0001.jpg`, and `0001.cls` with the number of its class, from 0.
     """
 
     root: Path
 
     def prepare(self) -> None:
-        """Make sure that the files are there.
+        """Check that the files exist.
 
         Raises:
-            FileNotFoundError: they are not.
+            FileNotFoundError: files for training or validation are missing.
+            ValueError: a file's name has the names of two splits.
         """
         missing = [split for split in REQUIRED if not self._paths(split)]
         if missing:
@@ -45,7 +46,7 @@ class TarSet(ClassificationSource):
             )
         doubled = set(self._paths("train")) & {*self._paths("val"), *self._paths("test")}
         if doubled:
-            raise ValueError(f"the name of {sorted(doubled)[0]} says that it is of two splits; it should say one")
+            raise ValueError(f"the name of {sorted(doubled)[0]} has the names of two splits; it should have one")
         _ = self.classes
 
     @cached_property
@@ -64,7 +65,8 @@ class TarSet(ClassificationSource):
         return TarStream(paths, self._labelled) if paths else None
 
     def _paths(self, split: Split) -> list[Path]:
-        """Return the tar files whose name has the split's as a word of its own."""
+        """Return the tar files with the name of a split as a word in theirs."""
+        # For example set-train-000.tar and train.tar.gz, but not trains.tar or constrain.tar.
         name = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES[split])})([^a-z].*)?{ARCHIVE}", re.IGNORECASE)
         return sorted(path for path in self.root.glob("*") if name.search(path.name))
 
@@ -79,10 +81,10 @@ class TarSet(ClassificationSource):
 
 
 def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
-    """Return the uint8 pixels of a raw sample; errors as in `read_image`.
+    """Return the uint8 pixels of a raw sample; see `read_image` for other errors.
 
     Raises:
-        ValueError: there is no picture in it.
+        ValueError: the sample has no image.
     """
     extension = next((key for key in raw if f".{key}" in EXTENSIONS), None)
     if extension is None:

@@ -1,4 +1,4 @@
-"""Pictures composed of handwritten digits and photographs, with exact boxes, masks and label maps."""
+"""Images composed of handwritten digits and photographs, with exact boxes, masks and label maps."""
 
 from eyetoy_image.dense.composed.writing import write_composed_digits
 

@@ -1,4 +1,4 @@
-"""What pictures are composed of: photographs and digits of scikit-image and scikit-learn, apart for every split."""
+"""Photographs of scikit-image and digits of scikit-learn for composed images, different ones for each split."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PHOTOGRAPHS: Mapping[Split, tuple[str, ...]] = {
     "val": ("camera", "rocket"),
     "test": ("chelsea", "clock", "gravel"),
 }
-"""Functions of `skimage.data`, or files of scikit-learn's; all come with the packages."""
+"""Functions of `skimage.data`, or sample images of scikit-learn; all are included in the packages."""
 
 DIGITS: Mapping[Split, slice] = {"train": slice(0, 1200), "val": slice(1200, 1380), "test": slice(1380, 1797)}
-"""Places in `sklearn.datasets.load_digits`, whose order is that of the writers."""
+"""Positions in `sklearn.datasets.load_digits`, which is ordered by writers."""
 
 LICENCES = """The digits are scikit-learn's: the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin
 and C. Kaynak, UCI Machine Learning Repository); scikit-learn states no licence. The photographs are scikit-image's,
@@ -33,7 +33,7 @@ flower.jpg by vultilion.
 """
 
 ENLARGED = 64
-"""Side to which the digits of 8 x 8 pixels are enlarged, so that they can be turned smoothly."""
+"""Side to which the digits of 8 x 8 pixels are enlarged, so that they can be rotated smoothly."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Digit:
 
 def read_photographs(split: Split) -> list[Image.Image]:
     """Return the photographs of a split, in colour."""
-    # Both are slow to import: only who writes pictures pays.
+    # Both are slow to import, and needed only to write the images.
     from skimage import data
     from sklearn.datasets import load_sample_image
 

@@ -1,4 +1,4 @@
-"""Composed pictures as files: JPEG, annotations as COCO has them, and label maps."""
+"""Write composed images: JPEG files, annotations in COCO's format, and label maps."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ No photograph and no digit serves two splits.
 def write_composed_digits(
     root: Path, *, seed: int = 0, train: int = 8500, val: int = 200, test: int = 400, size: int = 128
 ) -> None:
-    """Write pictures, their boxes and masks in COCO's format, and their label maps; see the README it writes.
+    """Write images, their boxes and masks in COCO's format, and their label maps; see the README it writes.
 
-    The tree is written aside and renamed, so that `root` is whole or not there. A picture depends on the seed, its
-    split and its number alone.
+    The files are written to a temporary folder, which is renamed at the end: `root` is complete or does not exist. An
+    image depends on the seed, its split and its number alone.
 
     Args:
         root: the folder to make.
-        seed: decides everything random, 0 or more.
-        train: pictures for training.
-        val: pictures for validation, of digits and photographs of their own.
-        test: pictures for the test, of digits and photographs of their own.
+        seed: of all random numbers, 0 or more.
+        train: number of images for training.
+        val: number of images for validation, with other digits and photographs.
+        test: number of images for the test, with other digits and photographs.
         size: height and width in pixels, at least 32.
 
     Raises:
-        FileExistsError: `root` is there already; it is not touched.
+        FileExistsError: `root` exists; it is left unchanged.
         ValueError: an argument is out of range.
     """
     counts: dict[Split, int] = {"train": train, "val": val, "test": test}
@@ -68,6 +68,7 @@ def _write_split(tree: Path, split: Split, count: int, size: int, seed: int) -> 
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(count):
+        # A generator per image: an image does not change with the number of images.
         rng = np.random.default_rng([seed, get_args(Split).index(split), number])
         composition = compose(photographs, digits, size, rng, vary=split == "train")
         name = f"{number:05d}"
@@ -90,6 +91,7 @@ def label_map(composition: Composition) -> np.ndarray:
 
 def _annotation(number: int, picture: int, label: int, mask: Mask) -> dict[str, Any]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    # COCO's boxes are left, top, width and height, in edges of pixels: a pixel at 0 has the box [0, 0, 1, 1].
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     (encoded,) = encode(torch.from_numpy(mask)[None])
     return {

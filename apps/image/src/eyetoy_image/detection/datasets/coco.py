@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format, and the folders of their pictures."""
+"""Read annotation files in COCO's format, and find the folders of their images."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Category:
 
 @dataclass(frozen=True)
 class Annotation:
-    """An object as the file has it, which may be wrong."""
+    """An object as it is in the file, possibly faulty."""
 
     place: int
-    """Where it stands in the file's list."""
+    """Position in the file's list."""
     content: Mapping[str, Any]
 
     @property
     def is_crowd(self) -> bool:
-        """Whether it stands for a crowd of objects, which is not learned, and whose detections do not count."""
+        """Whether it is a crowd of objects, which is not learned, and whose detections do not count."""
         return bool(self.content.get("iscrowd", 0))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its objects."""
+    """An image with its objects."""
 
     id: int
     path: Path
@@ -51,26 +51,26 @@ class Picture:
 
 @dataclass(frozen=True)
 class CocoSet:
-    """A split of a set."""
+    """A split of a data set."""
 
     path: Path
     """The annotation file."""
     categories: tuple[Category, ...]
-    """In the order of their numbers."""
+    """In the order of their ids."""
     pictures: tuple[Picture, ...]
-    """In the order of their numbers."""
+    """In the order of their ids."""
     strays: tuple[Annotation, ...]
-    """Annotations of pictures that the file does not name."""
+    """Annotations of images that are not in the file."""
 
 
 class CocoSource(DatasetSource[CocoSet]):
-    """Pictures with annotation files in COCO's format.
+    """Images with annotation files in COCO's format.
 
     Args:
         data: the recipe's part about the data.
-        suffix: follows a split's name in the usual file names, such as 2017.
-        splits: those that must be present.
-        missing: the message about a file that is missing, with `{root}`, `{path}` and `{split}`.
+        suffix: suffix of a split's name in the usual file names, such as 2017.
+        splits: the splits that must be present.
+        missing: the message about a missing file, with `{root}`, `{path}` and `{split}`.
         write: makes the data set in its root if that is missing.
     """
 
@@ -92,7 +92,7 @@ class CocoSource(DatasetSource[CocoSet]):
 
     @cached_property
     def categories(self) -> tuple[Category, ...]:
-        """The classes, of which the training set decides."""
+        """The classes: those of the training set."""
         found = self.split("train")
         if found is None:
             raise FileNotFoundError(f"{self.data.root} has no training split")
@@ -100,7 +100,7 @@ class CocoSource(DatasetSource[CocoSet]):
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels, which begin at 1."""
+        """Names of the classes, in the order of their labels, which start at 1."""
         return [category.name for category in self.categories]
 
     def prepare(self) -> None:
@@ -109,14 +109,14 @@ class CocoSource(DatasetSource[CocoSet]):
             write_once(Path(self.data.root), self.write)
 
     def split(self, split: Split) -> CocoSet | None:
-        """Return a split as its file has it; files can be large, and are read once."""
-        if split not in self._splits:
+        """Return a split as it is in its file."""
+        if split not in self._splits:  # read once: COCO's training file has 450 MB
             files = self.find_files(split)
             self._splits[split] = None if files is None else read_coco(*files)
         return self._splits[split]
 
     def find_files(self, split: Split) -> tuple[Path, Path] | None:
-        """Return the annotation file of a split and the folder of its pictures, or None if there is no such split.
+        """Return the annotation file of a split and the folder of its images, or None if there is no such split.
 
         Raises:
             FileNotFoundError: a file that the recipe names, or that the set needs, is missing.
@@ -136,14 +136,14 @@ class CocoSource(DatasetSource[CocoSet]):
 def read_coco(path: Path, folder: Path) -> CocoSet:
     """Read an annotation file.
 
-    What is wrong with single annotations is found by `eyetoy_image.detection.datasets.findings`.
+    Single annotations are checked by `eyetoy_image.detection.datasets.findings`.
 
     Args:
-        path: a JSON file with `images`, `annotations` and `categories`; other keys do not matter.
-        folder: where the pictures lie.
+        path: a JSON file with `images`, `annotations` and `categories`; other keys are ignored.
+        folder: the folder of the images.
 
     Raises:
-        ValueError: the file is no JSON, or not of this format; the message says what is missing.
+        ValueError: the file is not JSON, or not of this format; the message says what is missing.
     """
     content = read_json(path)
     for key in ("images", "annotations", "categories"):
@@ -154,8 +154,11 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
             (Category(int(entry["id"]), str(entry["name"])) for entry in content["categories"]),
             key=lambda category: category.id,
         )
+        # Every image has a list, also one without objects: it teaches a detector where nothing is.
         members: dict[Any, list[Annotation]] = {int(entry["id"]): [] for entry in content["images"]}
-        strays = _sort_in(content["annotations"], members)
+        strays: list[Annotation] = []
+        for place, entry in enumerate(content["annotations"]):
+            members.get(entry["image_id"], strays).append(Annotation(place, entry))
         pictures = [_picture(entry, folder, members) for entry in content["images"]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not of COCO's format: an entry lacks, or has a wrong, {error}") from error
@@ -166,15 +169,6 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
         raise ValueError(f"{path} names no categories")
     ordered = sorted(pictures, key=lambda picture: picture.id)
     return CocoSet(path, tuple(categories), tuple(ordered), tuple(strays))
-
-
-def _sort_in(entries: list[dict[str, Any]], members: dict[Any, list[Annotation]]) -> list[Annotation]:
-    """Give annotations to their pictures, and return those that have none."""
-    strays: list[Annotation] = []
-    for place, entry in enumerate(entries):
-        annotation = Annotation(place, entry)
-        members.get(entry["image_id"], strays).append(annotation)
-    return strays
 
 
 def _picture(entry: dict[str, Any], folder: Path, members: dict[Any, list[Annotation]]) -> Picture:

@@ -1,4 +1,4 @@
-"""COCO 2017 (Lin et al., 2014) as its archives unpack."""
+"""COCO 2017 (Lin et al., 2014) in the layout of its archives."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ FETCH = """COCO 2017 is not in {root}: there is no {path}. Fetch and unpack ther
 
 
 def open_coco2017(data: DetectionData, seed: int) -> CocoSource:
-    """Return the pictures in `data.root`; the labels of the test split are kept secret."""
+    """Return the images in `data.root`; there is no test split, whose labels are secret."""
     return CocoSource(data, suffix="2017", splits=("train", "val"), missing=FETCH)

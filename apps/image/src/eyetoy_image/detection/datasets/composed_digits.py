@@ -8,5 +8,5 @@ from eyetoy_image.detection.recipe import DetectionData
 
 
 def open_composed_digits(data: DetectionData, seed: int) -> CocoSource:
-    """Return the pictures in `data.root`, composed there if it is missing."""
+    """Return the images in `data.root`, composed there if it is missing."""
     return CocoSource(data, write=write_composed_digits)

@@ -1,4 +1,4 @@
-"""Pictures with their objects, as a detector takes them."""
+"""The dataset of a detector: images with their objects."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from eyetoy_train import Batch
 class DetectionDataset(PictureDataset[Picture]):
     """Pictures of a split, as dicts of `image` and what is on it.
 
-    In training that is `target`, see `TrainingTransform`; crowds are left out. In an evaluation it is `truth`, in
+    In training the objects are `target`, see `TrainingTransform`, without crowds. In an evaluation they are `truth`, in
     COCO's format: `image` and `annotations`.
 
     Args:
-        pictures: the pictures, without bad annotations.
-        labels: the label of every category, by its id; from 1 on, because 0 is the background.
+        pictures: the images, without bad annotations.
+        labels: the label of every category by its id; from 1 on, because 0 is the background.
         with_masks: whether masks are needed.
-        transform: what changes training pictures; None in an evaluation.
+        transform: the transform of training images; None in an evaluation.
     """
 
     def __init__(
@@ -52,11 +52,12 @@ class DetectionDataset(PictureDataset[Picture]):
 
 
 def read_picture(picture: Picture) -> Tensor:
-    """Return a picture as uint8 `[3, height, width]`.
+    """Return an image as uint8 `[3, height, width]`.
 
     Raises:
-        UnreadableImageError: it cannot be read, or is not of the size that its annotations are for.
+        UnreadableImageError: the image cannot be read, or has another size than in its annotations.
     """
+    # `read_image` rotates by EXIF; annotations of a tool that did not have height and width swapped.
     pixels = read_image(picture.path, grayscale=False)
     if tuple(pixels.shape[1:]) != (picture.height, picture.width):
         raise UnreadableImageError(
@@ -67,10 +68,10 @@ def read_picture(picture: Picture) -> Tensor:
 
 
 def target_of(picture: Picture, labels: Mapping[int, int], *, with_masks: bool) -> dict[str, Tensor]:
-    """Return the objects of a picture that are learned, as `TrainingTransform` takes them."""
+    """Return the objects of an image that are learned, for `TrainingTransform`."""
     learned = [annotation.content for annotation in picture.annotations if not annotation.is_crowd]
     boxes = torch.tensor([content["bbox"] for content in learned], dtype=torch.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes[:, 2:] += boxes[:, :2]  # from left, top, width, height to left, top, right, bottom
     target = {"boxes": boxes, "labels": torch.tensor([labels[content["category_id"]] for content in learned]).long()}
     if with_masks:
         runs = [read_mask(content["segmentation"], picture.height, picture.width) for content in learned]
@@ -79,7 +80,8 @@ def target_of(picture: Picture, labels: Mapping[int, int], *, with_masks: bool) 
 
 
 def truth_of(picture: Picture, *, with_masks: bool) -> dict[str, Any]:
-    """Return a picture's size and objects, crowds included, in COCO's format."""
+    """Return an image's size and objects, crowds included, in COCO's format."""
+    # Crowds count in the evaluation: pycocotools ignores detections inside of them.
     annotations = [_truth(annotation, picture, with_masks=with_masks) for annotation in picture.annotations]
     return {
         "image": {"id": picture.id, "height": picture.height, "width": picture.width},

@@ -1,4 +1,4 @@
-"""What is wrong with annotations: found, named, and left out."""
+"""Find faulty annotations and images, and leave them out."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Kind = Literal[
     "broken mask",
 ]
 TOLERANCE = 1.0
-"""Pixels by which a box may leave its picture: tools round in many ways."""
+"""Pixels by which a box may exceed its image: tools round in many ways."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with an annotation, or, where that is None, with a whole picture."""
+    """A faulty annotation, or, where that is None, a faulty image."""
 
     kind: Kind
     picture: Picture | None
@@ -46,7 +46,7 @@ class Finding:
     why: str
 
     def __str__(self) -> str:
-        """Name the annotation and its picture."""
+        """Name the annotation and its image."""
         name = "" if self.picture is None else f"{self.picture.path}: "
         if self.annotation is not None:
             name += f"annotation {self.annotation.content.get('id', f'at place {self.annotation.place}')}: "
@@ -56,13 +56,13 @@ class Finding:
 def find_bad(
     coco: CocoSet, categories: Sequence[Category], *, with_masks: bool, open_files: bool = False
 ) -> list[Finding]:
-    """Look at every picture and annotation of a set.
+    """Check every image and annotation of a split.
 
     Args:
-        coco: the set.
-        categories: the classes that count, those of the training set.
+        coco: the split.
+        categories: the known classes, those of the training set.
         with_masks: whether masks are needed.
-        open_files: look into the picture files too, which takes longer.
+        open_files: decode the image files too, which takes longer.
     """
     known = {category.id for category in categories}
     found = [
@@ -72,12 +72,13 @@ def find_bad(
     for picture in coco.pictures:
         found += _look_at_file(picture, open_files=open_files)
         for annotation in picture.annotations:
+            # One finding for each annotation: others often follow from the first, such as a mask of a broken box.
             found += list(_look(annotation.content, annotation, picture, known, with_masks=with_masks))[:1]
     return found
 
 
 def without(coco: CocoSet, findings: Sequence[Finding]) -> CocoSet:
-    """Leave out what something is wrong with."""
+    """Return the split without faulty annotations and images."""
     pictures = {finding.picture.id for finding in findings if finding.picture and finding.annotation is None}
     places = {finding.annotation.place for finding in findings if finding.annotation is not None}
     kept = tuple(
@@ -89,11 +90,11 @@ def without(coco: CocoSet, findings: Sequence[Finding]) -> CocoSet:
 
 
 def summary(coco: CocoSet, findings: Sequence[Finding]) -> str:
-    """Count what was found, by kind."""
+    """Return the numbers of findings by kind, in a line."""
     counts = Counter(finding.kind for finding in findings)
-    said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind) if counts[kind])
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind) if counts[kind])
     total = sum(len(picture.annotations) for picture in coco.pictures) + len(coco.strays)
-    return f"{coco.path}: {len(coco.pictures)} pictures, {total} annotations; wrong: {said or 'none'}"
+    return f"{coco.path}: {len(coco.pictures)} pictures, {total} annotations; wrong: {kinds or 'none'}"
 
 
 def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
@@ -105,7 +106,7 @@ def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
         with open_picture(picture.path) as image:
             width, height = image.size
             image.load()
-    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+    except Exception as error:  # decoders raise errors of many types for damaged bytes
         return [Finding("broken file", picture, None, str(error))]
     if (height, width) == (picture.height, picture.width):
         return []
@@ -116,7 +117,7 @@ def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
 def _look(
     content: Mapping[str, Any], annotation: Annotation, picture: Picture, known: set[int], *, with_masks: bool
 ) -> Iterator[Finding]:
-    """Give what is wrong with an annotation; the first one says it."""
+    """Yield the faults of an annotation."""
     if not isinstance(content.get("category_id"), int) or content["category_id"] not in known:
         yield Finding("unknown class", picture, annotation, f"no class has the id {content.get('category_id')!r}")
     kind, why = _box(content.get("bbox"), picture)

@@ -1,4 +1,4 @@
-"""Any folder of pictures with annotation files in COCO's format."""
+"""Images with annotation files in COCO's format."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from eyetoy_image.detection.recipe import DetectionData
 
 
 def open_folder(data: DetectionData, seed: int) -> CocoSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return CocoSource(data)

@@ -1,4 +1,4 @@
-"""The data sets of segmentation: a file and a line here each."""
+"""The data sets of segmentation. Each has a file in this folder and a line in this registry."""
 
 from eyetoy_train.data.source import DatasetRegistry
 

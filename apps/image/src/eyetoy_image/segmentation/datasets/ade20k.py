@@ -1,4 +1,4 @@
-"""ADE20K's scene parsing benchmark (Zhou et al., 2017) as its archive unpacks."""
+"""ADE20K's scene parsing benchmark (Zhou et al., 2017) in the layout of its archive."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ This fetches it (0.9 GB):
 
 
 def read_ade20k(data: SegmentationData) -> SegmentationSet:
-    """List the pictures.
+    """List the images.
 
     Raises:
-        FileNotFoundError: it is missing. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message has the command that fetches it.
     """
     root = Path(data.root) / FOLDER
     if not (root / "images" / "training").is_dir():
@@ -39,11 +39,12 @@ def read_ade20k(data: SegmentationData) -> SegmentationSet:
         split: pair_pictures(root / "images" / name, root / "annotations" / name) for split, name in FOLDERS.items()
     }
     names = _read_names(root / "objectInfo150.txt") or tuple(map(str, range(1, NUM_CLASSES + 1)))
+    # The maps' 0 is "other", which the benchmark does not score; classes are from 1 on.
     return SegmentationSet(names, label_table(range(1, NUM_CLASSES + 1), [0]), without_empty(splits))
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
-    """Return the last column of the benchmark's list of classes, which has synonyms in it; the first of each."""
+    """Return the first name of each class from the benchmark's list, whose last column has several synonyms."""
     if not path.is_file():
         return ()
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()][1:]
@@ -54,5 +55,5 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def open_ade20k(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return SegmentationSource(data.root, partial(read_ade20k, data))

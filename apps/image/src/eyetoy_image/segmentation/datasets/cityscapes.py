@@ -1,4 +1,4 @@
-"""Cityscapes (Cordts et al., 2016) as its archives unpack."""
+"""Cityscapes (Cordts et al., 2016) in the layout of its archives."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ Sign in at cityscapes-dataset.com, put leftImg8bit_trainvaltest.zip (11 GB) and 
 
 
 def read_cityscapes(data: SegmentationData) -> SegmentationSet:
-    """List the pictures.
+    """List the images.
 
     Raises:
-        FileNotFoundError: it is missing. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message says where to get it.
     """
     root = Path(data.root)
     if not (root / "leftImg8bit" / "train").is_dir() or not (root / "gtFine" / "train").is_dir():
         raise FileNotFoundError(FETCH.format(root=root))
     splits: dict[Split, tuple[LabelledPicture, ...]] = {}
-    for split in ("train", "val"):  # the test's maps are kept secret
+    for split in ("train", "val"):  # the test's maps are secret
         splits[split] = tuple(
             LabelledPicture(path, _map_of(root, path))
             for path in sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
@@ -70,5 +70,5 @@ def _map_of(root: Path, path: Path) -> Path:
 
 
 def open_cityscapes(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return SegmentationSource(data.root, partial(read_cityscapes, data))

@@ -19,7 +19,7 @@ from eyetoy_train.data.folder import write_once
 
 
 def read_composed_digits(data: SegmentationData) -> SegmentationSet:
-    """List the composed pictures in `data.root`."""
+    """List the composed images in `data.root`."""
     root = Path(data.root)
     classes = ("background", *map(str, range(10)))
     splits = {split: pair_pictures(root / split, root / "maps" / split) for split in SPLITS}
@@ -27,7 +27,7 @@ def read_composed_digits(data: SegmentationData) -> SegmentationSet:
 
 
 def open_composed_digits(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`, composed there if it is missing."""
+    """Return the images in `data.root`, composed there if it is missing."""
     return SegmentationSource(
         data.root,
         partial(read_composed_digits, data),

@@ -1,4 +1,4 @@
-"""Pictures with the class of every pixel, as a segmenter takes them."""
+"""The dataset of a segmenter: images with the class of every pixel."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class SegmentationDataset(PictureDataset[LabelledPicture]):
     """Pictures of a split, as dicts of `image`, uint8 `[3, height, width]`, and `labels`, uint8 `[height, width]`.
 
     Args:
-        pictures: the pictures, without bad label maps.
-        table: what the values of the label maps mean.
-        transform: what changes training pictures; None in an evaluation.
+        pictures: the images, without bad label maps.
+        table: the classes of the values of label maps.
+        transform: the transform of training images; None in an evaluation.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is wrong with the label maps of a set: found and counted."""
+"""Find and count faulty label maps."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from eyetoy_image.segmentation.datasets.label_maps import BadLabelMapError, Kind
 from eyetoy_image.segmentation.datasets.label_set import LabelledPicture
 
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""EXIF's tag, and its values for pictures whose height and width are swapped."""
+"""EXIF's tag, and its values for images whose height and width are swapped."""
 
 
 def find_bad(
     pictures: Sequence[LabelledPicture], table: LabelTable, *, open_files: bool = False
 ) -> dict[LabelledPicture, BadLabelMapError]:
-    """Read every label map of a set, and return what is wrong.
+    """Read every label map of a split, and return the errors.
 
     Args:
-        pictures: the set.
-        table: what the values of its label maps mean.
-        open_files: decode the picture files too, which takes longer.
+        pictures: the split.
+        table: the classes of the values of label maps.
+        open_files: decode the image files too, which takes longer.
     """
     found = {picture: _look(picture, table, open_files=open_files) for picture in pictures}
     return {picture: error for picture, error in found.items() if error is not None}
 
 
 def summary(place: str, pictures: Sequence[LabelledPicture], errors: Sequence[BadLabelMapError]) -> str:
-    """Count what was found, by kind."""
+    """Return the numbers of errors by kind, in a line."""
     counts = Counter(error.kind for error in errors)
-    said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind) if counts[kind])
-    return f"{place}: {len(pictures)} pictures; wrong: {said or 'none'}"
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind) if counts[kind])
+    return f"{place}: {len(pictures)} pictures; wrong: {kinds or 'none'}"
 
 
 def _look(picture: LabelledPicture, table: LabelTable, *, open_files: bool) -> BadLabelMapError | None:
@@ -45,14 +45,15 @@ def _look(picture: LabelledPicture, table: LabelTable, *, open_files: bool) -> B
 
 
 def _grid(file: PictureFile, *, open_files: bool) -> tuple[int, int]:
-    """Return the height and width of a picture the way its EXIF data turn it."""
+    """Return the height and width of an image after its EXIF rotation."""
     if not is_there(file):
         raise BadLabelMapError("missing picture", file, "there is a label map of that name, but no picture")
     try:
         if open_files:
             read_image(opened(file), grayscale=False, name=str(file))
         with open_picture(opened(file)) as image:
+            # From the header: decoding all images of a large set only for their sizes would take an hour.
             sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
             return image.size if sideways else image.size[::-1]
-    except (ValueError, OSError) as error:  # Pillow knows a file of no picture from its first bytes
+    except (ValueError, OSError) as error:  # Pillow recognizes a file that is not an image by its first bytes
         raise BadLabelMapError("broken picture", file, str(error)) from error

@@ -1,4 +1,4 @@
-"""Any folder of pictures and label maps."""
+"""Images and label maps in folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eyetoy_image.segmentation.recipe import SegmentationData
 
 
 def read_folder(data: SegmentationData) -> SegmentationSet:
-    """List pictures in `images/SPLIT` and label maps of the same names in `maps/SPLIT`.
+    """List images in `images/SPLIT` and label maps of the same names in `maps/SPLIT`.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -33,5 +33,5 @@ def read_folder(data: SegmentationData) -> SegmentationSet:
 
 
 def open_folder(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return SegmentationSource(data.root, partial(read_folder, data))

@@ -1,4 +1,4 @@
-"""A set of pictures and label maps on Hugging Face's hub, or in a folder that `datasets` reads."""
+"""Data sets of images and label maps on Hugging Face's hub, or in a folder that `datasets` reads."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train.data.hub import HubSample, columns_of_type, load_splits, undecoded
 
 IMAGE_COLUMNS = ("image", "pixel_values")
-"""What sets on the hub call the column with the pictures."""
+"""Usual names of the column with the images."""
 
 
 def read_hub(data: SegmentationData) -> SegmentationSet:
-    """List the pictures of the set named `data.root`.
+    """List the images of the set named `data.root`.
 
     Raises:
         FileNotFoundError: the file with the names of the classes is missing.
-        ValueError: the set has not one column of pictures and one of label maps.
+        ValueError: the set does not have one column of images and one of label maps.
     """
     if data.classes is not None and not Path(data.classes).is_file():
         raise FileNotFoundError(
@@ -40,7 +40,7 @@ def read_hub(data: SegmentationData) -> SegmentationSet:
 
 
 def _picture_columns(data: SegmentationData, rows: Any) -> tuple[str, str]:
-    """Return the columns of pictures and of label maps: those that are named, or the usual one and what is left."""
+    """Return the columns of images and of label maps: the recipe's, or the usual one and the only other one."""
     found = columns_of_type(rows, "Image")
     image = data.image_column or next((name for name in IMAGE_COLUMNS if name in found), None)
     others = [name for name in found if name != image]
@@ -59,5 +59,5 @@ def _rows(rows: Any, columns: tuple[str, str]) -> tuple[LabelledPicture, ...]:
 
 
 def open_hub(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures of the set named `data.root`."""
+    """Return the images of the set named `data.root`."""
     return SegmentationSource(data.root, partial(read_hub, data))

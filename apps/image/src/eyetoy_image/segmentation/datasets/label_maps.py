@@ -1,4 +1,4 @@
-"""Label maps: a picture file whose pixels are numbers of classes."""
+"""Read label maps: image files whose pixels are numbers of classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eyetoy_image.io.hub import PictureFile, is_there, opened
 from eyetoy_train import UnreadableFileError
 
 IGNORED = 255
-"""Label of pixels that stand for no class: they are neither learned nor scored."""
+"""Label of pixels without a class, which are neither learned nor scored."""
 MOST_CLASSES = 255
 UNKNOWN = -1
 MODES = ("1", "L", "P", "I", "I;16")
@@ -33,7 +33,7 @@ Kind = Literal[
 
 
 class BadLabelMapError(UnreadableFileError):
-    """A label map that is none, or not of its picture. The message names it and says what is wrong."""
+    """A label map is invalid, or does not fit its image. The message names it and its fault."""
 
     def __init__(self, kind: Kind, file: PictureFile, why: str) -> None:
         super().__init__(f"{kind}: {file}: {why}")
@@ -41,13 +41,14 @@ class BadLabelMapError(UnreadableFileError):
 
 
 class LabelTable:
-    """Which class each value of a label map's pixels stands for.
+    """The class of each value of a label map's pixels.
 
     Args:
         classes: number of the class, from 0 on, by value; `IGNORED` for none. Other values are errors.
     """
 
     def __init__(self, classes: Mapping[int, int]) -> None:
+        # A table, so that a map of any size is translated by one indexing; int16, since -1 must differ from 255.
         self.labels = np.full(256, UNKNOWN, dtype=np.int16)
         for value, label in classes.items():
             self.labels[value] = label
@@ -56,7 +57,7 @@ class LabelTable:
         """Return labels, uint8 `[height, width]`, of a map's values.
 
         Raises:
-            BadLabelMapError: a value stands for nothing.
+            BadLabelMapError: a value has no class.
         """
         labels = self.labels[values.clip(0, 255)]
         wrong = values[(labels == UNKNOWN) | (values < 0) | (values > 255)]
@@ -68,17 +69,18 @@ class LabelTable:
 
 
 def read_values(file: PictureFile) -> NDArray[np.int64]:
-    """Return the numbers of a label map, `[height, width]`: grey values, or places in a palette.
+    """Return the values of a label map, `[height, width]`: grey values, or indices of a palette.
 
     Raises:
-        BadLabelMapError: it is not there, broken, or in colour.
+        BadLabelMapError: the map is missing, broken, or in colour.
     """
     if not is_there(file):
         raise BadLabelMapError("missing map", file, "it is not there")
     try:
         with open_picture(opened(file)) as image:
+            # Of a palette image (mode P, as in VOC), NumPy gets the indices; `convert` would give colours.
             mode, values = image.mode, np.asarray(image)
-    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+    except Exception as error:  # decoders raise errors of many types for damaged bytes
         raise BadLabelMapError("broken map", file, str(error)) from error
     if mode not in MODES:
         raise BadLabelMapError("colour map", file, f"its pixels are {mode}, and should be one number each")
@@ -86,10 +88,10 @@ def read_values(file: PictureFile) -> NDArray[np.int64]:
 
 
 def read_labels(file: PictureFile, table: LabelTable, grid: tuple[int, int]) -> Tensor:
-    """Return the labels of a picture of a height and width, uint8 of that size.
+    """Return the labels of an image of size `grid`, uint8 `[height, width]`.
 
     Raises:
-        BadLabelMapError: the map is none, of another size, or has a value that is no class.
+        BadLabelMapError: the map is invalid, has another size, or has a value without a class.
     """
     values = read_values(file)
     if values.shape != grid:

@@ -1,4 +1,4 @@
-"""A data set of pictures and label maps: its files, its classes, and the values of its maps."""
+"""A data set of images and label maps: its files, its classes, and the values of its maps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """A picture and the file with the class of its pixels."""
+    """An image and the file with the class of its pixels."""
 
     path: PictureFile
     map: PictureFile
@@ -33,7 +33,7 @@ class LabelledPicture:
 
 @dataclass(frozen=True)
 class SegmentationSet:
-    """A set: its classes, what the values of its label maps mean, and its pictures by split."""
+    """A data set: its classes, the class of each value of its label maps, and its images by split."""
 
     classes: tuple[str, ...]
     table: LabelTable
@@ -41,11 +41,11 @@ class SegmentationSet:
 
 
 class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
-    """Pictures and label maps that a function lists at first use; no picture is opened.
+    """Images and label maps that a function lists at first use, without opening them.
 
     Args:
-        root: their folder, or the name of a set on the hub; for messages.
-        read: lists them.
+        root: the folder, or the name of a set on the hub; for messages.
+        read: lists the images and label maps.
         write: makes the data set before it is listed, if it is missing.
     """
 
@@ -58,10 +58,10 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
 
     @cached_property
     def set(self) -> SegmentationSet:
-        """The pictures, the classes, and the meaning of the maps' values.
+        """The images, the classes, and the class of each value of the maps.
 
         Raises:
-            FileNotFoundError: there are no pictures for training.
+            FileNotFoundError: there are no images for training.
         """
         found = self._read()
         if not found.splits.get("train"):
@@ -80,14 +80,19 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
         _ = self.set
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
-        """Return the pictures of a split."""
+        """Return the images of a split."""
         return self.set.splits.get(split)
 
 
 def with_classes(
     data: SegmentationData, names: tuple[str, ...], splits: Mapping[Split, tuple[LabelledPicture, ...]]
 ) -> SegmentationSet:
-    """Return a set whose classes are the values that are not ignored, in order: as many as there are names."""
+    """Return a set whose classes are the values that are not ignored, in order, one for each name.
+
+    Raises:
+        ValueError: there are no classes, or too many.
+    """
+    # For example with 0 ignored and the names (cat, dog), the values 1 and 2 are the labels 0 and 1.
     values = [value for value in range(256) if value not in data.ignored]
     classes = names or _numbered(splits.get("train", ()), values)
     if not 1 <= len(classes) <= min(MOST_CLASSES, len(values)):
@@ -96,27 +101,27 @@ def with_classes(
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Return the lines of a file that are not empty; nothing if there is no such file."""
+    """Return the lines of a file that are not empty; an empty tuple if there is no such file."""
     if not path.is_file():
         return ()
     return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
 def _numbered(pictures: Sequence[LabelledPicture], values: Sequence[int]) -> tuple[str, ...]:
-    """Name classes by their values, up to the largest one on the training maps; those that cannot be read have none."""
+    """Name classes by their values, up to the largest one on readable training maps."""
     largest = -1
     for picture in pictures:
         try:
             found = read_values(picture.map)
         except BadLabelMapError:
-            continue  # told with all others that are wrong
+            continue  # `find_bad` reports it with all others
         counted = [int(value) for value in set(found.flatten().tolist()) if value in values]
         largest = max([largest, *counted])
     return tuple(str(value) for value in values if value <= largest)
 
 
 def pair_pictures(pictures: Path, maps: Path) -> tuple[LabelledPicture, ...]:
-    """Pair pictures with label maps by name; one without the other is listed too, and told by `find_bad`."""
+    """Pair images with label maps by name; one without the other is listed too, and reported by `find_bad`."""
     if not pictures.is_dir():
         return ()
     paths = {path.stem: path for path in sorted(pictures.iterdir()) if path.suffix.lower() in EXTENSIONS}
@@ -132,5 +137,5 @@ def label_table(values: Sequence[int] | Mapping[int, str] | range, ignored: Sequ
 def without_empty(
     splits: Mapping[Split, tuple[LabelledPicture, ...]],
 ) -> dict[Split, tuple[LabelledPicture, ...]]:
-    """Return the splits that have pictures."""
+    """Return the splits that have images."""
     return {split: pictures for split, pictures in splits.items() if pictures}

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 (Everingham et al., 2015) as its archive unpacks."""
+"""PASCAL VOC 2012 (Everingham et al., 2015) in the layout of its archive."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FETCH = """PASCAL VOC 2012 is not in {root}, which should hold VOCdevkit/VOC2012
 
 
 def read_voc2012(data: SegmentationData) -> SegmentationSet:
-    """List the pictures.
+    """List the images.
 
     Raises:
-        FileNotFoundError: it is missing. The message says how to fetch it.
+        FileNotFoundError: the set is missing. The message has the command that fetches it.
     """
     root = Path(data.root) / FOLDER
     lists = root / "ImageSets" / "Segmentation"
@@ -42,9 +42,10 @@ def read_voc2012(data: SegmentationData) -> SegmentationSet:
             LabelledPicture(root / "JPEGImages" / f"{name}.jpg", root / "SegmentationClass" / f"{name}.png")
             for name in read_names(lists / f"{split}.txt")
         )
+    # 255 is the border between objects, which the benchmark does not score.
     return SegmentationSet(CLASSES, label_table(range(len(CLASSES)), [IGNORED]), without_empty(splits))
 
 
 def open_voc2012(data: SegmentationData, seed: int) -> SegmentationSource:
-    """Return the pictures in `data.root`."""
+    """Return the images in `data.root`."""
     return SegmentationSource(data.root, partial(read_voc2012, data))
