@@ -11,6 +11,7 @@ import io
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import soundfile
