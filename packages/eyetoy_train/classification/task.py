@@ -80,7 +80,7 @@ class ClassificationTask(ABC):
         self.skip_unreadable = options is not None and options.unreadable == "skip"
         if source.multi_label:
             self.multi_label = True
-        self._readable: dict[Split, LabelledSamples] | None = None
+        self._readable: dict[Split, LabelledSamples] = {}
 
     # The modality's part.
 
@@ -147,10 +147,22 @@ class ClassificationTask(ABC):
         self.source.prepare()
         if not self.skip_unreadable:
             return
-        found = {split: self.source.split(split) for split in get_args(Split)}
-        listed = {split: samples for split, samples in found.items() if isinstance(samples, Sequence)}
-        # Streams are not read in advance; they leave samples out as they come.
-        self._readable = without_unreadable(listed, self.root, lambda source: self.load_sample(source, training=False))
+        for split in get_args(Split):
+            samples = self.source.split(split)
+            if samples is not None and not isinstance(samples, SampleStream):
+                self._readable_samples(split, samples)
+
+    def _readable_samples(self, split: Split, samples: LabelledSamples) -> LabelledSamples:
+        """Return the samples of a split that can be read; they are read once, and the others are named."""
+        if split not in self._readable:
+            # The splits of a folder share the record of whole files, which is written for all of them at once.
+            together = get_args(Split) if isinstance(self.source, FolderSource) else (split,)
+            found = {name: samples if name == split else self.source.split(name) for name in together}
+            listed = {name: given for name, given in found.items() if isinstance(given, Sequence)}
+            self._readable |= without_unreadable(
+                listed, self.root, lambda source: self.load_sample(source, training=False)
+            )
+        return self._readable[split]
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split as dicts with `input` and `label`."""
@@ -159,8 +171,8 @@ class ClassificationTask(ABC):
         if samples is None:
             return None
         if not isinstance(samples, SampleStream):
-            listed = samples if self._readable is None else self._readable[split]
-            return SampleDataset(self, listed, training=training)
+            readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
+            return SampleDataset(self, readable, training=training)
         # A partial of a method, not a closure: the stream is pickled for workers that are spawned.
         decode = partial(self._decode, training=training)
         return DecodedStream(samples, decode, skip_unreadable=self.skip_unreadable)

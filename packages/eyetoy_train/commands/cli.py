@@ -158,7 +158,11 @@ def files_parser(description: str, extensions: Collection[str]) -> argparse.Argu
 
 
 def check_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser for a command that checks a data set."""
+    """Return a parser for a command that checks a data set.
+
+    Such a command returns the exit code 0 without findings and 1 with findings. If the set cannot be checked, it ends
+    the program with a message and code 2.
+    """
     parser = argparse.ArgumentParser(
         description=f"{description} Further options are those of train.py, such as --config NAME and --data.root "
         "FOLDER.",

@@ -123,12 +123,7 @@ def find_short(lengths: dict[Path, Length], num_frames: int, seconds: float) -> 
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the files of a recipe's data set, log findings, and write lists of the good files.
 
-    Args:
-        argv: the command line; `sys.argv[1:]` by default.
-
-    Returns:
-        the exit code: 0 without findings, 1 with findings. If the set cannot be checked, the program exits with a
-        message and code 2.
+    The exit code is returned, see `check_parser`.
     """
     parser = check_parser("Find missing, broken and short files.")
     parser.add_argument("--seconds", type=float, default=0.0, help="files shorter than this are short (default: 0)")

@@ -21,12 +21,7 @@ from eyetoy_train.utils.untrusted import read_json
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the annotations and images of a recipe's set, log findings, and write files without the bad ones.
 
-    Args:
-        argv: the command line; `sys.argv[1:]` by default.
-
-    Returns:
-        the exit code: 0 without findings, 1 with findings. If the set cannot be checked, the program exits with a
-        message and code 2.
+    The exit code is returned, see `check_parser`.
     """
     parser = check_parser("Find bad annotations and images.")
     parser.add_argument("--output", type=Path, help="folder for annotation files without the bad annotations")

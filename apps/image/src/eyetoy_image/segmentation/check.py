@@ -16,12 +16,7 @@ from eyetoy_train.utils.console import log
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the label maps and images of a recipe's set, and log findings.
 
-    Args:
-        argv: the command line; `sys.argv[1:]` by default.
-
-    Returns:
-        the exit code: 0 without findings, 1 with findings. If the set cannot be checked, the program exits with a
-        message and code 2.
+    The exit code is returned, see `check_parser`.
     """
     options, overrides = check_parser("Find bad label maps and images.").parse_known_args(argv)
     recipe = parse_recipe(SegmentationRecipe, APP.default_config, overrides)
