@@ -103,6 +103,10 @@ MODULES = {
             "return model.to(map_location).eval()": "return model.to(map_location)",
         },
     ),
+    "eyetoy_train/utils/files.py": Mutants(
+        ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
+        {"    sync(partial)\n    partial.replace(path)": "    partial.replace(path)\n    sync(path)"},
+    ),
     "eyetoy_train/checkpoint/atomic.py": Mutants(
         ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
         {
@@ -113,7 +117,6 @@ MODULES = {
             "if not folder.exists() and backup.exists()": "if backup.exists()",
             "path.stat().st_size != size": "path.stat().st_size < size",
             "if _digest(path) != digest:": "if False:",
-            "    _sync(partial)\n    partial.replace(path)": "    partial.replace(path)\n    _sync(path)",
             "    folder.rename(partial)\n    shutil.rmtree(partial, ignore_errors=True)": (
                 "    shutil.rmtree(folder, ignore_errors=True)"
             ),

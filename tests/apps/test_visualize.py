@@ -62,7 +62,7 @@ def test_maps_of_dense_predictors_are_drawn_and_what_they_find(run, checkpoints,
 
 @pytest.mark.parametrize(("run", "axes"), [("audio-image", ("frequency", "time")), ("audio-masked", ("time",))])
 def test_maps_of_features_of_a_sound_are_drawn(run, axes, checkpoints, tmp_path):
-    view = eyetoy_audio.visualize.SoundView(checkpoints / "runs" / run)
+    view = eyetoy_audio.visualize.open_viewer(checkpoints / "runs" / run)
     assert view.axes == axes
     assert_is_drawn(write_figure(view(checkpoints / "sounds/low/0.wav").maps, tmp_path / "maps.png"))
 
@@ -103,7 +103,7 @@ def test_a_map_is_brightest_where_it_is_greatest():
 
 
 def test_maps_lie_on_the_input(checkpoints):
-    view = ClassifierView(APP, checkpoints / "runs" / "image")
+    view = ClassifierView(APP.open(checkpoints / "runs" / "image"))
     example = view.example(checkpoints / "pictures/dark/0.png")
     maps = view.maps(example, (0.0, 1.0), "pixels")
     assert maps.point == (0, 15)

@@ -216,7 +216,6 @@ def test_a_clock_that_jumps_back_changes_nothing(tmp_path):
 
 WITHOUT_NETWORK = """
 import socket, sys, time
-from helpers.paths import REPOSITORY
 time.sleep = lambda seconds: None  # between tries
 def refuse(*arguments, **options):
     raise socket.gaierror(-3, "Temporary failure in name resolution")

@@ -25,7 +25,7 @@ from eyetoy_image.io.files import UnreadableImageError, read_image
 from eyetoy_train import CheckpointError, ClassificationRecipe, ModelRecipe, TarStream, parse_recipe
 from eyetoy_train.data.hub import HubSet, stored_content
 from eyetoy_train.models.build import build_classifier, find_checkpoint, load_classifier
-from helpers.paths import REPOSITORY, config
+from helpers.paths import REPOSITORY
 
 PICKLES = ("pytorch_model.bin", "model.pt", "model.pth", "model.pkl", "checkpoint.ckpt", "model.safetensors")
 
@@ -219,8 +219,7 @@ def test_a_class_name_is_text_in_the_report(tmp_path):
     options = ["--data.source", "folder", "--data.root", str(tmp_path / "data"), "--data.image_size", "32"]
     options += ["--model.name", "eyetoy2d_pico", "--epochs", "1", "--batch_size", "4", "--trackers", "[]"]
     options += ["--output_dir", str(tmp_path / "run"), "--name", name, "--warmup_epochs", "0"]
-    default = config("image", "digits")
-    APP.train(default, options)
+    APP.train(options)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script" in page

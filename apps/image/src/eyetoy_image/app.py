@@ -28,6 +28,10 @@ APPS: Mapping[str, str] = {
 """The modules whose `APP` is for a task. One is imported when a recipe asks for it: others may need more packages."""
 
 
+UNNAMED = "classification"
+"""The task of a recipe that names none."""
+
+
 class TaskApp(Protocol):
     """The commands of one task; see `eyetoy_train.App`, and `predict` of the tasks' own apps."""
 
@@ -89,7 +93,7 @@ class ImageApp:
             recipe = {} if path is None else read_yaml(path)
         except (OSError, yaml.YAMLError):
             recipe = {}
-        task = recipe.get("task", self.default) if isinstance(recipe, dict) else self.default
+        task = recipe.get("task", UNNAMED) if isinstance(recipe, dict) else UNNAMED
         if not isinstance(task, str) or task not in APPS:
             print(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
             raise SystemExit(2)
