@@ -78,9 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1024, help="height and width of the image (default: 1024)")
     parser.add_argument("--rounds", type=int, default=3, help="timed calls of each map (default: 3)")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of torch (default: one for each core)"
-    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (default: one for each core)")
     parser.add_argument("--output", type=Path, help="folder for results as JSON")
     parser.add_argument("--model", help="measure one map of this model, in this process")
     parser.add_argument("--map", help="name of that map")

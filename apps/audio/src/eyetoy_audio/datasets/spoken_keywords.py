@@ -132,7 +132,7 @@ def write_spoken_keywords(
         ImportError: espeakng-loader is not installed.
     """
     if root.exists() or root.is_symlink():
-        raise FileExistsError(f"{root} is there already and stays as it is; name a folder that does not exist")
+        raise FileExistsError(f"{root} exists already; name a folder that does not exist")
     _check_disjoint(splits)
     root.parent.mkdir(parents=True, exist_ok=True)
     # Written to a temporary folder and renamed, so that an interrupted run does not leave a part that looks complete.
