@@ -99,7 +99,7 @@ def test_speakers_whom_the_lists_of_speech_commands_leave_in_two_splits_are_name
     speaker = held_out[0].split("/")[1][:8]
     write(folder / "no" / f"{speaker}_nohash_7.wav")  # in no list, so for training
     read_speech_commands(root)
-    said = f"leave 1 speakers in train and in test, such as {speaker}"
+    said = f"have 1 speakers in train and in test, such as {speaker}"
     assert said in capsys.readouterr().out
 
 
@@ -241,7 +241,9 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no table of clips for training. It should hold either\n- train.csv"):
         read_tagged(tmp_path)
     write_tables(tmp_path, train=("1.wav,dog",), val=("2.wav,dgo",))
-    with pytest.raises(ValueError, match="2.wav of the val split has the label 'dgo', which is none of the 1 classes"):
+    with pytest.raises(
+        ValueError, match="2.wav of the val split has the label 'dgo', which is not one of the 1 classes"
+    ):
         read_tagged(tmp_path)
     (tmp_path / "val.csv").write_text("path,label\n2.wav,dog\n")
     with pytest.raises(ValueError, match=r"val.csv should have the columns file, labels; it has \['path', 'label'\]"):

@@ -34,6 +34,6 @@ def test_a_fifth_is_for_the_test_and_a_tenth_for_validation_of_every_class(digit
 
 
 def test_an_existing_folder_is_not_touched(tmp_path):
-    with pytest.raises(FileExistsError, match="there already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         write_digits(tmp_path)
     assert not list(tmp_path.iterdir())

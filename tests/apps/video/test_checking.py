@@ -147,7 +147,7 @@ def test_an_interrupted_look_goes_on_where_it_was(root, looks, monkeypatch):
 def test_a_record_that_cannot_be_written_is_said(root, capsys):
     (root / RECORD).mkdir()
     assert look(root) == 1
-    assert f"cannot keep in {root / RECORD} which files are whole" in capsys.readouterr().out
+    assert f"cannot write the list of intact files to {root / RECORD}" in capsys.readouterr().out
 
 
 def test_damage_between_an_evaluations_frames_is_found_in_all_frames(tmp_path, monkeypatch, videos, capsys):

@@ -112,7 +112,7 @@ def test_a_picture_depends_on_seed_split_and_number_alone(digits, tmp_path):
 
 
 def test_an_existing_folder_is_not_touched_and_a_broken_off_one_not_left(tmp_path, monkeypatch):
-    with pytest.raises(FileExistsError, match="there already"):
+    with pytest.raises(FileExistsError, match="exists already"):
         write_composed_digits(tmp_path)
     monkeypatch.setattr("eyetoy_image.dense.composed.writing.label_map", lambda composition: 1 / 0)
     with pytest.raises(ZeroDivisionError):
