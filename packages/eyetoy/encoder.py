@@ -121,11 +121,7 @@ class Encoder(HubModel):
         Raises:
             ValueError: as in `forward`.
         """
-        self._check(x)
-        self._check_lengths(x, lengths)
-        x = self.positional_embedding(
-            self.initial_proj(x.movedim(1, -1), lengths)
-        )  # [batch, *grid, channels] from here
+        x = self.forward_stem(x, lengths)
         lengths = reduce(shrink, self.initial_proj.strides, lengths)
         outputs = []
         for stage in self.params.stages[:num_stages]:
@@ -134,6 +130,13 @@ class Encoder(HubModel):
                 lengths = shrink(lengths, self.transformer.strides[index])
             outputs.append(x)
         return outputs
+
+    def forward_stem(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the first block's input, `[batch, *grid, channels]`; arguments and errors as in `forward`."""
+        self._check(x)
+        self._check_lengths(x, lengths)
+        tokens: Tensor = self.positional_embedding(self.initial_proj(x.movedim(1, -1), lengths))
+        return tokens
 
     def _apply_block(self, block: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():

@@ -39,9 +39,7 @@ class SharedScaleNA(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Attend within `[batch, *grid, in_channels]`; in one dimension `lengths` tells how many tokens are real."""
-        if self.tokenizer is not None:
-            x = self.activation(self.tokenizer(clear_padding(x, lengths)))
-        qkv = self.qkv_proj(x)
+        qkv = self.project(x, lengths)
         query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
         # From here on the grid is the group's own: a stride of 2 left half of the tokens on each axis.
         lengths = shrink(lengths, self.stride)
@@ -49,6 +47,13 @@ class SharedScaleNA(nn.Module):
             query, key, value, lengths, window=self.window, dilation=self.dilation, is_causal=self.is_causal
         )
         return out.flatten(-2)
+
+    def project(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return queries, keys and values, `[batch, *ceil(grid / stride), 3 * intermediate_channels]`."""
+        if self.tokenizer is not None:
+            x = self.activation(self.tokenizer(clear_padding(x, lengths)))
+        qkv: Tensor = self.qkv_proj(x)
+        return qkv
 
 
 class MultiScaleMultiHeadNA(nn.Module):
