@@ -172,9 +172,13 @@ class GlobalAttentionStack(nn.Module):
         self.num_global_tokens = params.num_global_tokens
         # The context token is the first, registers follow: `_pooled` and the checkpoints rely on it.
         self.global_tokens = nn.Parameter(torch.empty(params.num_global_tokens, channels))
-        nn.init.normal_(self.global_tokens, std=0.02)
+        self.reset_parameters()
         self.layers = nn.Sequential(*(GlobalAttentionTransformer(channels, params) for _ in range(params.depth)))
         self.norm = nn.LayerNorm(channels)
+
+    def reset_parameters(self) -> None:
+        """Draw new registers and a new context token, also after `to_empty`."""
+        nn.init.normal_(self.global_tokens, std=0.02)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return refined features and context; in one dimension `lengths` tells how many features are real."""
