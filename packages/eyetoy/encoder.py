@@ -16,7 +16,7 @@ from eyetoy.global_stack import GlobalAttentionStack
 from eyetoy.hub import HubModel
 from eyetoy.lengths import check_lengths, clear_padding, mean_over_tokens, shrink
 from eyetoy.msnat import TransformerStack
-from eyetoy.params import EncoderParams, as_encoder_params
+from eyetoy.params import EncoderParams, as_encoder_params, stages_of
 from eyetoy.positional import PositionalEmbedding
 
 
@@ -91,6 +91,11 @@ class Encoder(HubModel):
             GlobalAttentionStack(width, params.global_attention) if params.global_attention else None
         )
 
+    @property
+    def stages(self) -> tuple[range, ...]:
+        """The blocks of every stage, as `params.stages`, also after blocks were appended or cut off."""
+        return stages_of(self.transformer.strides)
+
     def forward(self, x: Tensor, lengths: Tensor | None = None, *, context_only: bool = False) -> EncoderOutput:
         """Encode `[batch, in_channels, *grid]`.
 
@@ -123,11 +128,11 @@ class Encoder(HubModel):
         """
         x = self.forward_stem(x, lengths)
         lengths = reduce(shrink, self.initial_proj.strides, lengths)
-        outputs = []
-        for stage in self.params.stages[:num_stages]:
+        strides, outputs = self.transformer.strides, []
+        for stage in self.stages[:num_stages]:
             for index in stage:
                 x = self._apply_block(self.transformer[index], x, lengths)
-                lengths = shrink(lengths, self.transformer.strides[index])
+                lengths = shrink(lengths, strides[index])
             outputs.append(x)
         return outputs
 
@@ -168,7 +173,7 @@ class Encoder(HubModel):
         Raises:
             ValueError: there are not so many stages.
         """
-        stages = self.params.stages
+        stages = self.stages
         if num_stages is None:
             self.requires_grad_(False)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -145,10 +146,23 @@ class MSNATTransformer3D(MSNATTransformer):
 
 
 class TransformerStack(nn.Sequential):
-    """MSNAT blocks in a row; each takes the width of the one before."""
+    """MSNAT blocks in a row; each takes the width of the one before. A slice is a stack of the same blocks."""
 
     def __init__(self, num_spatial_dims: int, in_channels: int, blocks: Sequence[TransformerParams]) -> None:
         widths = [in_channels, *(block.out_channels for block in blocks)]
         stack = [MSNATTransformer(num_spatial_dims, width, block) for width, block in zip(widths, blocks, strict=False)]
         super().__init__(*stack)
-        self.strides = [block.stride for block in stack]
+
+    @property
+    def strides(self) -> list[tuple[int, ...]]:
+        """The stride of every block that the stack holds now."""
+        return [cast("tuple[int, ...]", block.stride) for block in self]
+
+    def __getitem__(self, index: slice | int) -> Any:
+        """Return a block, or a stack of several."""
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        # `nn.Sequential` would call the constructor, which takes parameters, not blocks.
+        part = TransformerStack.__new__(TransformerStack)
+        nn.Sequential.__init__(part, *list(self)[index])
+        return part

@@ -321,7 +321,7 @@ def test_maps_leave_no_hook_and_no_gradient(encoders: Any) -> None:
 
 
 def test_threads_see_their_own_maps(dimension: int, encoders: Any) -> None:
-    """Every pass of the four threads waits for the others after the stem, so that all are under way at the same time."""
+    """Every pass of the four threads waits for the others after the stem: all are under way at the same time."""
     encoder, grid = make_encoder(encoders, dimension), GRIDS[dimension]
     inputs = torch.randn(4, 2, 3, *grid, dtype=torch.float64)
     calls: list[Callable[[Tensor], list[Tensor]]] = [

@@ -57,7 +57,7 @@ class TokenPlaces:
 
 def feature_places(encoder: Encoder, stage: int = -1) -> TokenPlaces:
     """Return where the tokens of a stage lie on the input; by default those of the encoder's features."""
-    return _compose(encoder.params.num_spatial_dims, _convs_before(encoder, encoder.params.stages[stage][-1]))
+    return _compose(encoder.params.num_spatial_dims, _convs_before(encoder, encoder.stages[stage][-1]))
 
 
 def group_places(encoder: Encoder, block: int, group: int) -> TokenPlaces:
