@@ -83,9 +83,8 @@ class Classifier(HubModel):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same."""
-        blocks = [(r"^encoder\.transformer\.(\d+)", None), (r"^encoder\.(?:norm|global_attention)", (99998,))]
-        return {"stem": r"^encoder\.initial_proj", "blocks": r"^encoder\.transformer" if coarse else blocks}
+        return self.encoder.group_matcher(coarse, prefix="encoder.")
 
     def no_weight_decay(self) -> set[str]:
-        """Tell timm which parameters with two axes must not decay."""
-        return {name for name, _ in self.named_parameters() if name.endswith("global_tokens")}
+        """Tell timm which parameters with two axes must not decay: the learned tokens."""
+        return {f"encoder.{name}" for name in self.encoder.no_weight_decay()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -166,6 +167,21 @@ class Encoder(HubModel):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the inside of every block in the backward pass: less memory for more time."""
         self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False, *, prefix: str = "") -> dict[str, Any]:
+        """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same.
+
+        Args:
+            coarse: all blocks are one group.
+            prefix: what stands before the names, such as "encoder." in a classifier.
+        """
+        start = "^" + re.escape(prefix)
+        blocks = [(rf"{start}transformer\.(\d+)", None), (rf"{start}(?:norm|global_attention)\.", (99998,))]
+        return {"stem": rf"{start}initial_proj", "blocks": rf"{start}transformer" if coarse else blocks}
+
+    def no_weight_decay(self) -> set[str]:
+        """Tell timm which parameters with two axes must not decay: the learned tokens."""
+        return {name for name, _ in self.named_parameters() if name.endswith("global_tokens")}
 
     def freeze(self, num_stages: int | None = None) -> None:
         """Stop training of the stem and the first `num_stages` stages, or of everything.

@@ -67,6 +67,14 @@ class FeaturePyramid(HubModel):
         """Recompute the inside of every block in the backward pass: less memory for more time."""
         self.encoder.set_grad_checkpointing(enable)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same."""
+        return self.encoder.group_matcher(coarse, prefix="encoder.")
+
+    def no_weight_decay(self) -> set[str]:
+        """Tell timm which parameters with two axes must not decay: the learned tokens."""
+        return {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
+
     def _freeze_unused(self) -> None:
         # Processes that train together wait for the gradient of every parameter that asks for one. An unused one would
         # have none, and they would wait for ever.
