@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 from torch import nn
 
@@ -173,7 +173,7 @@ def _timm_entry(name: str) -> Callable[..., nn.Module]:
             config |= {"num_classes": num_classes, "classifier": "head"}
         # An older and a newer name, of which timm's scripts read either.
         model.default_cfg = model.pretrained_cfg = config
-        return model
+        return cast("nn.Module", model)
 
     # The registry goes by the function's name, and looks its module up in `sys.modules`.
     build.__name__ = name.replace("eyetoy2d", "eyetoy")

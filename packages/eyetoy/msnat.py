@@ -40,8 +40,8 @@ class SharedScaleNA(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Attend within `[batch, *grid, in_channels]`; in one dimension `lengths` tells how many tokens are real."""
-        qkv = self.project(x, lengths)
-        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
+        qkv = torch.unflatten(self.project(x, lengths), -1, (3, self.num_heads, -1))
+        query, key, value = qkv.unbind(-3)  # [batch, *grid, heads, head_dim]
         # From here on the grid is the group's own: a stride of 2 left half of the tokens on each axis.
         lengths = shrink(lengths, self.stride)
         out = varlen_attention(

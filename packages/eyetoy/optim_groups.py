@@ -95,7 +95,8 @@ def _parametrized(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
         return []
     # For example weight norm's `original0` is the length of every row, [out, 1], and `original1` the rows, [out, in]:
     # a length is a scale, and does not decay. Other parametrizations of two parts are products of matrices.
-    originals = dict(module.parametrizations.weight.named_parameters(recurse=False))
-    if any(isinstance(one, _WeightNorm) for one in module.parametrizations.weight):
+    steps: Any = module.get_submodule("parametrizations.weight")
+    originals = dict(steps.named_parameters(recurse=False))
+    if any(isinstance(step, _WeightNorm) for step in steps):
         originals.pop("original0", None)
     return [("weight", parameter) for parameter in originals.values()]

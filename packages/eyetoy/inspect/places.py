@@ -107,7 +107,7 @@ def _convs_before(encoder: Encoder, block: int) -> list[StridedConv]:
     """Return the convolutions between the input and the attention of a block."""
     rescaling = (unwrapped(find_block(encoder, index).rescale) for index in range(block + 1))
     parts = (part for part in rescaling if isinstance(part, nn.Sequential))
-    return _convs(itertools.chain(unwrapped(encoder.initial_proj).convs, *parts))
+    return _convs(itertools.chain(encoder.initial_proj.convs, *parts))
 
 
 def _convs(parts: Iterable[nn.Module]) -> list[StridedConv]:
