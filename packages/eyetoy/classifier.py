@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from eyetoy.encoder import ENCODERS, EncoderOutput
 from eyetoy.hub import HubModel
-from eyetoy.params import EncoderParams, as_encoder_params
+from eyetoy.params import EncoderParams, Pool, as_encoder_params
 from eyetoy.sizes import check_count, check_rates
 
 
@@ -20,7 +21,7 @@ class Classifier(HubModel):
 
     Args:
         params: the encoder's parameters, also as a dict from a JSON config.
-        num_classes: how many logits.
+        num_classes: how many logits; 0 for no head: the model then gives the context, as with timm.
         dropout: share of the context's channels to drop before the head, in training.
 
     Raises:
@@ -31,13 +32,12 @@ class Classifier(HubModel):
 
     def __init__(self, params: EncoderParams | dict[str, Any], num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
-        check_count(num_classes, "num_classes")
         check_rates(dropout=dropout)
         params = as_encoder_params(params)
         self.num_classes = num_classes
         self.dropout = dropout
         self.encoder = ENCODERS[params.num_spatial_dims](params)
-        self.head = nn.Linear(params.out_channels, num_classes)
+        self.head = _head(params.out_channels, num_classes)
 
     @property
     def num_features(self) -> int:
@@ -63,14 +63,47 @@ class Classifier(HubModel):
         """Return the last layer."""
         return self.head
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a new one, for other classes."""
-        check_count(num_classes, "num_classes")
-        weight = self.head.weight
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
-        if isinstance(self._hub_mixin_config, dict):  # `save_pretrained` writes this, the arguments of the constructor
-            self._hub_mixin_config["num_classes"] = num_classes
+    def reset_classifier(self, num_classes: int, global_pool: Pool | None = None) -> None:
+        """Replace the last layer by a new one, for other classes.
+
+        Args:
+            num_classes: how many logits; 0 for no head.
+            global_pool: the context that the global stack returns from now on, "token" or "avg"; as before by default.
+
+        Raises:
+            ValueError: `num_classes` is negative, or the encoder has no such context.
+        """
+        weight = self.encoder.norm.weight
+        head = _head(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
+        if global_pool is not None:
+            self.set_pool(global_pool)
+        self.head, self.num_classes = head, num_classes
+
+    def set_pool(self, global_pool: Pool) -> None:
+        """Let the global stack return another context: "token", its context token, or "avg", the mean of the features.
+
+        Raises:
+            ValueError: the encoder has no such context.
+        """
+        params, stack = self.encoder.params, self.encoder.global_attention
+        if params.global_attention is None or stack is None or not stack.has_context_token:
+            if global_pool != "avg":
+                raise ValueError(
+                    f"this encoder has no context token, and global_pool must be 'avg'; got {global_pool!r}"
+                )
+            return
+        params = replace(params, global_attention=replace(params.global_attention, global_pool=global_pool))
+        self.encoder.params, stack.global_pool = params, global_pool
+        for model in (self, self.encoder):  # `save_pretrained` of either writes the arguments of its constructor
+            if isinstance(model._hub_mixin_config, dict):
+                model._hub_mixin_config["params"] = asdict(params)
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments = super()._arguments()
+        # The head may have been replaced by hand.
+        if isinstance(self.head, nn.Identity):
+            return {**arguments, "num_classes": 0}
+        return {**arguments, "num_classes": getattr(self.head, "out_features", self.num_classes)}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the inside of every block in the backward pass: less memory for more time."""
@@ -83,9 +116,15 @@ class Classifier(HubModel):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same."""
-        blocks = [(r"^encoder\.transformer\.(\d+)", None), (r"^encoder\.(?:norm|global_attention)", (99998,))]
-        return {"stem": r"^encoder\.initial_proj", "blocks": r"^encoder\.transformer" if coarse else blocks}
+        return self.encoder.group_matcher(coarse, prefix="encoder.")
 
     def no_weight_decay(self) -> set[str]:
-        """Tell timm which parameters with two axes must not decay."""
-        return {name for name, _ in self.named_parameters() if name.endswith("global_tokens")}
+        """Tell timm which parameters with two axes must not decay: the learned tokens."""
+        return {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
+
+
+def _head(channels: int, num_classes: int, **factory: Any) -> nn.Module:
+    if num_classes == 0:
+        return nn.Identity()
+    check_count(num_classes, "num_classes")
+    return nn.Linear(channels, num_classes, **factory)

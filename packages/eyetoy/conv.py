@@ -30,10 +30,17 @@ class StridedConv(nn.Module):
         self.stride = per_axis(params.stride, num_spatial_dims, "stride")
         # Channels innermost, the order in which both a channels-last convolution and a matrix product read them.
         self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel_size, in_channels))
-        bound = 1 / math.sqrt(volume(self.kernel_size) * in_channels)
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        self.spread_bias = params.spread_bias
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new weights, also after `to_empty`."""
+        bound = 1 / math.sqrt(volume(self.kernel_size) * self.weight.shape[-1])
         nn.init.uniform_(self.weight, -bound, bound)
-        widest = bound if params.spread_bias else 0.0
-        self.bias = nn.Parameter(torch.linspace(-widest, widest, out_channels))
+        widest = bound if self.spread_bias else 0.0
+        self.bias.copy_(torch.linspace(-widest, widest, len(self.bias), dtype=self.bias.dtype, device=self.bias.device))
 
     @property
     def padding_before(self) -> tuple[int, ...]:

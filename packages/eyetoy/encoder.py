@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from eyetoy.global_stack import GlobalAttentionStack
 from eyetoy.hub import HubModel
 from eyetoy.lengths import check_lengths, clear_padding, mean_over_tokens, shrink
 from eyetoy.msnat import TransformerStack
-from eyetoy.params import EncoderParams, as_encoder_params
+from eyetoy.params import EncoderParams, as_encoder_params, stages_of
 from eyetoy.positional import PositionalEmbedding
 
 
@@ -91,6 +92,11 @@ class Encoder(HubModel):
             GlobalAttentionStack(width, params.global_attention) if params.global_attention else None
         )
 
+    @property
+    def stages(self) -> tuple[range, ...]:
+        """The blocks of every stage, as `params.stages`, also after blocks were appended or cut off."""
+        return stages_of(self.transformer.strides)
+
     def forward(self, x: Tensor, lengths: Tensor | None = None, *, context_only: bool = False) -> EncoderOutput:
         """Encode `[batch, in_channels, *grid]`.
 
@@ -121,19 +127,22 @@ class Encoder(HubModel):
         Raises:
             ValueError: as in `forward`.
         """
-        self._check(x)
-        self._check_lengths(x, lengths)
-        x = self.positional_embedding(
-            self.initial_proj(x.movedim(1, -1), lengths)
-        )  # [batch, *grid, channels] from here
+        x = self.forward_stem(x, lengths)
         lengths = reduce(shrink, self.initial_proj.strides, lengths)
-        outputs = []
-        for stage in self.params.stages[:num_stages]:
+        strides, outputs = self.transformer.strides, []
+        for stage in self.stages[:num_stages]:
             for index in stage:
                 x = self._apply_block(self.transformer[index], x, lengths)
-                lengths = shrink(lengths, self.transformer.strides[index])
+                lengths = shrink(lengths, strides[index])
             outputs.append(x)
         return outputs
+
+    def forward_stem(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the first block's input, `[batch, *grid, channels]`; arguments and errors as in `forward`."""
+        self._check(x)
+        self._check_lengths(x, lengths)
+        tokens: Tensor = self.positional_embedding(self.initial_proj(x.movedim(1, -1), lengths))
+        return tokens
 
     def _apply_block(self, block: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():
@@ -159,13 +168,28 @@ class Encoder(HubModel):
         """Recompute the inside of every block in the backward pass: less memory for more time."""
         self.grad_checkpointing = enable
 
+    def group_matcher(self, coarse: bool = False, *, prefix: str = "") -> dict[str, Any]:
+        """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same.
+
+        Args:
+            coarse: all blocks are one group.
+            prefix: what stands before the names, such as "encoder." in a classifier.
+        """
+        start = "^" + re.escape(prefix)
+        blocks = [(rf"{start}transformer\.(\d+)", None), (rf"{start}(?:norm|global_attention)\.", (99998,))]
+        return {"stem": rf"{start}initial_proj", "blocks": rf"{start}transformer" if coarse else blocks}
+
+    def no_weight_decay(self) -> set[str]:
+        """Tell timm which parameters with two axes must not decay: the learned tokens."""
+        return {name for name, _ in self.named_parameters() if name.endswith("global_tokens")}
+
     def freeze(self, num_stages: int | None = None) -> None:
         """Stop training of the stem and the first `num_stages` stages, or of everything.
 
         Raises:
             ValueError: there are not so many stages.
         """
-        stages = self.params.stages
+        stages = self.stages
         if num_stages is None:
             self.requires_grad_(False)
             return

@@ -9,14 +9,14 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 from torch import nn
 
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import ENCODERS, Encoder
 from eyetoy.inflation import Inflation, inflated
-from eyetoy.params import EncoderParams
+from eyetoy.params import EncoderParams, Pool
 from eyetoy.presets import IN_CHANNELS, MODELS, stem
 from eyetoy.pyramid import FeaturePyramid
 from eyetoy.sizes import Size, check_rates
@@ -118,16 +118,18 @@ def create_pyramid(
 def register_timm_models() -> list[str]:
     """Register the models for images with timm, `eyetoy2d_nano` as `eyetoy_nano`, and return these names.
 
-    `timm.create_model("eyetoy_nano")` then takes `num_classes`, `in_chans`, `drop_rate`, `drop_path_rate`,
-    `features_only` and `out_indices`, as for timm's own models.
+    `timm.create_model("eyetoy_nano")` then takes `num_classes`, `in_chans`, `global_pool`, `drop_rate`,
+    `drop_path_rate`, `features_only`, `out_indices` and `pretrained_cfg`, as for timm's own models. The models have the
+    `pretrained_cfg` from which timm takes the size and the normalisation of pictures.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
     """
-    register = import_module("timm.models").register_model
+    timm = import_module("timm.models")
     entries = [_timm_entry(name) for name in list_models("eyetoy2d_*")]
     for entry in entries:
-        register(entry)
+        if not timm.is_model(entry.__name__):  # timm warns of a second time
+            timm.register_model(entry)
     return [entry.__name__ for entry in entries]
 
 
@@ -139,25 +141,57 @@ def _timm_entry(name: str) -> Callable[..., nn.Module]:
         in_chans: int = 3,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        global_pool: Pool | None = None,
         features_only: bool = False,
-        out_indices: tuple[int, ...] | None = None,
+        out_indices: Sequence[int] | None = None,
+        pretrained_cfg: Mapping[str, Any] | None = None,
+        pretrained_cfg_overlay: Mapping[str, Any] | None = None,
         **of_timm: Any,
     ) -> nn.Module:
-        # timm hands these three to every model; anything else would be a typo, and must not pass in silence.
-        unknown = sorted(set(of_timm) - {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"})
+        # timm hands this one to every model, too; anything else would be a typo, and must not pass in silence.
+        unknown = sorted(set(of_timm) - {"cache_dir"})
         if unknown:
             raise TypeError(f"{build.__name__} takes no {', '.join(unknown)}")
         if pretrained:
             raise ValueError(
                 f"there are no pretrained weights of {build.__name__}; train some, and use from_pretrained"
             )
-        if features_only:
-            return create_pyramid(name, out_indices=out_indices, in_channels=in_chans, drop_path=drop_path_rate)
-        return create_model(
-            name, num_classes=num_classes, in_channels=in_chans, drop_path=drop_path_rate, dropout=drop_rate
+        if isinstance(pretrained_cfg, str):  # "eyetoy_nano.in1k": what stands after the point names weights
+            raise ValueError(f"there are no pretrained weights {build.__name__}.{pretrained_cfg}")
+        config = (
+            _timm_config(build.__name__, in_chans) | dict(pretrained_cfg or {}) | dict(pretrained_cfg_overlay or {})
         )
+        model: Any
+        if features_only:
+            model = create_pyramid(name, out_indices=out_indices, in_channels=in_chans, drop_path=drop_path_rate)
+        else:
+            model = create_model(
+                name, num_classes=num_classes, in_channels=in_chans, drop_path=drop_path_rate, dropout=drop_rate
+            )
+            if global_pool is not None:
+                model.set_pool(global_pool)
+            config |= {"num_classes": num_classes, "classifier": "head"}
+        # An older and a newer name, of which timm's scripts read either.
+        model.default_cfg = model.pretrained_cfg = config
+        return cast("nn.Module", model)
 
     # The registry goes by the function's name, and looks its module up in `sys.modules`.
     build.__name__ = name.replace("eyetoy2d", "eyetoy")
     build.__module__ = __name__
     return build
+
+
+def _timm_config(name: str, in_channels: int) -> dict[str, Any]:
+    """Return what timm's `resolve_data_config` reads: the size and normalisation of pictures that timm uses most."""
+    is_color = in_channels == 3
+    return {
+        "architecture": name,
+        "input_size": (in_channels, 224, 224),
+        "pool_size": None,
+        "fixed_input_size": False,
+        "interpolation": "bicubic",
+        "crop_pct": 0.875,
+        "mean": (0.485, 0.456, 0.406) if is_color else (0.5,) * in_channels,
+        "std": (0.229, 0.224, 0.225) if is_color else (0.5,) * in_channels,
+        "first_conv": "encoder.initial_proj.convs.0",
+    }

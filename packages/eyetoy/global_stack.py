@@ -172,13 +172,17 @@ class GlobalAttentionStack(nn.Module):
         self.num_global_tokens = params.num_global_tokens
         # The context token is the first, registers follow: `_pooled` and the checkpoints rely on it.
         self.global_tokens = nn.Parameter(torch.empty(params.num_global_tokens, channels))
-        nn.init.normal_(self.global_tokens, std=0.02)
+        self.reset_parameters()
         self.layers = nn.Sequential(*(GlobalAttentionTransformer(channels, params) for _ in range(params.depth)))
         self.norm = nn.LayerNorm(channels)
 
+    def reset_parameters(self) -> None:
+        """Draw new registers and a new context token, also after `to_empty`."""
+        nn.init.normal_(self.global_tokens, std=0.02)
+
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return refined features and context; in one dimension `lengths` tells how many features are real."""
-        tokens, key_mask = self._begin(x, lengths)
+        tokens, key_mask = self.tokens(x, lengths)
         for layer in self.layers:
             tokens = layer(tokens, key_mask)
         tokens = self.norm(tokens)
@@ -187,7 +191,7 @@ class GlobalAttentionStack(nn.Module):
 
     def context(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the context alone; the last layer computes only the tokens that make it up."""
-        tokens, key_mask = self._begin(x, lengths)
+        tokens, key_mask = self.tokens(x, lengths)
         for number, layer in enumerate(self.layers, start=1):
             tokens = layer(tokens, key_mask, only=self.global_pool if number == len(self.layers) else None)
         return self._pool(self.norm(tokens), lengths)
@@ -195,7 +199,7 @@ class GlobalAttentionStack(nn.Module):
     def _pool(self, tokens: Tensor, lengths: Tensor | None) -> Tensor:
         return tokens[:, 0] if self.global_pool == "token" else mean_over_tokens(tokens, lengths)
 
-    def _begin(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def tokens(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return global and spatial tokens, `[batch, tokens, channels]`, and the mask of the tokens to see."""
         spatial = x.flatten(1, -2)
         given = self.global_tokens.expand(x.shape[0], -1, -1)

@@ -42,8 +42,14 @@ class ResidualBranch(nn.Module):
         super().__init__()
         self.dropout = params.dropout
         self.drop_path = params.drop_path
-        scale = params.layer_scale
-        self.gamma = None if scale is None else nn.Parameter(torch.full((channels,), scale))
+        self.layer_scale = params.layer_scale
+        self.gamma = None if self.layer_scale is None else nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the scale to its initial value, also after `to_empty`."""
+        if self.gamma is not None and self.layer_scale is not None:
+            nn.init.constant_(self.gamma, self.layer_scale)
 
     def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
         """Return `shortcut + branch`, both `[batch, ..., channels]`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,16 +40,21 @@ class SharedScaleNA(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Attend within `[batch, *grid, in_channels]`; in one dimension `lengths` tells how many tokens are real."""
-        if self.tokenizer is not None:
-            x = self.activation(self.tokenizer(clear_padding(x, lengths)))
-        qkv = self.qkv_proj(x)
-        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # [batch, *grid, heads, head_dim]
+        qkv = torch.unflatten(self.project(x, lengths), -1, (3, self.num_heads, -1))
+        query, key, value = qkv.unbind(-3)  # [batch, *grid, heads, head_dim]
         # From here on the grid is the group's own: a stride of 2 left half of the tokens on each axis.
         lengths = shrink(lengths, self.stride)
         out = varlen_attention(
             query, key, value, lengths, window=self.window, dilation=self.dilation, is_causal=self.is_causal
         )
         return out.flatten(-2)
+
+    def project(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return queries, keys and values, `[batch, *ceil(grid / stride), 3 * intermediate_channels]`."""
+        if self.tokenizer is not None:
+            x = self.activation(self.tokenizer(clear_padding(x, lengths)))
+        qkv: Tensor = self.qkv_proj(x)
+        return qkv
 
 
 class MultiScaleMultiHeadNA(nn.Module):
@@ -140,10 +146,23 @@ class MSNATTransformer3D(MSNATTransformer):
 
 
 class TransformerStack(nn.Sequential):
-    """MSNAT blocks in a row; each takes the width of the one before."""
+    """MSNAT blocks in a row; each takes the width of the one before. A slice is a stack of the same blocks."""
 
     def __init__(self, num_spatial_dims: int, in_channels: int, blocks: Sequence[TransformerParams]) -> None:
         widths = [in_channels, *(block.out_channels for block in blocks)]
         stack = [MSNATTransformer(num_spatial_dims, width, block) for width, block in zip(widths, blocks, strict=False)]
         super().__init__(*stack)
-        self.strides = [block.stride for block in stack]
+
+    @property
+    def strides(self) -> list[tuple[int, ...]]:
+        """The stride of every block that the stack holds now."""
+        return [cast("tuple[int, ...]", block.stride) for block in self]
+
+    def __getitem__(self, index: slice | int) -> Any:
+        """Return a block, or a stack of several."""
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        # `nn.Sequential` would call the constructor, which takes parameters, not blocks.
+        part = TransformerStack.__new__(TransformerStack)
+        nn.Sequential.__init__(part, *list(self)[index])
+        return part

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from eyetoy.encoder import Encoder
 
@@ -14,14 +16,14 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNor
 def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Return the trainable parameters of a model in groups for an optimizer.
 
-    A parameter decays if it is called `weight`, has two axes or more, and its module is no norm or embedding. So
+    A parameter decays if it is a `weight`, has two axes or more, and its module is no norm or embedding. So
     biases, norms, scales and learned tokens do not decay. With a `layer_decay` below 1, every layer has a group of its
     own. Multiply the learning rate with the group's `lr_scale`: `layer_decay` to the power of the number of layers
     above it (Clark et al., ELECTRA, 2020). The stem is the first layer, then come the blocks, the global stack and a
-    head.
+    head; so it is in each of several encoders.
 
     Args:
-        model: an encoder, or any module that holds one, wrapped or not.
+        model: an encoder, or any module that holds one or several, wrapped or not.
         weight_decay: for the parameters that decay; the others get 0.
         layer_decay: 1 for one learning rate; 0.65 to 0.9 is common for fine-tuning.
 
@@ -47,32 +49,54 @@ def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 
 def parameter_layers(model: nn.Module) -> dict[str, int]:
     """Return the layer of every parameter by name: 0 in the stem, 1 in the first block, and so on.
 
+    Of several encoders, the last layers have the same number, so that the stem of a shallower one is not 0.
+
     Raises:
         ValueError: the model holds no encoder.
     """
-    found = next(((name, module) for name, module in model.named_modules() if isinstance(module, Encoder)), None)
-    if found is None:
-        raise ValueError(f"layers are counted in an encoder, and {type(model).__name__} holds none")
     # Wrappers put something before the encoder's names, such as "module.encoder."; names outside of it are the head's.
-    prefix, above = f"{found[0]}." if found[0] else "", len(found[1].transformer) + 1
+    prefixes = {
+        f"{name}." if name else "": len(module.transformer) + 1
+        for name, module in model.named_modules()
+        if isinstance(module, Encoder)
+    }
+    if not prefixes:
+        raise ValueError(f"layers are counted in an encoder, and {type(model).__name__} holds none")
+    deepest = max(prefixes.values())
 
     def layer(name: str) -> int:
-        if not name.startswith(prefix):
-            return above + 1
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        if prefix is None:
+            return deepest + 1
         part, index = name.removeprefix(prefix).split(".")[:2]
-        if part == "transformer":
-            return int(index) + 1
-        return 0 if part == "initial_proj" else above
+        own = int(index) + 1 if part == "transformer" else 0 if part == "initial_proj" else prefixes[prefix]
+        return own + deepest - prefixes[prefix]
 
     return {name: layer(name) for name, _ in model.named_parameters()}
 
 
 def matrices(model: nn.Module) -> set[nn.Parameter]:
-    """Return the parameters that decay: the weights of linear layers and convolutions."""
+    """Return the parameters that decay: the weights of linear layers and convolutions.
+
+    Weight norm, spectral norm, pruning and PyTorch's parametrizations keep a weight under another name.
+    """
     return {
         parameter
         for module in model.modules()
         if not isinstance(module, _NORMS)
-        for name, parameter in module.named_parameters(recurse=False)
-        if name == "weight" and parameter.ndim >= 2
+        for name, parameter in [*module.named_parameters(recurse=False), *_parametrized(module)]
+        if name in ("weight", "weight_v", "weight_orig") and parameter.ndim >= 2
     }
+
+
+def _parametrized(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the originals of a weight that is parametrized, as `weight` each."""
+    if not is_parametrized(module, "weight"):
+        return []
+    # For example weight norm's `original0` is the length of every row, [out, 1], and `original1` the rows, [out, in]:
+    # a length is a scale, and does not decay. Other parametrizations of two parts are products of matrices.
+    steps: Any = module.get_submodule("parametrizations.weight")
+    originals = dict(steps.named_parameters(recurse=False))
+    if any(isinstance(step, _WeightNorm) for step in steps):
+        originals.pop("original0", None)
+    return [("weight", parameter) for parameter in originals.values()]

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -188,8 +189,7 @@ class EncoderParams:
     @property
     def stages(self) -> tuple[range, ...]:
         """The blocks of every stage: one begins at the first block and at every block that shrinks the grid."""
-        starts = [i for i, stride in enumerate(self._block_strides) if i == 0 or any(s > 1 for s in stride)]
-        return tuple(map(range, starts, [*starts[1:], len(self.transformer)]))
+        return stages_of(self._block_strides)
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
@@ -217,6 +217,12 @@ class EncoderParams:
         for stride in (*self._stem_strides, *self._block_strides):
             grid = tuple(ceil_div(n, s) for n, s in zip(grid, stride, strict=True))
         return grid
+
+
+def stages_of(strides: Sequence[tuple[int, ...]]) -> tuple[range, ...]:
+    """Return the blocks of every stage, given the strides of the blocks; see `EncoderParams.stages`."""
+    starts = [i for i, stride in enumerate(strides) if i == 0 or any(s > 1 for s in stride)]
+    return tuple(map(range, starts, [*starts[1:], len(strides)]))
 
 
 def downsampling(scale_factor: float | tuple[float, ...], num_spatial_dims: int) -> tuple[int, ...]:

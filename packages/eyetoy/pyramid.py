@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -14,8 +14,11 @@ from eyetoy.params import EncoderParams, as_encoder_params
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureInfo:
-    """One level of a pyramid."""
+class FeatureInfo(Mapping[str, Any]):
+    """One level of a pyramid; also a mapping with timm's keys, so that `info["num_chs"]` is `info.num_chs`.
+
+    timm's models have one reduction for all axes: `info["reduction"]` is one integer if it is the same on every axis.
+    """
 
     index: int
     """The stage, counted from the finest."""
@@ -23,6 +26,68 @@ class FeatureInfo:
     """Its channels."""
     reduction: tuple[int, ...]
     """The input's grid divided by its own, per axis."""
+    module: str = ""
+    """The last block of the stage, as `named_modules` calls it."""
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a field by its name."""
+        if key not in iter(self):
+            raise KeyError(key)
+        value = getattr(self, key)
+        return value[0] if key == "reduction" and len(set(value)) == 1 else value
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the fields."""
+        return (field.name for field in fields(self))
+
+    def __len__(self) -> int:
+        """Return the number of fields."""
+        return len(fields(self))
+
+
+class FeatureLevels(tuple[FeatureInfo, ...]):
+    """The levels that a pyramid returns, with the methods of timm's `FeatureInfo`.
+
+    `info` holds all stages of the encoder, and `out_indices` tells which of them are returned. Where a method takes
+    `idx`, that is a stage or several; by default it answers for the returned ones.
+    """
+
+    info: tuple[FeatureInfo, ...]
+    out_indices: tuple[int, ...]
+
+    def __new__(cls, info: Sequence[FeatureInfo], out_indices: Sequence[int]) -> Self:
+        """Return the levels of `out_indices`."""
+        levels = super().__new__(cls, [info[i] for i in out_indices])
+        levels.info, levels.out_indices = tuple(info), tuple(out_indices)
+        return levels
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Tell `copy` and `pickle` how to build it."""
+        return self.info, self.out_indices
+
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """Return a field of every level, such as "num_chs"."""
+        if isinstance(idx, int):
+            return self.info[idx][key]
+        return [self.info[i][key] for i in (self.out_indices if idx is None else idx)]
+
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None) -> Any:
+        """Return the fields of every level, or those in `keys`, as dicts."""
+        if isinstance(idx, int):
+            return {key: self.info[idx][key] for key in keys or self.info[idx]}
+        return [self.get_dicts(keys, i) for i in (self.out_indices if idx is None else idx)]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Return the channels of every level."""
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Return the reduction of every level: an integer, or one for each axis if they differ."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        """Return the name of every level's last block."""
+        return self.get("module", idx)
 
 
 class FeaturePyramid(HubModel):
@@ -30,7 +95,7 @@ class FeaturePyramid(HubModel):
 
     The last stage gives the encoder's features, after the global stack; every other one has a layer norm of its own, as
     in backbones of dense predictors (Liu et al., Swin Transformer, 2021, section 4.2). `feature_info` describes each
-    level. Blocks after the last of the chosen stages are neither computed nor trained.
+    level, as timm's does. Blocks after the last of the chosen stages are neither computed nor trained.
 
     Args:
         params: the encoder's parameters, also as a dict from a JSON config.
@@ -49,9 +114,11 @@ class FeaturePyramid(HubModel):
         self.encoder = ENCODERS[params.num_spatial_dims](params)
         self.last = len(params.stages) - 1
         widths, reductions = params.stage_channels, params.stage_reductions
-        self.feature_info = tuple(
-            FeatureInfo(index=i, num_chs=widths[i], reduction=reductions[i]) for i in self.out_indices
-        )
+        info = [
+            FeatureInfo(index=i, num_chs=widths[i], reduction=reductions[i], module=f"encoder.transformer.{stage[-1]}")
+            for i, stage in enumerate(params.stages)
+        ]
+        self.feature_info = FeatureLevels(info, self.out_indices)
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(widths[i]) for i in self.out_indices if i != self.last})
         self._freeze_unused()
 
@@ -66,6 +133,14 @@ class FeaturePyramid(HubModel):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the inside of every block in the backward pass: less memory for more time."""
         self.encoder.set_grad_checkpointing(enable)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Tell timm's layer decay which parameters make up a layer; without timm, `param_groups` does the same."""
+        return self.encoder.group_matcher(coarse, prefix="encoder.")
+
+    def no_weight_decay(self) -> set[str]:
+        """Tell timm which parameters with two axes must not decay: the learned tokens."""
+        return {f"encoder.{name}" for name in self.encoder.no_weight_decay()}
 
     def _freeze_unused(self) -> None:
         # Processes that train together wait for the gradient of every parameter that asks for one. An unused one would

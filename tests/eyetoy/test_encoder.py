@@ -22,6 +22,7 @@ from eyetoy import (
     ConvParams,
     Encoder,
     EncoderParams,
+    FeaturePyramid,
     GlobalAttentionParams,
     TransformerParams,
     create_encoder,
@@ -388,3 +389,64 @@ def test_flops_count_both_attentions(dimension: int, encoders: Any) -> None:
     wide = {1: 129, 2: 9, 3: 5}[dimension]
     assert flops(wide, 4) > 1.1 * flops(3, 4)
     assert flops(3, 40) > 1.1 * flops(3, 4)
+
+
+@pytest.mark.parametrize("scale_factor", [1.0, 0.5])
+def test_a_block_that_is_appended_runs(dimension: int, scale_factor: float, encoders: Any) -> None:
+    blocks = tuple(encoders.block(out_channels=16, scale_factor=scale) for scale in (1.0, 0.5, scale_factor))
+    whole = make_encoder(encoders, dimension, transformer=blocks).eval()
+    encoder = make_encoder(encoders, dimension, transformer=blocks[:2]).eval()
+    encoder.transformer.append(whole.transformer[2])
+    encoder.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 3, *GRIDS[dimension])
+    torch.testing.assert_close(encoder(x), whole(x))
+    torch.testing.assert_close(encoder.forward_stages(x), whole.forward_stages(x))
+    assert encoder.stages == whole.params.stages
+    if dimension == 1:
+        lengths = torch.tensor([45, 17])
+        torch.testing.assert_close(encoder(x, lengths), whole(x, lengths))
+
+
+def test_blocks_that_are_cut_off_do_not_run(dimension: int, encoders: Any) -> None:
+    blocks = tuple(encoders.block(out_channels=16, scale_factor=scale) for scale in (1.0, 1.0, 0.5))
+    encoder = make_encoder(encoders, dimension, transformer=blocks).eval()
+    x = torch.randn(2, 3, *GRIDS[dimension])
+    stages = encoder.forward_stages(x)
+    encoder.transformer = encoder.transformer[:2]
+    torch.testing.assert_close(encoder(x), encoder.finish(stages[0]))
+    assert encoder.stages == (range(2),)
+
+
+@pytest.mark.parametrize("model", ["encoder", "classifier", "pyramid"])
+def test_reset_parameters_make_a_model_from_the_meta_device_a_new_one(
+    dimension: int, model: str, encoders: Any
+) -> None:
+    """Large models are built so: FSDP allots their memory, and calls `reset_parameters` of every module."""
+    conv = ConvParams(kernel_size=3, stride=2, spread_bias=True)
+    params = encoders.encoder_params(
+        dimension,
+        initial_proj=(conv, conv),
+        transformer=(encoders.block(layer_scale=0.1), encoders.block(out_channels=16, scale_factor=0.5)),
+        global_attention=GlobalAttentionParams(depth=2, num_heads=2, layer_scale=0.2),
+    )
+    build = {"encoder": Encoder, "classifier": lambda p: Classifier(p, 5), "pyramid": FeaturePyramid}[model]
+    with torch.device("meta"):
+        empty = build(params)
+    assert [name for name, part in empty.named_modules() if has_own_weights(part) and not can_reset(part)] == []
+    empty.to_empty(device="cpu")
+    for parameter in empty.parameters():
+        parameter.detach().fill_(torch.nan)
+    torch.manual_seed(1)
+    for part in empty.modules():
+        if can_reset(part):
+            part.reset_parameters()
+    torch.manual_seed(1)
+    torch.testing.assert_close(empty.state_dict(), build(params).state_dict(), rtol=0, atol=0)
+
+
+def has_own_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
+
+
+def can_reset(module: nn.Module) -> bool:
+    return hasattr(module, "reset_parameters")

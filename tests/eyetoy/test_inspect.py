@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -314,6 +318,66 @@ def test_maps_leave_no_hook_and_no_gradient(encoders: Any) -> None:
     with pytest.raises(ValueError, match="every size at least 1"):
         context_maps(encoder, x[:, :, :0])
     assert not any(module._forward_hooks for module in encoder.modules())
+
+
+def test_threads_see_their_own_maps(dimension: int, encoders: Any) -> None:
+    """Every pass of the four threads waits for the others after the stem: all are under way at the same time."""
+    encoder, grid = make_encoder(encoders, dimension), GRIDS[dimension]
+    inputs = torch.randn(4, 2, 3, *grid, dtype=torch.float64)
+    calls: list[Callable[[Tensor], list[Tensor]]] = [
+        lambda x: list(encoder(x)),
+        lambda x: [one.weights for one in neighborhood_weights(encoder, x, [n - 1 for n in grid])],
+        lambda x: [context_maps(encoder, x)],
+        lambda x: [effective_receptive_field(encoder, x, num_probes=1)],
+    ]
+    alone = [call(x) for call, x in zip(calls, inputs, strict=True)]
+    together = threading.Barrier(len(calls), timeout=60)
+    handle = encoder.initial_proj.register_forward_hook(lambda *_: [together.wait(), None][1])
+    with ThreadPoolExecutor(len(calls)) as threads:
+        for _ in range(5):
+            running = [threads.submit(call, x) for call, x in zip(calls, inputs, strict=True)]
+            torch.testing.assert_close([future.result() for future in running], alone, **EXACT)
+    handle.remove()
+    assert not encoder.grad_checkpointing
+
+
+def test_a_receptive_field_leaves_the_settings_of_the_encoder_alone(encoders: Any) -> None:
+    """While it runs, others may train this encoder."""
+    encoder, seen = make_encoder(encoders, 2), []
+    encoder.norm.register_forward_hook(lambda *_: seen.append(encoder.grad_checkpointing))
+    effective_receptive_field(encoder, torch.randn(1, 3, 8, 8, dtype=torch.float64))
+    assert seen == [False]
+
+
+COMPILED: dict[str, Callable[[Encoder], Any]] = {
+    "encoder in place": lambda encoder: encoder.compile(backend="eager"),
+    "blocks in place": lambda encoder: [block.compile(backend="eager") for block in encoder.transformer],
+    "wrapped stem": lambda encoder: wrap(encoder.initial_proj.convs),
+    "wrapped blocks": lambda encoder: wrap(encoder.transformer),
+    "wrapped groups": lambda encoder: [wrap(block.attention.groups) for block in encoder.transformer],
+    "wrapped layers": lambda encoder: wrap(encoder.global_attention.layers),
+}
+
+
+def wrap(modules: Any) -> None:
+    for place, module in enumerate(modules):
+        modules[place] = torch.compile(module, backend="eager")
+
+
+@pytest.mark.parametrize("part", COMPILED)
+@torch.no_grad()
+def test_a_compiled_encoder_has_the_same_maps(dimension: int, part: str, encoders: Any) -> None:
+    torch._dynamo.reset()
+    plain, x = make_encoder(encoders, dimension), torch.randn(1, 3, *GRIDS[dimension], dtype=torch.float64)
+    encoder, point = copy.deepcopy(plain), [n // 2 for n in GRIDS[dimension]]
+    COMPILED[part](encoder)
+    encoder(x)
+    torch.testing.assert_close(context_maps(encoder, x), context_maps(plain, x), **EXACT)
+    found, expected = (neighborhood_weights(model, x, point) for model in (encoder, plain))
+    assert [(one.places, one.queries) for one in found] == [(one.places, one.queries) for one in expected]
+    torch.testing.assert_close([one.weights for one in found], [one.weights for one in expected], **EXACT)
+    field = effective_receptive_field(encoder, x, point, num_probes=1)
+    torch.testing.assert_close(field, effective_receptive_field(plain, x, point, num_probes=1), **EXACT)
 
 
 def test_blocks_are_chosen_from_either_end(encoders: Any) -> None:

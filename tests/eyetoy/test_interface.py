@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from eyetoy import (
@@ -146,6 +149,9 @@ def test_weights_of_another_model_are_refused(encoders: Any, tmp_path: Path) -> 
 def test_timm_builds_the_models_by_name() -> None:
     timm = pytest.importorskip("timm")
     assert "eyetoy_nano" in register_timm_models()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "eyetoy_nano" in register_timm_models()  # another library may have called it, too
     model = timm.create_model("eyetoy_nano", num_classes=5, in_chans=1)
     assert model(torch.randn(1, 1, 64, 64)).shape == (1, 5)
     levels = timm.create_model("eyetoy_nano", features_only=True, out_indices=(1, 3))(torch.randn(1, 3, 64, 64))
@@ -153,6 +159,84 @@ def test_timm_builds_the_models_by_name() -> None:
     with pytest.raises(ValueError, match="no pretrained weights of eyetoy_nano"):
         timm.create_model("eyetoy_nano", pretrained=True)
     assert isinstance(create_model("eyetoy2d_nano", num_classes=5).get_classifier(), nn.Linear)
+
+
+def test_feature_info_is_read_like_timms(dimension: int) -> None:
+    """Detectors and segmenters ask for `channels()`, `reduction()`, or the keys of a level."""
+    pyramid = create_pyramid(f"eyetoy{dimension}d_nano", in_channels=3, out_indices=(-1, 1))
+    info, stages = pyramid.feature_info, pyramid.encoder.params
+    assert [level.index for level in info] == [level["index"] for level in info] == [3, 1]
+    assert info.channels() == [level["num_chs"] for level in info] == [level.num_chs for level in info]
+    assert info.channels() == [level.shape[1] for level in pyramid(inputs(dimension))]
+    expected = [r[0] if len(set(r)) == 1 else r for r in stages.stage_reductions]
+    assert info.reduction() == [level["reduction"] for level in info] == [expected[3], expected[1]]
+    assert [level.reduction for level in info] == [stages.stage_reductions[3], stages.stage_reductions[1]]
+    assert info.channels(0) == stages.stage_channels[0]
+    assert info.reduction([0, 2]) == [expected[0], expected[2]]
+    assert info.get_dicts(["num_chs"], [0]) == [{"num_chs": stages.stage_channels[0]}]
+    assert info.get_dicts() == [dict(level) for level in info]
+    assert info.out_indices == pyramid.out_indices == (3, 1)
+    modules = dict(pyramid.named_modules())
+    assert [modules[name] for name in info.module_name()] == [
+        pyramid.encoder.transformer[stages.stages[i][-1]] for i in (3, 1)
+    ]
+    for other in (copy.copy(info), copy.deepcopy(info)):
+        assert other == info
+        assert other.channels() == info.channels()
+    with pytest.raises(KeyError):
+        info[0]["channels"]
+
+
+def test_timms_and_our_feature_info_have_the_same_methods(dimension: int) -> None:
+    features = pytest.importorskip("timm.models")
+    info = create_pyramid(f"eyetoy{dimension}d_nano", in_channels=3, out_indices=(1, 2)).feature_info
+    if any(isinstance(reduction, tuple) for reduction in info.reduction(range(4))):
+        return  # timm compares reductions with integers
+    theirs = features.FeatureInfo([dict(stage) for stage in info.info], info.out_indices)
+    for method in ("channels", "reduction", "module_name", "get_dicts"):
+        assert getattr(info, method)() == getattr(theirs, method)()
+    for method in ("channels", "reduction", "module_name"):
+        assert getattr(info, method)(idx=2) == getattr(theirs, method)(idx=2)
+        assert getattr(info, method)(idx=[0, 3]) == getattr(theirs, method)(idx=[0, 3])
+    assert info.get("num_chs") == theirs.get("num_chs")
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("options", [{}, {"num_classes": 0}, {"features_only": True, "out_indices": (-2, -1)}], ids=str)
+def test_timms_scripts_find_the_size_and_the_normalisation(channels: int, options: dict[str, Any]) -> None:
+    timm, data = pytest.importorskip("timm"), pytest.importorskip("timm.data")
+    register_timm_models()
+    overlay = {"crop_pct": 0.9}
+    model = timm.create_model("eyetoy_pico", in_chans=channels, pretrained_cfg_overlay=overlay, **options)
+    config = data.resolve_data_config({}, pretrained_cfg=model.default_cfg)
+    assert config == data.resolve_data_config({}, model=model) == data.resolve_model_data_config(model)
+    assert config["crop_pct"] == 0.9
+    assert config["input_size"] == (channels, 224, 224)
+    view = data.create_transform(**config)(Image.new("RGB" if channels == 3 else "L", (300, 250)))
+    assert view.shape == (channels, 224, 224)
+    out = model.eval()(view[None])
+    if options.get("features_only"):
+        assert [level.shape[1] for level in out] == model.feature_info.channels()
+    else:
+        count = options.get("num_classes", 1000)
+        assert model.num_classes == model.pretrained_cfg["num_classes"] == count
+        assert out.shape == (1, count or model.num_features)
+        assert model.get_classifier() is model.get_submodule(model.pretrained_cfg["classifier"])
+    assert model.get_submodule(model.pretrained_cfg["first_conv"]).weight.shape[-1] == channels
+
+
+def test_timm_asks_for_another_pooling_and_for_weights_that_are_not_there() -> None:
+    timm = pytest.importorskip("timm")
+    register_timm_models()
+    model, x = timm.create_model("eyetoy_pico", global_pool="avg", num_classes=0).eval(), torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(model(x), model.encoder(x).features.mean((2, 3)))
+    model = timm.create_model("eyetoy_pico", pretrained_cfg={"input_size": (3, 64, 64)})
+    assert model.pretrained_cfg["input_size"] == (3, 64, 64)
+    assert model.pretrained_cfg["interpolation"] == "bicubic"
+    with pytest.raises(ValueError, match=r"no pretrained weights eyetoy_pico\.in1k"):
+        timm.create_model("eyetoy_pico.in1k")
+    with pytest.raises(TypeError, match="eyetoy_pico takes no drop_block"):
+        timm.create_model("eyetoy_pico", drop_block=0.1)
 
 
 @pytest.mark.parametrize("layer_decay", [0.5, 0.8])

@@ -94,6 +94,20 @@ def test_stack_hands_each_block_the_width_of_the_one_before(dimension: int, devi
         assert x.shape == (1, *GRIDS[dimension], width)
 
 
+def test_a_slice_of_a_stack_is_a_stack_of_its_blocks(dimension: int, device: str, encoders: Any) -> None:
+    blocks = [encoders.block(out_channels=width, scale_factor=1 / width) for width in (2, 3, 4, 5)]
+    stack = TransformerStack(dimension, 6, blocks).to(device)
+    x = torch.randn(1, *GRIDS[dimension], 6, device=device)
+    for start, stop in ((0, 2), (2, None), (-1, None), (None, None)):
+        part = stack[start:stop]
+        assert isinstance(part, TransformerStack)
+        assert list(part) == list(stack)[start:stop]
+        assert part.strides == [(width,) * dimension for width in (2, 3, 4, 5)][start:stop]
+        assert list(dict(part.named_children())) == [str(place) for place in range(len(part))]
+    torch.testing.assert_close(stack[2:](stack[:2](x)), stack(x))
+    assert list(stack[::-2]) == [stack[3], stack[1]]
+
+
 def test_named_block_is_the_general_one(dimension: int, encoders: Any) -> None:
     torch.manual_seed(0)
     named = BLOCKS[dimension](12, encoders.block())

@@ -308,7 +308,7 @@ def test_drop_path_must_be_a_share(drop_path: float) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_classes": 0}, "num_classes .*got 0"), ({"num_classes": 2, "dropout": 1.5}, "dropout")],
+    [({"num_classes": -1}, "num_classes .*got -1"), ({"num_classes": 2, "dropout": 1.5}, "dropout")],
 )
 def test_classifier_that_cannot_be_built_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -6,24 +6,20 @@ queries, keys and values that a usual forward pass projects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from typing import Any, TypeVar
+from functools import reduce
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eyetoy.encoder import Encoder
 from eyetoy.global_stack import GlobalAttentionTransformer
 from eyetoy.inspect.features import stage_lengths
-from eyetoy.inspect.places import TokenPlaces, check_point, group_places, head_groups
-from eyetoy.lengths import shrink, valid_tokens
+from eyetoy.inspect.places import TokenPlaces, check_point, find_block, group_places, head_groups, unwrapped
+from eyetoy.lengths import clear_padding, shrink, valid_tokens
 from eyetoy.msnat import SharedScaleNA
 from eyetoy.neighborhood.window import AxisRule
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,23 +73,22 @@ def neighborhood_weights(
     if any(not -count <= block < count for block in wanted):
         raise ValueError(f"blocks must be from {-count} to {count - 1}; got {list(wanted)}")
     chosen = [block % count for block in wanted]
-    named = [(block, number) for block in chosen for number in range(len(head_groups(encoder, block)))]
-    groups = [head_groups(encoder, block)[number] for block, number in named]
-
-    def look(place: int, qkv: Tensor) -> NeighborhoodWeights:
-        (block, number), group = named[place], groups[place]
-        places = group_places(encoder, block, number)
-        strides = [*encoder.initial_proj.strides, *encoder.transformer.strides[: block + 1], group.stride]
-        real = reduce(shrink, strides, lengths)
-        # Every clip of a padded batch has its own grid, and so its own query and neighborhood.
-        shared = [tuple(qkv.shape[1:-1])] * len(qkv)
-        grids = shared if real is None else [(length,) for length in real.tolist()]
-        queries = tuple(places.nearest(point, grid) for grid in grids)
-        rows = [_neighborhood_row(group, *row) for row in zip(qkv, queries, grids, strict=True)]
-        weights, seen = map(torch.stack, zip(*rows, strict=True))
-        return NeighborhoodWeights(block, number, queries, seen, weights, places)
-
-    return _recorded(encoder, x, lengths, [group.qkv_proj for group in groups], look)
+    found = {}
+    # Recording with hooks would be shorter. But hooks belong to the module: they would see the passes of other threads,
+    # and compiled blocks would not call them. So the blocks run one by one, without those after the last chosen one.
+    tokens, real = encoder.forward_stem(x, lengths), reduce(shrink, encoder.initial_proj.strides, lengths)
+    for index in range(max(chosen, default=-1) + 1):
+        block = find_block(encoder, index)
+        strides = encoder.transformer.strides[index]
+        if index in chosen:
+            normed = block.norm1(block.rescale(clear_padding(tokens, real)))
+            found[index] = [
+                _group_weights(encoder, index, number, normed, shrink(real, strides), point)
+                for number in range(len(head_groups(encoder, index)))
+            ]
+        if index < max(chosen):
+            tokens, real = encoder.transformer[index](tokens, real), shrink(real, strides)
+    return [one for index in chosen for one in found[index]]
 
 
 @torch.no_grad()
@@ -118,12 +113,41 @@ def context_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None = None, *, 
     stack = encoder.global_attention
     if stack is None or not stack.has_context_token:
         raise ValueError("the encoder has no context token: its context is the mean of its features")
-    layers = [layer for layer in stack.layers if isinstance(layer, GlobalAttentionTransformer)]
-    real = stage_lengths(encoder, None, lengths)
-    modules: list[nn.Module] = [layer.qkv_proj for layer in layers]
-    rows = _recorded(encoder, x, lengths, modules, lambda place, qkv: _context_row(layers[place], qkv, real))
-    weights = torch.unflatten(torch.stack(rows, dim=1), -1, encoder.params.out_grid(tuple(x.shape[2:])))
+    features, real = encoder.forward_stages(x, lengths)[-1], stage_lengths(encoder, None, lengths)
+    tokens, key_mask = stack.tokens(encoder.norm(features), real)
+    rows = []
+    for number, wrapped in enumerate(stack.layers, start=1):
+        layer = unwrapped(wrapped)
+        assert isinstance(layer, GlobalAttentionTransformer)
+        rows.append(_context_row(layer, layer.qkv_proj(layer.norm1(tokens)), real))
+        if number < len(stack.layers):
+            tokens = wrapped(tokens, key_mask)
+    weights = torch.unflatten(torch.stack(rows, dim=1), -1, features.shape[1:-1])
     return weights.mean(2) if average_heads else weights
+
+
+def _group_weights(
+    encoder: Encoder, block: int, number: int, x: Tensor, lengths: Tensor | None, point: Sequence[int]
+) -> NeighborhoodWeights:
+    """Return the attention of one head group.
+
+    Args:
+        encoder: of any number of dimensions.
+        block: which block.
+        number: which of its groups.
+        x: what the group is given, `[batch, *grid, channels]`.
+        lengths: int64 `[batch]`: how many of these tokens are real.
+        point: a place on the encoder's input.
+    """
+    group, places = head_groups(encoder, block)[number], group_places(encoder, block, number)
+    qkv, real = group.project(x, lengths), shrink(lengths, group.stride)
+    # Every clip of a padded batch has its own grid, and so its own query and neighborhood.
+    shared = [tuple(qkv.shape[1:-1])] * len(qkv)
+    grids = shared if real is None else [(length,) for length in real.tolist()]
+    queries = tuple(places.nearest(point, grid) for grid in grids)
+    rows = [_neighborhood_row(group, *row) for row in zip(qkv, queries, grids, strict=True)]
+    weights, seen = map(torch.stack, zip(*rows, strict=True))
+    return NeighborhoodWeights(block, number, queries, seen, weights, places)
 
 
 def _neighborhood_row(
@@ -167,33 +191,3 @@ def _context_row(layer: GlobalAttentionTransformer, qkv: Tensor, lengths: Tensor
         seen = valid_tokens(lengths + layer.num_global_tokens, key.shape[1])
         logits = logits.masked_fill(~seen[:, None], float("-inf"))
     return logits.softmax(-1)[..., layer.num_global_tokens :]
-
-
-class _AllRecordedError(Exception):
-    """Ends a forward pass whose remaining outputs nobody needs."""
-
-
-def _recorded(
-    encoder: Encoder, x: Tensor, lengths: Tensor | None, modules: Sequence[nn.Module], keep: Callable[[int, Tensor], T]
-) -> list[T]:
-    """Run an encoder until all `modules` have run, and return the results of `keep` on their outputs.
-
-    Args:
-        encoder: of any number of dimensions.
-        x: its input, `[batch, in_channels, *grid]`.
-        lengths: in one dimension, how many samples are real.
-        modules: parts of the encoder, each of which runs once.
-        keep: called with a module's place in `modules` and its output, at once; the output itself is not held.
-    """
-    kept: dict[int, T] = {}
-
-    def hook(place: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        kept[place] = keep(place, output)
-        if len(kept) == len(modules):
-            raise _AllRecordedError
-
-    with ExitStack() as hooks, suppress(_AllRecordedError):
-        for place, module in enumerate(modules):
-            hooks.callback(module.register_forward_hook(partial(hook, place)).remove)
-        encoder(x, lengths)
-    return [kept[place] for place in range(len(modules))]

@@ -41,7 +41,7 @@ def stage_features(encoder: Encoder, x: Tensor, stage: int | None = None, length
     if stage is None:
         features: Tensor = encoder(x, lengths).features
         return features
-    count = len(encoder.params.stages)
+    count = len(encoder.stages)
     if not -count <= stage < count:
         raise ValueError(f"stage must be from {-count} to {count - 1}; got {stage}")
     features = encoder.forward_stages(x, lengths, num_stages=stage % count + 1)[-1]
@@ -50,7 +50,7 @@ def stage_features(encoder: Encoder, x: Tensor, stage: int | None = None, length
 
 def stage_lengths(encoder: Encoder, stage: int | None, lengths: Tensor | None) -> Tensor | None:
     """Return how many tokens of a stage are real, given the lengths of the input."""
-    blocks = encoder.params.stages[-1 if stage is None else stage]
+    blocks = encoder.stages[-1 if stage is None else stage]
     return reduce(shrink, [*encoder.initial_proj.strides, *encoder.transformer.strides[: blocks[-1] + 1]], lengths)
 
 

@@ -57,22 +57,37 @@ class TokenPlaces:
 
 def feature_places(encoder: Encoder, stage: int = -1) -> TokenPlaces:
     """Return where the tokens of a stage lie on the input; by default those of the encoder's features."""
-    return _compose(encoder.params.num_spatial_dims, _convs_before(encoder, encoder.params.stages[stage][-1]))
+    return _compose(encoder.params.num_spatial_dims, _convs_before(encoder, encoder.stages[stage][-1]))
 
 
 def group_places(encoder: Encoder, block: int, group: int) -> TokenPlaces:
     """Return where the tokens of a head group lie on the input, after its tokenizer."""
     tokenizer = head_groups(encoder, block)[group].tokenizer
-    convs = [*_convs_before(encoder, block), *([] if tokenizer is None else [tokenizer])]
+    convs = [*_convs_before(encoder, block), *([] if tokenizer is None else _convs([tokenizer]))]
     return _compose(encoder.params.num_spatial_dims, convs)
+
+
+def find_block(encoder: Encoder, block: int) -> MSNATTransformer:
+    """Return a block, compiled or not."""
+    found = unwrapped(encoder.transformer[block])
+    assert isinstance(found, MSNATTransformer)
+    return found
 
 
 def head_groups(encoder: Encoder, block: int) -> list[SharedScaleNA]:
     """Return the head groups of a block."""
-    transformer = encoder.transformer[block]
-    assert isinstance(transformer, MSNATTransformer)
-    assert isinstance(transformer.attention, MultiScaleMultiHeadNA)
-    return [group for group in transformer.attention.groups if isinstance(group, SharedScaleNA)]
+    attention = unwrapped(find_block(encoder, block).attention)
+    assert isinstance(attention, MultiScaleMultiHeadNA)
+    return [group for group in map(unwrapped, attention.groups) if isinstance(group, SharedScaleNA)]
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return what is inside the wrappers that `torch.compile` and PyTorch's activation checkpointing put around it."""
+    for name in ("_orig_mod", "_checkpoint_wrapped_module"):
+        inside = module._modules.get(name)
+        if inside is not None:
+            return unwrapped(inside)
+    return module
 
 
 def check_point(point: Sequence[int], x: Tensor, lengths: Tensor | None) -> None:
@@ -90,11 +105,13 @@ def check_point(point: Sequence[int], x: Tensor, lengths: Tensor | None) -> None
 
 def _convs_before(encoder: Encoder, block: int) -> list[StridedConv]:
     """Return the convolutions between the input and the attention of a block."""
-    rescaling = (transformer.rescale for transformer in list(encoder.transformer)[: block + 1])
-    parts: Iterable[nn.Module] = itertools.chain(
-        encoder.initial_proj.convs, *(part for part in rescaling if isinstance(part, nn.Sequential))
-    )
-    return [conv for conv in parts if isinstance(conv, StridedConv)]
+    rescaling = (unwrapped(find_block(encoder, index).rescale) for index in range(block + 1))
+    parts = (part for part in rescaling if isinstance(part, nn.Sequential))
+    return _convs(itertools.chain(encoder.initial_proj.convs, *parts))
+
+
+def _convs(parts: Iterable[nn.Module]) -> list[StridedConv]:
+    return [conv for conv in map(unwrapped, parts) if isinstance(conv, StridedConv)]
 
 
 def _compose(num_spatial_dims: int, convs: Iterable[StridedConv]) -> TokenPlaces:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from eyetoy.encoder import Encoder
 from eyetoy.inspect.features import stage_features
-from eyetoy.inspect.places import check_point, feature_places
+from eyetoy.inspect.places import check_point, feature_places, unwrapped
 
 
 def effective_receptive_field(
@@ -50,7 +51,10 @@ def effective_receptive_field(
         raise ValueError(f"num_probes must be at least 1, or None for all channels; got {num_probes}")
     point = [size // 2 for size in x.shape[2:]] if point is None else point
     check_point(point, x, lengths)
-    with torch.enable_grad(), _checkpointed(encoder):
+    # A copy that shares all weights: the setting on the encoder itself would be every other thread's, too.
+    encoder = copy.copy(cast("Encoder", unwrapped(encoder)))
+    encoder.set_grad_checkpointing()
+    with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         # The plain sum of a feature's channels is constant behind a layer norm: its gradient would vanish.
         features = stage_features(encoder, leaf, stage, lengths)
@@ -62,16 +66,6 @@ def effective_receptive_field(
         ]
     scale = 1 if num_probes is None else 1 / num_probes
     return (torch.stack(squares).sum(0) * scale).sqrt()
-
-
-@contextmanager
-def _checkpointed(encoder: Encoder) -> Iterator[None]:
-    was = encoder.grad_checkpointing
-    encoder.set_grad_checkpointing()
-    try:
-        yield
-    finally:
-        encoder.set_grad_checkpointing(was)
 
 
 def _probes(feature: Tensor, count: int | None) -> Iterator[Tensor]:

@@ -74,7 +74,7 @@ def _with_weights(model: nn.Module, weights: str) -> nn.Module:
         if isinstance(model, Classifier):
             params = model.encoder.params
             model = Classifier.from_pretrained(
-                folder, params=params, num_classes=model.num_classes, dropout=model.dropout
+                folder, params=params, num_classes=model.num_classes, dropout=model.dropout, dtype=torch.float32
             )
         else:
             model.load_state_dict(load_file(find_checkpoint(Path(weights)) / WEIGHTS))

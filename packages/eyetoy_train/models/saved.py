@@ -141,7 +141,8 @@ def load_model(folder: Path, *, kinds: Kinds = KINDS, families: Families = TIMM)
         raise ValueError(f"{folder} holds no {' or '.join(known)}: its {CONFIG} {found}")
     with named(folder):
         if kind in kinds:
-            return kinds[kind](folder)
+            # Inputs are float32, whatever the weights were saved in.
+            return kinds[kind](folder).float()
         model = ExternalModel(kind, config[kind], config["arguments"], config["grid"], families)
         return _with_weights(model, folder)
 

@@ -171,3 +171,13 @@ def test_channels_last_weights_are_saved(tmp_path):
     save_model(model, tmp_path)
     loaded = load_model(tmp_path, families={"conv": convolution})
     assert torch.equal(loaded.model.weight, model.model.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_any_dtype_is_loaded_for_float32_inputs(kind, dtype, tmp_path):
+    model = NEW[kind]().to(dtype)
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert {weight.dtype for weight in loaded.state_dict().values()} == {torch.float32}
+    assert same(loaded, model.float().eval())
