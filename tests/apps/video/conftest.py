@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from eyetoy_train import ClassFolder
-from eyetoy_video.datasets.listing import missing_files
+from eyetoy_video.datasets.source import missing_files
 from eyetoy_video.io.files import read_clips
 from eyetoy_video.transforms.sampling import ClipSampling
 

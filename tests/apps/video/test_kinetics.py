@@ -6,8 +6,8 @@ import pytest
 
 from eyetoy_train import ClassFolder
 from eyetoy_video.datasets.kinetics import read_kinetics
-from eyetoy_video.datasets.listing import ListedSource
 from eyetoy_video.datasets.lists import read_lists, write_lists
+from eyetoy_video.datasets.source import ListedSource
 from eyetoy_video.recipe import VideoData
 
 HEAD = "label,youtube_id,time_start,time_end,split"

@@ -8,8 +8,8 @@ import pytest
 
 from eyetoy_video.datasets import DATASETS
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
-from eyetoy_video.datasets.listing import ListedSource, hold_out
 from eyetoy_video.datasets.something_something import read_something_something
+from eyetoy_video.datasets.source import ListedSource, hold_out
 from eyetoy_video.datasets.ucf101 import read_ucf101
 from eyetoy_video.recipe import VideoData
 

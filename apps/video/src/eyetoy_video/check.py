@@ -19,8 +19,8 @@ from eyetoy_train.media.video import Decoder, decode, describe_decoders, open_vi
 from eyetoy_train.utils.console import log
 from eyetoy_video.app import APP
 from eyetoy_video.datasets import DATASETS
-from eyetoy_video.datasets.listing import missing_files
 from eyetoy_video.datasets.lists import write_lists
+from eyetoy_video.datasets.source import missing_files
 from eyetoy_video.io.lengths import Length, Record
 from eyetoy_video.recipe import VideoClassificationRecipe, VideoData
 from eyetoy_video.transforms.sampling import ClipSampling

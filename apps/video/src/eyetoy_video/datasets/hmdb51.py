@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eyetoy_train import ClassFolder
 from eyetoy_train.data.folder import Sample
-from eyetoy_video.datasets.listing import ListedSource, hold_out
+from eyetoy_video.datasets.source import ListedSource, hold_out
 from eyetoy_video.recipe import VideoData
 
 LISTS = "testTrainMulti_7030_splits"

@@ -11,8 +11,8 @@ from eyetoy_train import ClassFolder, Split, read_class_folder
 from eyetoy_train.data.splits import SPLIT_NAMES
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.untrusted import read_table
-from eyetoy_video.datasets.listing import ListedSource, find_clips, hold_out, labelled
 from eyetoy_video.datasets.lists import find_tables, read_lists
+from eyetoy_video.datasets.source import ListedSource, find_clips, hold_out, labelled
 from eyetoy_video.recipe import VideoData
 
 REPLACEMENT = "replacement"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.splits import SPLIT_NAMES
-from eyetoy_video.datasets.listing import ListedSource, hold_out, labelled
+from eyetoy_video.datasets.source import ListedSource, hold_out, labelled
 from eyetoy_video.recipe import VideoData
 
 CLASSES = "classes.txt"

@@ -11,7 +11,7 @@ from typing import Any
 
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.utils.untrusted import read_json
-from eyetoy_video.datasets.listing import ListedSource, find_clips, labelled
+from eyetoy_video.datasets.source import ListedSource, find_clips, labelled
 from eyetoy_video.recipe import VideoData
 
 FOLDER = "20bn-something-something-v2"

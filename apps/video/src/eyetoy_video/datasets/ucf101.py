@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder
-from eyetoy_video.datasets.listing import ListedSource, hold_out, labelled
+from eyetoy_video.datasets.source import ListedSource, hold_out, labelled
 from eyetoy_video.recipe import VideoData
 
 FOLDER, LISTS = "UCF-101", "ucfTrainTestlist"
