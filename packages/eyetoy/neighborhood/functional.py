@@ -33,9 +33,7 @@ def neighborhood_attention(
 
     At the borders of the grid windows are shifted, not cut, so that every query has `kernel_size` keys per axis. On an
     axis shorter than the window a query sees all keys. Cost is linear in the number of tokens. Gradients flow on every
-    device that PyTorch runs on; in float64, derivatives of any order do. (In float32, second derivatives of windows
-    that span the whole grid need `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` around the call, because PyTorch's
-    fused attention has none.)
+    device that PyTorch runs on, and so do derivatives of any order, also many at once (`is_grads_batched`, `vmap`).
 
     Args:
         query: `[batch, *grid, heads, head_dim]` with 1 to 3 grid axes and any `head_dim`.
@@ -86,7 +84,7 @@ def neighborhood_attention(
         # A masked key gets weight zero, and 0 * NaN is NaN: padding may hold anything, so it is cleared first.
         invalid = ~key_mask[..., None, None]
         key, value = key.masked_fill(invalid, 0), value.masked_fill(invalid, 0)
-    return BACKENDS[chosen].attend(query, key, value, problem)
+    return BACKENDS[chosen](query, key, value, problem)
 
 
 def _repeat_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,18 +10,17 @@ On a CPU it is slower than `kernel.py`, which keeps a block of tiles in the cach
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, inner_key_cut, query_cut
 from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
+from eyetoy.second_order import fused_attention, plain_attention
 from eyetoy.sizes import volume
 
 
@@ -33,9 +32,9 @@ def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
         valid = problem.key_mask.flatten(1)[:, None, None]  # [batch, 1, 1, tokens]
         # A sample without any valid key attends them all. Its values are zeros, and so is its output.
         seen = valid | ~valid.any(-1, keepdim=True)
-    # The fused kernels have no second derivative. In float64, which is for checks such as `gradgradcheck`, do without.
-    with sdpa_kernel(SDPBackend.MATH) if query.dtype == torch.float64 else nullcontext():
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=problem.scale).transpose(1, 2)
+    # In float64, which is for checks such as `gradcheck`, without fused kernels: they refuse forward-mode derivatives.
+    attend = plain_attention if query.dtype == torch.float64 else fused_attention
+    out = attend(query, key, value, mask=seen, scale=problem.scale).transpose(1, 2)
     return torch.unflatten(out, 1, tokens[2].shape[1:-2])
 
 
@@ -45,7 +44,7 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
     Args:
         tokens: query, key and value, `[batch, *grid, heads, dim]`.
         problem: its rules have no dilation.
-        plain: avoid fused kernels, which have no second derivative and refuse some masks.
+        plain: avoid fused kernels, which have no second derivative.
 
     Returns:
         `[batch, *grid, heads, value_dim]`.
@@ -125,10 +124,9 @@ def _join(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scale: float, plain: bool) -> Tensor:
-    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
-        # [batch * heads, tiles, slots, dim]: tiles take the place of heads.
-        query, key, value = (x.flatten(0, 1) for x in (q, k, v))
-        if seen is not None and seen.ndim == 5:
-            seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
-    return torch.unflatten(out, 0, q.shape[:2])
+    # [batch * heads, tiles, slots, dim]: tiles take the place of heads.
+    query, key, value = (x.flatten(0, 1) for x in (q, k, v))
+    if seen is not None and seen.ndim == 5:
+        seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
+    attend = plain_attention if plain else fused_attention
+    return torch.unflatten(attend(query, key, value, mask=seen, scale=scale), 0, q.shape[:2])
