@@ -18,6 +18,7 @@ from eyetoy.lengths import mean_over_tokens, valid_tokens
 from eyetoy.params import GlobalAttentionParams, Pool
 from eyetoy.second_order import fused_attention
 from eyetoy.sizes import check_divisible
+from eyetoy.tracing import one_fx_node
 
 
 def create_attention_mask(num_global_tokens: int, num_spatial_tokens: int, *, device: str = "cpu") -> BlockMask:
@@ -121,6 +122,7 @@ class GlobalAttentionTransformer(nn.Module):
         self.ffn = FeedForward(channels, params.mlp_ratio)
         self.branch2 = ResidualBranch(channels, params)
 
+    @one_fx_node
     def forward(self, tokens: Tensor, key_mask: Tensor | None = None, *, only: Pool | None = None) -> Tensor:
         """Apply the layer.
 

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from eyetoy.tracing import is_jit_tracing
+
 
 def fused_attention(
     query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, scale: float | None = None
@@ -36,9 +38,9 @@ def fused_attention(
     if torch._C._are_functorch_transforms_active():
         # `torch.func` cannot transform the node, and on CUDA `vmap` refuses the masks of fused attention.
         return plain_attention(query, key, value, mask=mask, scale=scale)
-    tokens = in_autocast_dtype(query, key, value)
-    out = F.scaled_dot_product_attention(*tokens, attn_mask=mask, scale=scale)
-    return differentiable_again(out, partial(plain_attention, mask=mask, scale=scale), tokens)
+    query, key, value = in_autocast_dtype(query, key, value)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    return differentiable_again(out, partial(plain_attention, mask=mask, scale=scale), (query, key, value))
 
 
 def plain_attention(
@@ -69,7 +71,7 @@ def differentiable_again(out: Tensor, attend: Callable[..., Tensor], tokens: Seq
         tokens: what gradients flow to.
     """
     # Programs that are traced keep one graph for one derivative.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(out) is not Tensor or not out.requires_grad:
+    if torch.compiler.is_compiling() or is_jit_tracing() or type(out) is not Tensor or not out.requires_grad:
         return out
     again: Tensor = _DifferentiableAgain.apply(out, attend, *tokens)
     return again

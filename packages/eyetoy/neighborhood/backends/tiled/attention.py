@@ -33,12 +33,14 @@ from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import QKV, Problem, needs_gradients
 from eyetoy.neighborhood.window import Axis, AxisRule
 from eyetoy.second_order import gradients_again
+from eyetoy.tracing import is_jit_tracing
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
     """Neighborhood attention by tiles; see `registry.Backend`."""
     # `torch.func` cannot transform the kernel's autograd function, and PyTorch has no public test for being inside it.
-    is_traced = torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    # A trace must not hold our operators either: it is loaded where this package is not.
+    is_traced = is_jit_tracing() or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
     use_kernel = query.device.type == "cpu" and not is_traced
     return attend_groups(_attend_kernel if use_kernel else _attend_sdpa, (query, key, value), problem)
 

@@ -22,6 +22,7 @@ from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.second_order import fused_attention, plain_attention
 from eyetoy.sizes import volume
+from eyetoy.tracing import fixed_sizes, is_jit_tracing
 
 
 def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
@@ -50,10 +51,12 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
         `[batch, *grid, heads, value_dim]`.
     """
     query, key, value = tokens
-    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # no real tensors to cache
+    _refuse_dynamic_sizes(problem)
+    # No real tensors to cache, or those of a trace.
+    is_traced = torch.compiler.is_compiling() or is_jit_tracing() or type(query) is not Tensor
     query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
         tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
-        query.shape[-1],
+        fixed_sizes(query.shape)[-1],
         str(query.device),
     )
     q = _tiles(query, query_cuts)  # [batch, heads, tiles, queries, dim]
@@ -67,6 +70,18 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
         # A query without any valid key attends everything, which is finite, and is then replaced by zeros.
         out = torch.where(some, _attend(q, k, v, seen | ~some, problem.scale, plain), 0.0)
     return _join(out, query_cuts)
+
+
+def _refuse_dynamic_sizes(problem: Problem) -> None:
+    if not torch.compiler.is_exporting():
+        return
+    dynamic = [axis for axis, size in enumerate(problem.grid) if isinstance(size, torch.SymInt)]
+    if dynamic:
+        raise ValueError(
+            f"attention is planned for one grid when it is exported, so its sizes cannot be dynamic; those of grid "
+            f"axes {dynamic} of {len(problem.grid)} are. Keep all axes but the batch out of dynamic_shapes, and "
+            f"export a program for each size"
+        )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -101,9 +116,9 @@ def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
     dim = len(cuts)
     content: Index = (..., *(cut.source for cut in cuts), slice(None))
     x = x.movedim(-2, 1)[content]
-    padding = [(cut.target.start, cut.size - cut.target.stop) for cut in reversed(cuts)]
-    if any(amount for pair in padding for amount in pair):
-        x = F.pad(x, (0, 0, *(amount for pair in padding for amount in pair)))
+    padding = [amount for cut in reversed(cuts) for amount in (cut.before, cut.after)]
+    if any(padding):
+        x = F.pad(x, (0, 0, *padding))
     for axis, cut in enumerate(cuts):
         x = x.unfold(2 + axis, cut.span, cut.step)
     x = x.permute(0, 1, *range(2, 2 + dim), *range(3 + dim, 3 + 2 * dim), 2 + dim)
