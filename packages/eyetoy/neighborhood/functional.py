@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eyetoy.neighborhood.backends.registry import BACKENDS, choose_backend
 from eyetoy.neighborhood.problem import check_problem, describe_call
+from eyetoy.second_order import in_autocast_dtype
 from eyetoy.sizes import Size, volume
 
 P = ParamSpec("P")
@@ -37,8 +38,9 @@ def neighborhood_attention(
 
     Args:
         query: `[batch, *grid, heads, head_dim]` with 1 to 3 grid axes and any `head_dim`.
-        key: the shape of `query`. It may have fewer heads, which then divide those of the query: each key head serves
-            as many consecutive query heads (grouped-query attention).
+        key: the shape and dtype of `query`. It may have fewer heads, which then divide those of the query: each key
+            head serves as many consecutive query heads (grouped-query attention). Under autocast the dtypes of query,
+            key and value may differ; all become that of autocast, as in PyTorch's own attention.
         value: the shape of `key`, except that it may have another `head_dim`.
         kernel_size: keys per axis, one integer or one per axis. An even window has one more key before the query than
             after it.
@@ -63,6 +65,8 @@ def neighborhood_attention(
         raise ValueError(
             f"give kernel_size or window (a synonym), not both; got kernel_size={kernel_size!r}, window={window!r}"
         )
+    # Under autocast the dtypes may differ, and become one as in PyTorch's own attention.
+    query, key, value = in_autocast_dtype(query, key, value)
     key, value = _repeat_heads(query, key, value)
     problem = check_problem(
         query,
