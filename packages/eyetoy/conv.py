@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eyetoy.lengths import repeat_last, shrink
 from eyetoy.params import ConvParams
 from eyetoy.sizes import ceil_div, per_axis, volume
+from eyetoy.tracing import one_fx_node
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -47,6 +48,7 @@ class StridedConv(nn.Module):
         """Zeros before each axis; they do not depend on its length."""
         return tuple(map(_padding_before, self.kernel_size, self.stride))
 
+    @one_fx_node
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `[batch, *grid, in]`."""
         if self.kernel_size == self.stride:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
 from eyetoy.conv import StridedConv
@@ -19,6 +20,7 @@ from eyetoy.lengths import check_lengths, clear_padding, mean_over_tokens, shrin
 from eyetoy.msnat import TransformerStack
 from eyetoy.params import EncoderParams, as_encoder_params, stages_of
 from eyetoy.positional import PositionalEmbedding
+from eyetoy.tracing import keep_default
 
 
 class EncoderOutput(NamedTuple):
@@ -28,6 +30,10 @@ class EncoderOutput(NamedTuple):
     """Spatial features, `[batch, channels, *grid]`."""
     context: Tensor
     """One vector for the whole input, `[batch, channels]`."""
+
+
+# `torch.export.save` writes the type of a program's output by name, and only names that it was told.
+_register_namedtuple(EncoderOutput, serialized_type_name="eyetoy.encoder.EncoderOutput")
 
 
 class InitialProjection(nn.Module):
@@ -112,6 +118,8 @@ class Encoder(HubModel):
             ValueError: `x` has the wrong dtype, number of axes or channels, or an axis of length 0; or `lengths` does
                 not fit `x`, or is given in more dimensions than one.
         """
+        x, lengths = keep_default(x, lengths, None, "lengths")
+        x, context_only = keep_default(x, context_only, False, "context_only")
         return self.finish(self.forward_stages(x, lengths)[-1], lengths, context_only=context_only)
 
     def forward_stages(
@@ -139,13 +147,14 @@ class Encoder(HubModel):
 
     def forward_stem(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the first block's input, `[batch, *grid, channels]`; arguments and errors as in `forward`."""
-        self._check(x)
-        self._check_lengths(x, lengths)
+        if not isinstance(x, fx.Proxy):  # a stand-in has no shape to look at
+            self._check(x)
+            self._check_lengths(x, lengths)
         tokens: Tensor = self.positional_embedding(self.initial_proj(x.movedim(1, -1), lengths))
         return tokens
 
     def _apply_block(self, block: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
-        if self.grad_checkpointing and torch.is_grad_enabled():
+        if self.grad_checkpointing and torch.is_grad_enabled() and not isinstance(x, fx.Proxy):
             # The reentrant kind would need an input that asks for gradients, which the first block's may not.
             out: Tensor = checkpoint(block, x, lengths, use_reentrant=False)
         else:

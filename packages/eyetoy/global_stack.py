@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from eyetoy.layers import FeedForward, ResidualBranch
 from eyetoy.lengths import mean_over_tokens, valid_tokens
 from eyetoy.params import GlobalAttentionParams, Pool
+from eyetoy.second_order import fused_attention
 from eyetoy.sizes import check_divisible
+from eyetoy.tracing import one_fx_node
 
 
 def create_attention_mask(num_global_tokens: int, num_spatial_tokens: int, *, device: str = "cpu") -> BlockMask:
@@ -86,7 +87,7 @@ def global_attention(
 def _global_rows(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
     """Return the attention of global tokens, `[batch, heads, queries, head_dim]`; `query` holds some or all of them."""
     seen = None if key_mask is None else key_mask[:, None, None]  # [batch, 1, 1, tokens]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    return fused_attention(query, key, value, mask=seen)
 
 
 def _spatial_rows(query: Tensor, key: Tensor, value: Tensor, num_global: int) -> Tensor:
@@ -121,6 +122,7 @@ class GlobalAttentionTransformer(nn.Module):
         self.ffn = FeedForward(channels, params.mlp_ratio)
         self.branch2 = ResidualBranch(channels, params)
 
+    @one_fx_node
     def forward(self, tokens: Tensor, key_mask: Tensor | None = None, *, only: Pool | None = None) -> Tensor:
         """Apply the layer.
 

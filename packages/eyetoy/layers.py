@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from eyetoy.neighborhood.backends.tiled.tiling import ELEMENTS_PER_CHUNK
 from eyetoy.params import GlobalAttentionParams, TransformerParams
+from eyetoy.tracing import is_jit_tracing, one_fx_node
 
 
 class FeedForward(nn.Module):
@@ -19,13 +20,13 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(channels, hidden)
         self.contract = nn.Linear(hidden, channels)
 
+    @one_fx_node
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., channels]` to the same shape."""
         # Inference on a CPU takes the tokens in chunks, so that the hidden layer, which is wider than `x`, is never
         # in memory as a whole. With gradients it has to be kept anyway, and a traced graph must not depend on the size.
         chunk = max(ELEMENTS_PER_CHUNK // self.expand.out_features, 1)
-        is_jit_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        is_traced = torch.compiler.is_compiling() or is_jit_traced or type(x) is not Tensor
+        is_traced = torch.compiler.is_compiling() or is_jit_tracing() or type(x) is not Tensor
         if torch.is_grad_enabled() or is_traced or x.device.type != "cpu" or x.shape[:-1].numel() <= chunk:
             return self._map(x)
         return torch.cat([self._map(tokens) for tokens in torch.split(x.flatten(0, -2), chunk)]).view(x.shape)
@@ -51,6 +52,7 @@ class ResidualBranch(nn.Module):
         if self.gamma is not None and self.layer_scale is not None:
             nn.init.constant_(self.gamma, self.layer_scale)
 
+    @one_fx_node
     def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
         """Return `shortcut + branch`, both `[batch, ..., channels]`."""
         branch = F.dropout(branch, self.dropout, training=self.training)

@@ -12,9 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from eyetoy.tracing import is_jit_tracing
+
 
 def check_lengths(lengths: Tensor, x: Tensor) -> None:
-    """Check that lengths fit `x`, `[batch, channels, time]`; a compiled program does not look at their values.
+    """Check that lengths fit `x`, `[batch, channels, time]`; compiled and traced programs do not look at their values.
 
     Raises:
         ValueError: `lengths` has the wrong type, shape or device, or values that are not from 1 to the time of `x`.
@@ -25,7 +27,7 @@ def check_lengths(lengths: Tensor, x: Tensor) -> None:
         raise ValueError(
             f"lengths must be an int64 tensor of shape [batch] = {tuple(x.shape[:1])} on {x.device}; got {got}"
         )
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_jit_tracing():
         return  # a look at values would break the graph, and wait for the device
     wrong = lengths[(lengths < 1) | (lengths > x.shape[-1])].tolist()
     if wrong:

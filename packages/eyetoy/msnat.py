@@ -14,6 +14,7 @@ from eyetoy.lengths import clear_padding, shrink
 from eyetoy.neighborhood.varlen import varlen_attention
 from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
 from eyetoy.sizes import per_axis
+from eyetoy.tracing import one_fx_node
 
 
 class SharedScaleNA(nn.Module):
@@ -69,6 +70,7 @@ class MultiScaleMultiHeadNA(nn.Module):
         self.groups, self.strides = nn.ModuleList(groups), [group.stride for group in groups]
         self.out_proj = nn.Linear(sum(group.intermediate_channels for group in heads), out_channels)
 
+    @one_fx_node
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Attend at every scale."""
         grid = tuple(x.shape[1:-1])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from eyetoy.sizes import channels_for
+from eyetoy.tracing import one_fx_node
 
 
 class PositionalEmbedding(nn.Module):
@@ -38,6 +39,7 @@ class PositionalEmbedding(nn.Module):
         self.channels = channels
         self.max_wavelength = max_wavelength
 
+    @one_fx_node
     def forward(self, x: Tensor) -> Tensor:
         """Add the positions of the grid of `x`."""
         return x + self.positions(tuple(x.shape[-1 - self.num_spatial_dims : -1]), x.device).to(x.dtype)

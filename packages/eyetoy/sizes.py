@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 Size = int | tuple[int, ...]
 
 
@@ -14,9 +16,11 @@ def per_axis(value: Size | Sequence[int], num_spatial_dims: int, name: str, *, m
     Raises:
         ValueError: the number of entries is not `num_spatial_dims`, or an entry is no integer of at least `minimum`.
     """
-    if not isinstance(value, int | Sequence):
+    given = value.tolist() if isinstance(value, (np.integer, np.ndarray)) else value
+    if not isinstance(given, int | Sequence):
         raise ValueError(f"{name} must be one integer or {num_spatial_dims} of them, one per axis; got {value!r}")
-    sizes = (value,) * num_spatial_dims if isinstance(value, int) else tuple(value)
+    sizes = (given,) * num_spatial_dims if isinstance(given, int) else tuple(given)
+    sizes = tuple(int(size) if isinstance(size, np.integer) else size for size in sizes)
     if len(sizes) != num_spatial_dims:
         raise ValueError(f"{name} must be one integer or {num_spatial_dims} of them, one per axis; got {value!r}")
     if any(isinstance(size, bool) or not isinstance(size, int) or size < minimum for size in sizes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eyetoy import AttentionParams, ConvParams, HeadParams, SharedScaleNA, neighborhood_attention
+from eyetoy import (
+    AttentionParams,
+    ConvParams,
+    Encoder,
+    HeadParams,
+    SharedScaleNA,
+    create_encoder,
+    create_model,
+    neighborhood_attention,
+)
 
 GRIDS = {1: (45,), 2: (9, 11), 3: (3, 5, 6)}
 
@@ -115,3 +125,114 @@ def test_plans_are_made_on_fake_and_meta_devices(dimension: int) -> None:
     with torch.device("meta"):  # a default device is not the device of the tokens
         out = attention(y)
     torch.testing.assert_close(out, attention(y))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_compiles_without_a_break_off_the_cpu(dimension: int, options: dict[str, Any], masked: bool) -> None:
+    x = torch.empty(2, *GRIDS[dimension], 2, 8, device="meta", requires_grad=True)
+    mask = torch.ones(x.shape[:-2], dtype=torch.bool, device="meta") if masked else None
+    out = torch.compile(Attention(**options), fullgraph=True, backend="aot_eager")(x, mask)
+    assert out.shape == x.shape
+    if not masked:  # PyTorch 2.14 loses the gradient of `torch.where` on meta; the next test has masks
+        assert torch.autograd.grad(out.sum(), x)[0].shape == x.shape
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_what_compiles_off_the_cpu_computes_the_same(
+    dimension: int, options: dict[str, Any], masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eyetoy.neighborhood.backends.tiled import attention as tiled
+
+    attention, x = Attention(**options), tokens(dimension).requires_grad_()
+    mask = torch.arange(x[..., 0, 0].numel()).view(x.shape[:-2]) % 3 > 0 if masked else None
+    expected = attention(x, mask)
+    monkeypatch.setattr(tiled, "_attend_kernel", tiled._attend_sdpa)
+    out = torch.compile(attention, fullgraph=True, backend="aot_eager")(x, mask)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (out, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def example(model: nn.Module, dimension: int, *, batch: int = 2) -> Tensor:
+    encoder = model if isinstance(model, Encoder) else model.encoder
+    assert isinstance(encoder, Encoder)
+    return torch.randn(batch, encoder.params.in_channels, *{1: (400,), 2: (32, 24), 3: (4, 16, 24)}[dimension])
+
+
+def test_models_are_exported_strictly(dimension: int) -> None:
+    model = create_model(f"eyetoy{dimension}d_pico", num_classes=3).eval()
+    x = example(model, dimension)
+    program = torch.export.export(model, (x,), strict=True)
+    torch.testing.assert_close(program.module()(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_encoders_are_saved_and_loaded(dimension: int, strict: bool) -> None:
+    encoder, file = create_encoder(f"eyetoy{dimension}d_pico").eval(), io.BytesIO()
+    x = example(encoder, dimension)
+    torch.export.save(torch.export.export(encoder, (x,), strict=strict), file)
+    file.seek(0)
+    out = torch.export.load(file).module()(x)
+    expected = encoder(x)
+    assert type(out) is type(expected)
+    torch.testing.assert_close(tuple(out), tuple(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.export.Dim("size"), torch.export.Dim.DYNAMIC, torch.export.Dim.AUTO])
+def test_dynamic_grids_are_refused_with_their_axes(dimension: int, kind: Any) -> None:
+    axis = dimension - 1
+    with pytest.raises(ValueError, match=rf"cannot be dynamic; those of grid axes \[{axis}\] of {dimension} are"):
+        torch.export.export(Attention(window=3), (tokens(dimension),), dynamic_shapes={"x": {1 + axis: kind}})
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch: tracing is deprecated, and holds for one size
+@pytest.mark.parametrize("grad", [False, True])
+def test_jit_traces_take_any_batch_and_need_no_eyetoy(dimension: int, grad: bool) -> None:
+    model = create_model(f"eyetoy{dimension}d_pico", num_classes=3).eval()
+    with torch.set_grad_enabled(grad):
+        traced = torch.jit.trace(model, (example(model, dimension),), check_trace=False)
+        assert "eyetoy::" not in str(traced.inlined_graph)
+        for batch in (2, 5):
+            x = example(model, dimension, batch=batch)
+            torch.testing.assert_close(traced(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_jit_traces_of_the_operator(dimension: int, backend: str, options: dict[str, Any]) -> None:
+    attention, x = Attention(backend=backend, **options), tokens(dimension)
+    mask = torch.arange(x[..., 0, 0].numel()).view(x.shape[:-2]) % 3 > 0
+    for inputs in ((x,), (x, mask)):
+        traced = torch.jit.trace(attention, inputs, check_trace=False)
+        torch.testing.assert_close(traced(*inputs), attention(*inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_jit_traces_take_other_lengths() -> None:
+    model = create_model("eyetoy1d_pico", num_classes=3).eval()
+    traced = torch.jit.trace(model, (example(model, 1), torch.tensor([400, 150])), check_trace=False)
+    x, lengths = example(model, 1, batch=3), torch.tensor([20, 400, 333])
+    torch.testing.assert_close(traced(x, lengths), model(x, lengths), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("create", [create_encoder, lambda name: create_model(name, num_classes=3)])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_fx_traces_are_the_model(dimension: int, create: Any, checkpointing: bool) -> None:
+    model = create(f"eyetoy{dimension}d_pico").eval()
+    model.set_grad_checkpointing(checkpointing)
+    x, traced = example(model, dimension), torch.fx.symbolic_trace(model)
+    torch.testing.assert_close(traced(x), model(x), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="traced by torch.fx takes no lengths"):
+        traced(x, torch.tensor([9, 9]))
+
+
+def test_torchvision_extracts_features(dimension: int) -> None:
+    extraction = pytest.importorskip("torchvision.models.feature_extraction")
+    model = create_model(f"eyetoy{dimension}d_pico", num_classes=3).eval()
+    names = ["encoder.transformer.0.attention", "encoder.norm", "head"]
+    x, found = example(model, dimension), extraction.create_feature_extractor(model, names)
+    out = found(x)
+    assert list(out) == names
+    torch.testing.assert_close(out["head"], model(x), rtol=0, atol=0)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -394,6 +395,69 @@ def test_refuses_a_key_mask_that_does_not_fit(dimension: int, wrong: str) -> Non
     mask = torch.ones(2, *grid[:-1], grid[-1] + 1).bool() if wrong == "shape" else torch.ones(2, *grid)
     with pytest.raises(ValueError, match=r"key_mask must be bool.*got torch\.(bool|float32) of shape"):
         neighborhood_attention(*random_qkv(grid), window=3, key_mask=mask)
+
+
+@pytest.mark.parametrize("name", ["window", "kernel_size", "dilation", "stride"])
+@pytest.mark.parametrize("make", [np.int64, np.uint8, lambda n: np.array(n)], ids=["int64", "uint8", "array"])
+def test_whole_numbers_of_numpy_are_taken(dimension: int, backend: str, name: str, make: Callable[[int], Any]) -> None:
+    qkv = random_qkv(SPREAD[dimension])
+    others = {} if name in ("window", "kernel_size") else {"window": 3}
+    expected = neighborhood_attention(*qkv, backend=backend, **others, **{name: 2})
+    for value in (make(2), [make(2)] * dimension, (make(2),) * dimension, np.full(dimension, 2)):
+        assert torch.equal(neighborhood_attention(*qkv, backend=backend, **others, **{name: value}), expected)
+
+
+@pytest.mark.parametrize("make", [lambda n: [True] * n, lambda n: np.full(n, True), lambda n: np.True_])
+def test_causality_as_list_or_numpy(dimension: int, backend: str, make: Callable[[int], Any]) -> None:
+    qkv = random_qkv(SPREAD[dimension])
+    out, expected = (
+        neighborhood_attention(*qkv, window=3, is_causal=causal, backend=backend) for causal in (make(dimension), True)
+    )
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("value", [np.float64(3), np.array([3.0]), np.True_, np.int64(0), torch.tensor(3)])
+@pytest.mark.parametrize("name", ["window", "dilation", "stride"])
+def test_other_numbers_are_refused_by_name(dimension: int, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        neighborhood_attention(*random_qkv(SPREAD[dimension]), **({"window": 3} | {name: value}))
+
+
+def test_scale_is_a_number(dimension: int, backend: str) -> None:
+    qkv = random_qkv(SPREAD[dimension])
+    out, expected = (
+        neighborhood_attention(*qkv, window=3, scale=scale, backend=backend) for scale in (np.float64(0.5), 0.5)
+    )
+    assert torch.equal(out, expected)
+    for scale in (torch.tensor(0.5), torch.nn.Parameter(torch.ones(1))):
+        with pytest.raises(ValueError, match="^scale must be a number.*multiply the query by it"):
+            neighborhood_attention(*qkv, window=3, scale=scale, backend=backend)
+
+
+@pytest.mark.parametrize("window", [3, 99])
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("which", range(4))
+def test_autocast_makes_dtypes_one(
+    dimension: int, device: str, backend: str, window: int, low: torch.dtype, which: int
+) -> None:
+    """As in `scaled_dot_product_attention`, for every window and backend."""
+    qkv = random_qkv(SPREAD[dimension], dtype=torch.float32, device=device)
+    qkv = [x.to(low) if i < which else x for i, x in enumerate(qkv)]
+    expected = neighborhood_attention(*(x.to(low) for x in qkv), window=window, backend=backend)
+    leaves = [x.requires_grad_() for x in qkv]
+    with torch.autocast(device, low):
+        out = neighborhood_attention(*leaves, window=window, backend=backend)
+    assert out.dtype == low
+    assert torch.equal(out, expected)
+    assert [x.dtype for x in torch.autograd.grad(out.sum(), leaves)] == [x.dtype for x in leaves]
+
+
+def test_float64_stays_under_autocast(dimension: int, backend: str) -> None:
+    qkv = random_qkv(SPREAD[dimension])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert neighborhood_attention(*qkv, window=3, backend=backend).dtype == torch.float64
+        with pytest.raises(ValueError, match="share one floating-point dtype"):
+            neighborhood_attention(qkv[0], qkv[1], qkv[2].float(), window=3, backend=backend)
 
 
 def test_function_transforms(dimension: int, device: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eyetoy.neighborhood.backends.registry import BACKENDS, choose_backend
 from eyetoy.neighborhood.problem import check_problem, describe_call
+from eyetoy.second_order import in_autocast_dtype
 from eyetoy.sizes import Size, volume
 
 P = ParamSpec("P")
@@ -33,14 +34,13 @@ def neighborhood_attention(
 
     At the borders of the grid windows are shifted, not cut, so that every query has `kernel_size` keys per axis. On an
     axis shorter than the window a query sees all keys. Cost is linear in the number of tokens. Gradients flow on every
-    device that PyTorch runs on; in float64, derivatives of any order do. (In float32, second derivatives of windows
-    that span the whole grid need `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` around the call, because PyTorch's
-    fused attention has none.)
+    device that PyTorch runs on, and so do derivatives of any order, also many at once (`is_grads_batched`, `vmap`).
 
     Args:
         query: `[batch, *grid, heads, head_dim]` with 1 to 3 grid axes and any `head_dim`.
-        key: the shape of `query`. It may have fewer heads, which then divide those of the query: each key head serves
-            as many consecutive query heads (grouped-query attention).
+        key: the shape and dtype of `query`. It may have fewer heads, which then divide those of the query: each key
+            head serves as many consecutive query heads (grouped-query attention). Under autocast the dtypes of query,
+            key and value may differ; all become that of autocast, as in PyTorch's own attention.
         value: the shape of `key`, except that it may have another `head_dim`.
         kernel_size: keys per axis, one integer or one per axis. An even window has one more key before the query than
             after it.
@@ -65,6 +65,8 @@ def neighborhood_attention(
         raise ValueError(
             f"give kernel_size or window (a synonym), not both; got kernel_size={kernel_size!r}, window={window!r}"
         )
+    # Under autocast the dtypes may differ, and become one as in PyTorch's own attention.
+    query, key, value = in_autocast_dtype(query, key, value)
     key, value = _repeat_heads(query, key, value)
     problem = check_problem(
         query,
@@ -86,7 +88,7 @@ def neighborhood_attention(
         # A masked key gets weight zero, and 0 * NaN is NaN: padding may hold anything, so it is cleared first.
         invalid = ~key_mask[..., None, None]
         key, value = key.masked_fill(invalid, 0), value.masked_fill(invalid, 0)
-    return BACKENDS[chosen].attend(query, key, value, problem)
+    return BACKENDS[chosen](query, key, value, problem)
 
 
 def _repeat_heads(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import Size, per_axis
+from eyetoy.tracing import fixed_sizes
+
+NUMPY = (np.generic, np.ndarray)  # a tuple: a compiler knows no unions of NumPy's types
 
 QKV = tuple[Tensor, Tensor, Tensor]
 """Query, key and value, `[batch, *grid, heads, dim]`."""
@@ -58,8 +62,8 @@ def describe_call(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -
     return Call(
         device=query.device.type,
         dtype=query.dtype,
-        head_dim=query.shape[-1],
-        value_dim=value.shape[-1],
+        head_dim=fixed_sizes(query.shape)[-1],
+        value_dim=fixed_sizes(value.shape)[-1],
         requires_grad=needs_gradients((query, key, value)),
         has_key_mask=problem.key_mask is not None,
         rules=problem.rules,
@@ -102,10 +106,16 @@ def check_problem(
         ValueError: an argument does not fit; the message names it, its value and what would fit.
     """
     _check_tensors(query, key, value)
+    if isinstance(scale, Tensor):
+        raise ValueError(
+            f"scale must be a number, as it is part of the plan; got a tensor of shape {tuple(scale.shape)}. For a "
+            f"learned scale, multiply the query by it and pass scale=1"
+        )
     # A compiler follows the plain function; it cannot look into a cache.
     plan = _axis_rules if torch.compiler.is_compiling() else _cached_axis_rules
+    *grid, _, head_dim = fixed_sizes(query.shape[1:])
     rules = plan(
-        tuple(query.shape[1:-2]),
+        tuple(grid),
         _hashable(kernel_size),
         _hashable(1 if dilation is None else dilation),
         _hashable(1 if stride is None else stride),
@@ -114,11 +124,13 @@ def check_problem(
     )
     if key_mask is not None:
         _check_key_mask(key_mask, query)
-    return Problem(rules=rules, scale=query.shape[-1] ** -0.5 if scale is None else scale, key_mask=key_mask)
+    return Problem(rules=rules, scale=head_dim**-0.5 if scale is None else float(scale), key_mask=key_mask)
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    """Return an argument as the cache of rules takes it: NumPy's numbers as Python's, arrays and lists as tuples."""
+    plain = value.tolist() if isinstance(value, NUMPY) else value
+    return tuple(map(_hashable, plain)) if isinstance(plain, list | tuple) else plain
 
 
 def _axis_rules(

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from eyetoy.neighborhood.backends import flex, natten, reference
 from eyetoy.neighborhood.backends.tiled import attention as tiled
 from eyetoy.neighborhood.problem import Call, Problem
+from eyetoy.second_order import differentiable_again
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
 """Environment variable that names the backend of calls with `backend="auto"`."""
@@ -38,17 +39,29 @@ class Backend:
             value_dim]`. All backends follow `window.AxisRule` to the letter, so that models can change backends.
         why_not: returns why it cannot do a call, or None if it can.
         why_not_first: returns why "auto" passes it over for a call that it can do, or None if it need not.
+        has_one_derivative: its backward pass cannot be differentiated; derivatives of gradients are then those of
+            `tiled`.
     """
 
     attend: Callable[[Tensor, Tensor, Tensor, Problem], Tensor]
     why_not: Callable[[Call], str | None] = _never
     why_not_first: Callable[[Call], str | None] = _never
+    has_one_derivative: bool = False
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+        """Call `attend`, with derivatives of any order."""
+        out = self.attend(query, key, value, problem)
+        if not self.has_one_derivative:
+            return out
+        return differentiable_again(out, partial(tiled.attend_plain, problem=problem), (query, key, value))
 
 
 # In the order in which "auto" tries them on CUDA; everywhere else it takes "tiled".
 BACKENDS: dict[str, Backend] = {
-    "natten": Backend(attend=natten.attend, why_not=natten.why_not, why_not_first=natten.why_not_first),
-    "flex": Backend(attend=flex.attend, why_not=flex.why_not),
+    "natten": Backend(
+        attend=natten.attend, why_not=natten.why_not, why_not_first=natten.why_not_first, has_one_derivative=True
+    ),
+    "flex": Backend(attend=flex.attend, why_not=flex.why_not, has_one_derivative=True),
     "tiled": Backend(attend=tiled.attend),
     "reference": Backend(attend=reference.attend),
 }

@@ -19,7 +19,7 @@ Time and memory are linear in tokens, and it runs and trains wherever PyTorch do
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -32,21 +32,26 @@ from eyetoy.neighborhood.backends.tiled.slabs import SlabKernel, is_large
 from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import QKV, Problem, needs_gradients
 from eyetoy.neighborhood.window import Axis, AxisRule
+from eyetoy.second_order import gradients_again
+from eyetoy.tracing import is_jit_tracing
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
     """Neighborhood attention by tiles; see `registry.Backend`."""
     # `torch.func` cannot transform the kernel's autograd function, and PyTorch has no public test for being inside it.
-    is_traced = torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    # A trace must not hold our operators either: it is loaded where this package is not.
+    is_traced = is_jit_tracing() or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
     use_kernel = query.device.type == "cpu" and not is_traced
-    return attend_groups(_attend_kernel if use_kernel else _attend_plain, (query, key, value), problem)
+    return attend_groups(_attend_kernel if use_kernel else _attend_sdpa, (query, key, value), problem)
 
 
-def _attend_plain(tokens: QKV, problem: Problem) -> Tensor:
-    if problem.is_dense:
-        return attend_dense(tokens, problem)
-    # CUDA's fused attention refuses the mask of a call under `torch.vmap`.
-    return attend_tiles(tokens, problem, plain=torch._C._are_functorch_transforms_active())
+def attend_plain(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    """Return what `attend` does in operations that have derivatives of any order."""
+    return attend_groups(partial(attend_tiles, plain=True), (query, key, value), problem)
+
+
+def _attend_sdpa(tokens: QKV, problem: Problem) -> Tensor:
+    return attend_dense(tokens, problem) if problem.is_dense else attend_tiles(tokens, problem)
 
 
 def _attend_kernel(tokens: QKV, problem: Problem) -> Tensor:
@@ -82,20 +87,12 @@ class _TiledAttention(torch.autograd.Function):
         query, key, value, key_mask, tiles, weights = ctx.saved_tensors
         tokens = query, key, value
         if torch.is_grad_enabled():
+            # `create_graph=True` runs this backward pass with gradients enabled.
             problem = Problem(rules=ctx.rules, scale=ctx.scale, key_mask=key_mask)
-            grads = _differentiable_gradients(grad, tokens, problem)
+            grads = gradients_again(lambda *x: attend_tiles(x, problem, plain=True), tokens, grad)
         else:
             grads = _run_backward(grad, tokens, key_mask, (tiles, weights), ctx.rules, ctx.scale)
         return *grads, None, None, None
-
-
-def _differentiable_gradients(grad: Tensor, tokens: QKV, problem: Problem) -> tuple[Tensor, ...]:
-    """Return gradients that can be differentiated again: those of the same attention in plain operations."""
-    # `create_graph=True` runs this backward pass with gradients enabled. Inputs that need no gradient become leaves of
-    # their own, because `autograd.grad` refuses inputs that are not part of the graph.
-    query, key, value = (x if x.requires_grad else x.detach().requires_grad_() for x in tokens)
-    leaves = query, key, value
-    return torch.autograd.grad(attend_tiles(leaves, problem, plain=True), leaves, grad, create_graph=True)
 
 
 def _run_forward(
@@ -125,11 +122,14 @@ def _run_backward(
 
 
 def _needs_operator(x: Tensor) -> bool:
-    """Whether the kernel must go through the dispatcher: for a compiler, or for subclasses such as fake tensors.
+    """Whether the kernel must go through the dispatcher: for a compiler, subclasses such as fake tensors, or `vmap`.
 
     A plain call goes to the kernel directly, since a custom operator adds to the time of a small call.
     """
-    return torch.compiler.is_compiling() or type(x) is not Tensor
+    if torch.compiler.is_compiling() or type(x) is not Tensor:
+        return True
+    # `is_grads_batched` and `jacobian(vectorize=True)` still use the `vmap` from before `torch.func`.
+    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(x)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention", mutates_args=(), device_types="cpu")
@@ -174,6 +174,17 @@ def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tenso
 @_backward.register_fake
 def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+
+
+@_backward.register_vmap
+def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    # `torch.vmap` over gradients of one output: one after the other they share what `_forward` saved, and memory stays
+    # that of one. The older `vmap` does the same for any operator.
+    rows = [
+        _backward(*(x.select(dim, row) if isinstance(dim, int) else x for x, dim in zip(args, in_dims, strict=True)))
+        for row in range(info.batch_size)
+    ]
+    return tuple(map(torch.stack, zip(*rows, strict=True))), (0, 0, 0)
 
 
 @lru_cache(maxsize=128)

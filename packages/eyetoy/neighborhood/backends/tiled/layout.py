@@ -22,7 +22,6 @@ keeps them apart:
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 from types import EllipsisType
@@ -37,9 +36,10 @@ from eyetoy.sizes import ceil_div, volume
 Index = tuple[slice | EllipsisType, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cut:
+class Cut(NamedTuple):
     """Tiles of one axis: tile `t` has the `span` slots from `start + step * t` on; all tiles together cover `size`."""
+
+    # A named tuple, as a compiler reads the properties of one that it holds as a constant, but not of a dataclass.
 
     length: int
     num_tiles: int
@@ -57,6 +57,16 @@ class Cut:
     def target(self) -> slice:
         """The slots of these tokens among `size`."""
         return slice(self.source.start - self.start, self.source.stop - self.start)
+
+    @property
+    def before(self) -> int:
+        """Slots before `target`, which hold no token."""
+        return max(-self.start, 0)
+
+    @property
+    def after(self) -> int:
+        """Slots after `target`, which hold no token."""
+        return max(self.start + self.size - self.length, 0)
 
     @property
     def is_exact(self) -> bool:

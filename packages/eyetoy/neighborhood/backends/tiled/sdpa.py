@@ -10,19 +10,19 @@ On a CPU it is slower than `kernel.py`, which keeps a block of tiles in the cach
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eyetoy.neighborhood.backends.tiled.layout import Cut, Index, key_cut, query_cut
 from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
+from eyetoy.second_order import fused_attention, plain_attention
 from eyetoy.sizes import volume
+from eyetoy.tracing import fixed_sizes, is_jit_tracing
 
 
 def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
@@ -33,9 +33,9 @@ def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
         valid = problem.key_mask.flatten(1)[:, None, None]  # [batch, 1, 1, tokens]
         # A sample without any valid key attends them all. Its values are zeros, and so is its output.
         seen = valid | ~valid.any(-1, keepdim=True)
-    # The fused kernels have no second derivative. In float64, which is for checks such as `gradgradcheck`, do without.
-    with sdpa_kernel(SDPBackend.MATH) if query.dtype == torch.float64 else nullcontext():
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=problem.scale).transpose(1, 2)
+    # In float64, which is for checks such as `gradcheck`, without fused kernels: they refuse forward-mode derivatives.
+    attend = plain_attention if query.dtype == torch.float64 else fused_attention
+    out = attend(query, key, value, mask=seen, scale=problem.scale).transpose(1, 2)
     return torch.unflatten(out, 1, tokens[2].shape[1:-2])
 
 
@@ -45,16 +45,18 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
     Args:
         tokens: query, key and value, `[batch, *grid, heads, dim]`.
         problem: its rules have no dilation.
-        plain: avoid fused kernels, which have no second derivative and refuse some masks.
+        plain: avoid fused kernels, which have no second derivative.
 
     Returns:
         `[batch, *grid, heads, value_dim]`.
     """
     query, key, value = tokens
-    is_traced = torch.compiler.is_compiling() or type(query) is not Tensor  # no real tensors to cache
+    _refuse_dynamic_sizes(problem)
+    # No real tensors to cache, or those of a trace.
+    is_traced = torch.compiler.is_compiling() or is_jit_tracing() or type(query) is not Tensor
     query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
         tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
-        query.shape[-1],
+        fixed_sizes(query.shape)[-1],
         str(query.device),
     )
     q = _tiles(query, query_cuts)  # [batch, heads, tiles, queries, dim]
@@ -68,6 +70,18 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
         # A query without any valid key attends everything, which is finite, and is then replaced by zeros.
         out = torch.where(some, _attend(q, k, v, seen | ~some, problem.scale, plain), 0.0)
     return _join(out, query_cuts)
+
+
+def _refuse_dynamic_sizes(problem: Problem) -> None:
+    if not torch.compiler.is_exporting():
+        return
+    dynamic = [axis for axis, size in enumerate(problem.grid) if isinstance(size, torch.SymInt)]
+    if dynamic:
+        raise ValueError(
+            f"attention is planned for one grid when it is exported, so its sizes cannot be dynamic; those of grid "
+            f"axes {dynamic} of {len(problem.grid)} are. Keep all axes but the batch out of dynamic_shapes, and "
+            f"export a program for each size"
+        )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -102,9 +116,9 @@ def _tiles(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
     dim = len(cuts)
     content: Index = (..., *(cut.source for cut in cuts), slice(None))
     x = x.movedim(-2, 1)[content]
-    padding = [(cut.target.start, cut.size - cut.target.stop) for cut in reversed(cuts)]
-    if any(amount for pair in padding for amount in pair):
-        x = F.pad(x, (0, 0, *(amount for pair in padding for amount in pair)))
+    padding = [amount for cut in reversed(cuts) for amount in (cut.before, cut.after)]
+    if any(padding):
+        x = F.pad(x, (0, 0, *padding))
     for axis, cut in enumerate(cuts):
         x = x.unfold(2 + axis, cut.span, cut.step)
     x = x.permute(0, 1, *range(2, 2 + dim), *range(3 + dim, 3 + 2 * dim), 2 + dim)
@@ -125,10 +139,9 @@ def _join(x: Tensor, cuts: Sequence[Cut]) -> Tensor:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scale: float, plain: bool) -> Tensor:
-    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
-        # [batch * heads, tiles, slots, dim]: tiles take the place of heads.
-        query, key, value = (x.flatten(0, 1) for x in (q, k, v))
-        if seen is not None and seen.ndim == 5:
-            seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
-    return torch.unflatten(out, 0, q.shape[:2])
+    # [batch * heads, tiles, slots, dim]: tiles take the place of heads.
+    query, key, value = (x.flatten(0, 1) for x in (q, k, v))
+    if seen is not None and seen.ndim == 5:
+        seen = seen.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
+    attend = plain_attention if plain else fused_attention
+    return torch.unflatten(attend(query, key, value, mask=seen, scale=scale), 0, q.shape[:2])

@@ -1,0 +1,60 @@
+"""What the older ways to trace a model need: `torch.jit.trace`, and `torch.fx` as in torchvision's feature extractor.
+
+Both run `forward` once. The first gives tensors for sizes and records operators; the second gives stand-ins for
+everything, of which nobody knows even the number of axes. Compiling and exporting need nothing from here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+M = TypeVar("M", bound=nn.Module)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def is_jit_tracing() -> bool:
+    """Whether `torch.jit.trace` is running."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing
+
+
+def fixed_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return sizes of a tensor as numbers to plan with.
+
+    Under `torch.jit.trace` they are tensors. The trace then holds for these sizes alone; PyTorch warns that it does.
+    """
+    return tuple(map(int, sizes)) if is_jit_tracing() else tuple(sizes)
+
+
+def one_fx_node(forward: Callable[Concatenate[M, Tensor, P], Tensor]) -> Callable[Concatenate[M, Tensor, P], Tensor]:
+    """Let `torch.fx` record a module whole, as it does with PyTorch's own, because its `forward` looks at sizes."""
+
+    @functools.wraps(forward)
+    def recorded(self: M, x: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if isinstance(x, fx.Proxy):
+            tracer: Any = x.tracer
+            node: Tensor = tracer.create_proxy("call_module", tracer.path_of_module(self), (x, *args), kwargs)
+            return node
+        return forward(self, x, *args, **kwargs)
+
+    return cast(Callable[Concatenate[M, Tensor, P], Tensor], recorded)
+
+
+def keep_default(x: Tensor, argument: T, default: T, name: str) -> tuple[Tensor, T]:
+    """Return `x` and an argument; where `torch.fx` traces, its default, and the program refuses any other value."""
+    # torch.fx has a stand-in for every argument of a model, also for one that is not given.
+    return (_require(x, argument, default, name), default) if isinstance(argument, fx.Proxy) else (x, argument)
+
+
+@fx.wrap
+def _require(x: Tensor, argument: Any, default: Any, name: str) -> Tensor:
+    # It passes `x` on, or the tracer would drop it as a call without a result.
+    if argument is not default:
+        raise ValueError(f"a model traced by torch.fx takes no {name}; call the model itself")
+    return x
