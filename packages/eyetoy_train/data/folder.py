@@ -7,14 +7,14 @@ files out.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
+from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_only_split
 from eyetoy_train.types import Split
 from eyetoy_train.utils.seeds import derive_seed
 
@@ -28,6 +28,8 @@ class ClassFolder:
 
     classes: tuple[str, ...]
     splits: dict[Split, tuple[Sample, ...]]
+    sources: Mapping[Split, str] = field(default_factory=dict, compare=False)
+    """Where the samples of a split were found, for messages: the name of a folder, or `held out`."""
 
     def without(self, left_out: Container[Path]) -> ClassFolder:
         """Return a copy without some files.
@@ -42,25 +44,39 @@ class ClassFolder:
         empty = [split for split, samples in splits.items() if not samples]
         if empty:
             raise ValueError(f"no file of the split {empty[0]!r} can be read")
-        return ClassFolder(self.classes, splits)
+        return replace(self, splits=splits)
+
+    def describe(self) -> str:
+        """Return a line with the numbers of classes and of the samples of each split."""
+        parts = [
+            f"{split} {len(samples):,}" + (f" ({self.sources[split]})" if split in self.sources else "")
+            for split, samples in self.splits.items()
+        ]
+        return f"{len(self.classes):,} {'class' if len(self.classes) == 1 else 'classes'}; samples: {', '.join(parts)}"
 
 
 def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
     """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
 
-    Without split folders, a fifth of every class is held out for the test and a tenth for validation. With train
-    alone, or train and test, a tenth of train is held out for validation. `seed` decides which files.
+    Split folders may have any usual name, in upper or lower case, such as `Train` or `testing`. Without them, a fifth
+    of every class is held out for the test and a tenth for validation. With train alone, or train and test, a tenth of
+    train is held out for validation. `seed` decides which files.
 
     Raises:
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
-        ValueError: a split has a class that train does not have.
+        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
     present = {path.name: path for path in root.iterdir() if path.is_dir()}
-    folders = {split: present.get(find_split(split, present) or "") for split in SPLIT_NAMES}
-    if any(folders.values()) and not folders["train"]:
-        raise FileNotFoundError(f"{root} has split folders but none for training; it should be called train")
+    folders = {split: present.get(find_only_split(split, present, root) or "") for split in SPLIT_NAMES}
+    if _is_class(folders, present):
+        folders = dict.fromkeys(folders)
+    held_out = sorted(folder.name for folder in folders.values() if folder)
+    if held_out and not folders["train"]:
+        raise FileNotFoundError(
+            f"{root} has split folders ({', '.join(held_out)}) but none for training; it should be called train"
+        )
     train_folder = folders["train"] or root
     # Sorted: the order of a folder's entries differs between file systems, and a label must mean the same on each.
     classes = tuple(sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir()))
@@ -69,7 +85,8 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
         splits = _hold_out(_list(root, classes, extensions), ("test", "val"), seed)
     elif "val" not in splits:
         splits |= _hold_out(splits["train"], ("val",), seed)
-    return ClassFolder(classes, splits)
+    sources = {split: folder.name if (folder := folders[split]) else "held out" for split in splits}
+    return ClassFolder(classes, splits, sources if train_folder != root else {})
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:
@@ -101,6 +118,14 @@ def written_aside(root: Path) -> Iterator[Path]:
             if root.exists():
                 raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
             raise
+
+
+def _is_class(folders: Mapping[Split, Path | None], present: Mapping[str, Path]) -> bool:
+    """Whether the folder `train` is a class beside others, as with pictures of a bus, a car and a train."""
+    train = folders["train"]
+    if train is None or len(present) == 1 or folders["val"] or folders["test"]:
+        return False
+    return not any(path.is_dir() for path in train.iterdir())
 
 
 def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -> tuple[Sample, ...]:

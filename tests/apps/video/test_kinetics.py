@@ -46,8 +46,8 @@ def test_kinetics_is_read_by_its_official_lists(kinetics, check_read):
 def test_lists_of_kinetics_may_lie_beside_the_clips_and_be_called_validate(kinetics, copies, check_read):
     for table in (kinetics / "annotations").iterdir():
         table.rename(kinetics / table.name)
-    (kinetics / "val.csv").rename(kinetics / "validate.csv")
-    (kinetics / "val").rename(kinetics / "validation")
+    (kinetics / "val.csv").rename(kinetics / "Validate.csv")
+    (kinetics / "val").rename(kinetics / "VALIDATION")
     unlabelled = (kinetics / "test.csv").read_text().splitlines()
     (kinetics / "test.csv").write_text("\n".join(line.partition(",")[2] for line in unlabelled))
     replaced = kinetics / "replacement" / "all" / "-train_000000_000000_000010.mp4"
@@ -174,3 +174,10 @@ def test_a_split_of_which_nothing_is_there_is_refused(kinetics):
         path.unlink()
     with pytest.raises(ValueError, match="'val'"):
         present(read_kinetics(kinetics), kinetics, "skip")
+
+
+def test_two_lists_of_one_split_are_refused_by_name(tmp_path):
+    for name in ("train", "Training"):
+        (tmp_path / f"{name}.csv").write_text("a.mp4 0\n")
+    with pytest.raises(ValueError, match=r"train and Training, which both name the train split"):
+        read_lists(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eyetoy_train import read_class_folder
+from eyetoy_train.data.source import FolderSource
 
 
 def make(root: Path, **files: int) -> Path:
@@ -78,3 +79,47 @@ def test_folders_that_cannot_be_used_are_refused_by_name(tmp_path, files, error,
 def test_a_folder_without_files_of_the_kind_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"\.png"):
         read_class_folder(make(tmp_path, cat=2), [".png"])
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("Train", "Val", "Test"), ("TRAINING", "DEV", "TESTING"), ("training", "Validation", "test")],
+)
+def test_split_folders_are_found_in_upper_and_lower_case(tmp_path, train, val, test):
+    files = {train: 3, val: 2, test: 1}
+    found = read_class_folder(
+        make(tmp_path, **{f"{split}__{name}": n for split, n in files.items() for name in ("a", "b")}), [".txt"]
+    )
+    assert found.classes == ("a", "b")
+    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 6, "val": 4, "test": 2}
+    assert found.describe() == f"2 classes; samples: train 6 ({train}), val 4 ({val}), test 2 ({test})"
+
+
+def test_the_line_about_a_folder_says_what_is_held_out(tmp_path):
+    found = read_class_folder(make(tmp_path, Train__a=20), [".txt"])
+    assert found.describe() == "1 class; samples: train 18 (Train), val 2 (held out)"
+
+
+@pytest.mark.parametrize("names", [("train", "training"), ("Val", "dev"), ("TEST", "test")])
+def test_two_folders_of_one_split_are_refused_by_name(tmp_path, names):
+    root = make(tmp_path, **{f"{name}__a": 2 for name in ("train", *names)})
+    with pytest.raises(ValueError, match="both name the") as refused:
+        read_class_folder(root, [".txt"])
+    assert all(name in str(refused.value) for name in names)
+
+
+@pytest.mark.parametrize("name", ["train", "Train"])
+def test_a_folder_of_trains_beside_other_classes_is_a_class(tmp_path, name):
+    assert read_class_folder(make(tmp_path, bus=4, **{name: 4}), [".txt"]).classes == tuple(sorted(("bus", name)))
+
+
+def test_held_out_folders_beside_classes_need_one_for_training(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"\(Test\) but none for training"):
+        read_class_folder(make(tmp_path, a=4, b=4, Test=3), [".txt"])
+
+
+def test_prepare_says_which_splits_were_read(tmp_path, capsys):
+    FolderSource.of_classes(make(tmp_path, Train__a=20, Test__a=3), [".txt"], 0).prepare()
+    said = capsys.readouterr()
+    assert "train 18 (Train), test 3 (Test), val 2 (held out)" in said.err
+    assert not said.out

@@ -14,7 +14,7 @@ from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.recipe import AudioData
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.source import FolderSource, RefuseOrSkip
-from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES
+from eyetoy_train.data.splits import HELD_OUT, find_split_files
 from eyetoy_train.data.unreadable import refuse_or_skip
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.untrusted import read_table
@@ -94,20 +94,16 @@ def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) 
 
 
 def _read_tables(root: Path) -> _Tables:
-    paths = {split: _first_file(root, names) for split, names in SPLIT_NAMES.items()}
-    if not paths["train"]:
+    paths = find_split_files(root, ".csv")
+    if "train" not in paths:
         raise FileNotFoundError(EXPECTED.format(root=root))
-    tables = {split: list(_table_rows(path)) for split, path in paths.items() if path}
+    tables = {split: list(_table_rows(path)) for split, path in paths.items()}
     listed = root / "classes.txt"
     if listed.is_file():
         names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     else:
         names = sorted({label for row in tables["train"] for label in row.labels})
     return {name: name for name in names}, tables
-
-
-def _first_file(root: Path, names: Sequence[str]) -> Path | None:
-    return next((path for name in names if (path := root / f"{name}.csv").is_file()), None)
 
 
 def _table_rows(table: Path) -> Iterator[_Row]:

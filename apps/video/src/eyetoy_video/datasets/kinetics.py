@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split, read_class_folder
-from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.untrusted import read_table
 from eyetoy_video.datasets.lists import find_tables, read_lists
@@ -76,7 +76,7 @@ def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> Clas
 
 
 def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
-    folder = next((root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()), root / split)
+    folder = root / (find_only_split(split, [path.name for path in root.iterdir() if path.is_dir()], root) or split)
     present = find_clips(folder) | find_clips(root / REPLACEMENT)  # the right side wins: replacements
     clips = []
     for row in read_table(table, COLUMNS):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split
-from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.data.splits import find_split_files
 from eyetoy_video.datasets.source import ListedSource, hold_out, labelled
 from eyetoy_video.recipe import VideoData
 
@@ -25,12 +25,8 @@ Row = tuple[Path, str]
 
 def find_tables(folder: Path) -> dict[Split, Path]:
     """Return the lists of a folder, or of its folder `annotations`."""
-    places = (folder, folder / "annotations")
-    found = {
-        split: [path for name in names for place in places if (path := place / f"{name}.csv").is_file()]
-        for split, names in SPLIT_NAMES.items()
-    }
-    return {split: paths[0] for split, paths in found.items() if paths}
+    # The folder itself comes last, so that its lists win.
+    return find_split_files(folder / "annotations", ".csv") | find_split_files(folder, ".csv")
 
 
 def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:

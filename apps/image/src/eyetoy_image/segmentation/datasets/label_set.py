@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from accelerate import PartialState
 
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.io.hub import PictureFile
@@ -19,6 +22,7 @@ from eyetoy_image.segmentation.datasets.label_maps import (
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.source import DatasetSource
+from eyetoy_train.utils.console import log
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -77,7 +81,10 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
         """Make the data set if it is missing, and list it."""
         if self._write is not None:
             self._write()
-        _ = self.set
+        found = self.set
+        if PartialState().is_main_process:
+            sizes = ", ".join(f"{split} {len(pictures):,}" for split, pictures in found.splits.items())
+            log(f"data: {len(found.classes):,} classes; pictures: {sizes}", file=sys.stderr)
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
         """Return the images of a split."""
