@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_set
 
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import CheckpointError, Split
+from eyetoy_train.utils.files import list_files
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
@@ -130,7 +131,7 @@ def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path
     """
     for path in inputs:
         if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
+            yield from list_files(path, extensions)[0]
         elif path.exists():
             yield path
         else:

@@ -7,6 +7,7 @@ files out.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import Any
 
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_only_split
 from eyetoy_train.types import Split
+from eyetoy_train.utils.files import list_files, list_folders
 from eyetoy_train.utils.seeds import derive_seed
 
 Sample = tuple[Path, Any]
@@ -30,6 +32,8 @@ class ClassFolder:
     splits: dict[Split, tuple[Sample, ...]]
     sources: Mapping[Split, str] = field(default_factory=dict, compare=False)
     """Where the samples of a split were found, for messages: the name of a folder, or `held out`."""
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Numbers of files and folders that are no samples, by the reason."""
 
     def without(self, left_out: Container[Path]) -> ClassFolder:
         """Return a copy without some files.
@@ -47,12 +51,15 @@ class ClassFolder:
         return replace(self, splits=splits)
 
     def describe(self) -> str:
-        """Return a line with the numbers of classes and of the samples of each split."""
+        """Return a line with the numbers of classes, of the samples of each split, and of what was left out."""
         parts = [
             f"{split} {len(samples):,}" + (f" ({self.sources[split]})" if split in self.sources else "")
             for split, samples in self.splits.items()
         ]
-        return f"{len(self.classes):,} {'class' if len(self.classes) == 1 else 'classes'}; samples: {', '.join(parts)}"
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
+        noun = "class" if len(self.classes) == 1 else "classes"
+        ending = f"; left out: {left_out}" if left_out else ""
+        return f"{len(self.classes):,} {noun}; samples: {', '.join(parts)}{ending}"
 
 
 def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
@@ -62,13 +69,15 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     of every class is held out for the test and a tenth for validation. With train alone, or train and test, a tenth of
     train is held out for validation. `seed` decides which files.
 
+    Hidden files and folders, and those of systems, such as `.ipynb_checkpoints`, are neither classes nor samples.
+
     Raises:
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
         ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
-    present = {path.name: path for path in root.iterdir() if path.is_dir()}
+    present = {path.name: path for path in list_folders(root)}
     folders = {split: present.get(find_only_split(split, present, root) or "") for split in SPLIT_NAMES}
     if _is_class(folders, present):
         folders = dict.fromkeys(folders)
@@ -79,14 +88,15 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
         )
     train_folder = folders["train"] or root
     # Sorted: the order of a folder's entries differs between file systems, and a label must mean the same on each.
-    classes = tuple(sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir()))
-    splits = {split: _list(folder, classes, extensions) for split, folder in folders.items() if folder}
+    classes = tuple(folder.name for folder in list_folders(train_folder))
+    left_out: Counter[str] = Counter()
+    splits = {split: _list(folder, classes, extensions, left_out) for split, folder in folders.items() if folder}
     if "train" not in splits:
-        splits = _hold_out(_list(root, classes, extensions), ("test", "val"), seed)
+        splits = _hold_out(_list(root, classes, extensions, left_out), ("test", "val"), seed)
     elif "val" not in splits:
         splits |= _hold_out(splits["train"], ("val",), seed)
     sources = {split: folder.name if (folder := folders[split]) else "held out" for split in splits}
-    return ClassFolder(classes, splits, sources if train_folder != root else {})
+    return ClassFolder(classes, splits, sources if train_folder != root else {}, left_out)
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:
@@ -125,24 +135,25 @@ def _is_class(folders: Mapping[Split, Path | None], present: Mapping[str, Path])
     train = folders["train"]
     if train is None or len(present) == 1 or folders["val"] or folders["test"]:
         return False
-    return not any(path.is_dir() for path in train.iterdir())
+    return not list_folders(train)
 
 
-def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -> tuple[Sample, ...]:
-    unknown = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in classes)
+def _list(
+    folder: Path, classes: tuple[str, ...], extensions: Collection[str], left_out: Counter[str]
+) -> tuple[Sample, ...]:
+    unknown = [path.name for path in list_folders(folder) if path.name not in classes]
     if unknown:
         raise ValueError(f"{folder} has classes that the training set has not: {', '.join(unknown)}")
-    samples = tuple(
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))  # sorted, or the held-out files would depend on the file system
-        if path.suffix.lower() in extensions and not path.is_dir()
-    )
+    samples: list[Sample] = []
+    for label, name in enumerate(classes):
+        paths, others = list_files(folder / name, extensions)
+        samples += [(path, label) for path in paths]
+        left_out += others
     if not samples:
         raise FileNotFoundError(
             f"found no file ending in {', '.join(sorted(extensions))} in the class folders of {folder}"
         )
-    return samples
+    return tuple(samples)
 
 
 def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) -> dict[Split, tuple[Sample, ...]]:

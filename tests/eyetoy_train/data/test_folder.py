@@ -123,3 +123,39 @@ def test_prepare_says_which_splits_were_read(tmp_path, capsys):
     said = capsys.readouterr()
     assert "train 18 (Train), test 3 (Test), val 2 (held out)" in said.err
     assert not said.out
+
+
+HIDDEN = (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".cache")
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("place", ["", "a", "a/deep"])
+def test_hidden_folders_are_neither_classes_nor_samples(tmp_path, name, place):
+    clean = read_class_folder(make(tmp_path, a=10, a__deep=2, b=10), [".txt"])
+    make(tmp_path / place / name, **{".": 3})
+    found = read_class_folder(tmp_path, [".txt"])
+    assert found == clean
+    assert ("left out: 3 hidden or system files" in found.describe()) == bool(place)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_hidden_folders_of_a_split_are_no_classes(tmp_path, name):
+    root = make(tmp_path, train__a=3, val__a=2)
+    clean = read_class_folder(root, [".txt"])
+    for place in (root, root / "train", root / "val"):
+        make(place / name, **{".": 2})
+    assert read_class_folder(root, [".txt"]) == clean
+
+
+def test_hidden_files_and_those_of_systems_are_no_samples_and_are_counted(tmp_path):
+    root = make(tmp_path, a=10, b=10)
+    clean = read_class_folder(root, [".txt", ".db"])
+    for name in ("._0.TXT", ".DS_Store", "Thumbs.db", "notes.md"):
+        (root / "a" / name).write_text("x")
+    found = read_class_folder(root, [".txt", ".db"])
+    assert found == clean
+    assert found.describe().endswith("left out: 1 files of other types, 3 hidden or system files")
+
+
+def test_a_hidden_folder_above_the_data_is_the_users_choice(tmp_path):
+    assert read_class_folder(make(tmp_path / ".cache" / "data", a=10), [".txt"]).classes == ("a",)

@@ -105,6 +105,21 @@ def test_split_folders_may_be_called_otherwise_in_images_and_maps(tmp_path, caps
     assert capsys.readouterr().err == "data: 2 classes; pictures: train 1, val 1, test 1\n"
 
 
+@pytest.mark.parametrize("name", ["._a.png", ".ipynb_checkpoints/b.png", "@eaDir/c.png"])
+def test_hidden_files_of_a_folder_are_no_pictures(tmp_path, name):
+    for split in ("train", "val"):
+        for kind in ("images", "maps"):
+            write(tmp_path, f"images/{split}/a.png", f"maps/{split}/a.png", 0, 1)
+            hidden = tmp_path / kind / split / name
+            hidden.parent.mkdir(exist_ok=True)
+            hidden.write_bytes(b"not a picture")
+    found = read_set(SegmentationData(root=str(tmp_path)))
+    assert {split: [picture.path.name for picture in pictures] for split, pictures in found.splits.items()} == {
+        "train": ["a.png"],
+        "val": ["a.png"],
+    }
+
+
 def test_two_folders_of_one_split_are_refused(tmp_path):
     for name in ("train", "val", "dev"):
         write(tmp_path, f"images/{name}/a.png", f"maps/{name}/a.png", 0, 1)

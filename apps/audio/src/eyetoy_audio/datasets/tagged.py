@@ -16,6 +16,7 @@ from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.source import FolderSource, RefuseOrSkip
 from eyetoy_train.data.splits import HELD_OUT, find_split_files
 from eyetoy_train.data.unreadable import refuse_or_skip
+from eyetoy_train.utils.files import is_clutter
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.untrusted import read_table
 
@@ -130,8 +131,9 @@ def _read_audioset(root: Path) -> _Tables:
 def _clips_by_stem(root: Path) -> dict[str, Path]:
     clips = {}
     for folder, folders, names in os.walk(root, followlinks=True):  # pathlib takes minutes for AudioSet's millions
-        folders.sort()  # in place, which os.walk follows: of two files with one stem the same one is always used
-        for name in sorted(names):
+        # In place, which os.walk follows. Sorted: of two files with one stem the same one is always used.
+        folders[:] = sorted(name for name in folders if not is_clutter(name))
+        for name in sorted(name for name in names if not is_clutter(name)):
             stem, _, suffix = name.rpartition(".")
             if f".{suffix.lower()}" in EXTENSIONS:
                 clips[stem] = Path(folder, name)

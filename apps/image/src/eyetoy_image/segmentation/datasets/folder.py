@@ -17,6 +17,7 @@ from eyetoy_image.segmentation.datasets.label_set import (
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.splits import find_only_split
+from eyetoy_train.utils.files import list_folders
 
 
 def read_folder(data: SegmentationData) -> SegmentationSet:
@@ -39,7 +40,7 @@ def read_folder(data: SegmentationData) -> SegmentationSet:
 
 
 def _split_folders(folder: Path) -> dict[Split, Path]:
-    present = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    present = [path.name for path in list_folders(folder)] if folder.is_dir() else []
     names = {split: find_only_split(split, present, folder) for split in SPLITS}
     return {split: folder / name for split, name in names.items() if name}
 

@@ -23,6 +23,7 @@ from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.source import DatasetSource
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import is_clutter
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -131,8 +132,10 @@ def pair_pictures(pictures: Path, maps: Path) -> tuple[LabelledPicture, ...]:
     """Pair images with label maps by name; one without the other is listed too, and reported by `find_bad`."""
     if not pictures.is_dir():
         return ()
-    paths = {path.stem: path for path in sorted(pictures.iterdir()) if path.suffix.lower() in EXTENSIONS}
-    strays = {path.stem: pictures / path.stem for path in sorted(maps.glob("*.png")) if path.stem not in paths}
+    files = [path for path in sorted(pictures.iterdir()) if not is_clutter(path.name)]
+    paths = {path.stem: path for path in files if path.suffix.lower() in EXTENSIONS}
+    labelled = [path for path in sorted(maps.glob("*.png")) if not is_clutter(path.name)]
+    strays = {path.stem: pictures / path.stem for path in labelled if path.stem not in paths}
     return tuple(LabelledPicture(path, maps / f"{stem}.png") for stem, path in (paths | strays).items())
 
 
