@@ -73,7 +73,8 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
 
     Raises:
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
-        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`.
+        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`;
+            or a class has no file for training.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
@@ -95,6 +96,13 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
         splits = _hold_out(_list(root, classes, extensions, left_out), ("test", "val"), seed)
     elif "val" not in splits:
         splits |= _hold_out(splits["train"], ("val",), seed)
+    trained = {label for _, label in splits["train"]}
+    untrained = [name for label, name in enumerate(classes) if label not in trained]
+    if untrained:
+        raise ValueError(
+            f"{train_folder} has classes without a file for training: {', '.join(untrained)}; remove these folders, "
+            f"or add files ending in {', '.join(sorted(extensions))}"
+        )
     sources = {split: folder.name if (folder := folders[split]) else "held out" for split in splits}
     return ClassFolder(classes, splits, sources if train_folder != root else {}, left_out)
 
@@ -159,17 +167,28 @@ def _list(
 def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) -> dict[Split, tuple[Sample, ...]]:
     """Move a fraction of every class, at least one file, to each split of `names`; the rest is for training.
 
-    For example a class of 10 files has 2 for the test, 1 for validation and 7 for training.
+    For example a class of 10 files has 2 for the test, 1 for validation and 7 for training. A class with too few files
+    to have one in each split stays in training.
+
+    Raises:
+        ValueError: all classes are so small.
     """
     splits: dict[Split, list[Sample]] = {name: [] for name in ("train", *names)}
     for label in sorted({label for _, label in samples}):
         members = [sample for sample in samples if sample[1] == label]
         # A seed for each class: files added to one class do not change the split of the others.
         random.Random(derive_seed(seed, "split", label)).shuffle(members)
+        if len(members) <= len(names):
+            splits["train"] += members
+            continue
         total = len(members)  # fractions are of the whole class, not of the files left by the split before
         for name in names:
             count = max(round(total * HELD_OUT[name]), 1)  # at least one, or a rare class would have no score
             splits[name] += members[:count]
             members = members[count:]
         splits["train"] += members
+    if not splits[names[0]]:
+        raise ValueError(
+            f"no class has enough files to hold some out for {' and '.join(names)}: it takes {len(names) + 1} or more"
+        )
     return {name: tuple(sorted(members)) for name, members in splits.items()}

@@ -159,3 +159,32 @@ def test_hidden_files_and_those_of_systems_are_no_samples_and_are_counted(tmp_pa
 
 def test_a_hidden_folder_above_the_data_is_the_users_choice(tmp_path):
     assert read_class_folder(make(tmp_path / ".cache" / "data", a=10), [".txt"]).classes == ("a",)
+
+
+@pytest.mark.parametrize("files", [{"a": 5, "b": 5}, {"train__a": 5, "train__b": 5}, {"train__a": 5, "val__a": 2}])
+@pytest.mark.parametrize("stray", [None, "photo.jfif", "._0.txt"])
+def test_a_class_without_a_file_for_training_is_refused_by_name(tmp_path, files, stray):
+    root = make(tmp_path, **files)
+    empty = root / ("train/unsorted" if "train__a" in files else "unsorted")
+    empty.mkdir()
+    if stray:
+        (empty / stray).write_text("x")
+    with pytest.raises(ValueError, match=r"classes without a file for training: unsorted; .* ending in \.txt"):
+        read_class_folder(root, [".txt"])
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(1, 0), (2, 0), (3, 1)])
+def test_a_class_too_small_to_hold_files_out_stays_in_training(tmp_path, count, held_out):
+    found = read_class_folder(make(tmp_path, big=20, small=count), [".txt"])
+    counts = {split: [label for _, label in samples].count(1) for split, samples in found.splits.items()}
+    assert counts == {"train": count - 2 * held_out, "val": held_out, "test": held_out}
+
+
+def test_beside_a_folder_for_training_two_files_are_enough_to_hold_one_out(tmp_path):
+    found = read_class_folder(make(tmp_path, train__one=1, train__two=2, test__two=1), [".txt"])
+    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 2, "val": 1, "test": 1}
+
+
+def test_where_no_class_has_files_to_hold_out_it_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no class has enough files to hold some out for test and val: it takes 3"):
+        read_class_folder(make(tmp_path, a=2, b=1), [".txt"])
