@@ -181,3 +181,37 @@ def test_two_lists_of_one_split_are_refused_by_name(tmp_path):
         (tmp_path / f"{name}.csv").write_text("a.mp4 0\n")
     with pytest.raises(ValueError, match=r"train and Training, which both name the train split"):
         read_lists(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "label"),
+    [
+        ("a.mp4,riding a bike", "a.mp4", "riding a bike"),
+        ("my clips/a, b.MP4 , riding a bike ", "my clips/a, b.MP4", "riding a bike"),
+        ("my clips/a, b.mp4 3", "my clips/a, b.mp4", "3"),
+        ("my clips/a, b.mp4,3", "my clips/a, b.mp4", "3"),
+        ('"a.mp4","run"', "a.mp4", "run"),
+        ('"a, b.mp4",run', "a, b.mp4", "run"),
+        ('a.mp4,"run, jump"', "a.mp4", "run, jump"),
+        ('"a b.mp4" 3', "a b.mp4", "3"),
+    ],
+)
+@pytest.mark.parametrize("header", ["", "path,label\n", "Video class\n"])
+def test_lines_of_lists_as_spreadsheets_and_people_write_them(tmp_path, line, path, label, header):
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.csv").write_text(f"{header}{line}\n")
+    found = read_lists(tmp_path)
+    assert [file for file, _ in found.splits["train"]] == [tmp_path / path]
+    assert found.classes[-1] == label
+
+
+def test_times_of_kinetics_may_be_written_with_a_point(kinetics, check_read):
+    clean = read_kinetics(kinetics)
+    table = kinetics / "annotations" / "train.csv"
+    lines = table.read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    table.write_text("\n".join([lines[0], *(f"{a},{b},{c}.0,{d}.0,{e}" for a, b, c, d, e in rows)]))
+    assert read_kinetics(kinetics) == clean
+    table.write_text(f"{lines[0]}\nrun,abc,soon,20,train\n")
+    with pytest.raises(ValueError, match=r"train.csv has a clip whose times are not seconds: run, abc, soon"):
+        read_kinetics(kinetics)

@@ -80,7 +80,11 @@ def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
     present = find_clips(folder) | find_clips(root / REPLACEMENT)  # the right side wins: replacements
     clips = []
     for row in read_table(table, COLUMNS):
-        name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
+        try:  # pandas writes whole seconds as 10.0 where a column has a gap
+            start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{table} has a clip whose times are not seconds: {', '.join(row.values())}") from error
+        name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
         # A missing clip is listed as well: `ListedSource` refuses or skips it.
         clips.append((present.get(name, folder / f"{name}.mp4"), row["label"]))
     return clips
