@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import re
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import CheckpointError, Split
@@ -91,6 +92,10 @@ def parse_recipe(
     try:
         values = parser.parse_args(arguments)
         del values["config"]
+        for part in dataclasses.fields(recipe_class):
+            if dataclasses.is_dataclass(part.default_factory) and not isinstance(values[part.name], Namespace):
+                keys = ", ".join(inner.name for inner in dataclasses.fields(part.default_factory))
+                raise ValueError(f"{part.name} has keys of its own ({keys}); got the value {values[part.name]!r}")
         # Keys with an underscore are jsonargparse's notes, such as the files that were read.
         return recipe_class(**{key: value for key, value in vars(parser.instantiate(values)).items() if key[0] != "_"})
     except (ValueError, TypeError) as error:  # TypeError: a recipe's checks compare values that may not be numbers
