@@ -139,3 +139,14 @@ def test_a_value_where_keys_belong_is_told_in_words(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse_recipe(ClassificationRecipe, path, [])
     assert "ema has keys of its own (decay, warmup); got the value 0.999" in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_users_folder_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "home.yaml"
+    path.write_text("model: {weights: ~/w, options: {folder: ~/o, mark: a~/b}}\nname: ~x\n")
+    recipe = parse_recipe(ClassificationRecipe, path, ["--output_dir=~/runs/x"])
+    assert recipe.output_dir == f"{tmp_path}/runs/x"
+    assert recipe.model.weights == f"{tmp_path}/w"
+    assert recipe.model.options == {"folder": f"{tmp_path}/o", "mark": "a~/b"}
+    assert recipe.name == "~x"

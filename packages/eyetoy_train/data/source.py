@@ -94,7 +94,7 @@ class FolderSource(ClassificationSource):
         cls, root: str | Path, extensions: Collection[str], seed: int, *, write: Callable[[Path], None] | None = None
     ) -> Self:
         """Return the source of class folders, which `write` makes if they are missing; see `read_class_folder`."""
-        root = Path(root)
+        root = Path(root).expanduser()
         read = partial(read_class_folder, root, extensions, seed=seed)
         return cls(read, write=None if write is None else partial(write_once, root, write))
 
@@ -230,4 +230,4 @@ class DatasetOptions(HubOptions):
     @property
     def path(self) -> Path:
         """The root as a path."""
-        return Path(self.root)
+        return Path(self.root).expanduser()
