@@ -149,11 +149,17 @@ def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path
     """Yield the files of a list of files, folders and patterns.
 
     Raises:
-        FileNotFoundError: nothing has that name, and nothing matches it as a pattern.
+        FileNotFoundError: nothing has that name, and nothing matches it as a pattern; or a folder has no such file.
     """
     for path in inputs:
         if path.is_dir():
-            yield from list_files(path, extensions)[0]
+            files, left_out = list_files(path, extensions)
+            if not files:
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items())) or "nothing"
+                raise FileNotFoundError(
+                    f"found no file ending in {', '.join(sorted(extensions))} in the folder {path}; it holds {reasons}"
+                )
+            yield from files
         elif path.exists():
             yield path
         else:
