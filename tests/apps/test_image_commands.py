@@ -77,7 +77,8 @@ def test_validate_takes_other_data_and_refuses_other_classes(workplace, run_comm
     assert '"split": "val"' in done.stdout
     for name in ("a", "b"):
         (workplace / "others" / name).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(workplace / "others" / name / "x.png")
+        for index in range(3):  # one for each split
+            Image.new("RGB", (8, 8)).save(workplace / "others" / name / f"{index}.png")
     done = run_command(workplace, "apps/image/validate.py", "one", "--data.root", "others", check=False)
     assert done.returncode == 2
     assert "['bright', 'dark']" in done.stderr

@@ -105,3 +105,48 @@ def test_a_recipe_is_known_again_from_the_file_of_an_earlier_version():
     assert not is_written_as(recipe, written | {"model": {"name": "eyetoy2d_nano"}})
     assert not is_written_as(recipe, written | {"unknown": 1})
     assert not is_written_as(recipe, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("data: {root: a}\nlr: 0.1\ndata: {cache: true}\n", "the key 'data' stands in line 1 and in line 3"),
+        ("model:\n  name: a\n  dropout: 0.1\n  name: b\n", "the key 'name' stands in line 2 and in line 4"),
+        ("model: {options: {a: [{x: 1, x: 2}]}}\n", "the key 'x' stands in line 1 and in line 1"),
+        ("'lr': 1\nlr: 2\n", "the key 'lr' stands in line 1 and in line 2"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, capsys, text, told):
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(SystemExit):
+        parse_recipe(ClassificationRecipe, path, [])
+    assert told in capsys.readouterr().err
+
+
+def test_a_key_may_stand_in_several_places(tmp_path):
+    path = tmp_path / "fine.yaml"
+    path.write_text("name: name\nmodel: {name: name, options: {b: {name: [name, name]}, name: {name: 1}}}\n")
+    assert parse_recipe(ClassificationRecipe, path, []).model.options == {
+        "b": {"name": ["name", "name"]},
+        "name": {"name": 1},
+    }
+
+
+def test_a_value_where_keys_belong_is_told_in_words(tmp_path, capsys):
+    path = tmp_path / "ema.yaml"
+    path.write_text("ema: 0.999\n")
+    with pytest.raises(SystemExit):
+        parse_recipe(ClassificationRecipe, path, [])
+    assert "ema has keys of its own (decay, warmup); got the value 0.999" in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_users_folder_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "home.yaml"
+    path.write_text("model: {weights: ~/w, options: {folder: ~/o, mark: a~/b}}\nname: ~x\n")
+    recipe = parse_recipe(ClassificationRecipe, path, ["--output_dir=~/runs/x"])
+    assert recipe.output_dir == f"{tmp_path}/runs/x"
+    assert recipe.model.weights == f"{tmp_path}/w"
+    assert recipe.model.options == {"folder": f"{tmp_path}/o", "mark": "a~/b"}
+    assert recipe.name == "~x"

@@ -149,7 +149,7 @@ def choose_run_folder(recipe: Recipe) -> RunFolder:
     if recipe.output_dir is None:
         names = itertools.chain([recipe.name], (f"{recipe.name}-{number}" for number in itertools.count(2)))
         return RunFolder(next(path for name in names if _is_usable(path := Path("runs", name), recipe)))
-    path = Path(recipe.output_dir)
+    path = Path(recipe.output_dir).expanduser()  # `parse_recipe` does so too, but a recipe may be made in Python
     if not _is_usable(path, recipe):
         raise FileExistsError(
             f"output_dir={recipe.output_dir} holds a finished run, a run of another recipe or one under way, or other "

@@ -105,7 +105,10 @@ def write_predictions(predictions: Iterable[Prediction], output: Path | None) ->
             when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
             classes = [f"{name} {p:.1%}" for name, p in prediction.ranked]
             # flush: lines appear while a long list of files is still being classified, also in a pipe.
-            print("  ".join([prediction.file, *when, *classes]), flush=True)  # noqa: T201
+            line = "  ".join([prediction.file, *when, *classes])
+            # A name that is not UTF-8 reaches Python with lone surrogates, which no stream takes; as in the tables
+            # below, they are written as \\udce4.
+            print(line.encode("utf-8", "backslashreplace").decode(), flush=True)  # noqa: T201
     elif output.suffix == ".json":
         rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
         output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
@@ -115,7 +118,7 @@ def write_predictions(predictions: Iterable[Prediction], output: Path | None) ->
             for prediction in predictions
             for rank, (name, p) in enumerate(prediction.ranked, 1)
         ]
-        with output.open("w", newline="", encoding="utf-8") as file:
+        with output.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["file", "rank", "class", "probability"])
             writer.writeheader()
             writer.writerows(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import re
 import sys
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import CheckpointError, Split
+from eyetoy_train.utils.files import list_files
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
@@ -56,7 +58,8 @@ def parse_recipe(
 
     `--config FILE` replaces `default_config`; any other option overrides one value of it, as in
     `--lr 3e-4 --model.name eyetoy2d_nano`. A bare name, as in `--config cifar10`, means the recipe of that name in the
-    folder of `default_config`. On a wrong key or value the program exits with a message and code 2.
+    folder of `default_config`. `~/` at the start of a value is the user's folder. On a wrong key or value the program
+    exits with a message and code 2.
 
     Args:
         recipe_class: the class of the recipe.
@@ -90,10 +93,30 @@ def parse_recipe(
     try:
         values = parser.parse_args(arguments)
         del values["config"]
+        for part in dataclasses.fields(recipe_class):
+            if dataclasses.is_dataclass(part.default_factory) and not isinstance(values[part.name], Namespace):
+                keys = ", ".join(inner.name for inner in dataclasses.fields(part.default_factory))
+                raise ValueError(f"{part.name} has keys of its own ({keys}); got the value {values[part.name]!r}")
         # Keys with an underscore are jsonargparse's notes, such as the files that were read.
-        return recipe_class(**{key: value for key, value in vars(parser.instantiate(values)).items() if key[0] != "_"})
+        made = {key: value for key, value in vars(parser.instantiate(values)).items() if key[0] != "_"}
+        return recipe_class(**{key: _expand_home(value) for key, value in made.items()})
     except (ValueError, TypeError) as error:  # TypeError: a recipe's checks compare values that may not be numbers
         parser.error(str(error))
+
+
+def _expand_home(value: Any) -> Any:
+    """Replace a leading `~/` by the user's folder, in every text of a recipe's part: such a text is a path.
+
+    A shell does so for `--data.root ~/a`, but not for `--data.root=~/a`, and nobody does so for a recipe's file.
+    """
+    if isinstance(value, str) and (value == "~" or value.startswith("~/")):
+        return str(Path(value).expanduser())
+    if isinstance(value, dict):
+        return {key: _expand_home(entry) for key, entry in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for part in dataclasses.fields(value):
+            setattr(value, part.name, _expand_home(getattr(value, part.name)))
+    return value
 
 
 def config_place(arguments: Sequence[str]) -> tuple[int, str] | None:
@@ -126,11 +149,17 @@ def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path
     """Yield the files of a list of files, folders and patterns.
 
     Raises:
-        FileNotFoundError: nothing has that name, and nothing matches it as a pattern.
+        FileNotFoundError: nothing has that name, and nothing matches it as a pattern; or a folder has no such file.
     """
     for path in inputs:
         if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
+            files, left_out = list_files(path, extensions)
+            if not files:
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items())) or "nothing"
+                raise FileNotFoundError(
+                    f"found no file ending in {', '.join(sorted(extensions))} in the folder {path}; it holds {reasons}"
+                )
+            yield from files
         elif path.exists():
             yield path
         else:

@@ -7,15 +7,17 @@ files out.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
+from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_only_split
 from eyetoy_train.types import Split
+from eyetoy_train.utils.files import list_files, list_folders
 from eyetoy_train.utils.seeds import derive_seed
 
 Sample = tuple[Path, Any]
@@ -28,6 +30,10 @@ class ClassFolder:
 
     classes: tuple[str, ...]
     splits: dict[Split, tuple[Sample, ...]]
+    sources: Mapping[Split, str] = field(default_factory=dict, compare=False)
+    """Where the samples of a split were found, for messages: the name of a folder, or `held out`."""
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Numbers of files and folders that are no samples, by the reason."""
 
     def without(self, left_out: Container[Path]) -> ClassFolder:
         """Return a copy without some files.
@@ -42,34 +48,63 @@ class ClassFolder:
         empty = [split for split, samples in splits.items() if not samples]
         if empty:
             raise ValueError(f"no file of the split {empty[0]!r} can be read")
-        return ClassFolder(self.classes, splits)
+        return replace(self, splits=splits)
+
+    def describe(self) -> str:
+        """Return a line with the numbers of classes, of the samples of each split, and of what was left out."""
+        parts = [
+            f"{split} {len(samples):,}" + (f" ({self.sources[split]})" if split in self.sources else "")
+            for split, samples in self.splits.items()
+        ]
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
+        noun = "class" if len(self.classes) == 1 else "classes"
+        ending = f"; left out: {left_out}" if left_out else ""
+        return f"{len(self.classes):,} {noun}; samples: {', '.join(parts)}{ending}"
 
 
 def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
     """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
 
-    Without split folders, a fifth of every class is held out for the test and a tenth for validation. With train
-    alone, or train and test, a tenth of train is held out for validation. `seed` decides which files.
+    Split folders may have any usual name, in upper or lower case, such as `Train` or `testing`. Without them, a fifth
+    of every class is held out for the test and a tenth for validation. With train alone, or train and test, a tenth of
+    train is held out for validation. `seed` decides which files.
+
+    Hidden files and folders, and those of systems, such as `.ipynb_checkpoints`, are neither classes nor samples.
 
     Raises:
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
-        ValueError: a split has a class that train does not have.
+        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`;
+            or a class has no file for training.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
-    present = {path.name: path for path in root.iterdir() if path.is_dir()}
-    folders = {split: present.get(find_split(split, present) or "") for split in SPLIT_NAMES}
-    if any(folders.values()) and not folders["train"]:
-        raise FileNotFoundError(f"{root} has split folders but none for training; it should be called train")
+    present = {path.name: path for path in list_folders(root)}
+    folders = {split: present.get(find_only_split(split, present, root) or "") for split in SPLIT_NAMES}
+    if _is_class(folders, present):
+        folders = dict.fromkeys(folders)
+    held_out = sorted(folder.name for folder in folders.values() if folder)
+    if held_out and not folders["train"]:
+        raise FileNotFoundError(
+            f"{root} has split folders ({', '.join(held_out)}) but none for training; it should be called train"
+        )
     train_folder = folders["train"] or root
     # Sorted: the order of a folder's entries differs between file systems, and a label must mean the same on each.
-    classes = tuple(sorted(folder.name for folder in train_folder.iterdir() if folder.is_dir()))
-    splits = {split: _list(folder, classes, extensions) for split, folder in folders.items() if folder}
+    classes = tuple(folder.name for folder in list_folders(train_folder))
+    left_out: Counter[str] = Counter()
+    splits = {split: _list(folder, classes, extensions, left_out) for split, folder in folders.items() if folder}
     if "train" not in splits:
-        splits = _hold_out(_list(root, classes, extensions), ("test", "val"), seed)
+        splits = _hold_out(_list(root, classes, extensions, left_out), ("test", "val"), seed)
     elif "val" not in splits:
         splits |= _hold_out(splits["train"], ("val",), seed)
-    return ClassFolder(classes, splits)
+    trained = {label for _, label in splits["train"]}
+    untrained = [name for label, name in enumerate(classes) if label not in trained]
+    if untrained:
+        raise ValueError(
+            f"{train_folder} has classes without a file for training: {', '.join(untrained)}; remove these folders, "
+            f"or add files ending in {', '.join(sorted(extensions))}"
+        )
+    sources = {split: folder.name if (folder := folders[split]) else "held out" for split in splits}
+    return ClassFolder(classes, splits, sources if train_folder != root else {}, left_out)
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:
@@ -103,37 +138,57 @@ def written_aside(root: Path) -> Iterator[Path]:
             raise
 
 
-def _list(folder: Path, classes: tuple[str, ...], extensions: Collection[str]) -> tuple[Sample, ...]:
-    unknown = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in classes)
+def _is_class(folders: Mapping[Split, Path | None], present: Mapping[str, Path]) -> bool:
+    """Whether the folder `train` is a class beside others, as with pictures of a bus, a car and a train."""
+    train = folders["train"]
+    if train is None or len(present) == 1 or folders["val"] or folders["test"]:
+        return False
+    return not list_folders(train)
+
+
+def _list(
+    folder: Path, classes: tuple[str, ...], extensions: Collection[str], left_out: Counter[str]
+) -> tuple[Sample, ...]:
+    unknown = [path.name for path in list_folders(folder) if path.name not in classes]
     if unknown:
         raise ValueError(f"{folder} has classes that the training set has not: {', '.join(unknown)}")
-    samples = tuple(
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))  # sorted, or the held-out files would depend on the file system
-        if path.suffix.lower() in extensions and not path.is_dir()
-    )
+    samples: list[Sample] = []
+    for label, name in enumerate(classes):
+        paths, others = list_files(folder / name, extensions)
+        samples += [(path, label) for path in paths]
+        left_out += others
     if not samples:
         raise FileNotFoundError(
             f"found no file ending in {', '.join(sorted(extensions))} in the class folders of {folder}"
         )
-    return samples
+    return tuple(samples)
 
 
 def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) -> dict[Split, tuple[Sample, ...]]:
     """Move a fraction of every class, at least one file, to each split of `names`; the rest is for training.
 
-    For example a class of 10 files has 2 for the test, 1 for validation and 7 for training.
+    For example a class of 10 files has 2 for the test, 1 for validation and 7 for training. A class with too few files
+    to have one in each split stays in training.
+
+    Raises:
+        ValueError: all classes are so small.
     """
     splits: dict[Split, list[Sample]] = {name: [] for name in ("train", *names)}
     for label in sorted({label for _, label in samples}):
         members = [sample for sample in samples if sample[1] == label]
         # A seed for each class: files added to one class do not change the split of the others.
         random.Random(derive_seed(seed, "split", label)).shuffle(members)
+        if len(members) <= len(names):
+            splits["train"] += members
+            continue
         total = len(members)  # fractions are of the whole class, not of the files left by the split before
         for name in names:
             count = max(round(total * HELD_OUT[name]), 1)  # at least one, or a rare class would have no score
             splits[name] += members[:count]
             members = members[count:]
         splits["train"] += members
+    if not splits[names[0]]:
+        raise ValueError(
+            f"no class has enough files to hold some out for {' and '.join(names)}: it takes {len(names) + 1} or more"
+        )
     return {name: tuple(sorted(members)) for name, members in splits.items()}

@@ -7,6 +7,7 @@ To add one, write a file in the app's `datasets/` with a function `open_NAME(dat
 from __future__ import annotations
 
 import importlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
+from accelerate import PartialState
+
 from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
 from eyetoy_train.types import Batch, SampleStream, Split
+from eyetoy_train.utils.console import log
 
 LabelledSamples = Sequence[tuple[Any, Any]]
 """Pairs of a source, which a task's `load_sample` takes, and a label: the number of a class, or several numbers."""
@@ -90,7 +94,7 @@ class FolderSource(ClassificationSource):
         cls, root: str | Path, extensions: Collection[str], seed: int, *, write: Callable[[Path], None] | None = None
     ) -> Self:
         """Return the source of class folders, which `write` makes if they are missing; see `read_class_folder`."""
-        root = Path(root)
+        root = Path(root).expanduser()
         read = partial(read_class_folder, root, extensions, seed=seed)
         return cls(read, write=None if write is None else partial(write_once, root, write))
 
@@ -98,7 +102,10 @@ class FolderSource(ClassificationSource):
         """Make the data set if it is missing, and list it."""
         if self._write is not None:
             self._write()
-        _ = self.folder  # listed here, before workers are forked, so that they share the list
+        found = self.folder  # listed here, before workers are forked, so that they share the list
+        if PartialState().is_main_process:
+            # On stderr: the stdout of validate.py is JSON.
+            log(f"data: {found.describe()}", file=sys.stderr)
 
     # `listed` and `folder` are two so that a subclass can leave files out of `folder` and still name them.
 
@@ -223,4 +230,4 @@ class DatasetOptions(HubOptions):
     @property
     def path(self) -> Path:
         """The root as a path."""
-        return Path(self.root)
+        return Path(self.root).expanduser()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from eyetoy_train.types import Split
 
@@ -18,6 +19,37 @@ HELD_OUT: Mapping[Split, float] = {"test": 0.2, "val": 0.1}
 
 
 def find_split(split: Split, present: Collection[str]) -> str | None:
-    """Return the name by which a split is present, or None if it is not."""
+    """Return the name by which a split is present, in lower case or not, or None if it is not."""
+    names = _present_names(split, present)
     # The commonest name wins where several are present, such as `val` and `dev`.
-    return next((name for name in SPLIT_NAMES[split] if name in present), None)
+    return names[0] if names else None
+
+
+def find_only_split(split: Split, present: Collection[str], place: Path) -> str | None:
+    """Return the name by which a split is present in a folder, as `find_split`; refuse several.
+
+    Raises:
+        ValueError: the split is there under several names, such as `train` and `training`.
+    """
+    names = _present_names(split, present)
+    if len(names) > 1:
+        raise ValueError(f"{place} has {' and '.join(names)}, which both name the {split} split; keep one of them")
+    return names[0] if names else None
+
+
+def find_split_files(folder: Path, suffix: str) -> dict[Split, Path]:
+    """Return the files of a folder that are called as a split, such as `train.csv`, by split.
+
+    Raises:
+        ValueError: a split has several files.
+    """
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = {path.stem: path for path in paths if path.suffix.lower() == suffix and path.is_file()}
+    names = {split: find_only_split(split, files, folder) for split in SPLIT_NAMES}
+    return {split: files[name] for split, name in names.items() if name}
+
+
+def _present_names(split: Split, present: Collection[str]) -> list[str]:
+    # `val` before `Val`, where a file system has both; then the others, in an order that is the same everywhere.
+    ordered = sorted(present, key=lambda name: (name != name.lower(), name))
+    return [name for usual in SPLIT_NAMES[split] for name in ordered if name.lower() == usual]

@@ -20,6 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.types import Batch, SampleStream
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import is_clutter
 from eyetoy_train.utils.seeds import derive_seed, kept_generator
 
 ROWS_AT_ONCE = 64
@@ -81,6 +82,8 @@ def _grouped(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
         if not member.isfile():
             continue
         folder, _, name = member.name.rpartition("/")
+        if any(map(is_clutter, member.name.removeprefix("./").split("/"))):
+            continue  # tar on macOS adds ._0001.jpg before 0001.jpg
         stem, _, extension = name.partition(".")
         key = f"{folder}/{stem}" if folder else stem
         if sample and sample["__key__"] != key:

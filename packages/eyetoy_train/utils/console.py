@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TextIO, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -93,7 +93,8 @@ def score_text(name: str, value: float) -> str:
     return f"{value:.2%}" if "loss" not in name and 0 <= value <= 1 else f"{value:.4g}"
 
 
-def log(line: str) -> None:
-    """Print a line without breaking a bar."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+def log(line: str, *, file: TextIO | None = None) -> None:
+    """Print a line without breaking a bar, on stdout or another stream."""
+    file = file or sys.stdout  # looked up now: tests and notebooks replace it
+    tqdm.write(line, file=file)
+    file.flush()

@@ -17,7 +17,7 @@ MAX_CHARACTERS = 2**20
 
 
 class UntrustedYamlError(yaml.YAMLError):
-    """YAML that is longer or deeper than a recipe can be, or that repeats parts of itself."""
+    """YAML that is longer or deeper than a recipe can be, or that repeats parts of itself or a key."""
 
 
 def read_json(path: Path) -> Any:
@@ -67,10 +67,11 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def check_yaml(text: str) -> None:
     """Refuse YAML that is harmful to read: a few aliases can expand to gigabytes, and deep nesting can take minutes.
 
+    A key that stands twice is refused too: PyYAML takes the last one and drops the others without a word.
     Text that is not YAML passes: its reader has the better message.
 
     Raises:
-        UntrustedYamlError: the text is too long or too deep, or has aliases.
+        UntrustedYamlError: the text is too long or too deep, or has aliases, or a key twice.
     """
     if len(text) > MAX_CHARACTERS:
         raise UntrustedYamlError(f"YAML must have at most {MAX_CHARACTERS:,} characters; got {len(text):,}")
@@ -83,10 +84,27 @@ def check_yaml(text: str) -> None:
                 raise UntrustedYamlError(f"YAML must be nested {MAX_DEPTH} levels deep at most")
             if isinstance(event, yaml.AliasEvent):
                 raise UntrustedYamlError(f"YAML must not repeat parts of itself; got the alias *{event.anchor}")
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))  # after the above, so it stays small
     except UntrustedYamlError:
         raise
     except (yaml.YAMLError, ValueError):
         return
+
+
+def _refuse_repeated_keys(node: yaml.Node | None) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            _refuse_repeated_keys(entry)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                places = f"in line {lines[key.value]} and in line {line}"
+                raise UntrustedYamlError(f"the key {key.value!r} stands {places}; merge the two, or remove one")
+            if isinstance(key, yaml.ScalarNode):
+                lines[key.value] = line
+            _refuse_repeated_keys(value)
 
 
 def read_yaml(path: Path) -> Any:

@@ -494,3 +494,10 @@ def test_single_files_as_a_set_of_the_hub_need_torchcodec(audiofolder, monkeypat
     monkeypatch.setitem(sys.modules, "torchcodec.encoders", None)
     with pytest.raises(ValueError, match="cannot read .*folder: .*install 'torchcodec'"):
         HubSet(audiofolder, "Audio").prepare()
+
+
+def test_hidden_sounds_are_no_clips_of_audioset(audioset):
+    clean = read_tagged(audioset)
+    for hidden in (audioset / "zz" / "._--PJHxphWEs.wav", audioset / "zz" / "@eaDir" / "--PJHxphWEs.wav"):
+        write(hidden)
+    assert read_tagged(audioset) == clean

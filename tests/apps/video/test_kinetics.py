@@ -46,8 +46,8 @@ def test_kinetics_is_read_by_its_official_lists(kinetics, check_read):
 def test_lists_of_kinetics_may_lie_beside_the_clips_and_be_called_validate(kinetics, copies, check_read):
     for table in (kinetics / "annotations").iterdir():
         table.rename(kinetics / table.name)
-    (kinetics / "val.csv").rename(kinetics / "validate.csv")
-    (kinetics / "val").rename(kinetics / "validation")
+    (kinetics / "val.csv").rename(kinetics / "Validate.csv")
+    (kinetics / "val").rename(kinetics / "VALIDATION")
     unlabelled = (kinetics / "test.csv").read_text().splitlines()
     (kinetics / "test.csv").write_text("\n".join(line.partition(",")[2] for line in unlabelled))
     replaced = kinetics / "replacement" / "all" / "-train_000000_000000_000010.mp4"
@@ -174,3 +174,44 @@ def test_a_split_of_which_nothing_is_there_is_refused(kinetics):
         path.unlink()
     with pytest.raises(ValueError, match="'val'"):
         present(read_kinetics(kinetics), kinetics, "skip")
+
+
+def test_two_lists_of_one_split_are_refused_by_name(tmp_path):
+    for name in ("train", "Training"):
+        (tmp_path / f"{name}.csv").write_text("a.mp4 0\n")
+    with pytest.raises(ValueError, match=r"train and Training, which both name the train split"):
+        read_lists(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "label"),
+    [
+        ("a.mp4,riding a bike", "a.mp4", "riding a bike"),
+        ("my clips/a, b.MP4 , riding a bike ", "my clips/a, b.MP4", "riding a bike"),
+        ("my clips/a, b.mp4 3", "my clips/a, b.mp4", "3"),
+        ("my clips/a, b.mp4,3", "my clips/a, b.mp4", "3"),
+        ('"a.mp4","run"', "a.mp4", "run"),
+        ('"a, b.mp4",run', "a, b.mp4", "run"),
+        ('a.mp4,"run, jump"', "a.mp4", "run, jump"),
+        ('"a b.mp4" 3', "a b.mp4", "3"),
+    ],
+)
+@pytest.mark.parametrize("header", ["", "path,label\n", "Video class\n"])
+def test_lines_of_lists_as_spreadsheets_and_people_write_them(tmp_path, line, path, label, header):
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.csv").write_text(f"{header}{line}\n")
+    found = read_lists(tmp_path)
+    assert [file for file, _ in found.splits["train"]] == [tmp_path / path]
+    assert found.classes[-1] == label
+
+
+def test_times_of_kinetics_may_be_written_with_a_point(kinetics, check_read):
+    clean = read_kinetics(kinetics)
+    table = kinetics / "annotations" / "train.csv"
+    lines = table.read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    table.write_text("\n".join([lines[0], *(f"{a},{b},{c}.0,{d}.0,{e}" for a, b, c, d, e in rows)]))
+    assert read_kinetics(kinetics) == clean
+    table.write_text(f"{lines[0]}\nrun,abc,soon,20,train\n")
+    with pytest.raises(ValueError, match=r"train.csv has a clip whose times are not seconds: run, abc, soon"):
+        read_kinetics(kinetics)

@@ -9,7 +9,7 @@ import pytest
 from eyetoy_video.datasets import DATASETS
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
 from eyetoy_video.datasets.something_something import read_something_something
-from eyetoy_video.datasets.source import ListedSource, hold_out
+from eyetoy_video.datasets.source import ListedSource, find_clips, hold_out
 from eyetoy_video.datasets.ucf101 import read_ucf101
 from eyetoy_video.recipe import VideoData
 
@@ -111,6 +111,12 @@ def test_hmdb51_is_split_by_its_marks_and_no_film_is_in_training_and_validation(
     }
     assert not films["train"] & films["val"]
     assert len(films["train"]) == 6
+
+
+@pytest.mark.parametrize("name", ["._a.mp4", ".ipynb_checkpoints/b.mp4", "@eaDir/c.mp4"])
+def test_hidden_files_are_no_clips(tmp_path, copies, name):
+    copies(tmp_path / "part" / "a.mp4", tmp_path / "part" / name)
+    assert find_clips(tmp_path) == {"a": tmp_path / "part" / "a.mp4"}
 
 
 def test_hold_out_takes_whole_groups_of_every_class_and_never_all():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eyetoy_train import read_class_folder
+from eyetoy_train.data.source import FolderSource
 
 
 def make(root: Path, **files: int) -> Path:
@@ -78,3 +79,112 @@ def test_folders_that_cannot_be_used_are_refused_by_name(tmp_path, files, error,
 def test_a_folder_without_files_of_the_kind_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"\.png"):
         read_class_folder(make(tmp_path, cat=2), [".png"])
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("Train", "Val", "Test"), ("TRAINING", "DEV", "TESTING"), ("training", "Validation", "test")],
+)
+def test_split_folders_are_found_in_upper_and_lower_case(tmp_path, train, val, test):
+    files = {train: 3, val: 2, test: 1}
+    found = read_class_folder(
+        make(tmp_path, **{f"{split}__{name}": n for split, n in files.items() for name in ("a", "b")}), [".txt"]
+    )
+    assert found.classes == ("a", "b")
+    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 6, "val": 4, "test": 2}
+    assert found.describe() == f"2 classes; samples: train 6 ({train}), val 4 ({val}), test 2 ({test})"
+
+
+def test_the_line_about_a_folder_says_what_is_held_out(tmp_path):
+    found = read_class_folder(make(tmp_path, Train__a=20), [".txt"])
+    assert found.describe() == "1 class; samples: train 18 (Train), val 2 (held out)"
+
+
+@pytest.mark.parametrize("names", [("train", "training"), ("Val", "dev"), ("TEST", "test")])
+def test_two_folders_of_one_split_are_refused_by_name(tmp_path, names):
+    root = make(tmp_path, **{f"{name}__a": 2 for name in ("train", *names)})
+    with pytest.raises(ValueError, match="both name the") as refused:
+        read_class_folder(root, [".txt"])
+    assert all(name in str(refused.value) for name in names)
+
+
+@pytest.mark.parametrize("name", ["train", "Train"])
+def test_a_folder_of_trains_beside_other_classes_is_a_class(tmp_path, name):
+    assert read_class_folder(make(tmp_path, bus=4, **{name: 4}), [".txt"]).classes == tuple(sorted(("bus", name)))
+
+
+def test_held_out_folders_beside_classes_need_one_for_training(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"\(Test\) but none for training"):
+        read_class_folder(make(tmp_path, a=4, b=4, Test=3), [".txt"])
+
+
+def test_prepare_says_which_splits_were_read(tmp_path, capsys):
+    FolderSource.of_classes(make(tmp_path, Train__a=20, Test__a=3), [".txt"], 0).prepare()
+    said = capsys.readouterr()
+    assert "train 18 (Train), test 3 (Test), val 2 (held out)" in said.err
+    assert not said.out
+
+
+HIDDEN = (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".cache")
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("place", ["", "a", "a/deep"])
+def test_hidden_folders_are_neither_classes_nor_samples(tmp_path, name, place):
+    clean = read_class_folder(make(tmp_path, a=10, a__deep=2, b=10), [".txt"])
+    make(tmp_path / place / name, **{".": 3})
+    found = read_class_folder(tmp_path, [".txt"])
+    assert found == clean
+    assert ("left out: 3 hidden or system files" in found.describe()) == bool(place)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_hidden_folders_of_a_split_are_no_classes(tmp_path, name):
+    root = make(tmp_path, train__a=3, val__a=2)
+    clean = read_class_folder(root, [".txt"])
+    for place in (root, root / "train", root / "val"):
+        make(place / name, **{".": 2})
+    assert read_class_folder(root, [".txt"]) == clean
+
+
+def test_hidden_files_and_those_of_systems_are_no_samples_and_are_counted(tmp_path):
+    root = make(tmp_path, a=10, b=10)
+    clean = read_class_folder(root, [".txt", ".db"])
+    for name in ("._0.TXT", ".DS_Store", "Thumbs.db", "notes.md"):
+        (root / "a" / name).write_text("x")
+    found = read_class_folder(root, [".txt", ".db"])
+    assert found == clean
+    assert found.describe().endswith("left out: 1 files of other types, 3 hidden or system files")
+
+
+def test_a_hidden_folder_above_the_data_is_the_users_choice(tmp_path):
+    assert read_class_folder(make(tmp_path / ".cache" / "data", a=10), [".txt"]).classes == ("a",)
+
+
+@pytest.mark.parametrize("files", [{"a": 5, "b": 5}, {"train__a": 5, "train__b": 5}, {"train__a": 5, "val__a": 2}])
+@pytest.mark.parametrize("stray", [None, "photo.jfif", "._0.txt"])
+def test_a_class_without_a_file_for_training_is_refused_by_name(tmp_path, files, stray):
+    root = make(tmp_path, **files)
+    empty = root / ("train/unsorted" if "train__a" in files else "unsorted")
+    empty.mkdir()
+    if stray:
+        (empty / stray).write_text("x")
+    with pytest.raises(ValueError, match=r"classes without a file for training: unsorted; .* ending in \.txt"):
+        read_class_folder(root, [".txt"])
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(1, 0), (2, 0), (3, 1)])
+def test_a_class_too_small_to_hold_files_out_stays_in_training(tmp_path, count, held_out):
+    found = read_class_folder(make(tmp_path, big=20, small=count), [".txt"])
+    counts = {split: [label for _, label in samples].count(1) for split, samples in found.splits.items()}
+    assert counts == {"train": count - 2 * held_out, "val": held_out, "test": held_out}
+
+
+def test_beside_a_folder_for_training_two_files_are_enough_to_hold_one_out(tmp_path):
+    found = read_class_folder(make(tmp_path, train__one=1, train__two=2, test__two=1), [".txt"])
+    assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 2, "val": 1, "test": 1}
+
+
+def test_where_no_class_has_files_to_hold_out_it_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no class has enough files to hold some out for test and val: it takes 3"):
+        read_class_folder(make(tmp_path, a=2, b=1), [".txt"])

@@ -221,6 +221,14 @@ def test_tar_files_in_the_layout_of_webdataset(tmp_path, mode):
     ]
 
 
+def test_hidden_members_of_a_tar_file_are_no_samples(tmp_path):
+    """As macOS's tar writes them, each before its file."""
+    files = ["./._0001.cls", "./0001.cls", "._0001.txt", "0001.txt", "__MACOSX/0002.txt", ".ipynb_checkpoints/3.txt"]
+    write_tar(tmp_path / "mac.tar", {name: name.encode() for name in files})
+    raw = list(TarStream([tmp_path / "mac.tar"], decode=lambda raw: raw).read(0))
+    assert [list(sample.values())[1:] for sample in raw] == [[b"./0001.cls"], [b"0001.txt"]]
+
+
 def test_a_cut_tar_file_is_named(tmp_path):
     write_tar(tmp_path / "cut.tar", {"0001.txt": bytes(5000)})
     (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[:3000])

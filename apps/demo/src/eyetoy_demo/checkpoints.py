@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from eyetoy_train.data.splits import find_split
 from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.utils.files import list_files, list_folders
 from eyetoy_train.utils.untrusted import read_yaml
 
 Modality = Literal["image", "audio", "video"]
@@ -39,10 +41,11 @@ def find_runs(folder: Path) -> list[Run]:
 
 def sample_files(run: Run, extensions: tuple[str, ...]) -> list[Path]:
     """Return a few files held out of a run's training, spread over their folders; none if they no longer exist."""
-    held_out = next((run.data / name for name in ("test", "val") if (run.data / name).is_dir()), None)
+    present = [path.name for path in list_folders(run.data)] if run.data.is_dir() else []
+    held_out = find_split("test", present) or find_split("val", present)
     if held_out is None:
         return []
-    files = sorted(path for path in held_out.rglob("*") if path.suffix.lower() in extensions)
+    files, _ = list_files(run.data / held_out, extensions)
     return [files[len(files) * place // MOST_SAMPLES] for place in range(min(MOST_SAMPLES, len(files)))]
 
 

@@ -92,6 +92,41 @@ def test_a_folder_without_names_has_the_classes_of_its_training_maps(tmp_path):
     assert read_set(SegmentationData(root=str(tmp_path))).classes == ("0", "1", "2", "3")
 
 
+def test_split_folders_may_be_called_otherwise_in_images_and_maps(tmp_path, capsys):
+    for pictures, maps in (("Train", "training"), ("Val", "VALIDATION"), ("testing", "test")):
+        write(tmp_path, f"images/{pictures}/a.png", f"maps/{maps}/a.png", 0, 1)
+    source = DATASETS.open(SegmentationData(root=str(tmp_path)), 0)
+    source.prepare()
+    assert {split: labels(source.set, split) for split in source.set.splits} == {
+        "train": [0, 1],
+        "val": [0, 1],
+        "test": [0, 1],
+    }
+    assert capsys.readouterr().err == "data: 2 classes; pictures: train 1, val 1, test 1\n"
+
+
+@pytest.mark.parametrize("name", ["._a.png", ".ipynb_checkpoints/b.png", "@eaDir/c.png"])
+def test_hidden_files_of_a_folder_are_no_pictures(tmp_path, name):
+    for split in ("train", "val"):
+        for kind in ("images", "maps"):
+            write(tmp_path, f"images/{split}/a.png", f"maps/{split}/a.png", 0, 1)
+            hidden = tmp_path / kind / split / name
+            hidden.parent.mkdir(exist_ok=True)
+            hidden.write_bytes(b"not a picture")
+    found = read_set(SegmentationData(root=str(tmp_path)))
+    assert {split: [picture.path.name for picture in pictures] for split, pictures in found.splits.items()} == {
+        "train": ["a.png"],
+        "val": ["a.png"],
+    }
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for name in ("train", "val", "dev"):
+        write(tmp_path, f"images/{name}/a.png", f"maps/{name}/a.png", 0, 1)
+    with pytest.raises(ValueError, match="val and dev, which both name the val split"):
+        read_set(SegmentationData(root=str(tmp_path)))
+
+
 def test_composed_digits(tmp_path):
     write_composed_digits(tmp_path / "data", train=1, val=1, test=1, size=64)
     found = read_set(SegmentationData(source="composed_digits", root=str(tmp_path / "data")))

@@ -13,6 +13,7 @@ from eyetoy_audio.recipe import AudioData
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.source import FolderSource
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import list_folders
 
 VERSION = "speech_commands_v0.02"
 FOLDER = Path("SpeechCommands", VERSION)
@@ -54,7 +55,7 @@ def read_speech_commands(root: Path) -> ClassFolder:
         wrong = f"{len(missing)} of {len(listed)} clips that the lists of Speech Commands name are missing, such as"
         raise FileNotFoundError(_fetch(root, f"{wrong} {missing[0]}"))
     _log_shared_speakers(clips)
-    words = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != BACKGROUND_NOISE)
+    words = [path.name for path in list_folders(folder) if path.name != BACKGROUND_NOISE]
     labels = {word: label for label, word in enumerate(words)}
     splits = {split: tuple((path, labels[word]) for path, word, _ in found) for split, found in clips.items()}
     return ClassFolder(tuple(words), splits)

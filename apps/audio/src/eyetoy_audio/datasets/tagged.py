@@ -14,8 +14,9 @@ from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.recipe import AudioData
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.source import FolderSource, RefuseOrSkip
-from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES
+from eyetoy_train.data.splits import HELD_OUT, find_split_files
 from eyetoy_train.data.unreadable import refuse_or_skip
+from eyetoy_train.utils.files import is_clutter
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.untrusted import read_table
 
@@ -94,20 +95,16 @@ def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) 
 
 
 def _read_tables(root: Path) -> _Tables:
-    paths = {split: _first_file(root, names) for split, names in SPLIT_NAMES.items()}
-    if not paths["train"]:
+    paths = find_split_files(root, ".csv")
+    if "train" not in paths:
         raise FileNotFoundError(EXPECTED.format(root=root))
-    tables = {split: list(_table_rows(path)) for split, path in paths.items() if path}
+    tables = {split: list(_table_rows(path)) for split, path in paths.items()}
     listed = root / "classes.txt"
     if listed.is_file():
         names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     else:
         names = sorted({label for row in tables["train"] for label in row.labels})
     return {name: name for name in names}, tables
-
-
-def _first_file(root: Path, names: Sequence[str]) -> Path | None:
-    return next((path for name in names if (path := root / f"{name}.csv").is_file()), None)
 
 
 def _table_rows(table: Path) -> Iterator[_Row]:
@@ -134,8 +131,9 @@ def _read_audioset(root: Path) -> _Tables:
 def _clips_by_stem(root: Path) -> dict[str, Path]:
     clips = {}
     for folder, folders, names in os.walk(root, followlinks=True):  # pathlib takes minutes for AudioSet's millions
-        folders.sort()  # in place, which os.walk follows: of two files with one stem the same one is always used
-        for name in sorted(names):
+        # In place, which os.walk follows. Sorted: of two files with one stem the same one is always used.
+        folders[:] = sorted(name for name in folders if not is_clutter(name))
+        for name in sorted(name for name in names if not is_clutter(name)):
             stem, _, suffix = name.rpartition(".")
             if f".{suffix.lower()}" in EXTENSIONS:
                 clips[stem] = Path(folder, name)

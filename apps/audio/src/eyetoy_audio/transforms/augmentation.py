@@ -19,6 +19,7 @@ from torch.distributions import Beta
 from eyetoy_audio.io.files import EXTENSIONS, read_sound
 from eyetoy_audio.recipe import WaveformAugmentation
 from eyetoy_audio.transforms.waveform import SILENCE, check_value, check_waveform, fit_length, level, normalize_level
+from eyetoy_train.utils.files import list_files
 
 LEAST_LEVEL = 1e-12
 """Divisors are at least this, so that silence divided by its own level is silence."""
@@ -285,7 +286,7 @@ def random_file(folder: Path) -> Path:
 @lru_cache
 def _sound_files(folder: Path) -> tuple[Path, ...]:
     # Sorted, so that a random number means the same file on every machine.
-    files = tuple(path for path in sorted(folder.rglob("*")) if path.suffix.lower() in EXTENSIONS and path.is_file())
+    files = tuple(path for path in list_files(folder, EXTENSIONS)[0] if path.is_file())
     if not files:
         raise FileNotFoundError(
             f"found no sound file in {folder}; it should hold files ending in {', '.join(EXTENSIONS)}"

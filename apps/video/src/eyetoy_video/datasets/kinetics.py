@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split, read_class_folder
-from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.untrusted import read_table
 from eyetoy_video.datasets.lists import find_tables, read_lists
@@ -76,11 +76,15 @@ def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> Clas
 
 
 def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
-    folder = next((root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()), root / split)
+    folder = root / (find_only_split(split, [path.name for path in root.iterdir() if path.is_dir()], root) or split)
     present = find_clips(folder) | find_clips(root / REPLACEMENT)  # the right side wins: replacements
     clips = []
     for row in read_table(table, COLUMNS):
-        name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}"
+        try:  # pandas writes whole seconds as 10.0 where a column has a gap
+            start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{table} has a clip whose times are not seconds: {', '.join(row.values())}") from error
+        name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
         # A missing clip is listed as well: `ListedSource` refuses or skips it.
         clips.append((present.get(name, folder / f"{name}.mp4"), row["label"]))
     return clips

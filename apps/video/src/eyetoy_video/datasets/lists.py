@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split
-from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.data.splits import find_split_files
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_video.datasets.source import ListedSource, hold_out, labelled
 from eyetoy_video.recipe import VideoData
 
@@ -20,25 +22,28 @@ and optionally test.csv, or be such a file itself, with a path and a label in ea
     train/abseiling/a.mp4 0
 {classes} in the same folder may name the classes, one in each line."""
 
+HEADER = (("path", "file", "filename", "video", "video_path", "clip"), ("label", "class", "class_name", "target"))
+"""Words of a first line that names the columns, in lower case."""
+
+QUOTED = re.compile(r'^"|[,\s]"[^"]*"$')
+NAMED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES)))}))\s*,\s*([^,]*[^,\s])", re.IGNORECASE)
+
 Row = tuple[Path, str]
 
 
 def find_tables(folder: Path) -> dict[Split, Path]:
     """Return the lists of a folder, or of its folder `annotations`."""
-    places = (folder, folder / "annotations")
-    found = {
-        split: [path for name in names for place in places if (path := place / f"{name}.csv").is_file()]
-        for split, names in SPLIT_NAMES.items()
-    }
-    return {split: paths[0] for split, paths in found.items() if paths}
+    # The folder itself comes last, so that its lists win.
+    return find_split_files(folder / "annotations", ".csv") | find_split_files(folder, ".csv")
 
 
 def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
     """List the clips of `root/train.csv`, `val.csv` and `test.csv`, or of a single such file.
 
-    A line is a path and a label, separated by a space or a comma. Labels are numbers of classes from 0 on, whose names
-    are the lines of `classes.txt`, if it exists; or they are the names. Without a list for validation, a tenth of the
-    training clips is held out for it.
+    A line is a path and a label, separated by a space or a comma, each perhaps in quotes. A first line such as
+    `path,label` is left out. After a comma, a label may have several words. Labels are numbers of classes from 0 on,
+    whose names are the lines of `classes.txt`, if it exists; or they are the names. Without a list for validation, a
+    tenth of the training clips is held out for it.
 
     Args:
         root: the folder of the lists, or the list of the training clips.
@@ -82,15 +87,27 @@ def write_lists(output: Path, clips: ClassFolder) -> None:
 
 def _read(table: Path, folder: Path) -> list[Row]:
     lines = table.read_text(encoding="utf-8-sig").splitlines()
-    return [_row(line, f"{table}, line {number}", folder) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [_row(line, f"{table}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if rows and rows[0][0].lower() in HEADER[0] and rows[0][1].lower() in HEADER[1]:
+        del rows[0]
+    return [(folder / path, label) for path, label in rows]
 
 
-def _row(line: str, place: str, folder: Path) -> Row:
-    # The label is the last word; a path may have spaces and commas.
-    found = re.fullmatch(r"(.*[^,\s])[,\s]+([^,\s]+)", line.strip())
+def _row(line: str, place: str) -> tuple[str, str]:
+    """Return the path and the label of a line."""
+    line = line.strip()
+    if QUOTED.search(line):
+        # As spreadsheets and csv.writer write them, with a comma or a space between.
+        for delimiter in ", ":
+            values = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+            if len(values) == 2 and all(values):
+                return values[0], values[1]
+    # After a comma, the label may have several words: `a.mp4,riding a bike`. Otherwise it is the last word, because a
+    # path may have spaces and commas.
+    found = NAMED.fullmatch(line) or re.fullmatch(r"(.*[^,\s])[,\s]+([^,\s]+)", line)
     if not found:
         raise ValueError(f"{place} should be a path and a label separated by a space or a comma; it is {line!r}")
-    return folder / found[1], found[2]
+    return found[1], found[2]
 
 
 def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:

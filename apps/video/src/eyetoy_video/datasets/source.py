@@ -13,6 +13,7 @@ from eyetoy_train.data.source import FolderSource
 from eyetoy_train.data.splits import HELD_OUT
 from eyetoy_train.data.unreadable import refuse_or_skip
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
+from eyetoy_train.utils.files import list_files
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_video.recipe import VideoData
 
@@ -22,7 +23,7 @@ SHOWN = 5
 
 def find_clips(folder: Path) -> dict[str, Path]:
     """Return the video files in a folder and below it, by their names without suffix."""
-    return {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    return {path.stem: path for path in list_files(folder, VIDEO_SUFFIXES)[0]}
 
 
 def missing_files(files: Sequence[Path]) -> list[Path]:

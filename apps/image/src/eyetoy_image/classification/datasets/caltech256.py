@@ -9,6 +9,7 @@ from pathlib import Path
 from eyetoy_image.classification.recipe import ImageData
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.source import FolderSource
+from eyetoy_train.utils.files import is_clutter, list_folders
 
 FOLDER = Path("caltech256", "256_ObjectCategories")
 CLUTTER = "257.clutter"
@@ -31,11 +32,12 @@ def read_caltech256(root: Path) -> ClassFolder:
     folder = root / FOLDER
     if not folder.is_dir():
         raise FileNotFoundError(FETCH.format(root=root))
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != CLUTTER)
+    names = [path.name for path in list_folders(folder) if path.name != CLUTTER]
     splits: dict[Split, list[tuple[Path, int]]] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(names):
+        paths = [path for path in (folder / name).glob("*.jpg") if not is_clutter(path.name)]
         # The set has no official split. An order by sums of names is random, and the same for everyone.
-        members = [(path, label) for path in sorted((folder / name).glob("*.jpg"), key=_name_hash)]
+        members = [(path, label) for path in sorted(paths, key=_name_hash)]
         splits["train"] += members[:TRAIN]
         splits["val"] += members[TRAIN : TRAIN + VAL]
         splits["test"] += members[TRAIN + VAL :]

@@ -17,6 +17,7 @@ from eyetoy_image.io.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, Split, TarStream
 from eyetoy_train.data.source import ClassificationSource
 from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.utils.files import is_clutter
 
 CLASSES = "classes.txt"
 REQUIRED: tuple[Split, ...] = ("train", "val")
@@ -68,7 +69,7 @@ class TarSet(ClassificationSource):
         """Return the tar files with the name of a split as a word in theirs."""
         # For example set-train-000.tar and train.tar.gz, but not trains.tar or constrain.tar.
         name = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES[split])})([^a-z].*)?{ARCHIVE}", re.IGNORECASE)
-        return sorted(path for path in self.root.glob("*") if name.search(path.name))
+        return sorted(path for path in self.root.glob("*") if name.search(path.name) and not is_clutter(path.name))
 
     def _labelled(self, raw: dict[str, Any]) -> Batch:
         try:

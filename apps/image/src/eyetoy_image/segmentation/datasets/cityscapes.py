@@ -16,6 +16,7 @@ from eyetoy_image.segmentation.datasets.label_set import (
 )
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
+from eyetoy_train.utils.files import is_clutter
 
 CLASSES: Mapping[int, str] = {
     7: "road",
@@ -59,6 +60,7 @@ def read_cityscapes(data: SegmentationData) -> SegmentationSet:
         splits[split] = tuple(
             LabelledPicture(path, _map_of(root, path))
             for path in sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+            if not is_clutter(path.name)
         )
     ignored = [value for value in range(NUM_VALUES) if value not in CLASSES]
     return SegmentationSet(tuple(CLASSES.values()), label_table(CLASSES, [*ignored, IGNORED]), without_empty(splits))

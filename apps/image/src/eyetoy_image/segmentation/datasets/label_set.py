@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from accelerate import PartialState
 
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.io.hub import PictureFile
@@ -19,6 +22,8 @@ from eyetoy_image.segmentation.datasets.label_maps import (
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.source import DatasetSource
+from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import is_clutter
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -77,7 +82,10 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
         """Make the data set if it is missing, and list it."""
         if self._write is not None:
             self._write()
-        _ = self.set
+        found = self.set
+        if PartialState().is_main_process:
+            sizes = ", ".join(f"{split} {len(pictures):,}" for split, pictures in found.splits.items())
+            log(f"data: {len(found.classes):,} classes; pictures: {sizes}", file=sys.stderr)
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
         """Return the images of a split."""
@@ -124,8 +132,10 @@ def pair_pictures(pictures: Path, maps: Path) -> tuple[LabelledPicture, ...]:
     """Pair images with label maps by name; one without the other is listed too, and reported by `find_bad`."""
     if not pictures.is_dir():
         return ()
-    paths = {path.stem: path for path in sorted(pictures.iterdir()) if path.suffix.lower() in EXTENSIONS}
-    strays = {path.stem: pictures / path.stem for path in sorted(maps.glob("*.png")) if path.stem not in paths}
+    files = [path for path in sorted(pictures.iterdir()) if not is_clutter(path.name)]
+    paths = {path.stem: path for path in files if path.suffix.lower() in EXTENSIONS}
+    labelled = [path for path in sorted(maps.glob("*.png")) if not is_clutter(path.name)]
+    strays = {path.stem: pictures / path.stem for path in labelled if path.stem not in paths}
     return tuple(LabelledPicture(path, maps / f"{stem}.png") for stem, path in (paths | strays).items())
 
 
