@@ -245,3 +245,32 @@ def test_a_tracker_that_cannot_run_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=message):
         train(slopes(recipe), recipe)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "asked"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "mixed_precision", "bf16"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "gradient_accumulation_steps", "4"),
+    ],
+)
+def test_a_launcher_that_contradicts_the_recipe_is_refused(
+    slopes, toy_recipe, tmp_path, monkeypatch, variable, option, asked
+):
+    monkeypatch.setenv(variable, asked)
+    recipe = toy_recipe(epochs=1)
+    with pytest.raises(ValueError, match=f"asks for {option} {asked}, .* give --{option} {asked}"):
+        train(slopes(recipe), recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_launcher_that_asks_for_nothing_leaves_accumulation_to_the_recipe(
+    slopes, toy_recipe, tmp_path, monkeypatch, runs
+):
+    recipe = toy_recipe(output_dir=str(tmp_path / "plain"), epochs=1, gradient_accumulation_steps=4)
+    train(slopes(recipe), recipe)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    recipe = toy_recipe(output_dir=str(tmp_path / "launched"), epochs=1, gradient_accumulation_steps=4)
+    train(slopes(recipe), recipe)
+    runs.assert_equal(tmp_path / "plain", tmp_path / "launched")
