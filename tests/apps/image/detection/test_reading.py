@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from eyetoy_image.dense.annotations import BadAnnotationsError
 from eyetoy_image.dense.masks import decode, encode, read_mask
 from eyetoy_image.detection import Detection, DetectionData
 from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.detection.datasets.coco import read_coco
+from eyetoy_image.detection.datasets.dataset import read_picture
 from eyetoy_image.io.files import UnreadableImageError
 
 
@@ -128,7 +130,9 @@ def test_what_is_no_json_is_refused(tree):
 def test_a_picture_of_another_size_is_refused_where_it_is_read(recipe_of, tree):
     Image.new("RGB", (30, 40)).save(tree / "val" / "one.png")
     with pytest.raises(UnreadableImageError, match="is 30 x 40 pixels, and its annotations are for 40 x 30"):
-        Detection(recipe_of(tree)).dataset("val")[0]
+        read_picture(read_coco(tree / "annotations" / "instances_val.json", tree / "val").pictures[0])
+    with pytest.raises(BadAnnotationsError, match="it is 30 x 40 pixels, and 40 x 30 in the annotations"):
+        Detection(recipe_of(tree)).dataset("val")
 
 
 def test_the_training_set_decides_the_classes(recipe_of, tree):

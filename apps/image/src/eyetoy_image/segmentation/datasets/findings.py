@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from eyetoy_image.dense.annotations import BadAnnotationsError
-from eyetoy_image.io.files import open_picture, read_image
+from eyetoy_image.io.files import open_picture, read_image, upright_size
 from eyetoy_image.io.hub import PictureFile, is_there, opened
 from eyetoy_image.segmentation.datasets.label_maps import (
     IGNORED,
@@ -19,9 +19,6 @@ from eyetoy_image.segmentation.datasets.label_maps import (
     read_fitting_values,
 )
 from eyetoy_image.segmentation.datasets.label_set import LabelledPicture
-
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""EXIF's tag, and its values for images whose height and width are swapped."""
 
 
 def find_bad(
@@ -101,7 +98,6 @@ def _grid(file: PictureFile, *, open_files: bool) -> tuple[int, int]:
             read_image(opened(file), grayscale=False, name=str(file))
         with open_picture(opened(file)) as image:
             # From the header: decoding all images of a large set only for their sizes would take an hour.
-            sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
-            return image.size if sideways else image.size[::-1]
+            return upright_size(image)
     except (ValueError, OSError) as error:  # Pillow recognizes a file that is not an image by its first bytes
         raise BadLabelMapError("broken picture", file, str(error)) from error
