@@ -59,6 +59,20 @@ def test_accumulated_passes_equal_one_large_pass(slopes, toy_recipe, tmp_path, r
         assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-4)
 
 
+def test_accumulated_means_over_different_numbers_equal_the_mean_of_one_large_pass(toy, toy_recipe, tmp_path, runs):
+    steps = []
+    for passes in (1, 4, 8):  # with 8, some micro batches have nothing to learn
+        changes = {"model": {"name": "eyetoy1d_pico", "stem_strides": [8]}, "gradient_accumulation_steps": passes}
+        recipe = toy_recipe(output_dir=str(tmp_path / str(passes)), epochs=2, log_steps=1, **changes)
+        train(toy.Sparse(recipe), recipe)
+        steps.append(runs.lines(tmp_path / str(passes) / "steps.jsonl"))
+    assert len(steps[0]) == 10
+    for key in ("loss", "grad_norm"):
+        one, *others = [[step[key] for step in lines] for lines in steps]
+        for found in others:
+            assert found == pytest.approx(one, rel=1e-3)
+
+
 def test_max_steps_cuts_the_run_short(slopes, toy_recipe, tmp_path, runs):
     recipe = toy_recipe(max_steps=7)
     train(slopes(recipe), recipe)

@@ -18,6 +18,7 @@ from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
 from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary
+from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_image.segmentation.datasets.label_set import LabelledPicture, SegmentationSource
 from eyetoy_image.segmentation.figures import draw_labels, enlarged
 from eyetoy_image.segmentation.inference import probabilities
@@ -95,6 +96,13 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         head, *others = (labelled_cross_entropy(logits, labels) for logits in outputs)
         dice = [recipe.dice_weight * dice_loss(outputs[0], labels)] if recipe.dice_weight else []
         return head + sum([*dice, *(recipe.auxiliary_weight * loss for loss in others)])
+
+    def num_averaged(self, batch: Batch) -> int:
+        """Return the number of labelled pixels, over which `loss` is a mean; see `eyetoy_train.Task`.
+
+        The Dice loss, which is one of a whole micro batch, is weighed alike.
+        """
+        return sum(int((labels != IGNORED).sum()) for labels in batch["labels"])
 
     def outputs(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """Return the most probable class of every pixel, uint8 `[height, width]` for each image."""
