@@ -17,6 +17,8 @@ from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.dataset import read_picture
 from eyetoy_image.io.files import UnreadableImageError
 
+KEYS = ("category_id", "bbox", "segmentation")
+
 
 def find_files(data, split):
     return DATASETS.open(data, 0).find_files(split)
@@ -141,3 +143,40 @@ def test_the_training_set_decides_the_classes(recipe_of, tree):
     content["categories"].append({"id": 1, "name": "dog"})
     path.write_text(json.dumps(content))
     assert Detection(recipe_of(tree)).classes == ["dog", "cat", "cup"]
+
+
+def test_ids_of_pictures_may_be_texts(tree, recipe_of):
+    names = {1: "img_b", 2: "2", 4: "img_a"}
+    for path in (tree / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        for image in content["images"]:
+            image["id"] = names[image["id"]]
+        for one in content["annotations"]:
+            one["image_id"] = names[one["image_id"]]
+        path.write_text(json.dumps(content))
+    task = Detection(recipe_of(tree))
+    dataset, metrics = task.dataset("val"), task.metrics()
+    assert [picture.id for picture in dataset.pictures] == ["2", "img_a", "img_b"]
+    for place in range(3):
+        truth = dataset[place]["truth"]
+        found = [
+            {"image_id": truth["image"]["id"], "score": 1.0, **{key: one[key] for key in KEYS}}
+            for one in truth["annotations"]
+        ]
+        metrics.update([found], {"truth": [truth]})
+    scores = metrics.compute({key: torch.cat(rows) for key, rows in metrics.rows.items()})
+    assert scores["box_AP"] == scores["mask_AP"] == pytest.approx(1.0)
+
+
+def test_a_text_is_not_the_number_it_spells(tree):
+    path = tree / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = "1"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="must be all numbers or all texts"):
+        read_coco(path, tree / "val")
+    content["images"] = content["images"][:1]
+    path.write_text(json.dumps(content))
+    coco = read_coco(path, tree / "val")
+    assert not coco.pictures[0].annotations
+    assert len(coco.strays) == 4
