@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
+from torchvision.transforms import v2
 
 from eyetoy_image.classification import ImageAugmentation
 from eyetoy_image.classification.transforms import evaluation_transform, normalized, training_transform
@@ -80,6 +81,21 @@ def test_evaluation_keeps_a_picture_of_the_right_size():
     picture = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
     assert torch.equal(evaluation_transform(16)(picture), picture)
     torch.testing.assert_close(normalized(picture) * 0.25 + 0.5, picture / 255)
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 700), (3, 700, 9), (3, 8, 701)])
+def test_the_ends_of_a_thin_picture_are_cut_off_before_it_is_enlarged(monkeypatch, shape):
+    along = torch.arange(max(shape)) - max(shape) // 2
+    ramp = (128 + 10 * along).clamp(0, 255).to(torch.uint8)  # 10 more at each pixel of the middle
+    pixels = (ramp if shape[2] > shape[1] else ramp[:, None]).expand(shape)
+    sizes = []
+    resize = v2.Resize.forward
+    monkeypatch.setattr(v2.Resize, "forward", lambda self, x: sizes.append(x.numel()) or resize(self, x))
+    found = evaluation_transform(32)(pixels)
+    whole = v2.Compose([v2.Resize(32, antialias=True), v2.CenterCrop(32)])(pixels)
+    assert sizes[0] <= 3 * min(shape[1:]) * (32 * min(shape[1:]) + 1)
+    assert (found.int() - whole.int()).abs().max() <= 6  # half a pixel apart at most
+    assert found.shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("augmentation", [{"crop": 0.5}, {"policy": "rand_augment"}, {"policy": "trivial_augment"}])
