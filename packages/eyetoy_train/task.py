@@ -42,6 +42,10 @@ class Task(Protocol):
     for each sample and each micro-batch. The engine also adds the seed of a training sample to it, as `seed`. Draw from
     these seeds (`eyetoy_train.utils.seeds.uniforms`) for a whole batch at once: the numbers are then the same however
     many processes share the batch.
+
+    A task whose loss is a mean over something of which samples have different numbers, such as labelled pixels, may
+    have a method `num_averaged(batch) -> int` that counts them in a batch on the CPU. Micro batches and processes are
+    then weighed by it, so that the loss of a step is the mean over the whole step.
     """
 
     @property

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import DistributedType
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
@@ -112,6 +113,17 @@ class Normed(Slopes):
         return model
 
 
+class Sparse(Slopes):
+    """The toy task with a loss over the samples that are not flat: some micro batches have more of them than others."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        total = F.cross_entropy(model(batch["input"]), batch["label"], ignore_index=2, reduction="sum")
+        return total / max(self.num_averaged(batch), 1)
+
+    def num_averaged(self, batch: dict[str, Tensor]) -> int:
+        return int((batch["label"] != 2).sum())
+
+
 class Interrupted(BaseException):
     """A kill, simulated by an exception."""
 
@@ -145,7 +157,7 @@ class Failing(Slopes):
         return super().load_sample(source, training=training)
 
 
-TASKS = {"failing": Failing, "normed": Normed, "slopes": Slopes, "streamed": Streamed, "slow": Slow}
+TASKS = {"failing": Failing, "normed": Normed, "slopes": Slopes, "sparse": Sparse, "streamed": Streamed, "slow": Slow}
 
 
 def build_recipe(**changes: Any) -> ClassificationRecipe:

@@ -135,7 +135,7 @@ class HubSet(ClassificationSource):
             raise ValueError(f"{self.name} does not declare the types of its columns")
         label = self.label_column or self._only(rows, "ClassLabel", ", or label_column name one of text")
         feature = rows.features.get(label)
-        is_text = getattr(feature, "dtype", None) == "string"
+        is_text = getattr(feature, "dtype", None) in ("string", "large_string")  # the latter of CSV files
         # Classes as text must all be known before the first sample; a stream would have to be read to its end.
         if not (_type(feature) == "ClassLabel" or (is_text and not self.streaming)):
             right = "ClassLabel" if self.streaming else "ClassLabel or text"

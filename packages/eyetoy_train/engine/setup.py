@@ -15,6 +15,7 @@ from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
     ProjectConfiguration,
     broadcast_object_list,
     parse_flag_from_env,
@@ -54,11 +55,15 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
     """Return what places and wraps models, and talks to other processes.
 
     Raises:
-        ValueError: models would be sharded in a way that this engine cannot checkpoint or train.
+        ValueError: models would be sharded in a way that this engine cannot checkpoint or train; or `accelerate launch`
+            or its environment asks for something else than the recipe.
     """
+    check_launch(recipe)
     accelerator = Accelerator(
         mixed_precision=recipe.mixed_precision,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        # Not gradient_accumulation_steps=, which gives way to a variable of the environment: the loop would count
+        # other micro batches than the recipe.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=recipe.gradient_accumulation_steps),
         log_with=list(recipe.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.tensorboard)),
         # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean.
@@ -72,6 +77,25 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
     if kind == DistributedType.MEGATRON_LM or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
         raise ValueError(f"models are sharded by FSDP2 only, and this is {kind.value}; set fsdp_version: 2")
     return accelerator
+
+
+def check_launch(recipe: Recipe) -> None:
+    """Refuse options of `accelerate launch` that the recipe, which decides, would overrule without a word.
+
+    Raises:
+        ValueError: the launcher, or its configuration file, asks for another precision or accumulation.
+    """
+    # The launcher always sets a precision, "no" where nothing is asked for; so "no" and 1 do not contradict a recipe.
+    for option, variable, nothing in (
+        ("mixed_precision", "ACCELERATE_MIXED_PRECISION", "no"),
+        ("gradient_accumulation_steps", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1"),
+    ):
+        asked, ours = os.environ.get(variable, "").strip().lower(), str(getattr(recipe, option))
+        if asked not in ("", nothing, ours):
+            raise ValueError(
+                f"accelerate launch, or {variable}, asks for {option} {asked}, and the recipe says {ours}; the recipe "
+                f"decides: give --{option} {asked} to train.py, or take it from the launcher"
+            )
 
 
 def prepare_data(task: Task, accelerator: Accelerator) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -220,8 +221,10 @@ class Trainer:
 
         losses = []
         first = state.step * num_micro_batches
+        shares = self._shares(batches)
         for micro_batch in range(first, first + num_micro_batches):  # numbered from the start of the run
-            batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
+            batch, share = next(shares)
+            batch = send_to_device(batch, accelerator.device, non_blocking=True)
             # Dropout and stochastic depth draw from the global generators. Seeded for each micro batch, they draw the
             # same whatever was drawn before; the process is part of the seed, because it has samples of its own.
             seed = derive_seed(recipe.seed, "pass", micro_batch, accelerator.process_index)
@@ -231,6 +234,8 @@ class Trainer:
             with accelerator.accumulate(self.model):
                 with accelerator.autocast():
                     loss = self.task.loss(self.model, batch)
+                if share is not None:
+                    loss = loss * share
                 accelerator.backward(loss)
             losses.append(loss.detach())
             del batch, loss  # and with the loss its graph, before the optimizer needs memory
@@ -250,6 +255,29 @@ class Trainer:
         every = recipe.checkpoints.every_steps
         if every and state.step % every == 0:
             self.checkpoint()
+
+    def _shares(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Yield the micro batches of a step, each with the factor of its loss; None where it is 1.
+
+        A loss that is a mean over what samples have many or few of, such as labelled pixels, is not the mean of the
+        means of parts. For example, with 16 labelled pixels in one micro batch and 2,304 in another, the factors are
+        2 * 16 / 2,320 and 2 * 2,304 / 2,320, so that the mean over both counts every pixel once.
+        """
+        num_micro_batches, num_processes = self.recipe.gradient_accumulation_steps, self.accelerator.num_processes
+        count = getattr(self.task, "num_averaged", None)
+        if count is None or num_micro_batches * num_processes == 1:
+            for _ in range(num_micro_batches):
+                yield next(batches), None
+            return
+        # The total must be known before the first backward pass, so all micro batches of the step wait in memory.
+        waiting = [next(batches) for _ in range(num_micro_batches)]
+        counts = torch.tensor([count(batch) for batch in waiting], dtype=torch.float32, device=self.accelerator.device)
+        total = counts.sum()
+        if num_processes > 1:
+            total = cast("Tensor", self.accelerator.reduce(total, reduction="sum"))
+        factors = counts * (num_micro_batches * num_processes) / total.clamp(min=1)
+        while waiting:  # popped, so that a batch is freed once it has been learned
+            yield waiting.pop(0), factors[-len(waiting) - 1]
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm over all gradients, and clip them to the recipe's norm if there is one."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import struct
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+from torchvision.transforms import v2
 
 from eyetoy_image.classification import ImageAugmentation
 from eyetoy_image.classification.transforms import evaluation_transform, normalized, training_transform
-from eyetoy_image.io.files import UnreadableImageError, read_image
+from eyetoy_image.io.files import UnreadableImageError, open_picture, read_image, upright_size
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "CMYK"])
@@ -78,6 +83,21 @@ def test_evaluation_keeps_a_picture_of_the_right_size():
     torch.testing.assert_close(normalized(picture) * 0.25 + 0.5, picture / 255)
 
 
+@pytest.mark.parametrize("shape", [(3, 9, 700), (3, 700, 9), (3, 8, 701)])
+def test_the_ends_of_a_thin_picture_are_cut_off_before_it_is_enlarged(monkeypatch, shape):
+    along = torch.arange(max(shape)) - max(shape) // 2
+    ramp = (128 + 10 * along).clamp(0, 255).to(torch.uint8)  # 10 more at each pixel of the middle
+    pixels = (ramp if shape[2] > shape[1] else ramp[:, None]).expand(shape)
+    sizes = []
+    resize = v2.Resize.forward
+    monkeypatch.setattr(v2.Resize, "forward", lambda self, x: sizes.append(x.numel()) or resize(self, x))
+    found = evaluation_transform(32)(pixels)
+    whole = v2.Compose([v2.Resize(32, antialias=True), v2.CenterCrop(32)])(pixels)
+    assert sizes[0] <= 3 * min(shape[1:]) * (32 * min(shape[1:]) + 1)
+    assert (found.int() - whole.int()).abs().max() <= 6  # half a pixel apart at most
+    assert found.shape == (3, 32, 32)
+
+
 @pytest.mark.parametrize("augmentation", [{"crop": 0.5}, {"policy": "rand_augment"}, {"policy": "trivial_augment"}])
 def test_training_draws_from_torchs_generator(augmentation):
     picture = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
@@ -93,3 +113,58 @@ def test_training_draws_from_torchs_generator(augmentation):
 def test_an_evaluation_may_look_at_the_middle_of_a_larger_picture():
     picture = torch.arange(20, dtype=torch.uint8).expand(1, 20, 20)
     assert evaluation_transform(16, crop_pct=0.8)(picture)[0, 0].tolist() == list(range(2, 18))
+
+
+def jpeg_turned_beside_a_broken_value(path):
+    content = io.BytesIO()
+    Image.new("RGB", (8, 4), (200, 30, 30)).save(content, "jpeg")
+    # Two tags in little endian: orientation 6, and a horizontal resolution whose denominator is 0.
+    tags = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 10, 1, 38)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + struct.pack("<Iii", 0, -1, 0)
+    marker = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    path.write_bytes(content.getvalue()[:2] + marker + content.getvalue()[2:])
+
+
+def with_exif(exif):
+    return lambda path: Image.new("RGB", (4, 8), (200, 30, 30)).save(path, exif=exif)
+
+
+def png_with_a_broken_text_profile(path):
+    told = PngInfo()
+    told.add_text("Raw profile type exif", "\nexif\n      12\nzzzz")
+    Image.new("RGB", (4, 8), (200, 30, 30)).save(path, pnginfo=told)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"),
+    [
+        ("jpg", jpeg_turned_beside_a_broken_value),
+        ("png", with_exif(b"Exif\0\0\0\x08\0\x02garb")),
+        ("webp", with_exif(b"Exif\0\0garbage")),
+        ("png", png_with_a_broken_text_profile),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # Pillow's, about the broken data
+def test_broken_exif_data_do_not_stop_a_picture_whose_pixels_are_whole(tmp_path, suffix, write):
+    path = tmp_path / f"x.{suffix}"
+    write(path)
+    pixels = read_image(path, grayscale=False)
+    assert pixels.shape == (3, 8, 4)
+    assert (pixels[0] > 150).all()
+    with open_picture(path) as image:
+        assert upright_size(image) == (8, 4)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path, suffix, value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", exif=exif)
+    with Image.open(tmp_path / f"x.{suffix}") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    found = read_image(tmp_path / f"x.{suffix}", grayscale=False)
+    assert found.permute(1, 2, 0).tolist() == expected.tolist()
+    with open_picture(tmp_path / f"x.{suffix}") as image:
+        assert upright_size(image) == expected.shape[:2]

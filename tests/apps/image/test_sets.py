@@ -210,6 +210,23 @@ def test_a_set_of_the_hub(hub):
         assert all(shade == 10 + label for shade, label in everything(found.dataset(split)))
 
 
+def test_a_folder_whose_table_names_the_classes(tmp_path):
+    for split in ("train", "test"):
+        lines = ["file_name,label"]
+        for number in range(12):
+            name, shade = ("cat", 10) if number % 2 else ("dog", 11)
+            path = tmp_path / split / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            picture(shade).save(path)
+            lines.append(f"{path.name},{name}")
+        (tmp_path / split / "metadata.csv").write_text("\n".join(lines))
+    found = task("hub", tmp_path, label_column="label")
+    found.prepare()
+    assert found.classes == ["cat", "dog"]
+    for sample in found.dataset("test"):
+        assert (sample["input"] == 10 + sample["label"]).all()
+
+
 def test_damaged_pictures_of_a_set_of_the_hub_are_left_out(tmp_path, capsys):
     features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
     for split in ("train", "validation"):

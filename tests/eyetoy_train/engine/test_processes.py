@@ -44,6 +44,15 @@ def test_two_processes_follow_the_loss_curve_of_one(alone, tmp_path, run_toy):
     assert_like(run, alone, 2)
 
 
+def test_two_processes_share_a_mean_over_different_numbers(tmp_path, run_toy):
+    recipe = RECIPE | {"epochs": 2}
+    for name, launch, passes in (("one", None, 1), ("two", TWO, 1), ("accumulated", TWO, 2)):
+        changes = {"output_dir": str(tmp_path / name), "gradient_accumulation_steps": passes}
+        run_toy(recipe | changes, "--task", "sparse", launch=launch)
+    for name in ("two", "accumulated"):
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+
+
 def test_two_machines_train_together(alone, tmp_path, start_toy):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

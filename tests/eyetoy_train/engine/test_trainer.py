@@ -59,6 +59,20 @@ def test_accumulated_passes_equal_one_large_pass(slopes, toy_recipe, tmp_path, r
         assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-4)
 
 
+def test_accumulated_means_over_different_numbers_equal_the_mean_of_one_large_pass(toy, toy_recipe, tmp_path, runs):
+    steps = []
+    for passes in (1, 4, 8):  # with 8, some micro batches have nothing to learn
+        changes = {"model": {"name": "eyetoy1d_pico", "stem_strides": [8]}, "gradient_accumulation_steps": passes}
+        recipe = toy_recipe(output_dir=str(tmp_path / str(passes)), epochs=2, log_steps=1, **changes)
+        train(toy.Sparse(recipe), recipe)
+        steps.append(runs.lines(tmp_path / str(passes) / "steps.jsonl"))
+    assert len(steps[0]) == 10
+    for key in ("loss", "grad_norm"):
+        one, *others = [[step[key] for step in lines] for lines in steps]
+        for found in others:
+            assert found == pytest.approx(one, rel=1e-3)
+
+
 def test_max_steps_cuts_the_run_short(slopes, toy_recipe, tmp_path, runs):
     recipe = toy_recipe(max_steps=7)
     train(slopes(recipe), recipe)
@@ -245,3 +259,32 @@ def test_a_tracker_that_cannot_run_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=message):
         train(slopes(recipe), recipe)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "asked"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "mixed_precision", "bf16"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "gradient_accumulation_steps", "4"),
+    ],
+)
+def test_a_launcher_that_contradicts_the_recipe_is_refused(
+    slopes, toy_recipe, tmp_path, monkeypatch, variable, option, asked
+):
+    monkeypatch.setenv(variable, asked)
+    recipe = toy_recipe(epochs=1)
+    with pytest.raises(ValueError, match=f"asks for {option} {asked}, .* give --{option} {asked}"):
+        train(slopes(recipe), recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_launcher_that_asks_for_nothing_leaves_accumulation_to_the_recipe(
+    slopes, toy_recipe, tmp_path, monkeypatch, runs
+):
+    recipe = toy_recipe(output_dir=str(tmp_path / "plain"), epochs=1, gradient_accumulation_steps=4)
+    train(slopes(recipe), recipe)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    recipe = toy_recipe(output_dir=str(tmp_path / "launched"), epochs=1, gradient_accumulation_steps=4)
+    train(slopes(recipe), recipe)
+    runs.assert_equal(tmp_path / "plain", tmp_path / "launched")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 
 import pytest
 from PIL import Image
@@ -128,3 +130,43 @@ def test_the_check_does_not_write_over_what_it_reads(tree, capsys):
         check(arguments)
     assert "would overwrite" in capsys.readouterr().err
     assert (tree / "annotations" / "instances_val.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("is_upright", [True, False])
+def test_one_rule_for_turned_pictures_in_the_check_and_in_a_run(write_tree, recipe_of, capsys, suffix, is_upright):
+    name = f"portrait.{suffix}"
+    size = {"width": 30, "height": 40} if is_upright else {"width": 40, "height": 30}
+    root = write_tree(images=[{"id": 1, "file_name": name, **size}], annotations=[GOOD])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a phone held upright: 40 x 30 pixels are stored, and shown as 30 x 40
+    for split in ("train", "val"):
+        Image.new("RGB", (40, 30)).save(root / split / name, exif=exif)
+    arguments = ["--data.source", "folder", "--data.root", str(root)]
+    if is_upright:
+        assert check(arguments) == 0
+        assert Detection(recipe_of(root)).dataset("val")[0]["image"].shape == (3, 40, 30)
+        return
+    assert check(arguments) == 1
+    said = "it is 30 x 40 pixels once turned by its EXIF orientation, and 40 x 30 in the annotations; annotations must"
+    assert said in capsys.readouterr().out
+    with pytest.raises(BadAnnotationsError, match=said):
+        Detection(recipe_of(root)).prepare()
+
+
+def test_a_png_with_its_orientation_behind_its_pixels_is_turned(tree):
+    path = tree / "val" / "one.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = io.BytesIO()
+    Image.new("RGB", (30, 40)).save(whole, "png", exif=exif)
+    chunks, place = [], 8
+    while place < len(whole.getvalue()):
+        (length,) = struct.unpack(">I", whole.getvalue()[place : place + 4])
+        chunks.append(whole.getvalue()[place : place + 12 + length])
+        place += 12 + length
+    assert [chunk[4:8] for chunk in chunks] == [b"IHDR", b"eXIf", b"IDAT", b"IEND"]
+    path.write_bytes(whole.getvalue()[:8] + b"".join(chunks[place] for place in (0, 2, 1, 3)))
+    coco = read(tree)
+    for open_files in (True, False):
+        assert find_bad(coco, coco.categories, with_masks=True, open_files=open_files) == []

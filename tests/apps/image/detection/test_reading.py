@@ -9,11 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from eyetoy_image.dense.annotations import BadAnnotationsError
 from eyetoy_image.dense.masks import decode, encode, read_mask
 from eyetoy_image.detection import Detection, DetectionData
 from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.detection.datasets.coco import read_coco
+from eyetoy_image.detection.datasets.dataset import read_picture
 from eyetoy_image.io.files import UnreadableImageError
+
+KEYS = ("category_id", "bbox", "segmentation")
 
 
 def find_files(data, split):
@@ -128,7 +132,9 @@ def test_what_is_no_json_is_refused(tree):
 def test_a_picture_of_another_size_is_refused_where_it_is_read(recipe_of, tree):
     Image.new("RGB", (30, 40)).save(tree / "val" / "one.png")
     with pytest.raises(UnreadableImageError, match="is 30 x 40 pixels, and its annotations are for 40 x 30"):
-        Detection(recipe_of(tree)).dataset("val")[0]
+        read_picture(read_coco(tree / "annotations" / "instances_val.json", tree / "val").pictures[0])
+    with pytest.raises(BadAnnotationsError, match="it is 30 x 40 pixels, and 40 x 30 in the annotations"):
+        Detection(recipe_of(tree)).dataset("val")
 
 
 def test_the_training_set_decides_the_classes(recipe_of, tree):
@@ -137,3 +143,40 @@ def test_the_training_set_decides_the_classes(recipe_of, tree):
     content["categories"].append({"id": 1, "name": "dog"})
     path.write_text(json.dumps(content))
     assert Detection(recipe_of(tree)).classes == ["dog", "cat", "cup"]
+
+
+def test_ids_of_pictures_may_be_texts(tree, recipe_of):
+    names = {1: "img_b", 2: "2", 4: "img_a"}
+    for path in (tree / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        for image in content["images"]:
+            image["id"] = names[image["id"]]
+        for one in content["annotations"]:
+            one["image_id"] = names[one["image_id"]]
+        path.write_text(json.dumps(content))
+    task = Detection(recipe_of(tree))
+    dataset, metrics = task.dataset("val"), task.metrics()
+    assert [picture.id for picture in dataset.pictures] == ["2", "img_a", "img_b"]
+    for place in range(3):
+        truth = dataset[place]["truth"]
+        found = [
+            {"image_id": truth["image"]["id"], "score": 1.0, **{key: one[key] for key in KEYS}}
+            for one in truth["annotations"]
+        ]
+        metrics.update([found], {"truth": [truth]})
+    scores = metrics.compute({key: torch.cat(rows) for key, rows in metrics.rows.items()})
+    assert scores["box_AP"] == scores["mask_AP"] == pytest.approx(1.0)
+
+
+def test_a_text_is_not_the_number_it_spells(tree):
+    path = tree / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = "1"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="must be all numbers or all texts"):
+        read_coco(path, tree / "val")
+    content["images"] = content["images"][:1]
+    path.write_text(json.dumps(content))
+    coco = read_coco(path, tree / "val")
+    assert not coco.pictures[0].annotations
+    assert len(coco.strays) == 4

@@ -44,6 +44,15 @@ def tree(tmp_path) -> Path:
     return write_folder(tmp_path / "set")
 
 
+@pytest.fixture
+def binary(tmp_path) -> Path:
+    """A set of binary masks, as most tools save them: 0 and 255."""
+    root = write_folder(tmp_path / "binary", classes="ground\nrust\n")
+    for path in root.glob("maps/*/*.png"):
+        write_map(path, stripes(0, 255, 255, 255))
+    return root
+
+
 @pytest.fixture(scope="session")
 def small_segmenter() -> SegmenterRecipe:
     return SegmenterRecipe(channels=8, auxiliary_channels=8, norm="group", dropout=0.0)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +13,7 @@ from PIL import Image
 from eyetoy_image.dense.annotations import BadAnnotationsError
 from eyetoy_image.segmentation import Segmentation
 from eyetoy_image.segmentation.check import check
+from eyetoy_image.segmentation.datasets.label_maps import read_values
 
 
 def small(path):
@@ -48,7 +53,7 @@ def test_or_it_is_left_out_and_counted_once(tree, recipe_of, capsys, kind, spoil
     task.prepare()
     assert [picture.path.stem for picture in task.dataset("train").pictures] == ["0", "2"]
     assert len(task.dataset("val")) == 3
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "ignored" not in line]
     assert line.endswith(f"train of {tree}: 3 pictures; wrong: 1 {kind}")
 
 
@@ -72,3 +77,53 @@ def test_the_check_names_each_and_looks_into_pictures(tree, capsys):
     with pytest.raises(SystemExit, match="^2$"):
         check([*arguments, "--split", "test"])
     assert "has no split test" in capsys.readouterr().err
+
+
+def test_masks_of_0_and_255_are_refused_with_the_option_that_reads_them(binary, recipe_of, capsys):
+    told = r"values 0 and 255 alone, and 255 is ignored.* data.values: \[0, 255\]"
+    for choice in ("refuse", "skip"):
+        with pytest.raises(BadAnnotationsError, match=told):
+            Segmentation(recipe_of(binary, bad_annotations=choice)).prepare()
+    arguments = ["--data.source", "folder", "--data.root", str(binary)]
+    assert check(arguments) == 1
+    assert re.search(told, capsys.readouterr().out)
+    assert check([*arguments, "--data.values", "[0, 255]"]) == 0
+    assert "ignored" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_values_that_are_not_consecutive_are_classes_in_their_order(binary, recipe_of, named):
+    if not named:
+        (binary / "classes.txt").unlink()
+    task = Segmentation(recipe_of(binary, values=[255, 0]))
+    task.prepare()
+    assert list(task.classes) == (["ground", "rust"] if named else ["255", "0"])
+    assert task.dataset("val")[0]["labels"][0, [0, -1]].tolist() == [1, 0]
+
+
+def test_values_need_one_for_each_name(binary, recipe_of):
+    with pytest.raises(ValueError, match=r"for each of the 2 classes .* got \[0, 128, 255\]"):
+        Segmentation(recipe_of(binary, values=[0, 128, 255])).prepare()
+    with pytest.raises(ValueError, match=r"data.values must be distinct values from 0 to 255"):
+        recipe_of(binary, values=[7, 7])
+
+
+def test_ignored_values_and_their_share_are_logged(tree, recipe_of, capsys):
+    Segmentation(recipe_of(tree)).prepare()
+    line = "train of {}: 25.0% of the pixels are ignored, those of value 255"
+    assert line.format(tree) in capsys.readouterr().out
+    check(["--data.source", "folder", "--data.root", str(tree), "--data.ignored", "[255, 2, 9]"])
+    assert f"train of {tree}: 50.0% of the pixels are ignored, those of value 2, 255" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_maps_of_few_bits_have_the_values_that_were_stored(tmp_path, bits):
+    values = np.arange(16, dtype=np.uint8).reshape(2, 8) % 2**bits
+    packed = np.unpackbits(values[..., None], axis=-1)[..., 8 - bits :].reshape(2, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in packed)  # 0: the row is stored as it is
+    header = struct.pack(">IIBBBBB", 8, 2, bits, 0, 0, 0, 0)
+    written = b"\x89PNG\r\n\x1a\n"
+    for chunk in (b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND"):
+        written += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "map.png").write_bytes(written)
+    assert read_values(tmp_path / "map.png").tolist() == values.tolist()

@@ -132,3 +132,20 @@ def test_dice_loss_is_that_of_a_plain_loop_without_ignored_pixels():
     assert logits.grad[:, :, 1:].any()
     right = torch.nn.functional.one_hot(labels.long() % 255, 4).movedim(-1, 1) * 100.0
     assert float(dice_loss(right, labels)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_number_of_labelled_pixels_makes_the_losses_of_parts_that_of_the_whole(recipe_of, tree):
+    recipe = recipe_of(tree)
+    recipe.segmenter.auxiliary_weight = 0.4
+    task = Segmentation(recipe)
+    model = task.build_model()
+    labels = [torch.zeros(32, 32, dtype=torch.uint8), torch.full((32, 32), 255, dtype=torch.uint8)]
+    labels[1][:2, :2] = 1
+    images = list(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
+    parts = [{"image": [image], "labels": [label]} for image, label in zip(images, labels, strict=True)]
+    counts = [task.num_averaged(part) for part in parts]
+    assert counts == [1024, 4]
+    whole = {"image": images, "labels": labels}
+    mean = sum(count * task.loss(model, part) for count, part in zip(counts, parts, strict=True)) / 1028
+    torch.testing.assert_close(mean, task.loss(model, whole))
+    assert task.num_averaged(whole) == 1028

@@ -160,7 +160,7 @@ def to_input(images: Sequence[Tensor]) -> list[Tensor]:
     return [image.float() / 255 for image in images]
 
 
-def results(objects: dict[str, Any], picture: int, categories: Sequence[int]) -> list[dict[str, Any]]:
+def results(objects: dict[str, Any], picture: int | str, categories: Sequence[int]) -> list[dict[str, Any]]:
     """Return the objects of an image as entries of COCO's results format.
 
     Args:

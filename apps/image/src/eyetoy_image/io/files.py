@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
@@ -18,6 +18,18 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif",
 """Suffixes of image files, in lower case."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
 """Formats that Pillow may open, whatever a file's name is. Of the others, EPS would start a program, Ghostscript."""
+ORIENTATION = 0x0112
+"""EXIF's tag for how the stored pixels must be turned."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By the tag's values; from 5 on, height and width are swapped."""
 MOST_PIXELS = 2**27
 """134 million, such as 16,384 x 8,192; a colour image of this size takes 0.4 GB."""
 
@@ -65,14 +77,36 @@ def open_picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
         yield image
 
 
+def orientation(image: Image.Image) -> int:
+    """Return EXIF's orientation of an image of Pillow, from 1 to 8; 1 where its EXIF data are missing or broken.
+
+    Raises:
+        OSError: a PNG file is broken. Its EXIF data may follow its pixels, so that these must be decoded first.
+    """
+    if image.format == "PNG":
+        image.load()  # here, and not within `getexif`: broken pixels are no broken EXIF data
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # of many types; other viewers show such an image as it is stored
+        return 1
+    return found if found in TURNS else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the height and width of an image of Pillow once it is turned; most formats need not be decoded."""
+    return image.size if orientation(image) >= 5 else image.size[::-1]
+
+
 def to_pixels(image: Image.Image, *, grayscale: bool) -> Tensor:
     """Return an image of Pillow as uint8 `[1 or 3, height, width]`; see `read_image`.
 
     Raises:
         ValueError: its pixels have no known range.
     """
-    # Phones store pixels as the sensor has them, and the orientation in EXIF; Pillow does not apply it by itself.
-    upright = _as_8_bit(ImageOps.exif_transpose(image))
+    # Phones store pixels as the sensor has them, and the orientation in EXIF; Pillow does not apply it by itself. Not
+    # ImageOps.exif_transpose, which also writes new EXIF data, and fails where another value among them is broken.
+    turn = TURNS.get(orientation(image))
+    upright = _as_8_bit(image if turn is None else image.transpose(turn))
     if upright.mode in ("P", "PA"):
         # Through RGBA: for palettes with transparent entries Pillow warns of any other way.
         upright = upright.convert("RGBA")

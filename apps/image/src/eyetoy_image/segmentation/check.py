@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from eyetoy_image.dense.annotations import BadAnnotationsError
 from eyetoy_image.segmentation.app import APP
 from eyetoy_image.segmentation.datasets import DATASETS
-from eyetoy_image.segmentation.datasets.findings import find_bad, summary
+from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_train import parse_recipe
 from eyetoy_train.commands.cli import check_parser, exit_on_error
@@ -27,9 +29,18 @@ def check(argv: Sequence[str] | None = None) -> int:
         if not splits:
             raise ValueError(f"{recipe.data.root} has no split {options.split}")
         for split in splits:
-            errors = list(find_bad(found.splits[split], found.table, open_files=True).values())
+            place, pixels = f"{split} of {recipe.data.root}", Counter[int]()
+            errors = list(find_bad(found.splits[split], found.table, open_files=True, pixels=pixels).values())
             num_wrong += len(errors)
-            log(summary(f"{split} of {recipe.data.root}", found.splits[split], errors))
+            log(summary(place, found.splits[split], errors))
             for finding in errors:
                 log(str(finding))
+            try:
+                if split == "train":
+                    refuse_one_class(place, found.table, pixels)
+            except BadAnnotationsError as error:
+                num_wrong += 1
+                log(str(error))
+            if ignored := ignored_summary(place, found.table, pixels):
+                log(ignored)
     return int(num_wrong > 0)

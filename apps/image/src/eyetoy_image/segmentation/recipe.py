@@ -81,6 +81,9 @@ class SegmentationData:
     files of the same names in maps/SPLIT, and names of the classes in classes.txt, one in each line."""
     ignored: list[int] = field(default_factory=lambda: [255])
     """`folder` and `hub`: values of label maps without a class; the others are the classes, in order."""
+    values: list[int] | None = None
+    """`folder` and `hub`: values of the classes, in order, where they are not consecutive, such as [0, 255] of binary
+    masks. A value named here is not ignored."""
     classes: str | None = None
     """`hub`: a text file with the names of the classes, one in each line; numbers are their names if not given."""
     image_column: str | None = None
@@ -111,6 +114,10 @@ class SegmentationData:
             check(self.short_side is not None, "data.short_side", None, "given where data.long_side is")
         wrong = [value for value in self.ignored if not 0 <= value <= 255]
         check(not wrong, "data.ignored", wrong, "values from 0 to 255")
+        if self.values is not None:
+            distinct = len(set(self.values)) == len(self.values) > 0
+            valid = distinct and all(0 <= value <= 255 for value in self.values)
+            check(valid, "data.values", self.values, "distinct values from 0 to 255, at least one")
 
 
 @dataclass(kw_only=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -15,7 +17,8 @@ from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
-from eyetoy_image.segmentation.datasets.findings import find_bad, summary
+from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary
+from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_image.segmentation.datasets.label_set import LabelledPicture, SegmentationSource
 from eyetoy_image.segmentation.figures import draw_labels, enlarged
 from eyetoy_image.segmentation.inference import probabilities
@@ -26,6 +29,7 @@ from eyetoy_image.segmentation.recipe import SegmentationData, SegmentationRecip
 from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
 from eyetoy_train.export.portable import ExportModel
+from eyetoy_train.utils.console import log
 
 DRAWN_SIDE = 192
 
@@ -61,9 +65,15 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
 
     def without_bad(self, split: Split, found: Sequence[LabelledPicture]) -> Sequence[LabelledPicture]:
         """Return a split's pictures without those with bad label maps; or raise if the recipe says to refuse them."""
-        bad = find_bad(found, self.source.set.table)
+        place, table, pixels = f"{split} of {self.data.root}", self.source.set.table, Counter[int]()
+        bad = find_bad(found, table, pixels=pixels)
         errors = list(bad.values())
-        refuse_or_skip_bad(errors, summary(f"{split} of {self.data.root}", found, errors), self.data.bad_annotations)
+        refuse_or_skip_bad(errors, summary(place, found, errors), self.data.bad_annotations)
+        if split == "train":
+            refuse_one_class(place, table, pixels)
+        ignored = ignored_summary(place, table, pixels)
+        if ignored and PartialState().is_main_process:
+            log(ignored)
         return [picture for picture in found if picture not in bad]
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
@@ -86,6 +96,13 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         head, *others = (labelled_cross_entropy(logits, labels) for logits in outputs)
         dice = [recipe.dice_weight * dice_loss(outputs[0], labels)] if recipe.dice_weight else []
         return head + sum([*dice, *(recipe.auxiliary_weight * loss for loss in others)])
+
+    def num_averaged(self, batch: Batch) -> int:
+        """Return the number of labelled pixels, over which `loss` is a mean; see `eyetoy_train.Task`.
+
+        The Dice loss, which is one of a whole micro batch, is weighed alike.
+        """
+        return sum(int((labels != IGNORED).sum()) for labels in batch["labels"])
 
     def outputs(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """Return the most probable class of every pixel, uint8 `[height, width]` for each image."""

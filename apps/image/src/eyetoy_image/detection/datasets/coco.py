@@ -42,7 +42,8 @@ class Annotation:
 class Picture:
     """An image with its objects."""
 
-    id: int
+    id: int | str
+    """A number or a text, as it is in the file."""
     path: Path
     height: int
     width: int
@@ -155,7 +156,7 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
             key=lambda category: category.id,
         )
         # Every image has a list, also one without objects: it teaches a detector where nothing is.
-        members: dict[Any, list[Annotation]] = {int(entry["id"]): [] for entry in content["images"]}
+        members: dict[Any, list[Annotation]] = {_identity(entry["id"]): [] for entry in content["images"]}
         strays: list[Annotation] = []
         for place, entry in enumerate(content["annotations"]):
             members.get(entry["image_id"], strays).append(Annotation(place, entry))
@@ -167,12 +168,19 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
             raise ValueError(f"{path} has two {name} of one id")
     if not categories:
         raise ValueError(f"{path} names no categories")
+    if len({type(picture.id) for picture in pictures}) > 1:  # pycocotools would make texts of all, and find none again
+        raise ValueError(f"the ids of images in {path} must be all numbers or all texts")
     ordered = sorted(pictures, key=lambda picture: picture.id)
     return CocoSet(path, tuple(categories), tuple(ordered), tuple(strays))
 
 
+def _identity(value: Any) -> int | str:
+    """Return the id of an image: a text as it is, as pycocotools takes it, so that "1" is not the number 1."""
+    return value if isinstance(value, str) else int(value)
+
+
 def _picture(entry: dict[str, Any], folder: Path, members: dict[Any, list[Annotation]]) -> Picture:
-    number = int(entry["id"])
+    number = _identity(entry["id"])
     path = folder / str(entry["file_name"])
     height, width = int(entry["height"]), int(entry["width"])
     if min(height, width) < 1 or height * width > MOST_PIXELS:

@@ -17,7 +17,7 @@ from eyetoy_image.dense.masks import (
     read_mask,
 )
 from eyetoy_image.detection.datasets.coco import Annotation, Category, CocoSet, Picture
-from eyetoy_image.io.files import open_picture
+from eyetoy_image.io.files import open_picture, read_image, upright_size
 
 Kind = Literal[
     "missing file",
@@ -100,17 +100,23 @@ def summary(coco: CocoSet, findings: Sequence[Finding]) -> str:
 def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
     if not picture.path.is_file():
         return [Finding("missing file", picture, None, "it is not there")]
-    if not open_files:
-        return []
     try:
+        if open_files:
+            read_image(picture.path, grayscale=False)
         with open_picture(picture.path) as image:
-            width, height = image.size
-            image.load()
+            # To look for EXIF data behind the pixels of a PNG, which are rare, Pillow decodes it. A run, which reads
+            # headers alone, does without where the size is right already.
+            stored = image.size[::-1]
+            is_short = not open_files and image.format == "PNG" and "exif" not in image.info
+            found = stored if is_short and stored == (picture.height, picture.width) else upright_size(image)
     except Exception as error:  # decoders raise errors of many types for damaged bytes
         return [Finding("broken file", picture, None, str(error))]
-    if (height, width) == (picture.height, picture.width):
+    if found == (picture.height, picture.width):
         return []
-    why = f"it is {width} x {height} pixels, and {picture.width} x {picture.height} in the annotations"
+    turned = " once turned by its EXIF orientation" if found != stored else ""
+    why = f"it is {found[1]} x {found[0]} pixels{turned}, and {picture.width} x {picture.height} in the annotations"
+    if turned and stored == (picture.height, picture.width):
+        why += "; annotations must be of the upright picture, or the file without an orientation"
     return [Finding("picture of another size", picture, None, why)]
 
 

@@ -6,17 +6,27 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
-from eyetoy_image.io.files import open_picture, read_image
-from eyetoy_image.io.hub import PictureFile, is_there, opened
-from eyetoy_image.segmentation.datasets.label_maps import BadLabelMapError, Kind, LabelTable, read_labels
-from eyetoy_image.segmentation.datasets.label_set import LabelledPicture
+import numpy as np
 
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""EXIF's tag, and its values for images whose height and width are swapped."""
+from eyetoy_image.dense.annotations import BadAnnotationsError
+from eyetoy_image.io.files import open_picture, read_image, upright_size
+from eyetoy_image.io.hub import PictureFile, is_there, opened
+from eyetoy_image.segmentation.datasets.label_maps import (
+    IGNORED,
+    BadLabelMapError,
+    Kind,
+    LabelTable,
+    read_fitting_values,
+)
+from eyetoy_image.segmentation.datasets.label_set import LabelledPicture
 
 
 def find_bad(
-    pictures: Sequence[LabelledPicture], table: LabelTable, *, open_files: bool = False
+    pictures: Sequence[LabelledPicture],
+    table: LabelTable,
+    *,
+    open_files: bool = False,
+    pixels: Counter[int] | None = None,
 ) -> dict[LabelledPicture, BadLabelMapError]:
     """Read every label map of a split, and return the errors.
 
@@ -24,8 +34,10 @@ def find_bad(
         pictures: the split.
         table: the classes of the values of label maps.
         open_files: decode the image files too, which takes longer.
+        pixels: takes the number of pixels of every value on the valid maps.
     """
-    found = {picture: _look(picture, table, open_files=open_files) for picture in pictures}
+    counts = Counter[int]() if pixels is None else pixels
+    found = {picture: _look(picture, table, counts, open_files=open_files) for picture in pictures}
     return {picture: error for picture, error in found.items() if error is not None}
 
 
@@ -36,11 +48,44 @@ def summary(place: str, pictures: Sequence[LabelledPicture], errors: Sequence[Ba
     return f"{place}: {len(pictures)} pictures; wrong: {kinds or 'none'}"
 
 
-def _look(picture: LabelledPicture, table: LabelTable, *, open_files: bool) -> BadLabelMapError | None:
+def ignored_summary(place: str, table: LabelTable, pixels: Counter[int]) -> str:
+    """Return a line with the values that are ignored and their share of the pixels; empty if none occurs."""
+    ignored = sorted(value for value in pixels if table.labels[value] == IGNORED)
+    if not ignored:
+        return ""
+    share = sum(pixels[value] for value in ignored) / pixels.total()
+    return f"{place}: {share:.1%} of the pixels are ignored, those of value {', '.join(map(str, ignored))}"
+
+
+def refuse_one_class(place: str, table: LabelTable, pixels: Counter[int]) -> None:
+    """Refuse training maps that have one class at most once 255 is ignored, such as binary masks of 0 and 255.
+
+    A model that always says this class would be right on every pixel that counts.
+
+    Raises:
+        BadAnnotationsError: the maps are so. The message names the option that makes 255 a class.
+    """
+    classes = [value for value in pixels if table.labels[value] != IGNORED]
+    if len(classes) > 1 or 255 not in pixels or table.labels[255] != IGNORED:
+        return
+    values = [*(classes or [0]), 255]
+    found = " and ".join(map(str, sorted(pixels)))
+    raise BadAnnotationsError(
+        f"{place}: the label maps have the values {found} alone, and 255 is ignored: there is no second class to "
+        f"learn. Where 255 is a class, as in binary masks, data.values: {values} says so"
+    )
+
+
+def _look(
+    picture: LabelledPicture, table: LabelTable, pixels: Counter[int], *, open_files: bool
+) -> BadLabelMapError | None:
     try:
-        read_labels(picture.map, table, _grid(picture.path, open_files=open_files))
+        values = read_fitting_values(picture.map, _grid(picture.path, open_files=open_files))
+        table(values, picture.map)
     except BadLabelMapError as error:
         return error
+    counts = np.bincount(values.ravel(), minlength=256)  # the table refused values outside of 0 to 255
+    pixels.update({int(value): int(counts[value]) for value in np.flatnonzero(counts)})
     return None
 
 
@@ -53,7 +98,6 @@ def _grid(file: PictureFile, *, open_files: bool) -> tuple[int, int]:
             read_image(opened(file), grayscale=False, name=str(file))
         with open_picture(opened(file)) as image:
             # From the header: decoding all images of a large set only for their sizes would take an hour.
-            sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
-            return image.size if sideways else image.size[::-1]
+            return upright_size(image)
     except (ValueError, OSError) as error:  # Pillow recognizes a file that is not an image by its first bytes
         raise BadLabelMapError("broken picture", file, str(error)) from error

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from eyetoy_image.io.files import open_picture
@@ -78,13 +80,37 @@ def read_values(file: PictureFile) -> NDArray[np.int64]:
         raise BadLabelMapError("missing map", file, "it is not there")
     try:
         with open_picture(opened(file)) as image:
+            # Pillow stretches grey pixels of 2 and 4 bits to 0 to 255: the number 3 of 2 bits becomes 255, "ignored".
+            stretched = _stretch(image)
             # Of a palette image (mode P, as in VOC), NumPy gets the indices; `convert` would give colours.
             mode, values = image.mode, np.asarray(image)
     except Exception as error:  # decoders raise errors of many types for damaged bytes
         raise BadLabelMapError("broken map", file, str(error)) from error
     if mode not in MODES:
         raise BadLabelMapError("colour map", file, f"its pixels are {mode}, and should be one number each")
-    return values.astype(np.int64)
+    return values.astype(np.int64) // stretched
+
+
+def _stretch(image: Image.Image) -> int:
+    """Return the factor by which Pillow is going to multiply the pixels of an image that is not loaded yet."""
+    if image.mode != "L" or not isinstance(image, ImageFile) or not image.tile:
+        return 1
+    layout = image.tile[0][3]  # such as "L;4" of a PNG; of a TIFF the first of several arguments
+    stored = layout[0] if isinstance(layout, tuple) and layout else layout
+    return {"L;2": 255 // 3, "L;4": 255 // 15}.get(stored[:3], 1) if isinstance(stored, str) else 1
+
+
+def read_fitting_values(file: PictureFile, grid: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the values of the label map of an image of size `grid`; see `read_values`.
+
+    Raises:
+        BadLabelMapError: the map is invalid, or has another size.
+    """
+    values = read_values(file)
+    if values.shape != grid:
+        why = f"it is {values.shape[1]} x {values.shape[0]} pixels, and its picture {grid[1]} x {grid[0]}"
+        raise BadLabelMapError("map of another size", file, why)
+    return values
 
 
 def read_labels(file: PictureFile, table: LabelTable, grid: tuple[int, int]) -> Tensor:
@@ -93,8 +119,4 @@ def read_labels(file: PictureFile, table: LabelTable, grid: tuple[int, int]) -> 
     Raises:
         BadLabelMapError: the map is invalid, has another size, or has a value without a class.
     """
-    values = read_values(file)
-    if values.shape != grid:
-        why = f"it is {values.shape[1]} x {values.shape[0]} pixels, and its picture {grid[1]} x {grid[0]}"
-        raise BadLabelMapError("map of another size", file, why)
-    return table(values, file)
+    return table(read_fitting_values(file, grid), file)

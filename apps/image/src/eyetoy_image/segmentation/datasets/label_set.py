@@ -95,17 +95,26 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
 def with_classes(
     data: SegmentationData, names: tuple[str, ...], splits: Mapping[Split, tuple[LabelledPicture, ...]]
 ) -> SegmentationSet:
-    """Return a set whose classes are the values that are not ignored, in order, one for each name.
+    """Return a set whose classes are the recipe's values, or those that are not ignored, in order, one for each name.
 
     Raises:
         ValueError: there are no classes, or too many.
     """
     # For example with 0 ignored and the names (cat, dog), the values 1 and 2 are the labels 0 and 1.
-    values = [value for value in range(256) if value not in data.ignored]
-    classes = names or _numbered(splits.get("train", ()), values)
+    # The default of `ignored` is 255, which `values` may name as a class.
+    ignored = [value for value in data.ignored if value not in (data.values or ())]
+    values = data.values or [value for value in range(256) if value not in ignored]
+    if data.values is not None:
+        classes = names or tuple(map(str, values))
+        if len(classes) != len(values):
+            raise ValueError(
+                f"data.values must name a value for each of the {len(classes)} classes of {data.root}; got {values}"
+            )
+    else:
+        classes = names or _numbered(splits.get("train", ()), values)
     if not 1 <= len(classes) <= min(MOST_CLASSES, len(values)):
         raise ValueError(f"{data.root} must have 1 to {min(MOST_CLASSES, len(values))} classes; got {len(classes)}")
-    return SegmentationSet(classes, label_table(values[: len(classes)], data.ignored), splits)
+    return SegmentationSet(classes, label_table(values[: len(classes)], ignored), splits)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
