@@ -124,7 +124,7 @@ def written_aside(root: Path) -> Iterator[Path]:
         FileExistsError: `root` is there, before the block or after it; it stays as it is.
     """
     if root.exists() or root.is_symlink():
-        raise FileExistsError(f"{root} is there already and stays as it is; name a folder that does not exist")
+        raise FileExistsError(f"{root} exists already and stays as it is; name a folder that does not exist")
     root.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as aside:
         tree = Path(aside) / root.name
