@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -60,13 +61,15 @@ def key_mask(dimension: int, device: str) -> Tensor:
     return mask.view(2, *GRIDS[dimension]).to(device)
 
 
+each_problem = pytest.mark.parametrize(("options", "masked"), list(itertools.product(OPTIONS, (False, True))), ids=str)
+
+
 @pytest.fixture(params=SOURCES)
 def source(request: pytest.FixtureRequest) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return SOURCES[request.param]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@each_problem
 def test_a_graph_of_the_gradient_leaves_the_gradient_as_it_is(
     dimension: int,
     device: str,
@@ -104,8 +107,7 @@ def test_second_derivatives_where_tokens_have_one_source(
     assert torch.autograd.gradgradcheck(lambda t: neighborhood_attention(*source(t), backend="tiled", **options), [x])
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@each_problem
 def test_backends_with_one_derivative_get_the_others(
     dimension: int,
     device: str,
@@ -261,8 +263,7 @@ def test_gradient_penalty_of_a_model(
         assert (actual - plain).norm() <= tolerance * (plain.norm() + 1e-3)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@each_problem
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_many_gradients_at_once_are_those_one_by_one(
     dimension: int, device: str, backend: str, options: dict[str, Any], masked: bool, create_graph: bool
