@@ -183,22 +183,24 @@ def test_two_lists_of_one_split_are_refused_by_name(tmp_path):
         read_lists(tmp_path)
 
 
-LINES = {
-    "a.mp4,riding a bike": ("a.mp4", "riding a bike"),
-    "my clips/a, b.MP4 , riding a bike ": ("my clips/a, b.MP4", "riding a bike"),
-    "my clips/a, b.mp4 3": ("my clips/a, b.mp4", "3"),
-    "my clips/a, b.mp4,3": ("my clips/a, b.mp4", "3"),
-    '"a.mp4","run"': ("a.mp4", "run"),
-    '"a, b.mp4",run': ("a, b.mp4", "run"),
-    'a.mp4,"run, jump"': ("a.mp4", "run, jump"),
-    '"a b.mp4" 3': ("a b.mp4", "3"),
-}
+# A line, the path that it means, and its label.
+LINES = """\
+a.mp4,riding a bike  =>  a.mp4  :  riding a bike
+my clips/a, b.MP4 , riding a bike   =>  my clips/a, b.MP4  :  riding a bike
+my clips/a, b.mp4 3  =>  my clips/a, b.mp4  :  3
+my clips/a, b.mp4,3  =>  my clips/a, b.mp4  :  3
+"a.mp4","run"  =>  a.mp4  :  run
+"a, b.mp4",run  =>  a, b.mp4  :  run
+a.mp4,"run, jump"  =>  a.mp4  :  run, jump
+"a b.mp4" 3  =>  a b.mp4  :  3
+"""
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("row", LINES.splitlines())
 @pytest.mark.parametrize("header", ["", "path,label\n", "Video class\n"])
-def test_lines_of_lists_as_spreadsheets_and_people_write_them(tmp_path, line, header):
-    path, label = LINES[line]
+def test_lines_of_lists_as_spreadsheets_and_people_write_them(tmp_path, row, header):
+    line, meant = row.split("  =>  ")
+    path, label = meant.split("  :  ")
     for name in ("train", "val"):
         (tmp_path / f"{name}.csv").write_text(f"{header}{line}\n")
     found = read_lists(tmp_path)
