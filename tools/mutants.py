@@ -99,13 +99,16 @@ MODULES = {
         ["tests/eyetoy/test_interface.py"],
         {
             "* (weight.shape[-1] / channels)": "",
-            "weights[name] = own[name]": "pass",
+            "weights[name] = own[name]\n            fitting.remove(name)": "fitting.remove(name)",
             "return model.to(map_location).eval()": "return model.to(map_location)",
         },
     ),
     "eyetoy_train/utils/files.py": Mutants(
-        ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
-        {"    sync(partial)\n    partial.replace(path)": "    partial.replace(path)\n    sync(path)"},
+        ["tests/eyetoy_train/checkpoint/test_checkpoint.py", "tests/eyetoy_train/data/test_folder.py"],
+        {
+            "    sync(partial)\n    partial.replace(path)": "    partial.replace(path)\n    sync(path)",
+            "path.suffix.lower() not in extensions": "path.suffix not in extensions",
+        },
     ),
     "eyetoy_train/checkpoint/atomic.py": Mutants(
         ["tests/eyetoy_train/checkpoint/test_checkpoint.py"],
@@ -141,7 +144,6 @@ MODULES = {
             "max(round(total * HELD_OUT[name]), 1)": "round(total * HELD_OUT[name])",
             "members = members[count:]": "members = members[count - 1 :]",
             'random.Random(derive_seed(seed, "split", label))': 'random.Random(derive_seed(0, "split", label))',
-            "if path.suffix.lower() in extensions": "if path.suffix in extensions",
         },
     ),
     "eyetoy_train/data/loading.py": Mutants(

@@ -115,7 +115,10 @@ def _expand_home(value: Any) -> Any:
         return {key: _expand_home(entry) for key, entry in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for part in dataclasses.fields(value):
-            setattr(value, part.name, _expand_home(getattr(value, part.name)))
+            old = getattr(value, part.name)
+            new = _expand_home(old)
+            if new is not old:  # parts that are frozen hold no paths today; `object` sets them all the same
+                object.__setattr__(value, part.name, new)
     return value
 
 

@@ -235,7 +235,7 @@ def test_more_samples_than_fit_in_memory_are_refused(monkeypatch):
 def test_a_file_that_does_not_fit_in_memory_is_not_even_read(tmp_path):
     with (tmp_path / "a.wav").open("wb") as file:
         file.truncate(2**40)  # takes no space on the disk
-    with pytest.raises(UnreadableSoundError, match="1099511627776 bytes; it should be of 4294967296 at most"):
+    with pytest.raises(UnreadableSoundError, match="1099511627776 bytes; it should have 4294967296 at most"):
         read_sound(tmp_path / "a.wav", RATE)
 
 

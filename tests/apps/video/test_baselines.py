@@ -92,7 +92,7 @@ def test_drop_path_is_the_recipes(name):
         ("timm/resnet18", {}, "framewise/..."),
         ("pytorchvideo/x3d", {}, "x3d_xs"),
         ("torchvision/resnet18", {}, "swin3d_t"),
-        ("framewise/eyetoy3d_pico", {}, "a model of pictures"),
+        ("framewise/eyetoy3d_pico", {}, "a model of images"),
         ("framewise/timm/nothing", {}, "timm has no model named 'nothing'"),
         ("torchvision/r3d_18", {"drop_path": 0.1}, "model.drop_path must be 0"),
         ("torchvision/r3d_18", {"dropout": 0.1}, "model.dropout must be 0"),

@@ -112,7 +112,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def crash(*_):
         raise Crash
 
-    monkeypatch.setattr("eyetoy_train.checkpoint.atomic.os.fsync", crash)
+    monkeypatch.setattr("eyetoy_train.utils.files.os.fsync", crash)
     with pytest.raises(Crash):
         write_text(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "old"

@@ -50,8 +50,8 @@ class ImageAugmentation:
         check_fields(self, "at least 0", "rotation", "mixup", "cutmix", prefix=prefix)
         magnitude, (low, high) = self.rand_augment_magnitude, self.erased_area
         check(0 <= magnitude <= 30, f"{prefix}rand_augment_magnitude", magnitude, "from 0 to 30")
-        shares = "two shares above 0, the smaller one first"
-        check(0 < low <= high <= 1, f"{prefix}erased_area", self.erased_area, shares)
+        fractions = "two fractions above 0, the smaller one first"
+        check(0 < low <= high <= 1, f"{prefix}erased_area", self.erased_area, fractions)
 
     @property
     def moves(self) -> bool:
