@@ -97,15 +97,18 @@ def parse_recipe(
             if dataclasses.is_dataclass(part.default_factory) and not isinstance(values[part.name], Namespace):
                 keys = ", ".join(inner.name for inner in dataclasses.fields(part.default_factory))
                 raise ValueError(f"{part.name} has keys of its own ({keys}); got the value {values[part.name]!r}")
+        # Before the parts are built: some of them are frozen.
+        for key, value in list(values.items()):
+            values[key] = _expand_home(value)
         # Keys with an underscore are jsonargparse's notes, such as the files that were read.
         made = {key: value for key, value in vars(parser.instantiate(values)).items() if key[0] != "_"}
-        return recipe_class(**{key: _expand_home(value) for key, value in made.items()})
+        return recipe_class(**made)
     except (ValueError, TypeError) as error:  # TypeError: a recipe's checks compare values that may not be numbers
         parser.error(str(error))
 
 
 def _expand_home(value: Any) -> Any:
-    """Replace a leading `~/` by the user's folder, in every text of a recipe's part: such a text is a path.
+    """Replace a leading `~/` by the user's folder, in every text of a recipe: such a text is a path.
 
     A shell does so for `--data.root ~/a`, but not for `--data.root=~/a`, and nobody does so for a recipe's file.
     """
@@ -113,12 +116,6 @@ def _expand_home(value: Any) -> Any:
         return str(Path(value).expanduser())
     if isinstance(value, dict):
         return {key: _expand_home(entry) for key, entry in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for part in dataclasses.fields(value):
-            old = getattr(value, part.name)
-            new = _expand_home(old)
-            if new is not old:  # parts that are frozen hold no paths today; `object` sets them all the same
-                object.__setattr__(value, part.name, new)
     return value
 
 
