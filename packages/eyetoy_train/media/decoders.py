@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -63,11 +63,13 @@ class Decoders:
         subject: how a sentence about them begins, such as "videos are".
         extra: the extra of eyetoy that installs PyAV and soundfile, such as "video".
         best_first: the libraries that read each kind of file, the best one first.
+        only_first: those of them that are not asked about a file that another one does not know.
     """
 
     subject: str
     extra: str
     best_first: Mapping[str, tuple[DecoderName, ...]]
+    only_first: Mapping[str, tuple[DecoderName, ...]] = field(default_factory=dict)
 
     def choose(self, kind: str, decoder: Decoder = "auto") -> DecoderName:
         """Return the decoder that is asked for, or else the best one that is there for a kind of file.
@@ -77,14 +79,24 @@ class Decoders:
         Raises:
             MissingDecoderError: it is not there or cannot be loaded, or none is that reads this kind.
         """
+        return self.candidates(kind, decoder)[0]
+
+    def candidates(self, kind: str, decoder: Decoder = "auto") -> list[DecoderName]:
+        """Return the decoder that is asked for, or else all that are there for a kind of file, in order of preference.
+
+        Which they are depends on the kind and on what is installed, so that a file is always read by the same one.
+
+        Raises:
+            MissingDecoderError: as in `choose`.
+        """
         if decoder != "auto":
             self.require(decoder)
-            return decoder
-        for candidate in self.best_first[kind]:
-            if not find(candidate).problem:
-                return candidate
-        problems = " and ".join(find(candidate).problem for candidate in self.best_first[kind])
-        raise MissingDecoderError(f"nothing reads {kind} files here: {problems}; {self._install('pyav')}")
+            return [decoder]
+        there = [candidate for candidate in self.best_first[kind] if not find(candidate).problem]
+        if not there:
+            problems = " and ".join(find(candidate).problem for candidate in self.best_first[kind])
+            raise MissingDecoderError(f"nothing reads {kind} files here: {problems}; {self._install('pyav')}")
+        return [name for name in there if name == there[0] or name not in self.only_first.get(kind, ())]
 
     def reads(self, decoder: DecoderName, kind: str) -> bool:
         """Whether a decoder, if it is there, reads a kind of file."""

@@ -32,6 +32,10 @@ class NotSoundError(NotMediaError):
     expected = "it should be the sound that its suffix promises"
 
 
+class UnknownToDecoderError(NotSoundError):
+    """Content that one library gets no whole sound out of, and that another one may know."""
+
+
 class NotVideoError(NotMediaError):
     """Content that is no whole video, or none that can be read as asked."""
 

@@ -7,7 +7,7 @@ where the coding lost nothing and within a few millionths elsewhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from eyetoy_train.media.decoders import Decoder, DecoderName, Decoders, torchcodec_reason
-from eyetoy_train.media.errors import NotSoundError
-from eyetoy_train.media.kinds import SOUND_KINDS, sound_kind
+from eyetoy_train.media.errors import NotSoundError, UnknownToDecoderError
+from eyetoy_train.media.joined import split_sounds, without_title
+from eyetoy_train.media.kinds import SOUND_KINDS, SoundKind, sound_kind
 from eyetoy_train.media.mp4 import excess_of_samples
-from eyetoy_train.media.sound_integrity import check_length, check_whole
+from eyetoy_train.media.sound_integrity import check_length, check_whole, with_known_length
 
 # The order goes around what was found with soundfile 0.14, PyAV 18.1 and torchcodec 0.17:
-# - FFmpeg, which is behind PyAV and torchcodec, passes over damage in flac that soundfile refuses, and ends an ogg file
-#   some milliseconds early or late.
+# - FFmpeg, which is behind PyAV and torchcodec, passes over damage in flac unless it is told not to, which only PyAV
+#   can; and it ends an ogg file some milliseconds early or late.
 # - soundfile writes its opinion of a damaged MP3 file to the terminal, reads a part of one whose bit rate varies if the
 #   file does not announce its length, and is slow for Opus.
 # - torchcodec reads a part of a wav file of ADPCM, and loses the last frame of a wma file.
@@ -37,6 +38,8 @@ DECODERS = Decoders(
         **dict.fromkeys(("m4a", "aac", "mka", "streamed flac"), ("torchcodec", "pyav")),
         "wma": ("pyav", "torchcodec"),
     },
+    # They pass over damage: what the others refuse, they would read a part of.
+    only_first={"mp3": ("soundfile",), "flac": ("torchcodec",)},
 )
 describe_decoders = DECODERS.describe
 
@@ -65,10 +68,13 @@ class Decoded(NamedTuple):
 def decode_checked(content: bytes, name: str, decoder: Decoder = "auto") -> Decoded:
     """Decode the content of a sound file, and refuse it if anything about it is wrong.
 
+    A file may hold several sounds, one after the other, which are joined.
+
     Args:
         content: of the file.
         name: its path or name, whose suffix must be one of `SOUND_KINDS`.
-        decoder: the library that decodes; "auto" takes the best that is there.
+        decoder: the library that decodes; "auto" takes the best that is there, and the next one if that one does not
+            know the file. Damage that a library finds on the way is no reason to ask another one.
 
     Raises:
         NotSoundError: the name or the content is not that of a sound file, or it is damaged.
@@ -79,16 +85,63 @@ def decode_checked(content: bytes, name: str, decoder: Decoder = "auto") -> Deco
         raise NotSoundError(f"its suffix is {suffix!r}", f"it should be one of {' '.join(SOUND_KINDS)}")
     if not content:
         raise NotSoundError("the file is empty", "it should hold sound")
+    content = without_title(content)
     kind = sound_kind(content, suffix)
-    chosen = DECODERS.choose(kind, decoder)
-    if not DECODERS.reads(chosen, kind):
-        raise NotSoundError(f"{chosen} does not read {kind} files", "the decoder should be auto, torchcodec or pyav")
-    # Before decoding: libraries read the rest of a cut file without a word, and allocate what a header announces.
+    candidates = DECODERS.candidates(kind, decoder)
+    if not DECODERS.reads(candidates[0], kind):
+        raise NotSoundError(
+            f"{candidates[0]} does not read {kind} files", "the decoder should be auto, torchcodec or pyav"
+        )
+    sounds = _whole_sounds(content, kind)
+    errors: dict[DecoderName, NotSoundError] = {}
+    for candidate in candidates:
+        try:
+            return _checked(_joined([_of_its_length(sound, kind, candidate) for sound in sounds]))
+        except UnknownToDecoderError as error:
+            errors[candidate] = error
+        except NotSoundError as error:  # damage: the next library might read a part of the sound
+            errors[candidate] = error
+            break
+    if len({error.wrong for error in errors.values()}) == 1:
+        raise next(iter(errors.values()))
+    reasons = ", ".join(f"{tried}: {error.wrong}" for tried, error in errors.items())
+    raise NotSoundError(f"no decoder that is there reads it ({reasons})")
+
+
+def _whole_sounds(content: bytes, kind: SoundKind) -> list[bytes]:
+    """Return the sounds of a file, checked before they are decoded.
+
+    Libraries read the rest of a cut file without a word, and allocate what a header announces.
+    """
+    if kind == "wav":
+        content = with_known_length(content)
     check_whole(content, kind)
-    if wrong := excess_of_samples(content):
-        raise NotSoundError(wrong)
-    decoded = decode(content, chosen)
+    sounds = split_sounds(content, kind)
+    for sound in sounds:
+        check_whole(sound, kind)
+        if wrong := excess_of_samples(sound):
+            raise NotSoundError(wrong)
+    return sounds
+
+
+def _of_its_length(content: bytes, kind: SoundKind, decoder: DecoderName) -> Decoded:
+    decoded = decode(content, decoder)
     check_length(content, kind, num_samples=decoded.samples.shape[1], announced=decoded.announced)
+    return decoded
+
+
+def _joined(sounds: Sequence[Decoded]) -> Decoded:
+    if len(sounds) == 1:
+        return sounds[0]
+    if len({(sound.rate, sound.samples.shape[0]) for sound in sounds}) > 1:
+        raise _changes_midway()
+    if sum(sound.samples.numel() for sound in sounds) > MOST_SAMPLES:
+        raise _too_long()
+    return Decoded(torch.cat([sound.samples for sound in sounds], dim=1), sounds[0].rate, None)
+
+
+def _checked(decoded: Decoded) -> Decoded:
+    """Refuse rates and samples that no sound has."""
     if not 1 <= decoded.rate <= HIGHEST_RATE:
         raise NotSoundError(f"it has {decoded.rate} samples per second", f"it should have from 1 to {HIGHEST_RATE}")
     # Counted by what is right, since a comparison with NaN is false.
@@ -100,10 +153,11 @@ def decode_checked(content: bytes, name: str, decoder: Decoder = "auto") -> Deco
 
 
 def decode(content: bytes, decoder: DecoderName) -> Decoded:
-    """Decode the content of a sound file by one library.
+    """Decode the content of a file with one sound by one library.
 
     Raises:
-        NotSoundError: if the library cannot read it, or it holds no samples, or more than `MOST_SAMPLES`.
+        UnknownToDecoderError: the library gets no sample out of it.
+        NotSoundError: it is damaged, or it holds more than `MOST_SAMPLES`.
     """
     decoded = _DECODE[decoder](content)
     if decoded.samples.numel() > MOST_SAMPLES:  # torchcodec does not read in blocks
@@ -129,7 +183,11 @@ def _by_soundfile(content: bytes) -> Decoded:
     import soundfile
 
     try:
-        with soundfile.SoundFile(_File(content)) as file:
+        opened = soundfile.SoundFile(_File(content))
+    except soundfile.LibsndfileError as error:
+        raise UnknownToDecoderError(f"libsndfile cannot read it ({error.error_string})") from error
+    try:
+        with opened as file:
             return Decoded(_join(_soundfile_blocks(file), axis=0).T, file.samplerate, file.frames)
     except soundfile.LibsndfileError as error:
         raise NotSoundError(f"libsndfile cannot read it ({error.error_string})") from error
@@ -146,10 +204,18 @@ def _by_pyav(content: bytes) -> Decoded:
 
     try:
         # Titles in an unknown encoding are no damage to the sound, hence "ignore".
-        with av.open(io.BytesIO(content), metadata_errors="ignore") as container:
+        opened = av.open(io.BytesIO(content), metadata_errors="ignore")
+    except av.FFmpegError as error:
+        raise UnknownToDecoderError(f"FFmpeg cannot read it ({error.strerror})") from error
+    try:
+        with opened as container:
             if not container.streams.audio:
                 raise NotSoundError("it has no sound track", "it should have one")
             stream: Any = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise UnknownToDecoderError("its sound is coded in a way that FFmpeg does not know")
+            if stream.codec_context.name == "flac":  # or else FFmpeg passes over damaged frames
+                stream.codec_context.options = {"err_detect": "crccheck+explode"}
             samples = _join(_pyav_blocks(container, av.AudioResampler(format="fltp")), axis=1)
             # Asked after decoding, which may correct the rate that a header gives.
             seconds = None if stream.duration is None else stream.duration * stream.time_base
@@ -166,18 +232,20 @@ def _pyav_blocks(container: Any, to_float: Any) -> Iterator[np.ndarray[Any, Any]
             # Two files one after the other, as streams may be, can differ: blocks of both could not be joined.
             forms.add((frame.sample_rate, frame.layout.nb_channels))
             if len(forms) > 1:
-                raise NotSoundError("its sample rate or number of channels changes midway", "both should stay")
+                raise _changes_midway()
             yield frame.to_ndarray()
 
 
 def _by_torchcodec(content: bytes) -> Decoded:
     from torchcodec.decoders import AudioDecoder
 
+    decoder = None
     try:
         decoder = AudioDecoder(content)
         decoded = decoder.get_all_samples()
     except (RuntimeError, ValueError) as error:
-        raise NotSoundError(f"torchcodec cannot read it ({torchcodec_reason(error)})") from error
+        kind = NotSoundError if decoder else UnknownToDecoderError
+        raise kind(f"torchcodec cannot read it ({torchcodec_reason(error)})") from error
     seconds = decoder.metadata.duration_seconds_from_header
     return Decoded(decoded.data, decoded.sample_rate, None if seconds is None else round(seconds * decoded.sample_rate))
 
@@ -198,8 +266,12 @@ def _join(blocks: Iterable[np.ndarray[Any, Any]], axis: int) -> Tensor:
         if total > MOST_SAMPLES:
             raise _too_long()
     if not total:
-        raise NotSoundError("it holds no samples", "it should hold at least one")
+        raise UnknownToDecoderError("it holds no samples", "it should hold at least one")
     return torch.from_numpy(np.concatenate(kept, axis))
+
+
+def _changes_midway() -> NotSoundError:
+    return NotSoundError("its sample rate or number of channels changes midway", "both should stay")
 
 
 def _too_long() -> NotSoundError:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from eyetoy_train.media.errors import NotSoundError
+from eyetoy_train.media.errors import NotSoundError, UnknownToDecoderError
 from eyetoy_train.media.kinds import SoundKind
 
 # A program that writes into a pipe does not know the length, and announces one near the largest that 31 or 32 bits
@@ -24,7 +25,7 @@ _ALL_OF_IT = "it should hold all of it"
 
 
 @dataclass(frozen=True)
-class _Chunks:
+class Chunks:
     """How a kind of file is made of chunks, each a head with name and size, then content; one holds the samples."""
 
     start: int
@@ -41,13 +42,13 @@ class _Chunks:
 
 # For example, a wav file is b"RIFF", size, b"WAVE", which are 12 bytes; then b"fmt ", 16, 16 bytes; then b"data", size,
 # and as many bytes of samples.
-_CHUNKS: dict[SoundKind, _Chunks] = {
-    "wav": _Chunks(12, struct.Struct("<4sI"), b"data", align=2),
-    "aiff": _Chunks(12, struct.Struct(">4sI"), b"SSND", align=2),
-    "caf": _Chunks(8, struct.Struct(">4sQ"), b"data"),
-    "w64": _Chunks(40, struct.Struct("<16sQ"), b"data", counts_head=True, align=8),
-    "m4a": _Chunks(0, struct.Struct(">I4s"), b"mdat", counts_head=True),
-    "wma": _Chunks(0, struct.Struct("<16sQ"), b"6&\xb2u\x8ef\xcf\x11", counts_head=True),
+CHUNKS: dict[SoundKind, Chunks] = {
+    "wav": Chunks(12, struct.Struct("<4sI"), b"data", align=2),
+    "aiff": Chunks(12, struct.Struct(">4sI"), b"SSND", align=2),
+    "caf": Chunks(8, struct.Struct(">4sQ"), b"data"),
+    "w64": Chunks(40, struct.Struct("<16sQ"), b"data", counts_head=True, align=8),
+    "m4a": Chunks(0, struct.Struct(">I4s"), b"mdat", counts_head=True),
+    "wma": Chunks(0, struct.Struct("<16sQ"), b"6&\xb2u\x8ef\xcf\x11", counts_head=True),
 }
 
 _PAGE_HEAD = 27  # bytes of an Ogg page before the sizes of its segments; the last one counts these
@@ -65,8 +66,10 @@ def check_whole(content: bytes, kind: SoundKind) -> None:
     """
     if kind in ("ogg", "opus"):
         _check_pages(content)
-    elif kind in _CHUNKS:
-        _check_chunks(content, _CHUNKS[kind])
+    elif kind in CHUNKS:
+        _check_chunks(content, CHUNKS[kind])
+        if kind == "wav":
+            _check_after_samples(content)
 
 
 def check_length(content: bytes, kind: SoundKind, *, num_samples: int, announced: int | None) -> None:
@@ -81,12 +84,14 @@ def check_length(content: bytes, kind: SoundKind, *, num_samples: int, announced
     Raises:
         NotSoundError: it is cut short.
     """
-    counted = _counted_by_mp3(content) if kind == "mp3" else announced if kind in _COUNTED else None
-    if counted is not None and num_samples < counted - LENGTH_TOLERANCE:
-        raise NotSoundError(f"it is cut short: it announces {counted} samples and holds {num_samples}", _ALL_OF_IT)
+    counted = counted_by_mp3(content) if kind == "mp3" else announced if kind in _COUNTED else None
+    # FLAC counts exactly, and its frames are smaller than the tolerance: a lost one would not be noticed.
+    if counted is not None and num_samples < counted - (0 if kind == "flac" else LENGTH_TOLERANCE):
+        wrong = f"it is cut short: it announces {counted} samples and holds {num_samples}"
+        raise UnknownToDecoderError(wrong, _ALL_OF_IT)
 
 
-def _counted_by_mp3(content: bytes) -> int | None:
+def counted_by_mp3(content: bytes) -> int | None:
     """Return how many samples of a channel an MP3 file announces, if it does."""
     # MP3 has no header. Encoders put a first frame of silence that holds a table, named Xing or, at a constant bit
     # rate, Info: name, flags, number of frames. An ID3 tag may stand before it; its size has seven bits in each byte,
@@ -99,11 +104,16 @@ def _counted_by_mp3(content: bytes) -> int | None:
     if table < 0 or len(first_frame) < table + 12:
         return None
     flags, frames = struct.unpack_from(">II", first_frame, table + 4)
-    is_mpeg1 = first_frame[1] & 0b1000  # MPEG 2, for rates of 24 kHz and less, has half as many samples in a frame
-    return frames * (1152 if is_mpeg1 else 576) if flags & 1 else None
+    return frames * mp3_samples(first_frame[1]) if flags & 1 else None
 
 
-def _check_chunks(content: bytes, chunks: _Chunks) -> None:
+def mp3_samples(second_byte: int) -> int:
+    """Return how many samples of a channel an MP3 frame holds, whose head has this second byte."""
+    return 1152 if second_byte & 0b1000 else 576  # MPEG 2, for rates of 24 kHz and less, has half as many
+
+
+def chunks_of(content: bytes, chunks: Chunks) -> Iterator[tuple[int, bytes, int]]:
+    """Yield of each chunk where its head is, its name, and the size of what follows the head."""
     at = chunks.start
     while at + chunks.head.size <= len(content):
         # The name is bytes and the size an int, whichever comes first in this kind of file.
@@ -113,29 +123,83 @@ def _check_chunks(content: bytes, chunks: _Chunks) -> None:
         # follows cannot be found, and it is left to the decoder to judge.
         if size < 0:
             return
-        at += chunks.head.size
+        yield at, name, size
+        at += chunks.head.size + size
+        at += -at % chunks.align  # for example from 23 on to 24
+
+
+def _check_chunks(content: bytes, chunks: Chunks) -> None:
+    for at, name, size in chunks_of(content, chunks):
         if name.startswith(chunks.samples):
-            held = len(content) - at
+            held = len(content) - at - chunks.head.size
             if held < size < UNKNOWN_BYTES:
                 wrong = f"it is cut short: it announces {size} bytes of samples and holds {held}"
                 raise NotSoundError(wrong, _ALL_OF_IT)
             return
-        at += size + -(at + size) % chunks.align  # for example 3 bytes after offset 20: to 23, and on to 24
 
 
-def _check_pages(content: bytes) -> None:
-    """Go from page to page of an Ogg file: each gives its size and a checksum, and the next one follows at once."""
+def with_known_length(content: bytes) -> bytes:
+    """Return a wav file that announces samples to its end if its own size of them, 0, was never filled in.
+
+    A recorder that loses power leaves it so, and so does a program that writes into a pipe.
+    """
+    samples = _wav_samples(content)
+    if samples is None or samples[1] or _has_chunk(content, samples[0]):
+        return content
+    return b"".join((content[: samples[0] - 4], b"\xff" * 4, content[samples[0] :]))
+
+
+def _check_after_samples(content: bytes) -> None:
+    """Refuse a wav file that holds no samples, or so much that is no chunk after them that its size must be wrong."""
+    samples = _wav_samples(content)
+    if samples is None:
+        return
+    start, size = samples
+    end = start + size + size % 2
+    rest = len(content) - end
+    # A chunk after an odd number of bytes should begin at an even place, and in some files does not.
+    is_known = _has_chunk(content, end) or (size % 2 and _has_chunk(content, end - 1))
+    if not size and is_known:
+        raise NotSoundError("it holds no samples", "it should hold at least one")
+    if not is_known and rest > size > 0 and content.count(0, end) < rest:
+        wrong = f"its header announces {size} bytes of samples, and {rest} bytes follow that are nothing it names"
+        raise NotSoundError(wrong, "it should announce all of its samples")
+
+
+def _wav_samples(content: bytes) -> tuple[int, int] | None:
+    """Return where the samples of a wav file start, and the announced number of their bytes."""
+    found = (chunk for chunk in chunks_of(content, CHUNKS["wav"]) if chunk[1] == CHUNKS["wav"].samples)
+    at, _, size = next(found, (0, b"", 0))
+    return (at + 8, size) if at else None
+
+
+def _has_chunk(content: bytes, at: int) -> bool:
+    """Whether there is a chunk of wav at a place, or nothing."""
+    name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+    return len(content) < at + 8 or (
+        name.isascii() and name.decode().isprintable() and at + 8 + size <= len(content) + 1
+    )
+
+
+def pages_of(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each page of an Ogg file starts and ends: it gives its size, and the next one follows at once."""
     at = 0
     while content.startswith(b"OggS", at):
         start = at + _PAGE_HEAD
         # Slices instead of indices: where the file ends within a page's head they are short, not an IndexError.
         segments = content[start : start + sum(content[start - 1 : start])]
         end = start + len(segments) + sum(segments)
-        if end > len(content):
-            raise NotSoundError(f"it is cut short: it ends in its page at byte {at}", _ALL_OF_IT)
-        if not _is_intact(content[at:end]):
-            raise NotSoundError(f"it is damaged: its page at byte {at} has not its checksum", "it should be whole")
+        yield at, end
         at = end
+
+
+def _check_pages(content: bytes) -> None:
+    at = 0
+    for start, at in pages_of(content):
+        if at > len(content):
+            raise NotSoundError(f"it is cut short: it ends in its page at byte {start}", _ALL_OF_IT)
+        if not _is_intact(content[start:at]):
+            raise NotSoundError(f"it is damaged: its page at byte {start} has not its checksum", "it should be whole")
     # Tags of other programs may follow the last page. Another page further on means that one between them is lost.
     if content.find(b"OggS", at) >= 0:
         raise NotSoundError(f"it is damaged: there is no page at byte {at}", "it should be whole")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import runpy
+import struct
 import sys
 from contextlib import suppress
 from functools import cache
@@ -250,9 +251,9 @@ def test_an_aac_file_counts_nothing_and_a_wrong_guess_of_its_length_is_not_held_
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_an_mp3_file_counts_its_frames(start, rate):
     content = start + whole("mp3", rate)
-    counted = sound_integrity._counted_by_mp3(content)
+    counted = sound_integrity.counted_by_mp3(content)
     assert rate <= counted <= rate + 4 * 1152
-    assert sound_integrity._counted_by_mp3(encode_by_pyav(chirp(rate), rate, "mp3", "mp3", write_xing="0")) is None
+    assert sound_integrity.counted_by_mp3(encode_by_pyav(chirp(rate), rate, "mp3", "mp3", write_xing="0")) is None
     refused(content[: round(0.6 * len(content))], "a.mp3", "pyav", f"announces {counted} samples")
 
 
@@ -276,6 +277,179 @@ def test_a_film_without_sound_is_refused(decoder):
         frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
         container.mux([*stream.encode(frame), *stream.encode(None)])
     refused(file.getvalue(), "a.mp4", decoder, "no sound track|cannot read it")
+
+
+def ogg_pages(packets: list[tuple[bytes, int]], serial: int) -> bytes:
+    """An Ogg stream with each packet, of which the position at its end is given, on a page of its own."""
+    pages = []
+    for number, (packet, position) in enumerate(packets):
+        sizes = bytes([255] * (len(packet) // 255) + [len(packet) % 255])
+        flags = 2 * (number == 0) + 4 * (number == len(packets) - 1)
+        head = struct.pack("<5sBQII", b"OggS", flags, position, serial, number)
+        rest = bytes([len(sizes)]) + sizes + packet
+        check = 0  # CRC-32 as in the specification, bit by bit
+        for byte in head + bytes(4) + rest:
+            check ^= byte << 24
+            for _ in range(8):
+                check = (check << 1 ^ (0x04C1_1DB7 if check >> 31 else 0)) & 0xFFFF_FFFF
+        pages.append(head + check.to_bytes(4, "little") + rest)
+    return b"".join(pages)
+
+
+def flac_in_ogg(samples: np.ndarray, rate: int, serial: int = 0) -> bytes:
+    content = encode("flac", samples, rate)
+    with av.open(io.BytesIO(content)) as container:
+        frames = [(bytes(packet), packet.pts + packet.duration) for packet in container.demux(audio=0) if packet.size]
+    comment = b"\x84\0\0\x08" + bytes(8)
+    return ogg_pages([(b"\x7fFLAC\1\0\0\1" + content[:42], 0), (comment, 0), *frames], serial)
+
+
+TITLE = b"ID3\x04\0\0\0\0\x02\x01" + bytes(257)
+TITLE_1 = b"TAG" + bytes(125)
+APE = b"APETAGEX" + struct.pack("<IIII", 2000, 64, 1, 1 << 31 | 1 << 29) + bytes(8)  # a head
+APE += bytes(32) + b"APETAGEX" + struct.pack("<IIII", 2000, 64, 1, 1 << 31) + bytes(8)
+
+
+def joined(kind: str, *, between: bytes = b"", rates: tuple[int, ...] = (RATE, RATE, RATE)) -> tuple[bytes, float]:
+    """Three sounds one after the other, and how many seconds they have when each is read alone."""
+    if kind == "flac in ogg":
+        sounds = [flac_in_ogg(chirp(rate, k / 8), rate, k) for k, rate in enumerate(rates, 1)]
+    else:
+        sounds = [encode(kind, chirp(rate, k / 4), rate) for k, rate in enumerate(rates, 1)]
+    suffix = kind.rpartition(" ")[2]
+    alone = sum(read_sound_bytes(sound, f"a.{suffix}", RATE).shape[1] for sound in sounds)
+    return between.join(sounds), alone / RATE
+
+
+JOINED = [*BY_SOUNDFILE, *BY_PYAV, "flac in ogg"]
+
+
+@pytest.mark.parametrize("decoder", ["auto", *map(if_there, ("soundfile", "pyav", "torchcodec"))])
+@pytest.mark.parametrize("kind", JOINED)
+def test_sounds_one_after_the_other_are_read_to_the_last_one(kind, decoder):
+    suffix = kind.rpartition(" ")[2]
+    if decoder == "soundfile" and (kind == "flac in ogg" or kind in BY_PYAV):
+        pytest.skip("libsndfile does not read it")
+    content, seconds = joined(kind)
+    waveform = read_sound_bytes(content, f"a.{suffix}", RATE, decoder)
+    # FFmpeg ends each Vorbis stream with a block, not within it, and gives a sound of aac a block more.
+    assert waveform.shape[1] / RATE == pytest.approx(seconds, abs=0.14 if suffix in ("ogg", "aac") else 1e-3)
+
+
+@pytest.mark.parametrize("decoder", ["auto", *map(if_there, ("soundfile", "pyav"))])
+@pytest.mark.parametrize("between", [TITLE, TITLE_1, TITLE + TITLE, TITLE_1 + TITLE, APE + TITLE_1])
+def test_titles_between_sounds_of_mp3_are_no_damage(between, decoder):
+    content, seconds = joined("mp3", between=between)
+    waveform = read_sound_bytes(between + content + between, "a.mp3", RATE, decoder)
+    assert waveform.shape[1] / RATE == pytest.approx(seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["ogg", "mp3", "flac", "wav", "aiff", "caf", "m4a", "flac in ogg"])
+def test_sounds_one_after_the_other_of_two_rates_are_refused(kind):
+    sounds = [
+        flac_in_ogg(chirp(rate, 0.1), rate) if kind == "flac in ogg" else encode(kind, chirp(rate), rate)
+        for rate in (16_000, 48_000)
+    ]
+    refused(
+        b"".join(sounds), f"a.{kind.rpartition(' ')[2]}", "auto", "sample rate or number of channels changes midway"
+    )
+
+
+@pytest.mark.parametrize("kind", ["ogg", "opus", "mp3", "flac", "wav", "aiff", "caf", "w64", "m4a"])
+def test_a_cut_sound_among_several_is_refused(kind):
+    content = long_noise(kind)
+    cut = content[: round(0.6 * len(content))]
+    refused(content + cut, f"a.{kind}", "auto", "cut short|cannot read it")
+    if kind not in ("wav", "aiff", "caf", "w64"):  # their samples are any bytes, also those of the next file
+        refused(cut + content, f"a.{kind}", "auto", "cut short|cannot read it|damaged")
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("place", [0.01, 0.3, 0.6, 0.98])
+def test_a_single_damaged_frame_of_flac_is_refused_by_ffmpeg_too(place, decoder):
+    content = bytearray(long_noise("flac"))
+    content[round(place * len(content))] ^= 255
+    refused(bytes(content), "a.flac", decoder, "cannot read it|cut short")
+
+
+@pytest.mark.parametrize("codec", ["ac3", "mp2", "adpcm_g722"])
+def test_a_wav_file_that_only_ffmpeg_knows_is_read_by_it(codec):
+    rate = 32_000 if codec != "adpcm_g722" else RATE
+    content = encode_by_pyav(chirp(rate), rate, "wav", codec)
+    refused(content, "a.wav", "soundfile", "libsndfile cannot read it")
+    waveform = read_sound_bytes(content, "a.wav", RATE)
+    assert torch.equal(waveform, read_sound_bytes(content, "a.wav", RATE, "pyav"))
+    assert waveform.shape[1] / RATE == pytest.approx(1, abs=0.04)
+    refused(content[:-1], "a.wav", "auto", "cut short: it announces")
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "m4a"])
+def test_a_title_before_another_kind_of_sound_is_skipped(kind):
+    assert torch.equal(
+        read_sound_bytes(TITLE + whole(kind), f"a.{kind}", RATE), read_sound_bytes(whole(kind), "a.wav", RATE)
+    )
+
+
+@pytest.mark.parametrize("decoder", ["auto", "soundfile", "pyav"])
+@pytest.mark.parametrize("after", [bytes(3000), b"no frame " * 300, TITLE_1, APE])
+def test_what_follows_the_counted_frames_of_mp3_is_not_looked_at(after, decoder):
+    expected = read_sound_bytes(whole("mp3"), "a.mp3", RATE, decoder)
+    assert torch.equal(read_sound_bytes(whole("mp3") + after, "a.mp3", RATE, decoder), expected)
+
+
+@pytest.mark.parametrize("xing", ["0", "1"])
+@pytest.mark.parametrize("hole", [slice(4000, 4700), slice(4000, None)])
+def test_mp3_with_a_hole_is_refused(hole, xing):
+    content = bytearray(encode_by_pyav(chirp(RATE, 3), RATE, "mp3", "mp3", write_xing=xing))
+    content[hole] = bytes(len(content[hole]))
+    refused(bytes(content), "a.mp3", "auto", "cannot read it|cut short")
+
+
+@pytest.mark.parametrize("decoder", ["auto", "soundfile", "pyav"])
+@pytest.mark.parametrize("riff", [0, 0xFFFF_FFFF, None])
+@pytest.mark.parametrize("data", [0, 0xFFFF_FFFF, 0x7FFF_F000])
+def test_a_wav_file_whose_sizes_were_never_filled_in_is_read_whole(riff, data, decoder):
+    content = bytearray(whole("wav", RATE))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = data.to_bytes(4, "little")
+    if riff is not None:
+        content[4:8] = riff.to_bytes(4, "little")
+    assert torch.equal(
+        read_sound_bytes(bytes(content), "a.wav", RATE, decoder), read_sound_bytes(whole("wav", RATE), "a.wav", RATE)
+    )
+
+
+@pytest.mark.parametrize("decoder", ["auto", "soundfile", "pyav"])
+def test_a_wav_file_that_announces_a_small_part_of_its_samples_is_refused(decoder):
+    content = bytearray(whole("wav", RATE))
+    at = content.index(b"data") + 4
+    content[at : at + 4] = (1000).to_bytes(4, "little")
+    refused(bytes(content), "a.wav", decoder, "announces 1000 bytes of samples, and 31000 bytes follow")
+
+
+@pytest.mark.parametrize("decoder", ["auto", "soundfile", "pyav"])
+def test_a_wav_file_without_samples_does_not_give_another_chunk_for_sound(decoder):
+    content = bytearray(whole("wav", RATE)[:44])
+    content[content.index(b"data") + 4 :] = bytes(4)
+    content += b"LIST" + struct.pack("<I", 400) + b"x" * 400
+    refused(bytes(content), "a.wav", decoder, "holds no samples")
+
+
+def test_the_reason_of_every_decoder_is_told_and_its_choice_does_not_depend_on_other_files():
+    with pytest.raises(UnreadableSoundError, match=r"no decoder that is there reads it \(soundfile: .*, pyav: FFmpeg"):
+        read_sound_bytes(b"RIFF" + bytes(100), "a.wav", RATE)
+    assert torch.equal(
+        read_sound_bytes(whole("ogg"), "a.ogg", RATE), read_sound_bytes(whole("ogg"), "a.ogg", RATE, "soundfile")
+    )
+
+
+def test_what_passes_over_damage_is_asked_only_where_it_is_the_best(libraries):
+    assert DECODERS.candidates("wav") == ["soundfile", "pyav", "torchcodec"]
+    assert DECODERS.candidates("mp3") == ["torchcodec", "pyav"]
+    assert DECODERS.candidates("flac") == ["soundfile", "pyav"]
+    assert DECODERS.candidates("wav", "pyav") == ["pyav"]
+    libraries(av=None, torchcodec=None)
+    assert DECODERS.candidates("mp3") == ["soundfile"]
 
 
 @each_decoder

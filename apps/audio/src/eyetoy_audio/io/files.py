@@ -50,15 +50,17 @@ def read_sound_bytes(content: bytes, name: str, sample_rate: int, decoder: Decod
 
     A truncated file is refused where the format shows it: to the byte in wav, flac, aiff, caf, w64, m4a and wma, within
     a page in ogg and opus, from four frames on in an mp3 file with a frame count, not in aac, mka and webm. A damaged
-    page of ogg and opus is refused too, and a damaged frame of flac by soundfile. Memory is allocated for the samples
-    that are present, not for the number in the header.
+    page of ogg and opus is refused too, and a damaged frame of flac by soundfile and PyAV. Several sounds in one file,
+    such as a chained ogg, are joined. Memory is allocated for the samples that are present, not for the number in the
+    header.
 
     Args:
         content: content of the file.
         name: its path, or another name for messages. Its suffix, in lower case, must be one of `EXTENSIONS`. The
             format is detected from the content first.
         sample_rate: in Hz; the sound is resampled to it.
-        decoder: the library that decodes; "auto" is the best one installed, see `describe_decoders`.
+        decoder: the library that decodes; "auto" is the best one installed that knows the file, see
+            `describe_decoders`.
 
     Returns:
         the mean of the channels, float32 `[1, samples]`. Integer samples are scaled to [-1, 1]; floating point and
