@@ -107,7 +107,7 @@ def create_model(
 def create_pyramid(
     name: str,
     *,
-    out_indices: Sequence[int] | None = None,
+    out_indices: int | Sequence[int] | None = None,
     **options: Unpack[EncoderOptions],
 ) -> FeaturePyramid:
     """Build a named encoder as a backbone; arguments and errors as in `encoder_params` and `FeaturePyramid`."""
@@ -143,7 +143,7 @@ def _timm_entry(name: str) -> Callable[..., nn.Module]:
         drop_path_rate: float = 0.0,
         global_pool: Pool | None = None,
         features_only: bool = False,
-        out_indices: Sequence[int] | None = None,
+        out_indices: int | Sequence[int] | None = None,
         pretrained_cfg: Mapping[str, Any] | None = None,
         pretrained_cfg_overlay: Mapping[str, Any] | None = None,
         **of_timm: Any,

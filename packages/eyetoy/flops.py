@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from eyetoy.msnat import SharedScaleNA
 from eyetoy.sizes import ceil_div, volume
@@ -27,26 +27,40 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> int:
         shape: the input's, `[batch, channels, *grid]`.
     """
     counted = copy.deepcopy(model).to("meta").eval()
-    useful: Counter[str] = Counter()
-    for name, module in counted.named_modules():
-        if isinstance(module, SharedScaleNA):
-            module.register_forward_hook(lambda group, _, out, name=name: useful.update({name: _useful(group, out)}))
-    dtype = next((parameter.dtype for parameter in counted.parameters() if parameter.is_floating_point()), None)
     counter = FlopCounterMode(display=False)
-    # Plain attention is two matrix products, which the counter knows whatever the device.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+    counter.mod_tracker = _NoModules()
+    projected: list[int] = []
+    corrections: list[int] = []
+
+    def begin(*_: Any) -> None:
+        projected.append(counter.get_total_flops())
+
+    def correct(group: nn.Module, _: Any, out: Tensor) -> None:
+        # After its projection a group only attends, in the way of whatever backend: this count gives way to the rule's.
+        corrections.append(_useful(group, out) - (counter.get_total_flops() - projected.pop()))
+
+    for group in counted.modules():
+        if isinstance(group, SharedScaleNA):
+            group.qkv_proj.register_forward_hook(begin)
+            group.register_forward_hook(correct)
+    dtype = next((parameter.dtype for parameter in counted.parameters() if parameter.is_floating_point()), None)
+    # On the meta device, attention is two matrix products.
+    with torch.no_grad(), counter:
         counted(torch.empty(*shape, device="meta", dtype=dtype))
-    counts = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
-    total = counts["Global"]
-    # A group's count holds tokenizer, projection, and the attention of whatever backend ran: this last one gives way to
-    # the rule's.
-    for name, amount in useful.items():
-        own = f"{type(model).__name__}.{name}".removesuffix(".")
-        total += amount - (counts[own] - sum(counts.get(f"{own}.{part}", 0) for part in ("tokenizer", "qkv_proj")))
-    return int(total)
+    return int(counter.get_total_flops() + sum(corrections))
 
 
-def _useful(group: nn.Module, out: torch.Tensor) -> int:
+class _NoModules(ModuleTracker):
+    """Follows no module. Its base has hooks that the whole process shares: they see the modules of other threads."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _useful(group: nn.Module, out: Tensor) -> int:
     """Return the operations of a group's logits and weighted sums, given its output."""
     assert isinstance(group, SharedScaleNA)
     grid = out.shape[1:-1]

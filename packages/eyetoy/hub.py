@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from eyetoy.inflation import inflated_weight
 from eyetoy.params import as_encoder_params
 from eyetoy.sizes import ceil_div
+from eyetoy.tracing import Unscriptable
 
 WEIGHTS = "model.safetensors"
 STEM = "initial_proj.convs.0.weight"
@@ -42,7 +43,9 @@ MOST_ADDED = 2**26
 _logger = logging.getLogger(__name__)
 
 
-class HubModel(nn.Module, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0", model_card_template=CARD):
+class HubModel(
+    nn.Module, Unscriptable, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0", model_card_template=CARD
+):
     """A model with `save_pretrained(folder)`, `from_pretrained(folder or hub name)` and `push_to_hub(name)`.
 
     `from_pretrained` takes new values for the config's, such as `num_classes=5`, and also `in_channels=1`: it then

@@ -14,7 +14,7 @@ from eyetoy.lengths import clear_padding, shrink
 from eyetoy.neighborhood.varlen import varlen_attention
 from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
 from eyetoy.sizes import per_axis
-from eyetoy.tracing import one_fx_node
+from eyetoy.tracing import Unscriptable, one_fx_node
 
 
 class SharedScaleNA(nn.Module):
@@ -58,7 +58,7 @@ class SharedScaleNA(nn.Module):
         return qkv
 
 
-class MultiScaleMultiHeadNA(nn.Module):
+class MultiScaleMultiHeadNA(nn.Module, Unscriptable):
     """Head groups at several scales in parallel; their outputs are brought to the input's grid and mixed.
 
     Maps `[batch, *grid, in_channels]` to `[batch, *grid, out_channels]`.

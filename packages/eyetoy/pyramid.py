@@ -99,15 +99,16 @@ class FeaturePyramid(HubModel):
 
     Args:
         params: the encoder's parameters, also as a dict from a JSON config.
-        out_indices: stages to return, counted from the finest; negative ones from the end; all by default.
+        out_indices: stages to return, counted from the finest; negative ones from the end; all by default. One integer
+            is the number of the last stages, as in timm.
 
     Raises:
-        ValueError: there is no such stage, or one is named twice.
+        ValueError: there is no such stage, one is named twice, or there are fewer.
     """
 
     kind = "pyramid"
 
-    def __init__(self, params: EncoderParams | dict[str, Any], out_indices: Sequence[int] | None = None) -> None:
+    def __init__(self, params: EncoderParams | dict[str, Any], out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()
         params = as_encoder_params(params)
         self.out_indices = _checked(out_indices, len(params.stages))
@@ -153,7 +154,14 @@ class FeaturePyramid(HubModel):
             module.requires_grad_(False)
 
 
-def _checked(out_indices: Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
+def _checked(out_indices: int | Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
+    if isinstance(out_indices, int):
+        if not 1 <= out_indices <= num_stages:
+            raise ValueError(
+                f"out_indices as one integer is the number of the last stages, from 1 to {num_stages}; got "
+                f"{out_indices}. For one stage, give ({out_indices},)"
+            )
+        return tuple(range(num_stages - out_indices, num_stages))
     wanted = range(num_stages) if out_indices is None else out_indices
     found = tuple(index + num_stages if index < 0 else index for index in wanted)
     if not found or len(set(found)) < len(found) or any(not 0 <= index < num_stages for index in found):

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from eyetoy.tracing import is_jit_tracing
+from eyetoy.tracing import is_jit_tracing, is_transformed
 
 
 def fused_attention(
@@ -35,7 +34,7 @@ def fused_attention(
         scale: factor of the logits; `head_dim ** -0.5` by default.
     """
 
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         # `torch.func` cannot transform the node, and on CUDA `vmap` refuses the masks of fused attention.
         return plain_attention(query, key, value, mask=mask, scale=scale)
     query, key, value = in_autocast_dtype(query, key, value)
@@ -47,8 +46,9 @@ def plain_attention(
     query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
     """Return what `fused_attention` does, by matrix products and a softmax."""
-    with sdpa_kernel(SDPBackend.MATH):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    # `sdpa_kernel(SDPBackend.MATH)` comes to this call, too, but it sets flags of the whole process: of two threads the
+    # one would take away the other's setting, and the last to leave would put back the wrong one for good.
+    return torch._scaled_dot_product_attention_math(query, key, value, mask, scale=scale)[0]
 
 
 def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -1,17 +1,19 @@
-"""What the older ways to trace a model need: `torch.jit.trace`, and `torch.fx` as in torchvision's feature extractor.
+"""What PyTorch's tools need that look at a model from outside: older tracers, scripting, transforms of functions.
 
-Both run `forward` once. The first gives tensors for sizes and records operators; the second gives stand-ins for
-everything, of which nobody knows even the number of axes. Compiling and exporting need nothing from here.
+`torch.jit.trace`, and `torch.fx` as in torchvision's feature extractor, run `forward` once. The first gives tensors for
+sizes and records operators; the second gives stand-ins for everything, of which nobody knows even the number of axes.
+Compiling and exporting need nothing from here.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
 
 M = TypeVar("M", bound=nn.Module)
 P = ParamSpec("P")
@@ -22,6 +24,29 @@ def is_jit_tracing() -> bool:
     """Whether `torch.jit.trace` is running."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return tracing
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` or forward-mode differentiation follows every operation.
+
+    They know neither fused attention nor autograd functions, and PyTorch has no public test for being inside of them.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+class Unscriptable:
+    """A module that `torch.jit.script` refuses by name, alone and inside of other modules."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Raise: `torch.jit.script` calls this before it compiles.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"torch.jit.script cannot compile {type(self).__name__}, whose attention is planned in Python; use "
+            f"torch.export, torch.compile or torch.jit.trace"
+        )
 
 
 def fixed_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

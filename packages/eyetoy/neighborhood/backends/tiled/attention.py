@@ -11,7 +11,7 @@ Time and memory are linear in tokens, and it runs and trains wherever PyTorch do
 
 - on a CPU, the kernel in `kernel.py`, and for large grids `slabs.py` around it. Compiled programs see it as the
   operators `eyetoy::tiled_attention` and `eyetoy::tiled_attention_backward`;
-- on other devices, in exported programs, under `torch.func` and for second derivatives, one call of
+- on other devices, in exported programs, under `torch.func`, in forward mode and for second derivatives, one call of
   `scaled_dot_product_attention` for all tiles, in `sdpa.py`;
 - windows that span the whole grid are plain attention, and one such call without tiles, on every device.
 """
@@ -33,14 +33,14 @@ from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import QKV, Problem, needs_gradients
 from eyetoy.neighborhood.window import Axis, AxisRule
 from eyetoy.second_order import gradients_again
-from eyetoy.tracing import is_jit_tracing
+from eyetoy.tracing import is_jit_tracing, is_transformed
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
     """Neighborhood attention by tiles; see `registry.Backend`."""
-    # `torch.func` cannot transform the kernel's autograd function, and PyTorch has no public test for being inside it.
-    # A trace must not hold our operators either: it is loaded where this package is not.
-    is_traced = is_jit_tracing() or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    # Transforms cannot follow the kernel's autograd function. A trace must not hold our operators either: it is loaded
+    # where this package is not.
+    is_traced = is_jit_tracing() or torch.compiler.is_exporting() or is_transformed()
     use_kernel = query.device.type == "cpu" and not is_traced
     return attend_groups(_attend_kernel if use_kernel else _attend_sdpa, (query, key, value), problem)
 
