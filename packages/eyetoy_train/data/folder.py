@@ -102,7 +102,7 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
         left_out += count_beside(root, "files beside the split folders")
         if others := [name for name in present if name not in held_out]:
             left_out[f"folders that are no split ({named(others)})"] += len(others)
-    read = {split: folder for split, folder in folders.items() if folder} or {None: root}
+    read: dict[Split | None, Path] = {split: folder for split, folder in folders.items() if folder} or {None: root}
     found = {split: _class_folders(folder, classes) for split, folder in read.items()}
     together = [folder for members in found.values() for folder in members.values()]
     if any(folder.is_symlink() for folder in (*read.values(), *together)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from pathlib import Path
 
 CLUTTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
@@ -20,6 +20,11 @@ def is_clutter(name: str) -> bool:
     `a.png`, with the same suffix but no picture in it.
     """
     return (name.startswith(".") and name not in (".", "..")) or name.lower() in CLUTTER
+
+
+def may_be_file(path: Path) -> bool:
+    """Whether a path is a file, or a broken link: not a folder, nor a pipe, whose reading would never end."""
+    return path.is_file() or not path.exists()
 
 
 def list_files(folder: Path, extensions: Collection[str]) -> tuple[list[Path], Counter[str]]:
@@ -51,7 +56,7 @@ def list_files(folder: Path, extensions: Collection[str]) -> tuple[list[Path], C
                     folders.append(path)
                 elif path.suffix.lower() not in extensions:
                     left_out["files of other types"] += 1
-                elif not entry.is_symlink() and not entry.is_file():  # to read a pipe would wait for ever
+                elif not entry.is_file(follow_symlinks=False) and not may_be_file(path):
                     left_out["pipes and devices"] += 1
                 else:
                     kept.append(path)
@@ -59,14 +64,14 @@ def list_files(folder: Path, extensions: Collection[str]) -> tuple[list[Path], C
     return sorted(kept), left_out
 
 
-def count_beside(folder: Path, reason: str) -> Counter[str]:
-    """Count the entries of a folder that `list_folders` does not list, as left out: clutter, and by `reason` files."""
+def count_beside(folder: Path, reason: str, known: Container[Path] = ()) -> Counter[str]:
+    """Count what is left out of a folder of folders: clutter, and by `reason` files other than the known ones."""
     left_out: Counter[str] = Counter()
     for path in folder.iterdir():
         is_folder = path.is_dir()
         if is_clutter(path.name):
             left_out[CLUTTER_REASONS[is_folder]] += 1
-        elif not is_folder:
+        elif not is_folder and path not in known:
             left_out[reason] += 1
     return left_out
 
