@@ -183,7 +183,7 @@ def _work(target: str, seconds: float, count: int, seed: int, current: Path, pip
         for _ in range(count):
             if time.monotonic() > until:
                 return
-            content = mutate(draw.choice(seeds), seeds, draw, text=text)
+            content = seeds(draw) if callable(seeds) else mutate(draw.choice(seeds), seeds, draw, text=text)
             current.write_bytes(content)
             signal.alarm(MOST_SECONDS)
             outcome = attempt(read, content)

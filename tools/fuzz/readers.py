@@ -7,35 +7,46 @@ import io
 import json
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import av
 import numpy as np
+import picture_trees
 import soundfile
+import trees
 from PIL import Image
 from safetensors.torch import save_file
 
 from eyetoy import create_model
+from eyetoy_audio.app import APP as SOUNDS
 from eyetoy_audio.datasets.esc50 import read_esc50
 from eyetoy_audio.datasets.tagged import read_tagged
 from eyetoy_audio.io.files import read_sound_bytes
 from eyetoy_image.app import APP as IMAGE
+from eyetoy_image.classification.app import APP as IMAGES
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, without
+from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe, DetectorRecipe
+from eyetoy_image.detection.task import Detection
 from eyetoy_image.io.files import read_image
 from eyetoy_image.segmentation.datasets.ade20k import read_ade20k
 from eyetoy_image.segmentation.datasets.findings import find_bad as find_bad_maps
 from eyetoy_image.segmentation.datasets.label_maps import read_values
-from eyetoy_image.segmentation.recipe import SegmentationData
-from eyetoy_train import CheckpointError, TarStream, parse_recipe
+from eyetoy_image.segmentation.recipe import SegmentationData, SegmentationRecipe
+from eyetoy_image.segmentation.task import Segmentation
+from eyetoy_train import App, CheckpointError, TarStream, parse_recipe
 from eyetoy_train.checkpoint.atomic import check_folder, write_folder
 from eyetoy_train.checkpoint.state_dicts import read_tensors
 from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.models.build import load_classifier
 from eyetoy_train.models.opened import read_labels
 from eyetoy_train.utils.untrusted import read_json
+from eyetoy_video.app import APP as VIDEOS
 from eyetoy_video.datasets.hmdb51 import read_hmdb51
 from eyetoy_video.datasets.kinetics import read_kinetics
 from eyetoy_video.datasets.lists import read_lists
@@ -357,7 +368,66 @@ def _sound(content: bytes) -> None:
     read_sound_bytes(content, f"x.{'m4a' if content[4:8] == b'ftyp' else kind}", 8_000)
 
 
-readers: dict[str, tuple[Callable[[bytes], object], list[bytes], bool]] = {
+def _of_classes(kind: str, app: App[Any]) -> tuple[Callable[[bytes], object], Callable[[Random], bytes], bool]:
+    """Return the reader of class folders of an app, and what makes them."""
+
+    def read(root: Path) -> tuple[object, str]:
+        recipe = app.recipe()
+        recipe.data.root = str(root)
+        task = app.task(recipe)
+        said = trees.heard(task.prepare)
+        return task.source, said
+
+    def check(content: bytes) -> None:
+        trees.check_classes(trees.build(content), kind, read)
+
+    return check, trees.seeds(trees.draw_classes(kind)), True
+
+
+def _of_pictures(
+    expect: picture_trees.Expect,
+    draw: Callable[[Random], dict[str, str]],
+    read: Callable[[Path], tuple[dict[str, Counter[str]], str]],
+) -> tuple[Callable[[bytes], object], Callable[[Random], bytes], bool]:
+    """Return the reader of folders of pictures with labels beside them, and what makes them."""
+    return lambda content: picture_trees.check(trees.build(content), expect, read), trees.seeds(draw), True
+
+
+def _read_coco_tree(root: Path) -> tuple[dict[str, Counter[str]], str]:
+    task = Detection(DetectionRecipe(detector=DetectorRecipe(kind="faster_rcnn"), data=DetectionData(root=str(root))))
+    said = trees.heard(task.prepare)
+    sets = {split: task.dataset(split) for split in ("train", "val", "test")}
+    return _named(sets, lambda picture: str(picture.id)), said
+
+
+def _read_map_tree(root: Path) -> tuple[dict[str, Counter[str]], str]:
+    task = Segmentation(SegmentationRecipe(data=SegmentationData(root=str(root))))
+    said = trees.heard(task.prepare)
+    sets = {split: task.dataset(split) for split in ("train", "val", "test")}
+    return _named(sets, lambda picture: picture.path.stem), said
+
+
+def _named(sets: dict[str, Any], name: Callable[[Any], str]) -> dict[str, Counter[str]]:
+    return {split: Counter(map(name, found.pictures)) for split, found in sets.items() if found is not None}
+
+
+def _read_tar_tree(root: Path) -> tuple[dict[str, Counter[str]], str]:
+    recipe = IMAGES.recipe()
+    recipe.data.source, recipe.data.root = "webdataset", str(root)
+    task = IMAGES.task(recipe)
+    said = trees.heard(task.prepare)
+    streams = {split: task.source.split(split) for split in ("train", "val", "test")}
+    found = {
+        split: Counter(
+            stream.decode(raw)["source"]["__key__"] for shard in range(stream.num_shards) for raw in stream.read(shard)
+        )
+        for split, stream in streams.items()
+        if stream
+    }
+    return found, said
+
+
+readers: dict[str, tuple[Callable[[bytes], object], list[bytes] | Callable[[Random], bytes], bool]] = {
     "image": (lambda content: read_image(io.BytesIO(content), grayscale=False), pictures(), False),
     "sound": (_sound, sounds(), False),
     "video": (lambda content: read_clips(content, ClipSampling(num_frames=4)), videos(), False),
@@ -371,5 +441,11 @@ readers: dict[str, tuple[Callable[[bytes], object], list[bytes], bool]] = {
     ),
     "checkpoint": (_checkpoint, _checkpoint_seeds(), True),
     "tar": (_tar, tars(), False),
+    "image_folders": _of_classes("image", IMAGES),
+    "sound_folders": _of_classes("sound", SOUNDS),
+    "video_folders": _of_classes("video", VIDEOS),
+    "coco_folders": _of_pictures(picture_trees.expect_coco, picture_trees.draw_coco, _read_coco_tree),
+    "map_folders": _of_pictures(picture_trees.expect_maps, picture_trees.draw_maps, _read_map_tree),
+    "tar_folders": _of_pictures(picture_trees.expect_tars, picture_trees.draw_tars, _read_tar_tree),
 }
-"""For every reader: what reads a file's content, files to begin with, and whether they are text."""
+"""For every reader: what reads a content; files to begin with, or what makes new ones; and whether they are text."""

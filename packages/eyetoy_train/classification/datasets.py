@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from eyetoy_train.data.source import LabelledSamples
 from eyetoy_train.data.unreadable import log_skipped, unreadable_files, why_unreadable
 from eyetoy_train.types import Batch, Split
+from eyetoy_train.utils.console import named
 
 
 class SampleReader(Protocol):
@@ -56,7 +57,7 @@ class SampleDataset(Dataset[Batch]):
 
 
 def without_unreadable(
-    splits: dict[Split, LabelledSamples], root: Path, read: Callable[[Any], object]
+    splits: dict[Split, LabelledSamples], root: Path, read: Callable[[Any], object], classes: Sequence[str]
 ) -> dict[Split, LabelledSamples]:
     """Read every sample once, log those that cannot be read on the main process, and return the others.
 
@@ -64,9 +65,10 @@ def without_unreadable(
         splits: the samples.
         root: the folder of the data, which keeps a record of intact files that need not be read again.
         read: reads a source; raises UnreadableFileError or OSError if it cannot.
+        classes: names of the classes.
 
     Raises:
-        ValueError: a split would be empty.
+        ValueError: a split would be empty, or a class would have nothing left to train on.
     """
     sources = [source for samples in splits.values() for source, _ in samples]
     reasons: Sequence[str | None]
@@ -81,4 +83,15 @@ def without_unreadable(
     empty = [split for split, samples in readable.items() if splits[split] and not samples]
     if empty:
         raise ValueError(f"no file of the split {empty[0]!r} can be read")
+    lost = labels_of(splits.get("train", ())) - labels_of(readable.get("train", ()))
+    if lost:
+        raise ValueError(
+            f"no file for training can be read of the classes {named([classes[label] for label in sorted(lost)])}; "
+            "mend their files, or take these classes out of the data set"
+        )
     return dict(readable)
+
+
+def labels_of(samples: LabelledSamples) -> set[int]:
+    """Return the numbers of the classes that have a sample."""
+    return {int(one) for _, label in samples for one in (label if isinstance(label, Sequence) else (label,))}

@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
-from eyetoy_train.classification.datasets import SampleDataset, without_unreadable
+from eyetoy_train.classification.datasets import SampleDataset, labels_of, without_unreadable
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, spread_samples
+from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
@@ -145,12 +146,23 @@ class ClassificationTask(ABC):
         if decoders and PartialState().is_main_process:
             log(decoders)
         self.source.prepare()
-        if not self.skip_unreadable:
-            return
+        self._inventory().tell()
+
+    def _inventory(self) -> Inventory:
+        """Return what was read: the classes and the samples of every split, without those that cannot be read."""
+        sizes: dict[Split, int | str] = {}
+        labels: dict[Split, set[int]] = {}
+        unreadable = 0
         for split in get_args(Split):
             samples = self.source.split(split)
-            if samples is not None and not isinstance(samples, SampleStream):
-                self._readable_samples(split, samples)
+            if isinstance(samples, SampleStream):
+                sizes[split] = f"a stream of {samples.num_shards:,} parts"
+            elif samples is not None:
+                readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
+                sizes[split], labels[split] = len(readable), labels_of(readable)
+                unreadable += len(samples) - len(readable)
+        left_out = {**self.source.left_out, "unreadable files": unreadable}
+        return Inventory(self.classes, sizes, labels, self.source.places, left_out)
 
     def _readable_samples(self, split: Split, samples: LabelledSamples) -> LabelledSamples:
         """Return the samples of a split that can be read; they are read once, and the others are named."""
@@ -160,7 +172,7 @@ class ClassificationTask(ABC):
             found = {name: samples if name == split else self.source.split(name) for name in together}
             listed = {name: given for name, given in found.items() if isinstance(given, Sequence)}
             self._readable |= without_unreadable(
-                listed, self.root, lambda source: self.load_sample(source, training=False)
+                listed, self.root, lambda source: self.load_sample(source, training=False), self.classes
             )
         return self._readable[split]
 

@@ -15,9 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from eyetoy_train.data.inventory import Inventory
+from eyetoy_train.data.layouts import (
+    composed,
+    refuse_hidden_splits,
+    refuse_inner_splits,
+    refuse_names,
+    refuse_shared_folders,
+)
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_only_split
 from eyetoy_train.types import Split
-from eyetoy_train.utils.files import list_files, list_folders
+from eyetoy_train.utils.console import named
+from eyetoy_train.utils.files import count_beside, list_files, list_folders
 from eyetoy_train.utils.seeds import derive_seed
 
 Sample = tuple[Path, Any]
@@ -52,14 +61,8 @@ class ClassFolder:
 
     def describe(self) -> str:
         """Return a line with the numbers of classes, of the samples of each split, and of what was left out."""
-        parts = [
-            f"{split} {len(samples):,}" + (f" ({self.sources[split]})" if split in self.sources else "")
-            for split, samples in self.splits.items()
-        ]
-        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
-        noun = "class" if len(self.classes) == 1 else "classes"
-        ending = f"; left out: {left_out}" if left_out else ""
-        return f"{len(self.classes):,} {noun}; samples: {', '.join(parts)}{ending}"
+        sizes: dict[Split, int | str] = {split: len(samples) for split, samples in self.splits.items()}
+        return Inventory(self.classes, sizes, places=self.sources, left_out=self.left_out).describe()
 
 
 def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
@@ -69,12 +72,14 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     of every class is held out for the test and a tenth for validation. With train alone, or train and test, a tenth of
     train is held out for validation. `seed` decides which files.
 
-    Hidden files and folders, and those of systems, such as `.ipynb_checkpoints`, are neither classes nor samples.
+    Hidden files and folders, and those of systems, such as `.ipynb_checkpoints`, are neither classes nor samples. What
+    is no sample is counted in `left_out`.
 
     Raises:
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
-        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`;
-            or a class has no file for training.
+        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`; a
+            class has no file for training; or the folders are not what they seem, see `eyetoy_train.data.layouts`.
+        OSError: a folder cannot be read.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; it should hold one folder per class")
@@ -82,6 +87,7 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     folders = {split: present.get(find_only_split(split, present, root) or "") for split in SPLIT_NAMES}
     if _is_class(folders, present):
         folders = dict.fromkeys(folders)
+    refuse_hidden_splits(root, folders, present)
     held_out = sorted(folder.name for folder in folders.values() if folder)
     if held_out and not folders["train"]:
         raise FileNotFoundError(
@@ -90,17 +96,28 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     train_folder = folders["train"] or root
     # Sorted: the order of a folder's entries differs between file systems, and a label must mean the same on each.
     classes = tuple(folder.name for folder in list_folders(train_folder))
+    refuse_names(train_folder, classes)
     left_out: Counter[str] = Counter()
-    splits = {split: _list(folder, classes, extensions, left_out) for split, folder in folders.items() if folder}
+    if held_out:
+        left_out += count_beside(root, "files beside the split folders")
+        if others := [name for name in present if name not in held_out]:
+            left_out[f"folders that are no split ({named(others)})"] += len(others)
+    read: dict[Split | None, Path] = {split: folder for split, folder in folders.items() if folder} or {None: root}
+    found = {split: _class_folders(folder, classes) for split, folder in read.items()}
+    together = [folder for members in found.values() for folder in members.values()]
+    if any(folder.is_symlink() for folder in (*read.values(), *together)):
+        refuse_shared_folders(together)
+    listed = {split: _list(read[split], members, extensions, left_out) for split, members in found.items()}
+    splits: dict[Split, tuple[Sample, ...]] = {split: samples for split, samples in listed.items() if split}
     if "train" not in splits:
-        splits = _hold_out(_list(root, classes, extensions, left_out), ("test", "val"), seed)
+        splits = _hold_out(listed[None], ("test", "val"), seed)
     elif "val" not in splits:
         splits |= _hold_out(splits["train"], ("val",), seed)
     trained = {label for _, label in splits["train"]}
     untrained = [name for label, name in enumerate(classes) if label not in trained]
     if untrained:
         raise ValueError(
-            f"{train_folder} has classes without a file for training: {', '.join(untrained)}; remove these folders, "
+            f"{train_folder} has classes without a file for training: {named(untrained)}; remove these folders, "
             f"or add files ending in {', '.join(sorted(extensions))}"
         )
     sources = {split: folder.name if (folder := folders[split]) else "held out" for split in splits}
@@ -146,15 +163,26 @@ def _is_class(folders: Mapping[Split, Path | None], present: Mapping[str, Path])
     return not list_folders(train)
 
 
-def _list(
-    folder: Path, classes: tuple[str, ...], extensions: Collection[str], left_out: Counter[str]
-) -> tuple[Sample, ...]:
-    unknown = [path.name for path in list_folders(folder) if path.name not in classes]
+def _class_folders(folder: Path, classes: Sequence[str]) -> dict[int, Path]:
+    """Return the class folders of a split by the numbers of their classes."""
+    labels = {composed(name): label for label, name in enumerate(classes)}
+    present = list_folders(folder)
+    unknown = [path.name for path in present if composed(path.name) not in labels]
     if unknown:
-        raise ValueError(f"{folder} has classes that the training set has not: {', '.join(unknown)}")
+        raise ValueError(f"{folder} has classes that the training set has not: {named(unknown)}")
+    refuse_names(folder, [path.name for path in present])
+    found = {labels[composed(path.name)]: path for path in present}
+    return dict(sorted(found.items()))
+
+
+def _list(
+    folder: Path, members: Mapping[int, Path], extensions: Collection[str], left_out: Counter[str]
+) -> tuple[Sample, ...]:
+    left_out += count_beside(folder, "files beside the class folders")
     samples: list[Sample] = []
-    for label, name in enumerate(classes):
-        paths, others = list_files(folder / name, extensions)
+    for label, place in members.items():
+        paths, others = list_files(place, extensions)
+        refuse_inner_splits(folder, place, paths, is_only=len(members) == 1)
         samples += [(path, label) for path in paths]
         left_out += others
     if not samples:

@@ -16,6 +16,7 @@ from eyetoy_train.data.source import ClassificationSource, DatasetOptions
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
 from eyetoy_train.data.streaming import HubStream
 from eyetoy_train.types import Batch, Split
+from eyetoy_train.utils.console import named
 
 ColumnType = Literal["Image", "Audio", "Video"]
 """Types of file columns in `datasets`."""
@@ -42,6 +43,18 @@ def stored_content(stored: dict[str, Any]) -> bytes | Path:
         with importlib.import_module("fsspec").open(path, "rb") as file:
             content = file.read()
     return Path(path) if content is None else content
+
+
+@dataclass(frozen=True)
+class HubParts:
+    """The splits of a set of the hub."""
+
+    rows: dict[Split, Any]
+    """The rows of each."""
+    places: dict[Split, str]
+    """Their names on the hub, or `held out`."""
+    left_out: dict[str, int]
+    """Numbers of splits that are not used, by the reason."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +122,24 @@ class HubSet(ClassificationSource):
         """Download the set, or open it if it is streamed."""
         _ = self.parts
 
-    @cached_property
+    @property
     def parts(self) -> dict[Split, Any]:
         """The splits, with encoded files."""
-        parts = load_splits(
+        return self._loaded.rows
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of splits that are not used, by the reason."""
+        return self._loaded.left_out
+
+    @property
+    def places(self) -> Mapping[Split, str]:
+        """Where the samples of a split were found, if it was held out."""
+        return self._loaded.places
+
+    @cached_property
+    def _loaded(self) -> HubParts:
+        loaded = load_splits(
             self.name,
             streaming=self.streaming,
             splits=self.splits,
@@ -120,10 +147,13 @@ class HubSet(ClassificationSource):
             config=self.config,
             revision=self.revision,
         )
+        parts, left_out = dict(loaded.rows), dict(loaded.left_out)
         file, label = self._columns(parts["train"])
         if "test" in parts and next(iter(parts["test"].select_columns([label])))[label] == -1:
             del parts["test"]  # benchmarks that keep the test's labels secret store -1
-        return {split: undecoded(part, [file], self.column_type, label) for split, part in parts.items()}
+            left_out["split without labels (test)"] = 1
+        rows = {split: undecoded(part, [file], self.column_type, label) for split, part in parts.items()}
+        return HubParts(rows, loaded.places, left_out)
 
     @cached_property
     def columns(self) -> tuple[str, str]:
@@ -179,7 +209,7 @@ def load_splits(
     seed: int = 0,
     config: str | None = None,
     revision: str | None = None,
-) -> dict[Split, Any]:
+) -> HubParts:
     """Return the splits of a set of the hub; see `HubSet` for arguments and errors."""
     datasets = importlib.import_module("datasets")  # slow to import, and only needed here
     try:
@@ -188,12 +218,16 @@ def load_splits(
         raise ValueError(f"cannot read {name}: {error.__cause__ or error}") from error
     names = _split_names(name, list(found), splits or {})
     parts: dict[Split, Any] = {split: found[part] for split, part in names.items()}
+    places = dict(names)
+    unused = [part for part in found if part not in names.values()]
+    left_out = {f"splits of other names ({named(unused)})": len(unused)} if unused else {}
     if "val" not in parts:
         if streaming:
             raise ValueError(f"{name} has no validation split to stream; name one by data.splits.val")
         halves = parts["train"].train_test_split(HELD_OUT["val"], seed=seed)
         parts |= {"train": halves["train"], "val": halves["test"]}
-    return parts
+        places["val"] = "held out"
+    return HubParts(parts, places, left_out)
 
 
 def _split_names(name: str, found: Sequence[str], splits: Mapping[str, str]) -> dict[Split, str]:

@@ -7,7 +7,6 @@ To add one, write a file in the app's `datasets/` with a function `open_NAME(dat
 from __future__ import annotations
 
 import importlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +14,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
-from accelerate import PartialState
-
 from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
 from eyetoy_train.types import Batch, SampleStream, Split
-from eyetoy_train.utils.console import log
 
 LabelledSamples = Sequence[tuple[Any, Any]]
 """Pairs of a source, which a task's `load_sample` takes, and a label: the number of a class, or several numbers."""
@@ -55,6 +51,16 @@ class DatasetSource(ABC, Generic[S]):
     @abstractmethod
     def split(self, split: Split) -> S | None:
         """Return the samples of a split, or None if the data have no such split."""
+
+    @property
+    def places(self) -> Mapping[Split, str]:
+        """Where the samples of a split were found, where that is worth a word: a folder, or `held out`."""
+        return {}
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of files and others that are no samples, by the reason. Asked for after `prepare`."""
+        return {}
 
 
 class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):
@@ -102,10 +108,7 @@ class FolderSource(ClassificationSource):
         """Make the data set if it is missing, and list it."""
         if self._write is not None:
             self._write()
-        found = self.folder  # listed here, before workers are forked, so that they share the list
-        if PartialState().is_main_process:
-            # On stderr: the stdout of validate.py is JSON.
-            log(f"data: {found.describe()}", file=sys.stderr)
+        _ = self.folder  # listed here, before workers are forked, so that they share the list
 
     # `listed` and `folder` are two so that a subclass can leave files out of `folder` and still name them.
 
@@ -127,6 +130,16 @@ class FolderSource(ClassificationSource):
     def split(self, split: Split) -> LabelledSamples | None:
         """Return paths and labels."""
         return self.folder.splits.get(split)
+
+    @property
+    def places(self) -> Mapping[Split, str]:
+        """Where the samples of a split were found."""
+        return self.folder.sources
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of files and folders that are no samples, by the reason."""
+        return self.folder.left_out
 
 
 class DecodedStream(SampleStream):

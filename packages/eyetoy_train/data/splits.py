@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -13,6 +14,15 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 """Usual names of the splits, the commonest first."""
+
+OTHER_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("trn",),
+    "val": ("eval", "evaluation", "holdout", "heldout", "held out", "held_out", "hold out", "hold_out"),
+    "test": ("tst", "eval", "evaluation", "holdout", "heldout", "held out", "held_out", "hold out", "hold_out"),
+}
+"""Names that hint at a split, but are not read as one: which one they mean differs."""
+# Words that come before or after a split's name. A digit at a time: repeated runs of digits match in too many ways.
+_EXTRA = r"(?:data|set|split|part|files?|samples?|images?|imgs?|pictures?|photos?|sounds?|clips?|videos?|\d)"
 
 HELD_OUT: Mapping[Split, float] = {"test": 0.2, "val": 0.1}
 """Fraction of the samples that is held out where the data have no such split."""
@@ -35,6 +45,16 @@ def find_only_split(split: Split, present: Collection[str], place: Path) -> str 
     if len(names) > 1:
         raise ValueError(f"{place} has {' and '.join(names)}, which both name the {split} split; keep one of them")
     return names[0] if names else None
+
+
+def hinted_splits(name: str) -> set[Split]:
+    """Return the splits that a name may mean, as `val2017`, `train_images` and `holdout` do, or `Train` itself."""
+    hinted: set[Split] = set()
+    for split in SPLIT_NAMES:
+        names = "|".join((*SPLIT_NAMES[split], *OTHER_NAMES[split]))
+        if re.fullmatch(rf"(?:{_EXTRA}[ _.-]*)*(?:{names})(?:[ _.-]*{_EXTRA})*", name, re.IGNORECASE):
+            hinted.add(split)
+    return hinted
 
 
 def find_split_files(folder: Path, suffix: str) -> dict[Split, Path]:

@@ -79,11 +79,13 @@ class TarStream(SampleStream):
 def _grouped(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
     sample: dict[str, Any] = {}
     for member in archive:
-        if not member.isfile():
-            continue
         folder, _, name = member.name.rpartition("/")
-        if any(map(is_clutter, member.name.removeprefix("./").split("/"))):
+        if member.isdir() or any(map(is_clutter, member.name.removeprefix("./").split("/"))):
             continue  # tar on macOS adds ._0001.jpg before 0001.jpg
+        if not member.isfile():  # of a stream, what a link leads to may have passed
+            raise tarfile.TarError(
+                f"{member.name} is a link or a device; write the tar file with --dereference --hard-dereference"
+            )
         stem, _, extension = name.partition(".")
         key = f"{folder}/{stem}" if folder else stem
         if sample and sample["__key__"] != key:
@@ -94,6 +96,8 @@ def _grouped(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
             raise tarfile.TarError(f"{key} announces {size:,} bytes; a sample has {MOST_BYTES:,} at most")
         file = archive.extractfile(member)
         assert file is not None
+        if extension.lower() in sample:
+            raise tarfile.TarError(f"{key} has two files with the extension {extension.lower()!r}")
         sample |= {"__key__": key, extension.lower(): file.read()}
     if sample:
         yield sample

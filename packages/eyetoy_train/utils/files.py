@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from pathlib import Path
 
 CLUTTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
 """Names of macOS's archives, Synology's thumbnails and Windows, in lower case."""
+CLUTTER_REASONS = ("hidden or system files", "hidden or system folders")
+"""Why clutter is left out: a file, or a folder, which counts once with all that is in it."""
 
 
 def is_clutter(name: str) -> bool:
@@ -20,27 +22,58 @@ def is_clutter(name: str) -> bool:
     return (name.startswith(".") and name not in (".", "..")) or name.lower() in CLUTTER
 
 
+def may_be_file(path: Path) -> bool:
+    """Whether a path is a file, or a broken link: not a folder, nor a pipe, whose reading would never end."""
+    return path.is_file() or not path.exists()
+
+
 def list_files(folder: Path, extensions: Collection[str]) -> tuple[list[Path], Counter[str]]:
     """List the files below a folder that have one of the extensions and are not clutter, sorted.
 
+    A link to a file is a file, also a broken one, which then stops a run by its name. A link to a folder is not
+    followed: it may lead to a folder above it.
+
     Returns:
-        the files, and the numbers of those left out, by the reason.
+        the files, and the numbers of those left out, by the reason; a folder that is not looked into counts once.
+
+    Raises:
+        OSError: a folder cannot be read.
     """
-    depth = len(folder.parts)  # a hidden folder above the data is the user's choice
     kept: list[Path] = []
     left_out: Counter[str] = Counter()
+    folders = [folder]
+    while folders:
+        # Not `Path.rglob`, which passes over folders that it must not read without a word.
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                is_folder = path.is_dir() if entry.is_symlink() else entry.is_dir()
+                if is_clutter(entry.name):
+                    left_out[CLUTTER_REASONS[is_folder]] += 1
+                elif is_folder and entry.is_symlink():
+                    left_out["linked folders"] += 1
+                elif is_folder:
+                    folders.append(path)
+                elif path.suffix.lower() not in extensions:
+                    left_out["files of other types"] += 1
+                elif not entry.is_file(follow_symlinks=False) and not may_be_file(path):
+                    left_out["pipes and devices"] += 1
+                else:
+                    kept.append(path)
     # Sorted: the order of a folder's entries differs between file systems, and held-out files are drawn by it.
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir():
-            if path.is_symlink():  # which rglob does not follow: a link to a folder above would never end
-                left_out["linked folders"] += 1
-        elif any(map(is_clutter, path.parts[depth:])):
-            left_out["hidden or system files"] += 1
-        elif path.suffix.lower() not in extensions:
-            left_out["files of other types"] += 1
-        else:
-            kept.append(path)
-    return kept, left_out
+    return sorted(kept), left_out
+
+
+def count_beside(folder: Path, reason: str, known: Container[Path] = ()) -> Counter[str]:
+    """Count what is left out of a folder of folders: clutter, and by `reason` files other than the known ones."""
+    left_out: Counter[str] = Counter()
+    for path in folder.iterdir():
+        is_folder = path.is_dir()
+        if is_clutter(path.name):
+            left_out[CLUTTER_REASONS[is_folder]] += 1
+        elif not is_folder and path not in known:
+            left_out[reason] += 1
+    return left_out
 
 
 def list_folders(folder: Path) -> list[Path]:

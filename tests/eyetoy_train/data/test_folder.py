@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from eyetoy_train import read_class_folder
-from eyetoy_train.data.source import FolderSource
+from eyetoy_train import ClassificationRecipe, FolderClassification, UnreadableFileError, read_class_folder
 
 
 def make(root: Path, **files: int) -> Path:
@@ -17,6 +18,22 @@ def make(root: Path, **files: int) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("x")
     return root
+
+
+class FolderTask(FolderClassification):
+    """A task whose files hold no more than a text; the text `broken` cannot be read."""
+
+    def __init__(self, root: Path, unreadable: str = "refuse") -> None:
+        data = SimpleNamespace(root=str(root), unreadable=unreadable, cache=False)
+        super().__init__(ClassificationRecipe(), data, [".txt"])
+
+    def load_sample(self, source, *, training):
+        if source.read_text() == "broken":
+            raise UnreadableFileError(f"{source} is broken")
+        return torch.zeros(1)
+
+    def plot(self, axes, x):
+        raise NotImplementedError
 
 
 def test_split_folders_are_taken_as_they_are(tmp_path):
@@ -119,9 +136,9 @@ def test_held_out_folders_beside_classes_need_one_for_training(tmp_path):
 
 
 def test_prepare_says_which_splits_were_read(tmp_path, capsys):
-    FolderSource.of_classes(make(tmp_path, Train__a=20, Test__a=3), [".txt"], 0).prepare()
+    FolderTask(make(tmp_path, Train__a=20, Test__a=3)).prepare()
     said = capsys.readouterr()
-    assert "train 18 (Train), test 3 (Test), val 2 (held out)" in said.err
+    assert "train 18 (Train), val 2 (held out), test 3 (Test)" in said.err
     assert not said.out
 
 
@@ -135,7 +152,7 @@ def test_hidden_folders_are_neither_classes_nor_samples(tmp_path, name, place):
     make(tmp_path / place / name, **{".": 3})
     found = read_class_folder(tmp_path, [".txt"])
     assert found == clean
-    assert ("left out: 3 hidden or system files" in found.describe()) == bool(place)
+    assert found.describe().endswith("left out: 1 hidden or system folders")
 
 
 @pytest.mark.parametrize("name", HIDDEN)

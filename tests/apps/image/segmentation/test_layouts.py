@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from eyetoy_image.dense.composed import write_composed_digits
-from eyetoy_image.segmentation import SegmentationData
+from eyetoy_image.segmentation import Segmentation, SegmentationData, SegmentationRecipe
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
 
@@ -95,14 +95,14 @@ def test_a_folder_without_names_has_the_classes_of_its_training_maps(tmp_path):
 def test_split_folders_may_be_called_otherwise_in_images_and_maps(tmp_path, capsys):
     for pictures, maps in (("Train", "training"), ("Val", "VALIDATION"), ("testing", "test")):
         write(tmp_path, f"images/{pictures}/a.png", f"maps/{maps}/a.png", 0, 1)
-    source = DATASETS.open(SegmentationData(root=str(tmp_path)), 0)
-    source.prepare()
-    assert {split: labels(source.set, split) for split in source.set.splits} == {
+    task = Segmentation(SegmentationRecipe(data=SegmentationData(root=str(tmp_path))))
+    task.prepare()
+    assert {split: labels(task.source.set, split) for split in task.source.set.splits} == {
         "train": [0, 1],
         "val": [0, 1],
         "test": [0, 1],
     }
-    assert capsys.readouterr().err == "data: 2 classes; pictures: train 1, val 1, test 1\n"
+    assert capsys.readouterr().err == "data: 2 classes; samples: train 1, val 1, test 1\n"
 
 
 @pytest.mark.parametrize("name", ["._a.png", ".ipynb_checkpoints/b.png", "@eaDir/c.png"])

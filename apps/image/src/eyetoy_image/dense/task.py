@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_args
@@ -16,6 +17,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.figures import tile
 from eyetoy_train import Batch, Split, save_model
+from eyetoy_train.data.inventory import Inventory
+from eyetoy_train.data.loading import size_of
 from eyetoy_train.data.source import DatasetRegistry, DatasetSource
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
@@ -45,6 +48,10 @@ class DenseTask(ABC, Generic[S]):
         self.recipe, self.data = recipe, recipe.data
         self.source = datasets.open(recipe.data, recipe.seed)
         self._checked: dict[Split, S | None] = {}
+        self.seen: dict[Split, set[int]] = {}
+        """By split, the numbers from 0 of the classes that are in it; `without_bad` fills it."""
+        self.left_out: Counter[str] = Counter()
+        """Numbers of pictures and annotations that `without_bad` left out, by the reason."""
 
     @property
     def classes(self) -> Sequence[str]:
@@ -64,8 +71,12 @@ class DenseTask(ABC, Generic[S]):
             BadAnnotationsError: something is wrong with an annotation, and the recipe does not say to leave it out.
         """
         self.source.prepare()
+        sizes: dict[Split, int | str] = {}
         for split in get_args(Split):
-            self.checked(split)
+            if self.checked(split) is not None:
+                sizes[split] = size_of(cast("Dataset[Batch]", self.dataset(split)))
+        left_out = Counter(self.source.left_out) + self.left_out
+        Inventory(self.classes, sizes, self.seen, self.source.places, left_out).tell()
 
     def checked(self, split: Split) -> S | None:
         """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""
@@ -76,7 +87,10 @@ class DenseTask(ABC, Generic[S]):
 
     @abstractmethod
     def without_bad(self, split: Split, found: S) -> S:
-        """Return a split without its bad annotations; or raise if the recipe says to refuse them."""
+        """Return a split without its bad annotations; or raise if the recipe says to refuse them.
+
+        What is left out is counted in `left_out`, and the classes of the rest are put into `seen`.
+        """
 
     @abstractmethod
     def dataset(self, split: Split) -> Dataset[Batch] | None:

@@ -15,7 +15,7 @@ from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.masks import decode, encode
 from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.detection.datasets import DATASETS
-from eyetoy_image.detection.datasets.coco import Category, CocoSet, CocoSource
+from eyetoy_image.detection.datasets.coco import Category, CocoSet, CocoSource, Picture
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.figures import Objects, draw_objects
@@ -67,7 +67,19 @@ class Detection(DenseTask[CocoSet]):
         """Return a split without its bad annotations; or raise if the recipe says to refuse them."""
         findings = find_bad(found, self.categories, with_masks=self.with_masks)
         refuse_or_skip_bad(findings, summary(found, findings), self.data.bad_annotations)
-        return without(found, findings)
+        kept = without(found, findings)
+        learned = [picture for picture in kept.pictures if _is_learned(picture)]
+        labels = {category.id: label for label, category in enumerate(self.categories)}
+        self.seen[split] = {
+            labels[annotation.content["category_id"]]
+            for picture in learned
+            for annotation in picture.annotations
+            if not annotation.is_crowd
+        }
+        self.left_out["bad annotations and pictures"] += len(findings)
+        if split == "train" and not self.data.keep_empty:
+            self.left_out["training pictures without an object"] += len(kept.pictures) - len(learned)
+        return kept
 
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
@@ -79,11 +91,7 @@ class Detection(DenseTask[CocoSet]):
             return DetectionDataset(coco.pictures, labels, with_masks=self.with_masks)
         transform = TrainingTransform(self.data.augmentation, self.data.long_side)
         # Images without objects are left out of training only; an evaluation counts detections on them as wrong.
-        pictures = [
-            picture
-            for picture in coco.pictures
-            if self.data.keep_empty or any(not annotation.is_crowd for annotation in picture.annotations)
-        ]
+        pictures = [picture for picture in coco.pictures if self.data.keep_empty or _is_learned(picture)]
         return DetectionDataset(pictures, labels, with_masks=self.with_masks, transform=transform)
 
     def build_model(self) -> nn.Module:
@@ -153,6 +161,11 @@ class Detection(DenseTask[CocoSet]):
             grid = (truth["image"]["height"], truth["image"]["width"])
             masks = decode([one["segmentation"] for one in annotations], *grid).bool()
         return Objects(boxes, labels, [self.classes[label - 1] for label in labels.tolist()], masks)
+
+
+def _is_learned(picture: Picture) -> bool:
+    """Whether a picture has an object that is learned: crowds are not."""
+    return any(not annotation.is_crowd for annotation in picture.annotations)
 
 
 def to_input(images: Sequence[Tensor]) -> list[Tensor]:

@@ -71,6 +71,8 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         refuse_or_skip_bad(errors, summary(place, found, errors), self.data.bad_annotations)
         if split == "train":
             refuse_one_class(place, table, pixels)
+        self.left_out["pictures with bad label maps"] += len(errors)
+        self.seen[split] = {int(table.labels[value]) for value in pixels} - {IGNORED}
         ignored = ignored_summary(place, table, pixels)
         if ignored and PartialState().is_main_process:
             log(ignored)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -17,7 +18,8 @@ from eyetoy_image.io.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, Split, TarStream
 from eyetoy_train.data.source import ClassificationSource
 from eyetoy_train.data.splits import SPLIT_NAMES
-from eyetoy_train.utils.files import is_clutter
+from eyetoy_train.utils.console import named
+from eyetoy_train.utils.files import count_beside, is_clutter, list_folders, may_be_file
 
 CLASSES = "classes.txt"
 REQUIRED: tuple[Split, ...] = ("train", "val")
@@ -45,9 +47,10 @@ class TarSet(ClassificationSource):
             raise FileNotFoundError(
                 f"{self.root} should hold tar files for training and validation, such as {missing[0]}-000.tar"
             )
-        doubled = set(self._paths("train")) & {*self._paths("val"), *self._paths("test")}
+        times = Counter(path for split in get_args(Split) for path in self._paths(split))
+        doubled = sorted(path for path, count in times.items() if count > 1)
         if doubled:
-            raise ValueError(f"the name of {sorted(doubled)[0]} has the names of two splits; it should have one")
+            raise ValueError(f"the name of {doubled[0]} has the names of two splits; it should have one")
         _ = self.classes
 
     @cached_property
@@ -58,7 +61,20 @@ class TarSet(ClassificationSource):
             raise FileNotFoundError(
                 f"there is no {path}; it should name the classes, one in each line, from class 0 on"
             )
-        return path.read_text(encoding="utf-8").splitlines()
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        while names and not names[-1]:  # empty lines at the end
+            names.pop()
+        if not names or "" in names:
+            raise ValueError(f"{path} should name the classes, one in each line; it is empty, or has an empty line")
+        return names
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of files and folders that are no tar files of a split, by the reason."""
+        used = {self.root / CLASSES, *(path for split in get_args(Split) for path in self._paths(split))}
+        left_out = count_beside(self.root, "files that are no split's tar file", used)
+        folders = [path.name for path in list_folders(self.root) if path not in used]
+        return left_out | ({f"folders ({named(folders)})": len(folders)} if folders else {})
 
     def split(self, split: Split) -> TarStream | None:
         """Return a split as a stream."""
@@ -69,28 +85,33 @@ class TarSet(ClassificationSource):
         """Return the tar files with the name of a split as a word in theirs."""
         # For example set-train-000.tar and train.tar.gz, but not trains.tar or constrain.tar.
         name = re.compile(rf"(^|[^a-z])({'|'.join(SPLIT_NAMES[split])})([^a-z].*)?{ARCHIVE}", re.IGNORECASE)
-        return sorted(path for path in self.root.glob("*") if name.search(path.name) and not is_clutter(path.name))
+        found = [path for path in self.root.glob("*") if name.search(path.name) and not is_clutter(path.name)]
+        return sorted(path for path in found if may_be_file(path))
 
     def _labelled(self, raw: dict[str, Any]) -> Batch:
         try:
             label = int(raw["cls"])
         except (KeyError, ValueError) as error:
             raise ValueError(f"{raw['__key__']} should come with a .cls file that holds a whole number") from error
+        pictures = _pictures(raw)
+        if len(pictures) != 1:
+            raise ValueError(
+                f"{raw['__key__']} should hold one picture ({', '.join(EXTENSIONS)}); it has {', '.join(raw)}"
+            )
         if not 0 <= label < len(self.classes):
             raise ValueError(f"{raw['__key__']} has class {label}, but {CLASSES} names {len(self.classes)} classes")
         return {"source": raw, "label": label}
 
 
 def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
-    """Return the uint8 pixels of a raw sample; see `read_image` for other errors.
-
-    Raises:
-        ValueError: the sample has no image.
-    """
-    extension = next((key for key in raw if f".{key}" in EXTENSIONS), None)
-    if extension is None:
-        raise ValueError(f"{raw['__key__']} should hold a picture ({', '.join(EXTENSIONS)}); it has {', '.join(raw)}")
+    """Return the uint8 pixels of a raw sample, which has one picture; see `read_image` for errors."""
+    (extension,) = _pictures(raw)
     return read_image(io.BytesIO(raw[extension]), grayscale=grayscale, name=f"{raw['__key__']}.{extension}")
+
+
+def _pictures(raw: dict[str, Any]) -> list[str]:
+    """Return the extensions of a raw sample's pictures."""
+    return [key for key in raw if f".{key}" in EXTENSIONS]
 
 
 def open_webdataset(data: ImageData, seed: int) -> TarSet:

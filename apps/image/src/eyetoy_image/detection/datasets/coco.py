@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from eyetoy_image.detection.recipe import DetectionData
-from eyetoy_image.io.files import MOST_PIXELS
+from eyetoy_image.io.files import EXTENSIONS, MOST_PIXELS
 from eyetoy_train import Split
 from eyetoy_train.data.folder import write_once
 from eyetoy_train.data.source import DatasetSource
+from eyetoy_train.data.splits import find_only_split
+from eyetoy_train.utils.console import named
+from eyetoy_train.utils.files import count_beside, list_files, list_folders
 from eyetoy_train.utils.untrusted import read_json
 
 
@@ -113,25 +118,90 @@ class CocoSource(DatasetSource[CocoSet]):
         """Return a split as it is in its file."""
         if split not in self._splits:  # read once: COCO's training file has 450 MB
             files = self.find_files(split)
-            self._splits[split] = None if files is None else read_coco(*files)
+            coco = None if files is None else read_coco(*files)
+            if coco is not None and split != "train":
+                refuse_other_names(coco, self.categories)
+            self._splits[split] = coco
         return self._splits[split]
+
+    @cached_property
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of files and folders in the root that are no split's, and of pictures that no annotations name."""
+        found_files = [found for split in get_args(Split) if (found := self.find_files(split))]
+        files = [(Path(os.path.normpath(path)), Path(os.path.normpath(folder))) for path, folder in found_files]
+        sets = [found for split in get_args(Split) if (found := self.split(split))]
+        listed = {Path(os.path.normpath(picture.path)) for found in sets for picture in found.pictures}
+        return unlisted(Path(os.path.normpath(self.data.root)), files, listed)
 
     def find_files(self, split: Split) -> tuple[Path, Path] | None:
         """Return the annotation file of a split and the folder of its images, or None if there is no such split.
 
+        Both may have any usual name of the split, in upper or lower case.
+
         Raises:
             FileNotFoundError: a file that the recipe names, or that the set needs, is missing.
+            ValueError: there are two files or folders for the split.
         """
         root, data = Path(self.data.root), self.data
-        usual = root / "annotations" / f"instances_{split}{self.suffix}.json"
+        usual = self._present(split, root / "annotations", "instances_", f"{self.suffix}.json")
         annotations = root / data.annotations[split] if split in data.annotations else usual
-        folder = root / data.pictures.get(split, f"{split}{self.suffix}")
+        folder = self._present(split, root, "", self.suffix)
+        folder = root / data.pictures[split] if split in data.pictures else folder
         if split not in data.annotations and split not in self.required and not usual.is_file():
             return None
         for path in (annotations, folder):
             if not path.exists():
                 raise FileNotFoundError(self.missing.format(root=root, path=path, split=split))
         return annotations, folder
+
+    def _present(self, split: Split, place: Path, start: str, end: str) -> Path:
+        """Return the path of a split in a folder: with the name that is there, or with the usual one."""
+        paths = [path for path in place.iterdir() if path.is_dir() != bool(start)] if place.is_dir() else []
+        ours = [path.name for path in paths if path.name.startswith(start) and path.name.endswith(end)]
+        name = find_only_split(split, [name[len(start) : len(name) - len(end)] for name in ours], place)
+        return place / f"{start}{name or split}{end}"
+
+
+def refuse_other_names(found: CocoSet, categories: Sequence[Category]) -> None:
+    """Refuse a split whose file gives a class of training another name: its labels would mean something else.
+
+    Raises:
+        ValueError: there is such a class. The message names it.
+    """
+    names = {category.id: category.name for category in categories}
+    for category in found.categories:
+        known = names.get(category.id, category.name)
+        if known != category.name:
+            raise ValueError(
+                f"{found.path} calls the class of the id {category.id} {category.name!r}, and the training set calls "
+                f"it {known!r}; give each class one id in all files"
+            )
+
+
+def unlisted(root: Path, files: Sequence[tuple[Path, Path]], named_pictures: Collection[Path]) -> Counter[str]:
+    """Count what a root holds beside annotation files and pictures.
+
+    Args:
+        root: the root.
+        files: the annotation files and the folders of pictures that are read.
+        named_pictures: the pictures that annotations name.
+    """
+    annotations, folders = {path for path, _ in files}, {folder for _, folder in files}
+    holders = {path.parent for path in annotations} & {root / "annotations", root}
+    left_out: Counter[str] = Counter()
+    for place in sorted({root, *holders} - folders):
+        left_out += count_beside(place, "files that are no split's", annotations)
+    used = (*folders, *holders, root / "annotations")
+    others = [path.name for path in list_folders(root) if not any(folder.is_relative_to(path) for folder in used)]
+    others += [f"annotations/{path.name}" for place in holders - {root} for path in list_folders(place)]
+    if others:
+        left_out[f"folders that are no split's ({named(others)})"] += len(others)
+    for folder in sorted(folders):
+        pictures, rest = list_files(folder, {*EXTENSIONS, *(path.suffix.lower() for path in named_pictures)})
+        left_out += rest
+        unnamed = [path for path in pictures if path not in named_pictures and path not in annotations]
+        left_out["pictures that no annotations name"] += len(unnamed)
+    return left_out
 
 
 def read_coco(path: Path, folder: Path) -> CocoSet:

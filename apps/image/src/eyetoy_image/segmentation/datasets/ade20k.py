@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -35,12 +36,14 @@ def read_ade20k(data: SegmentationData) -> SegmentationSet:
     root = Path(data.root) / FOLDER
     if not (root / "images" / "training").is_dir():
         raise FileNotFoundError(FETCH.format(root=data.root))
+    left_out: Counter[str] = Counter()
     splits = {
-        split: pair_pictures(root / "images" / name, root / "annotations" / name) for split, name in FOLDERS.items()
+        split: pair_pictures(root / "images" / name, root / "annotations" / name, left_out)
+        for split, name in FOLDERS.items()
     }
     names = _read_names(root / "objectInfo150.txt") or tuple(map(str, range(1, NUM_CLASSES + 1)))
     # The maps' 0 is "other", which the benchmark does not score; classes are from 1 on.
-    return SegmentationSet(names, label_table(range(1, NUM_CLASSES + 1), [0]), without_empty(splits))
+    return SegmentationSet(names, label_table(range(1, NUM_CLASSES + 1), [0]), without_empty(splits), left_out)
 
 
 def _read_names(path: Path) -> tuple[str, ...]:

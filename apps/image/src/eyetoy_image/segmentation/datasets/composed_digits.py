@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def read_composed_digits(data: SegmentationData) -> SegmentationSet:
     """List the composed images in `data.root`."""
     root = Path(data.root)
     classes = ("background", *map(str, range(10)))
-    splits = {split: pair_pictures(root / split, root / "maps" / split) for split in SPLITS}
-    return SegmentationSet(classes, label_table(range(len(classes))), without_empty(splits))
+    left_out: Counter[str] = Counter()
+    splits = {split: pair_pictures(root / split, root / "maps" / split, left_out) for split in SPLITS}
+    return SegmentationSet(classes, label_table(range(len(classes))), without_empty(splits), left_out)
 
 
 def open_composed_digits(data: SegmentationData, seed: int) -> SegmentationSource:

@@ -32,11 +32,11 @@ def read_hub(data: SegmentationData) -> SegmentationSet:
         raise FileNotFoundError(
             f"data.classes must be a file with the names of the classes; {data.classes} is not there"
         )
-    parts = load_splits(data.root, splits=data.splits, config=data.config, revision=data.revision)
-    columns = _picture_columns(data, parts["train"])
-    splits = {split: _rows(undecoded(part, columns, "Image"), columns) for split, part in parts.items()}
+    loaded = load_splits(data.root, splits=data.splits, config=data.config, revision=data.revision)
+    columns = _picture_columns(data, loaded.rows["train"])
+    splits = {split: _rows(undecoded(part, columns, "Image"), columns) for split, part in loaded.rows.items()}
     names = () if data.classes is None else read_names(Path(data.classes))
-    return with_classes(data, names, without_empty(splits))
+    return with_classes(data, names, without_empty(splits), loaded.left_out)
 
 
 def _picture_columns(data: SegmentationData, rows: Any) -> tuple[str, str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
-from accelerate import PartialState
 
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.io.hub import PictureFile
@@ -22,8 +20,7 @@ from eyetoy_image.segmentation.datasets.label_maps import (
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.source import DatasetSource
-from eyetoy_train.utils.console import log
-from eyetoy_train.utils.files import is_clutter
+from eyetoy_train.utils.files import count_beside, is_clutter, list_folders, may_be_file
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -43,6 +40,8 @@ class SegmentationSet:
     classes: tuple[str, ...]
     table: LabelTable
     splits: Mapping[Split, tuple[LabelledPicture, ...]]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Numbers of files and folders that are no samples, by the reason."""
 
 
 class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
@@ -82,10 +81,12 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
         """Make the data set if it is missing, and list it."""
         if self._write is not None:
             self._write()
-        found = self.set
-        if PartialState().is_main_process:
-            sizes = ", ".join(f"{split} {len(pictures):,}" for split, pictures in found.splits.items())
-            log(f"data: {len(found.classes):,} classes; pictures: {sizes}", file=sys.stderr)
+        _ = self.set
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of files and folders that are no samples, by the reason."""
+        return self.set.left_out
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
         """Return the images of a split."""
@@ -93,7 +94,10 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
 
 
 def with_classes(
-    data: SegmentationData, names: tuple[str, ...], splits: Mapping[Split, tuple[LabelledPicture, ...]]
+    data: SegmentationData,
+    names: tuple[str, ...],
+    splits: Mapping[Split, tuple[LabelledPicture, ...]],
+    left_out: Mapping[str, int],
 ) -> SegmentationSet:
     """Return a set whose classes are the recipe's values, or those that are not ignored, in order, one for each name.
 
@@ -114,7 +118,7 @@ def with_classes(
         classes = names or _numbered(splits.get("train", ()), values)
     if not 1 <= len(classes) <= min(MOST_CLASSES, len(values)):
         raise ValueError(f"{data.root} must have 1 to {min(MOST_CLASSES, len(values))} classes; got {len(classes)}")
-    return SegmentationSet(classes, label_table(values[: len(classes)], ignored), splits)
+    return SegmentationSet(classes, label_table(values[: len(classes)], ignored), splits, left_out)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -137,15 +141,39 @@ def _numbered(pictures: Sequence[LabelledPicture], values: Sequence[int]) -> tup
     return tuple(str(value) for value in values if value <= largest)
 
 
-def pair_pictures(pictures: Path, maps: Path) -> tuple[LabelledPicture, ...]:
-    """Pair images with label maps by name; one without the other is listed too, and reported by `find_bad`."""
+def pair_pictures(pictures: Path, maps: Path, left_out: Counter[str]) -> tuple[LabelledPicture, ...]:
+    """Pair images with label maps by name; one without the other is listed too, and reported by `find_bad`.
+
+    Args:
+        pictures: the folder of the images.
+        maps: the folder of the label maps.
+        left_out: takes the numbers of other files and of folders, by the reason.
+
+    Raises:
+        ValueError: two images, or two label maps, have one name.
+    """
     if not pictures.is_dir():
         return ()
-    files = [path for path in sorted(pictures.iterdir()) if not is_clutter(path.name)]
-    paths = {path.stem: path for path in files if path.suffix.lower() in EXTENSIONS}
-    labelled = [path for path in sorted(maps.glob("*.png")) if not is_clutter(path.name)]
-    strays = {path.stem: pictures / path.stem for path in labelled if path.stem not in paths}
-    return tuple(LabelledPicture(path, maps / f"{stem}.png") for stem, path in (paths | strays).items())
+    paths, labelled = _by_name(pictures, EXTENSIONS, left_out), _by_name(maps, (".png",), left_out)
+    strays = {name: pictures / name for name in labelled if name not in paths}
+    return tuple(
+        LabelledPicture(path, labelled.get(name, maps / f"{name}.png")) for name, path in (paths | strays).items()
+    )
+
+
+def _by_name(folder: Path, extensions: Collection[str], left_out: Counter[str]) -> dict[str, Path]:
+    """Return the files of a folder by their names without suffix, sorted."""
+    if not folder.is_dir():
+        return {}
+    files = [path for path in folder.iterdir() if path.suffix.lower() in extensions and may_be_file(path)]
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in files if not is_clutter(path.name)):
+        other = found.setdefault(path.stem, path)
+        if other != path:
+            raise ValueError(f"{folder} has {other.name} and {path.name}; a picture and its label map share one name")
+    left_out += count_beside(folder, "files of other types", set(found.values()))
+    left_out["folders in folders of pictures"] += len(list_folders(folder))
+    return found
 
 
 def label_table(values: Sequence[int] | Mapping[int, str] | range, ignored: Sequence[int] = ()) -> LabelTable:

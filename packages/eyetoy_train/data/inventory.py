@@ -1,0 +1,77 @@
+"""What was read of a data set, in one wording for all of them: a line at the start of a run, and warnings."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+from accelerate import PartialState
+
+from eyetoy_train.types import Split
+from eyetoy_train.utils.console import log, named
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The classes and samples of a data set, and what is none.
+
+    Args:
+        classes: names of the classes.
+        sizes: by split, the number of samples, or words for a stream.
+        labels: by split, the numbers of the classes that have a sample there; without splits of which that is unknown.
+        places: by split, where the samples were found, such as the name of a folder, or `held out`.
+        left_out: numbers of files and others that are no samples, by the reason.
+    """
+
+    classes: Sequence[str]
+    sizes: Mapping[Split, int | str]
+    labels: Mapping[Split, Collection[int]] = field(default_factory=dict)
+    places: Mapping[Split, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Return a line with the numbers of classes, of the samples of each split, and of what was left out."""
+        sizes = {split: self.sizes[split] for split in get_args(Split) if split in self.sizes}
+        parts = [
+            f"{split} {size if isinstance(size, str) else f'{size:,}'}"
+            + (f" ({self.places[split]})" if split in self.places else "")
+            for split, size in sizes.items()
+        ]
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()) if count)
+        noun = "class" if len(self.classes) == 1 else "classes"
+        ending = f"; left out: {left_out}" if left_out else ""
+        return f"{len(self.classes):,} {noun}; samples: {', '.join(parts)}{ending}"
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a line for each thing that is allowed, and may not be meant."""
+        if "train" in self.labels:
+            trained = set(self.labels["train"])
+            untrained = [label for label in range(len(self.classes)) if label not in trained]
+            if untrained:
+                held_out = set[int]().union(*self.labels.values())
+                seen = [self.classes[label] for label in untrained if label in held_out]
+                more = f"; val or test have some of {named(seen)}" if seen else ""
+                names = named([self.classes[label] for label in untrained])
+                yield f"classes without a sample for training, which no model can learn: {names}{more}"
+            for split in ("val", "test"):
+                present = self.labels.get(split)
+                lost = [] if present is None else [self.classes[label] for label in sorted(trained - set(present))]
+                if lost:
+                    yield f"classes without a sample in {split}, whose score there says nothing of them: {named(lost)}"
+        alike: dict[str, list[str]] = defaultdict(list)
+        for name in self.classes:
+            alike[name.casefold()].append(name)
+        for names_alike in alike.values():
+            if len(names_alike) > 1:
+                yield f"classes whose names differ in upper and lower case alone: {named(names_alike)}"
+
+    def tell(self) -> None:
+        """Log the line and the warnings, on the main process."""
+        if PartialState().is_main_process:
+            # On stderr: the stdout of validate.py is JSON.
+            log(f"data: {self.describe()}", file=sys.stderr)
+            for warning in self.warnings():
+                log(f"warning: {warning}", file=sys.stderr)
