@@ -78,6 +78,11 @@ class DenseTask(ABC, Generic[S]):
     def without_bad(self, split: Split, found: S) -> S:
         """Return a split without its bad annotations; or raise if the recipe says to refuse them."""
 
+    @property
+    def saved_recipe(self) -> Any:
+        """The recipe that is written beside a model."""
+        return self.recipe
+
     @abstractmethod
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
@@ -86,7 +91,7 @@ class DenseTask(ABC, Generic[S]):
         """Write the model, the classes and the recipe."""
         save_model(model, folder)
         (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
-        (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(recipe_text(self.saved_recipe), encoding="utf-8")
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:

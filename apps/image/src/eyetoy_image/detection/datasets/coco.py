@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eyetoy_image.detection.datasets.objects import Annotation, Category, CocoSet, ObjectSource, Picture
 from eyetoy_image.detection.recipe import DetectionData
 from eyetoy_image.io.files import MOST_PIXELS
 from eyetoy_train import Split
 from eyetoy_train.data.folder import write_once
-from eyetoy_train.data.source import DatasetSource
 from eyetoy_train.utils.untrusted import read_json
 
 
-@dataclass(frozen=True)
-class Category:
-    """A class of objects."""
-
-    id: int
-    name: str
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """An object as it is in the file, possibly faulty."""
-
-    place: int
-    """Position in the file's list."""
-    content: Mapping[str, Any]
-
-    @property
-    def is_crowd(self) -> bool:
-        """Whether it is a crowd of objects, which is not learned, and whose detections do not count."""
-        return bool(self.content.get("iscrowd", 0))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image with its objects."""
-
-    id: int | str
-    """A number or a text, as it is in the file."""
-    path: Path
-    height: int
-    width: int
-    annotations: tuple[Annotation, ...]
-
-
-@dataclass(frozen=True)
-class CocoSet:
-    """A split of a data set."""
-
-    path: Path
-    """The annotation file."""
-    categories: tuple[Category, ...]
-    """In the order of their ids."""
-    pictures: tuple[Picture, ...]
-    """In the order of their ids."""
-    strays: tuple[Annotation, ...]
-    """Annotations of images that are not in the file."""
-
-
-class CocoSource(DatasetSource[CocoSet]):
+class CocoSource(ObjectSource):
     """Images with annotation files in COCO's format.
 
     Args:
@@ -91,18 +41,10 @@ class CocoSource(DatasetSource[CocoSet]):
         self.write = write
         self._splits: dict[Split, CocoSet | None] = {}
 
-    @cached_property
-    def categories(self) -> tuple[Category, ...]:
-        """The classes: those of the training set."""
-        found = self.split("train")
-        if found is None:
-            raise FileNotFoundError(f"{self.data.root} has no training split")
-        return found.categories
-
     @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels, which start at 1."""
-        return [category.name for category in self.categories]
+    def root(self) -> str:
+        """The folder of the data."""
+        return self.data.root
 
     def prepare(self) -> None:
         """Make the data set if it is missing."""
