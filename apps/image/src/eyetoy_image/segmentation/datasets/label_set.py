@@ -43,6 +43,16 @@ class SegmentationSet:
     classes: tuple[str, ...]
     table: LabelTable
     splits: Mapping[Split, tuple[LabelledPicture, ...]]
+    held_out: tuple[Split, ...] = ()
+    """Splits that the data do not have, and whose images are some of the others."""
+
+    def describe(self) -> str:
+        """Return a line with the numbers of classes and of the images of each split."""
+        sizes = [
+            f"{split} {len(pictures):,}{' (held out)' if split in self.held_out else ''}"
+            for split, pictures in self.splits.items()
+        ]
+        return f"data: {len(self.classes):,} classes; pictures: {', '.join(sizes)}"
 
 
 class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
@@ -84,8 +94,7 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
             self._write()
         found = self.set
         if PartialState().is_main_process:
-            sizes = ", ".join(f"{split} {len(pictures):,}" for split, pictures in found.splits.items())
-            log(f"data: {len(found.classes):,} classes; pictures: {sizes}", file=sys.stderr)
+            log(found.describe(), file=sys.stderr)
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
         """Return the images of a split."""
