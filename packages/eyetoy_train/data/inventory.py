@@ -24,6 +24,7 @@ class Inventory:
         labels: by split, the numbers of the classes that have a sample there; without splits of which that is unknown.
         places: by split, where the samples were found, such as the name of a folder, or `held out`.
         left_out: numbers of files and others that are no samples, by the reason.
+        notes: what else there is to say, such as the format.
     """
 
     classes: Sequence[str]
@@ -31,6 +32,7 @@ class Inventory:
     labels: Mapping[Split, Collection[int]] = field(default_factory=dict)
     places: Mapping[Split, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def describe(self) -> str:
         """Return a line with the numbers of classes, of the samples of each split, and of what was left out."""
@@ -42,8 +44,8 @@ class Inventory:
         ]
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()) if count)
         noun = "class" if len(self.classes) == 1 else "classes"
-        ending = f"; left out: {left_out}" if left_out else ""
-        return f"{len(self.classes):,} {noun}; samples: {', '.join(parts)}{ending}"
+        endings = [f"left out: {left_out}"] * bool(left_out)
+        return "; ".join([f"{len(self.classes):,} {noun}", f"samples: {', '.join(parts)}", *self.notes, *endings])
 
     def warnings(self) -> Iterator[str]:
         """Yield a line for each thing that is allowed, and may not be meant."""

@@ -62,6 +62,11 @@ class DatasetSource(ABC, Generic[S]):
         """Numbers of files and others that are no samples, by the reason. Asked for after `prepare`."""
         return {}
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What else there is to say of the data at the start of a run, such as their format."""
+        return ()
+
 
 class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):
     """A data set for classification.

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 RECORD = ".eyetoy-files.json"
 NAMED = 10
-"""Number of samples named in a message where many are wrong."""
+"""Number of samples named in a message where many are wrong; of each kind, where it has several."""
 
 
 class UnreadableFileError(ValueError):
@@ -91,12 +91,24 @@ def refuse_or_skip(
     """
     if not found:
         return
-    more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
-    named = "\n".join([f"{summary}:", *map(str, found[:NAMED]), *more])
+    named = "\n".join([f"{summary}:", *name_few(found)])
     if choice == "refuse":
         raise error("\n".join(filter(None, [named, hint, f"{option}: skip leaves them out"])))
     if PartialState().is_main_process:
         log(f"left out: {summary if hint else named}")  # the hint tells how to see all of them
+
+
+def name_few(found: Sequence[object]) -> list[str]:
+    """Return a line for each of the first findings of every `kind`, if they have one, and the number of the others."""
+    kinds: dict[str, list[object]] = {}
+    for one in found:
+        kinds.setdefault(getattr(one, "kind", ""), []).append(one)
+    lines: list[str] = []
+    for kind, members in kinds.items():
+        lines += map(str, members[:NAMED])
+        if len(members) > NAMED:
+            lines.append(f"{kind and f'{kind}: '}and {len(members) - NAMED:,} more")
+    return lines
 
 
 def _key(root: Path, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Reading of files that others wrote: JSON, CSV and YAML, within bounds, and as data alone."""
+"""Reading of files that others wrote: JSON, CSV, YAML and XML, within bounds, and as data alone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 import yaml
 
 MAX_DEPTH = 64
-"""Levels of nesting in YAML; recipes have about four."""
+"""Levels of nesting in YAML and XML; recipes and annotations have about four."""
 MAX_CHARACTERS = 2**20
 """Length of YAML; recipes have a few thousand characters."""
+MAX_BYTES = 2**24
+"""Length of an XML file, or of one with lines of numbers; those of an image have a few thousand bytes."""
 
 
 class UntrustedYamlError(yaml.YAMLError):
@@ -120,3 +124,42 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(text)
     except (ValueError, RecursionError) as error:
         raise yaml.YAMLError(f"{path} is no YAML file: {error}") from error
+
+
+def read_xml(path: Path) -> Element:
+    """Return the root of an XML file, which is read as elements and text alone.
+
+    A document type is refused: its entities can expand to gigabytes, or name other files.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no XML, too large or too deep, or has a document type; the message names the file.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path} must have at most {MAX_BYTES:,} bytes; got {size:,}")
+    builder, parser, depth = TreeBuilder(), expat.ParserCreate(), 0
+
+    def begin(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{path} must be nested {MAX_DEPTH} levels deep at most")
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    def refuse(*_: object) -> None:
+        raise ValueError(f"{path} has a document type (DOCTYPE), which is not read; remove it")
+
+    # The parser itself, since ElementTree's has no hook for document types.
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, end, builder.data
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(path.read_bytes(), True)
+    except (expat.ExpatError, UnicodeError, LookupError) as error:  # LookupError: an unknown encoding
+        raise ValueError(f"{path} is no XML file: {error}") from error
+    return builder.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -87,6 +89,12 @@ def build_pyramid(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> tup
     if recipe.weights is not None:
         _load_encoder(own, recipe.weights)
     return prepare_model(own, recipe), [info.num_chs for info in own.feature_info]
+
+
+def count_maps(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> int:
+    """Return the number of maps of the backbone that a recipe names, without making its weights; errors as above."""
+    with torch.device("meta"):
+        return len(build_pyramid(replace(recipe, weights=None), out_indices)[1])
 
 
 def _load_encoder(pyramid: FeaturePyramid, weights: str) -> None:

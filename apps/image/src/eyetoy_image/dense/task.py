@@ -76,7 +76,7 @@ class DenseTask(ABC, Generic[S]):
             if self.checked(split) is not None:
                 sizes[split] = size_of(cast("Dataset[Batch]", self.dataset(split)))
         left_out = Counter(self.source.left_out) + self.left_out
-        Inventory(self.classes, sizes, self.seen, self.source.places, left_out).tell()
+        Inventory(self.classes, sizes, self.seen, self.source.places, left_out, self.source.notes).tell()
 
     def checked(self, split: Split) -> S | None:
         """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""
@@ -92,6 +92,11 @@ class DenseTask(ABC, Generic[S]):
         What is left out is counted in `left_out`, and the classes of the rest are put into `seen`.
         """
 
+    @property
+    def saved_recipe(self) -> Any:
+        """The recipe that is written beside a model."""
+        return self.recipe
+
     @abstractmethod
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
@@ -100,7 +105,7 @@ class DenseTask(ABC, Generic[S]):
         """Write the model, the classes and the recipe."""
         save_model(model, folder)
         (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
-        (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(recipe_text(self.saved_recipe), encoding="utf-8")
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:

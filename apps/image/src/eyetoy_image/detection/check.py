@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from eyetoy_image.dense.annotations import annotations_parser, named
 from eyetoy_image.detection.app import APP
-from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary
+from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary, without
+from eyetoy_image.detection.datasets.folder import FolderSource
+from eyetoy_image.detection.datasets.objects import CocoSet
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
-from eyetoy_train.commands.cli import check_parser, exit_on_error
+from eyetoy_train.commands.cli import exit_on_error
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.untrusted import read_json
@@ -23,30 +27,80 @@ def check(argv: Sequence[str] | None = None) -> int:
 
     The exit code is returned, see `check_parser`.
     """
-    parser = check_parser("Find bad annotations and images.")
+    parser = annotations_parser("Find bad annotations and images.")
     parser.add_argument("--output", type=Path, help="folder for annotation files without the bad annotations")
     options, overrides = parser.parse_known_args(argv)
     recipe = parse_recipe(DetectionRecipe, APP.default_config, overrides)
     with exit_on_error():
+        task = Detection(recipe)
         splits = get_args(Split) if options.split is None else (options.split,)
-        found = [_check(Detection(recipe), split, options.output) for split in splits]
-        if all(findings is None for findings in found):
+        present = {split: coco for split in splits if (coco := task.source.split(split)) is not None}
+        if not present:
             raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
-    return int(any(found))
+        if isinstance(task.source, FolderSource):
+            log(task.source.found.describe())
+        with_masks = task.with_masks and not task.source.has_boxes_alone
+        if task.with_masks and not with_masks:
+            log("no annotation has a mask, so boxes alone are checked; to train, take --detector.kind faster_rcnn")
+        found = {split: _check(task, coco, options, with_masks=with_masks) for split, coco in present.items()}
+        if options.output:
+            write_sets(present, found, options.output)
+    return int(any(found.values()))
 
 
-def _check(task: Detection, split: Split, output: Path | None) -> list[Finding] | None:
-    files, coco = task.source.find_files(split), task.source.split(split)
-    if files is None or coco is None:
-        return None
-    findings = find_bad(coco, task.categories, with_masks=task.with_masks, open_files=True)
+def _check(task: Detection, coco: CocoSet, options: argparse.Namespace, *, with_masks: bool) -> list[Finding]:
+    findings = find_bad(coco, task.categories, with_masks=with_masks, open_files=True)
     log(summary(coco, findings))
-    for finding in findings:
-        log(str(finding))
-    if output:
-        output.mkdir(parents=True, exist_ok=True)
-        write_clean(files[0], findings, output / files[0].name)
+    for line in named(findings, options):
+        log(line)
     return findings
+
+
+def write_sets(sets: Mapping[Split, CocoSet], findings: Mapping[Split, list[Finding]], output: Path) -> None:
+    """Write annotation files in COCO's format without bad annotations, and without bad images and theirs.
+
+    Args:
+        sets: the splits.
+        findings: what to leave out of each.
+        output: the folder of the new files. A file of COCO's format keeps its name and its other content; the others
+            are `instances_SPLIT.json`.
+
+    Raises:
+        ValueError: a new file would be one that is read, or two files have one name.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    files: dict[Path, list[Finding]] = {}  # some splits are held out of the file of another
+    for split, coco in sets.items():
+        if coco.path.is_file():
+            files.setdefault(coco.path, []).extend(findings[split])
+        else:
+            content = to_coco(without(coco, findings[split]), coco.path)
+            write_text(output / f"instances_{split}.json", json.dumps(content))
+    if len({path.name for path in files}) < len(files):
+        raise ValueError(f"--output cannot hold {' and '.join(map(str, files))}, which have one name; take --split")
+    for path, bad in files.items():
+        write_clean(path, bad, output / path.name)
+
+
+def to_coco(coco: CocoSet, root: Path) -> dict[str, Any]:
+    """Return a split as the content of a file of COCO's format, with file names from `root` on."""
+    entries = [(picture, one.content) for picture in coco.pictures for one in picture.annotations]
+    return {
+        "images": [
+            {
+                "id": picture.id,
+                "file_name": picture.path.relative_to(root).as_posix(),
+                "width": picture.width,
+                "height": picture.height,
+            }
+            for picture in coco.pictures
+        ],
+        "annotations": [
+            {**content, "id": number, "image_id": picture.id, "area": content["bbox"][2] * content["bbox"][3]}
+            for number, (picture, content) in enumerate(entries, 1)
+        ],
+        "categories": [{"id": category.id, "name": category.name} for category in coco.categories],
+    }
 
 
 def write_clean(path: Path, findings: Sequence[Finding], output: Path) -> None:

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from eyetoy_image.dense.masks import area
-from eyetoy_image.detection.datasets.coco import Category
+from eyetoy_image.detection.datasets.objects import Category
 from eyetoy_train import Batch, Details, Table
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")

@@ -18,14 +18,15 @@ class DetectorRecipe:
     The defaults are those of the papers (Ren et al., 2015; Lin et al., 2017; He et al., 2017), for COCO.
     """
 
-    kind: Literal["mask_rcnn", "faster_rcnn"] = "mask_rcnn"
-    """Boxes and masks, or boxes only."""
+    kind: Literal["mask_rcnn", "faster_rcnn", "auto"] = "mask_rcnn"
+    """Boxes and masks, or boxes only. Auto: masks if annotations of the training set have some."""
     out_indices: list[int] | None = None
     """Stages of the encoder to use, counted from the finest; all if not given."""
     fpn_channels: int = 256
     """Channels of the feature pyramid network and of the layers after it."""
-    anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
-    """Side of the anchors in pixels, for every stage used and one more, which is half as fine as the last."""
+    anchor_sizes: list[int] | Literal["auto"] = field(default_factory=lambda: [32, 64, 128, 256, 512])
+    """Side of the anchors in pixels, for every stage used and one more, which is half as fine as the last. Auto: fitted
+    to the boxes of the training set at the sizes of training."""
     anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     """Height of the anchors, divided by their width."""
     proposals_train: int = 2000
@@ -51,13 +52,14 @@ class DetectorRecipe:
         """Refuse what no detector can be built of."""
         numbers = ("fpn_channels", "proposals_train", "proposals_eval", "rpn_samples", "roi_samples")
         check_fields(self, "at least 1", *numbers, "box_head_channels", "max_detections", prefix="detector.")
-        lists = ("anchor_sizes", "anchor_ratios", "mask_head_channels")
+        lists = ("anchor_sizes",) if self.anchor_sizes != "auto" else ()
+        lists += ("anchor_ratios", "mask_head_channels")
         check_fields(self, "numbers above 0, at least one", *lists, prefix="detector.")
         check_fields(self, "from 0 to 1", "score_threshold", "nms_threshold", prefix="detector.")
 
     @property
     def has_masks(self) -> bool:
-        """Whether the detector has a head for masks."""
+        """Whether the detector has a head for masks; of one whose kind is no longer `auto`."""
         return self.kind == "mask_rcnn"
 
 
@@ -65,8 +67,10 @@ class DetectorRecipe:
 class DetectionAugmentation:
     """Random changes to training images, and their size; an evaluation uses one size."""
 
-    short_sides: list[int] = field(default_factory=lambda: [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800])
-    """The short side is resized to one of these, chosen at random."""
+    short_ratios: list[float] = field(default_factory=lambda: [side / 800 for side in range(480, 801, 32)])
+    """The short side is resized to `data.short_side` times one of these, chosen at random."""
+    short_sides: list[int] | None = None
+    """Short sides in pixels, in place of `short_ratios`; they do not follow `data.short_side`."""
     jitter_size: int | None = None
     """Large-scale jitter (Ghiasi et al., 2021) instead of `short_sides`: an image is resized by a random factor, and
     cropped or padded to a square of this side."""
@@ -80,10 +84,14 @@ class DetectionAugmentation:
     def __post_init__(self) -> None:
         """Refuse what cannot be done to a picture."""
         prefix, scale = "data.augmentation.", self.jitter_scale
-        check_fields(self, "numbers above 0, at least one", "short_sides", prefix=prefix)
+        check_fields(self, "numbers above 0, at least one", "short_ratios", "short_sides", prefix=prefix)
         check_fields(self, "above 0", "jitter_size", prefix=prefix)
         check(0 < scale[0] <= scale[1], f"{prefix}jitter_scale", scale, "two numbers above 0, the smaller one first")
         check_fields(self, "from 0 to 1", "flip", "color", prefix=prefix)
+
+    def sides(self, short_side: int) -> list[int]:
+        """Return the short sides of training images in pixels, where `short_side` is `data.short_side`."""
+        return self.short_sides or [max(round(ratio * short_side), 1) for ratio in self.short_ratios]
 
 
 @dataclass(kw_only=True)
@@ -92,12 +100,16 @@ class DetectionData:
     """The images, their annotations and preprocessing."""
 
     source: str = "folder"
-    """Any pictures with annotations in COCO's format; COCO 2017 as its archives unpack; or digits on photographs, which
-    are composed and written to `root`."""
+    """Any pictures with annotations in COCO's, PASCAL VOC's or YOLO's format; COCO 2017 as its archives unpack; or
+    digits on photographs, which are composed and written to `root`."""
     root: str = "data/pictures"
-    """Folder of the data. `folder` reads annotations/instances_SPLIT.json and the images in SPLIT: train, val, test."""
+    """Folder of the data. `folder` reads annotations/instances_SPLIT.json and the images in SPLIT: train, val, test; or
+    an XML file (PASCAL VOC) or a text file (YOLO) of each image. Without val, a tenth of train is held out."""
+    format: Literal["auto", "coco", "voc", "yolo"] = "auto"
+    """`folder`: the format of the annotations; auto finds it by the files."""
     annotations: dict[str, str] = field(default_factory=dict)
-    """Annotation files with other names, by split, relative to `root` or absolute, such as {train: mine.json}."""
+    """Annotation files of COCO's format with other names, by split, relative to `root` or absolute, such as {train:
+    mine.json}."""
     pictures: dict[str, str] = field(default_factory=dict)
     """Folders of images with other names, likewise."""
     bad_annotations: RefuseOrSkip = "refuse"
@@ -106,7 +118,7 @@ class DetectionData:
     keep_empty: bool = False
     """Train on images without objects as well."""
     short_side: int = 800
-    """Evaluation: short side of a resized image."""
+    """Short side of a resized image. Training varies it, see `augmentation.short_ratios`."""
     long_side: int = 1333
     """Largest long side of a resized image; an image with a longer one is resized to a smaller short side."""
     augmentation: DetectionAugmentation = field(default_factory=DetectionAugmentation)

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from eyetoy_image.dense.annotations import refuse_or_skip_bad
+from eyetoy_image.dense.annotations import BadAnnotationsError, refuse_or_skip_bad
 from eyetoy_image.dense.masks import decode, encode
+from eyetoy_image.dense.pyramids import count_maps
 from eyetoy_image.dense.task import DenseTask
+from eyetoy_image.detection.anchors import fit_anchors
 from eyetoy_image.detection.datasets import DATASETS
-from eyetoy_image.detection.datasets.coco import Category, CocoSet, CocoSource, Picture
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
+from eyetoy_image.detection.datasets.objects import Category, CocoSet, ObjectSource, Picture
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
-from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe
+from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
+from eyetoy_train.utils.console import log
 
 CATEGORIES = "categories.json"
 DRAWN_SCORE = 0.5
@@ -36,7 +43,7 @@ class Detection(DenseTask[CocoSet]):
 
     recipe: DetectionRecipe
     data: DetectionData
-    source: CocoSource
+    source: ObjectSource
     pipeline_tag = "object-detection"
     columns = 4
     why_not_exportable = (
@@ -46,7 +53,30 @@ class Detection(DenseTask[CocoSet]):
 
     def __init__(self, recipe: DetectionRecipe) -> None:
         super().__init__(recipe, DATASETS)
-        self.with_masks = recipe.detector.has_masks
+
+    @cached_property
+    def kind(self) -> Literal["mask_rcnn", "faster_rcnn"]:
+        """The kind of the detector: the recipe's, or the one that fits the annotations."""
+        kind = self.recipe.detector.kind
+        if kind == "auto":
+            return "mask_rcnn" if self.source.has_masks else "faster_rcnn"
+        return kind
+
+    @property
+    def with_masks(self) -> bool:
+        """Whether masks are learned and scored."""
+        return self.kind == "mask_rcnn"
+
+    @cached_property
+    def detector(self) -> DetectorRecipe:
+        """The recipe's detector, with the kind and the anchors that it leaves to the data."""
+        recipe = replace(self.recipe.detector, kind=self.kind)
+        if recipe.anchor_sizes != "auto":
+            return recipe
+        found = self.checked("train")
+        pictures = () if found is None else found.pictures
+        num_sizes = count_maps(self.recipe.model, recipe.out_indices) + 1
+        return replace(recipe, anchor_sizes=fit_anchors(pictures, self.data, num_sizes))
 
     @property
     def score(self) -> str:
@@ -63,8 +93,41 @@ class Detection(DenseTask[CocoSet]):
         """The classes with their ids, in the order of their labels, which begin at 1."""
         return self.source.categories
 
+    def prepare(self) -> None:
+        """Compose the digits if need be, look at all annotations, and fit to them what the recipe leaves to the data.
+
+        Errors as in `DenseTask.prepare`.
+        """
+        super().prepare()
+        if PartialState().is_main_process:
+            for line in self._fitted():
+                log(line, file=sys.stderr)
+
+    def _fitted(self) -> Iterator[str]:
+        """Yield lines about what is fitted to the data, and about sizes that do not fit each other."""
+        if self.recipe.detector.kind == "auto":
+            found = "some annotations have masks" if self.with_masks else "no annotation has a mask"
+            yield f"detector.kind: {self.kind}, since {found}"
+        if self.recipe.detector.anchor_sizes == "auto":
+            yield f"detector.anchor_sizes: {self.detector.anchor_sizes}, fitted to the boxes of the training set"
+        short_side, own = self.data.short_side, self.data.augmentation.short_sides
+        if own and not min(own) / 2 <= short_side <= 2 * max(own):
+            yield (
+                f"data.augmentation.short_sides: training is at {min(own)} to {max(own)} pixels and evaluation at "
+                f"{short_side}; without short_sides, training follows data.short_side"
+            )
+
     def without_bad(self, split: Split, found: CocoSet) -> CocoSet:
-        """Return a split without its bad annotations; or raise if the recipe says to refuse them."""
+        """Return a split without its bad annotations; or raise if the recipe says to refuse them.
+
+        Raises:
+            BadAnnotationsError: there are bad ones; or the detector has a head for masks, and the set has boxes alone.
+        """
+        if self.with_masks and self.source.has_boxes_alone:
+            raise BadAnnotationsError(
+                f"no annotation of {self.data.root} has a mask, and detector.kind is mask_rcnn; for boxes alone take "
+                "--detector.kind faster_rcnn"
+            )
         findings = find_bad(found, self.categories, with_masks=self.with_masks)
         refuse_or_skip_bad(findings, summary(found, findings), self.data.bad_annotations)
         kept = without(found, findings)
@@ -89,7 +152,7 @@ class Detection(DenseTask[CocoSet]):
         labels = {category.id: label for label, category in enumerate(self.categories, 1)}
         if split != "train":
             return DetectionDataset(coco.pictures, labels, with_masks=self.with_masks)
-        transform = TrainingTransform(self.data.augmentation, self.data.long_side)
+        transform = TrainingTransform(self.data.augmentation, self.data.long_side, self.data.short_side)
         # Images without objects are left out of training only; an evaluation counts detections on them as wrong.
         pictures = [picture for picture in coco.pictures if self.data.keep_empty or _is_learned(picture)]
         return DetectionDataset(pictures, labels, with_masks=self.with_masks, transform=transform)
@@ -97,7 +160,7 @@ class Detection(DenseTask[CocoSet]):
     def build_model(self) -> nn.Module:
         """Return the recipe's detector."""
         sizes = (self.data.short_side, self.data.long_side)
-        return Detector(self.recipe.model, self.recipe.detector, len(self.categories), sizes)
+        return Detector(self.recipe.model, self.detector, len(self.categories), sizes)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of the losses of the proposal network and of the heads."""
@@ -132,6 +195,11 @@ class Detection(DenseTask[CocoSet]):
     def metrics(self) -> DetectionMetrics:
         """Return new metrics."""
         return DetectionMetrics(self.categories, with_masks=self.with_masks)
+
+    @property
+    def saved_recipe(self) -> DetectionRecipe:
+        """The recipe with what was fitted to the data, so that a checkpoint is opened without them."""
+        return replace(self.recipe, detector=self.detector)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the classes with their ids, and the recipe."""

@@ -22,14 +22,15 @@ class TrainingTransform:
     Args:
         augmentation: probabilities and limits.
         long_side: largest long side, where the short one is resized.
+        short_side: the short side of an evaluation, which the augmentation varies.
     """
 
-    def __init__(self, augmentation: DetectionAugmentation, long_side: int) -> None:
+    def __init__(self, augmentation: DetectionAugmentation, long_side: int, short_side: int = 800) -> None:
         steps: list[Any] = []
         if augmentation.color:
             steps.append(v2.RandomPhotometricDistort(p=augmentation.color))
         if augmentation.jitter_size is None:
-            steps.append(v2.RandomShortestSize(augmentation.short_sides, max_size=long_side))
+            steps.append(v2.RandomShortestSize(augmentation.sides(short_side), max_size=long_side))
         else:
             square = (augmentation.jitter_size, augmentation.jitter_size)
             steps.append(v2.ScaleJitter(square, augmentation.jitter_scale))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from eyetoy_image.dense.annotations import BadAnnotationsError
+from eyetoy_image.dense.annotations import BadAnnotationsError, annotations_parser, named
 from eyetoy_image.segmentation.app import APP
 from eyetoy_image.segmentation.datasets import DATASETS
-from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary
+from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary, void_hint
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_train import parse_recipe
-from eyetoy_train.commands.cli import check_parser, exit_on_error
+from eyetoy_train.commands.cli import exit_on_error
 from eyetoy_train.utils.console import log
 
 
@@ -20,11 +20,12 @@ def check(argv: Sequence[str] | None = None) -> int:
 
     The exit code is returned, see `check_parser`.
     """
-    options, overrides = check_parser("Find bad label maps and images.").parse_known_args(argv)
+    options, overrides = annotations_parser("Find bad label maps and images.").parse_known_args(argv)
     recipe = parse_recipe(SegmentationRecipe, APP.default_config, overrides)
     num_wrong = 0
     with exit_on_error():
         found = DATASETS.open(recipe.data, recipe.seed).set
+        log(found.describe())
         splits = [split for split in found.splits if options.split in (None, split)]
         if not splits:
             raise ValueError(f"{recipe.data.root} has no split {options.split}")
@@ -33,8 +34,12 @@ def check(argv: Sequence[str] | None = None) -> int:
             errors = list(find_bad(found.splits[split], found.table, open_files=True, pixels=pixels).values())
             num_wrong += len(errors)
             log(summary(place, found.splits[split], errors))
-            for finding in errors:
-                log(str(finding))
+            hint = void_hint(place, found.table, errors, pixels)
+            # A value that most maps have is void, and the hint says all of it; of one that few have, they are named.
+            is_void = bool(hint) and 2 * sum(bool(error.pixels) for error in errors) > len(found.splits[split])
+            rest = [error for error in errors if options.all or not (is_void and error.pixels)]
+            for line in [*filter(None, [hint]), *named(rest, options)]:
+                log(line)
             try:
                 if split == "train":
                     refuse_one_class(place, found.table, pixels)

@@ -49,8 +49,9 @@ class SegmentationAugmentation:
 
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of the factor by which an image is resized."""
-    crop_size: int = 512
-    """Side of the random square that is cropped; smaller images are padded, and the padding is ignored."""
+    crop_size: int | None = None
+    """Side of the random square that is cropped; smaller images are padded, and the padding is ignored. If not given,
+    `data.short_side`, or 512 without it."""
     cat_max_ratio: float = 0.75
     """Crop again, up to ten times, while one class has this fraction of the labelled pixels or more; 1 for never."""
     flip: float = 0.5
@@ -78,7 +79,8 @@ class SegmentationData:
     `root`. What is missing is told with what fetches it."""
     root: str = "data/pictures"
     """The folder, or a name on the hub. `folder` reads images in images/SPLIT (train, val, test), label maps as PNG
-    files of the same names in maps/SPLIT, and names of the classes in classes.txt, one in each line."""
+    files of the same names in maps/SPLIT, and names of the classes in classes.txt, one in each line. The folder maps
+    may be called annotations, labels or masks. Without val, a tenth of train is held out."""
     ignored: list[int] = field(default_factory=lambda: [255])
     """`folder` and `hub`: values of label maps without a class; the others are the classes, in order."""
     values: list[int] | None = None
@@ -100,8 +102,9 @@ class SegmentationData:
     """Refuse: bad label maps, such as one of another size than its image, stop the run before its first step. Skip:
     they are counted and left out. `check.py` lists them."""
     short_side: int | None = None
-    """Resize images to this short side, in training before `augmentation.scale`; not resized if not given. An
-    evaluation scores the pixels of the original label map."""
+    """Resize images to this short side, in training before `augmentation.scale`; not resized if not given. Training
+    crops squares of this side, if `augmentation.crop_size` says no other. An evaluation scores the pixels of the
+    original label map."""
     long_side: int | None = None
     """Largest long side of a resized image."""
     augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
@@ -118,6 +121,11 @@ class SegmentationData:
             distinct = len(set(self.values)) == len(self.values) > 0
             valid = distinct and all(0 <= value <= 255 for value in self.values)
             check(valid, "data.values", self.values, "distinct values from 0 to 255, at least one")
+
+    @property
+    def crop_side(self) -> int:
+        """Side of the squares of training."""
+        return self.augmentation.crop_size or self.short_side or 512
 
 
 @dataclass(kw_only=True)

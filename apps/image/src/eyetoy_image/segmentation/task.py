@@ -17,7 +17,7 @@ from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
-from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary
+from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary, void_hint
 from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_image.segmentation.datasets.label_set import LabelledPicture, SegmentationSource
 from eyetoy_image.segmentation.figures import draw_labels, enlarged
@@ -68,7 +68,8 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         place, table, pixels = f"{split} of {self.data.root}", self.source.set.table, Counter[int]()
         bad = find_bad(found, table, pixels=pixels)
         errors = list(bad.values())
-        refuse_or_skip_bad(errors, summary(place, found, errors), self.data.bad_annotations)
+        hint = void_hint(place, table, errors, pixels)
+        refuse_or_skip_bad(errors, summary(place, found, errors), self.data.bad_annotations, hint)
         if split == "train":
             refuse_one_class(place, table, pixels)
         self.left_out["pictures with bad label maps"] += len(errors)
@@ -83,7 +84,8 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         pictures = self.checked(split)
         if pictures is None:
             return None
-        transform = TrainingTransform(self.data.augmentation, self.data.short_side, self.data.long_side)
+        data = self.data
+        transform = TrainingTransform(data.augmentation, data.short_side, data.long_side, data.crop_side)
         return SegmentationDataset(pictures, self.source.set.table, transform if split == "train" else None)
 
     def build_model(self) -> nn.Module:
@@ -126,7 +128,7 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
 
     def export_model(self, model: nn.Module) -> ExportModel:
         """Return the model to export, from uint8 pixels of the training size to logits of every pixel."""
-        side = self.data.augmentation.crop_size
+        side = self.data.crop_side
         given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
         return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))
 

@@ -45,15 +45,20 @@ class TrainingTransform:
         augmentation: probabilities and limits.
         short_side: short side before the random factor; unchanged if not given.
         long_side: largest long side before the random factor.
+        crop_side: side of the square, if not the augmentation's own.
     """
 
     def __init__(
-        self, augmentation: SegmentationAugmentation, short_side: int | None = None, long_side: int | None = None
+        self,
+        augmentation: SegmentationAugmentation,
+        short_side: int | None = None,
+        long_side: int | None = None,
+        crop_side: int = 512,
     ) -> None:
         self.augmentation = augmentation
         self.sides = (short_side, long_side)
         fill: dict[Any, int] = {tv_tensors.Image: GREY, tv_tensors.Mask: IGNORED}  # padding is not learned
-        self.crop = v2.RandomCrop(augmentation.crop_size, pad_if_needed=True, fill=fill)
+        self.crop = v2.RandomCrop(augmentation.crop_size or crop_side, pad_if_needed=True, fill=fill)
         steps: list[Any] = [v2.RandomHorizontalFlip(augmentation.flip)]
         if augmentation.color:
             steps.append(v2.RandomPhotometricDistort(p=augmentation.color))

@@ -5,71 +5,22 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from eyetoy_image.detection.datasets.objects import Annotation, Category, CocoSet, ObjectSource, Picture
 from eyetoy_image.detection.recipe import DetectionData
 from eyetoy_image.io.files import EXTENSIONS, MOST_PIXELS
 from eyetoy_train import Split
 from eyetoy_train.data.folder import write_once
-from eyetoy_train.data.source import DatasetSource
 from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_files, list_folders
 from eyetoy_train.utils.untrusted import read_json
 
 
-@dataclass(frozen=True)
-class Category:
-    """A class of objects."""
-
-    id: int
-    name: str
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """An object as it is in the file, possibly faulty."""
-
-    place: int
-    """Position in the file's list."""
-    content: Mapping[str, Any]
-
-    @property
-    def is_crowd(self) -> bool:
-        """Whether it is a crowd of objects, which is not learned, and whose detections do not count."""
-        return bool(self.content.get("iscrowd", 0))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image with its objects."""
-
-    id: int | str
-    """A number or a text, as it is in the file."""
-    path: Path
-    height: int
-    width: int
-    annotations: tuple[Annotation, ...]
-
-
-@dataclass(frozen=True)
-class CocoSet:
-    """A split of a data set."""
-
-    path: Path
-    """The annotation file."""
-    categories: tuple[Category, ...]
-    """In the order of their ids."""
-    pictures: tuple[Picture, ...]
-    """In the order of their ids."""
-    strays: tuple[Annotation, ...]
-    """Annotations of images that are not in the file."""
-
-
-class CocoSource(DatasetSource[CocoSet]):
+class CocoSource(ObjectSource):
     """Images with annotation files in COCO's format.
 
     Args:
@@ -96,18 +47,10 @@ class CocoSource(DatasetSource[CocoSet]):
         self.write = write
         self._splits: dict[Split, CocoSet | None] = {}
 
-    @cached_property
-    def categories(self) -> tuple[Category, ...]:
-        """The classes: those of the training set."""
-        found = self.split("train")
-        if found is None:
-            raise FileNotFoundError(f"{self.data.root} has no training split")
-        return found.categories
-
     @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes, in the order of their labels, which start at 1."""
-        return [category.name for category in self.categories]
+    def root(self) -> str:
+        """The folder of the data."""
+        return self.data.root
 
     def prepare(self) -> None:
         """Make the data set if it is missing."""
@@ -119,8 +62,8 @@ class CocoSource(DatasetSource[CocoSet]):
         if split not in self._splits:  # read once: COCO's training file has 450 MB
             files = self.find_files(split)
             coco = None if files is None else read_coco(*files)
-            if coco is not None and split != "train":
-                refuse_other_names(coco, self.categories)
+            if coco is not None and split != "train" and (train := CocoSource.split(self, "train")):
+                refuse_other_names(coco, train.categories)
             self._splits[split] = coco
         return self._splits[split]
 

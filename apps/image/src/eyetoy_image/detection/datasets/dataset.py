@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.dense.masks import area, decode, is_number, read_mask
-from eyetoy_image.detection.datasets.coco import Annotation, Picture
+from eyetoy_image.detection.datasets.objects import Annotation, Picture
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.io.files import UnreadableImageError, read_image
 from eyetoy_train import Batch

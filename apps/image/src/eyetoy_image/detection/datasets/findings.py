@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -16,12 +16,13 @@ from eyetoy_image.dense.masks import (
     is_number,
     read_mask,
 )
-from eyetoy_image.detection.datasets.coco import Annotation, Category, CocoSet, Picture
+from eyetoy_image.detection.datasets.objects import Annotation, Category, CocoSet, Picture
 from eyetoy_image.io.files import open_picture, read_image, upright_size
 
 Kind = Literal[
     "missing file",
     "broken file",
+    "broken annotation file",
     "picture of another size",
     "unknown picture",
     "unknown class",
@@ -70,10 +71,13 @@ def find_bad(
         for stray in coco.strays
     ]
     for picture in coco.pictures:
+        if picture.fault:
+            found.append(Finding("broken annotation file", picture, None, picture.fault))
+            continue
         found += _look_at_file(picture, open_files=open_files)
         for annotation in picture.annotations:
             # One finding for each annotation: others often follow from the first, such as a mask of a broken box.
-            found += list(_look(annotation.content, annotation, picture, known, with_masks=with_masks))[:1]
+            found += list(_look(annotation, picture, known, with_masks=with_masks))[:1]
     return found
 
 
@@ -93,8 +97,8 @@ def summary(coco: CocoSet, findings: Sequence[Finding]) -> str:
     """Return the numbers of findings by kind, in a line."""
     counts = Counter(finding.kind for finding in findings)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Kind) if counts[kind])
-    total = sum(len(picture.annotations) for picture in coco.pictures) + len(coco.strays)
-    return f"{coco.path}: {len(coco.pictures)} pictures, {total} annotations; wrong: {kinds or 'none'}"
+    place = f"{coco.split} of {coco.path}" if coco.split else str(coco.path)
+    return f"{place}: {len(coco.pictures)} pictures, {coco.num_annotations} annotations; wrong: {kinds or 'none'}"
 
 
 def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
@@ -120,10 +124,11 @@ def _look_at_file(picture: Picture, *, open_files: bool) -> list[Finding]:
     return [Finding("picture of another size", picture, None, why)]
 
 
-def _look(
-    content: Mapping[str, Any], annotation: Annotation, picture: Picture, known: set[int], *, with_masks: bool
-) -> Iterator[Finding]:
+def _look(annotation: Annotation, picture: Picture, known: set[int], *, with_masks: bool) -> Iterator[Finding]:
     """Yield the faults of an annotation."""
+    if annotation.fault:
+        yield Finding("broken box", picture, annotation, annotation.fault)
+    content = annotation.content
     if not isinstance(content.get("category_id"), int) or content["category_id"] not in known:
         yield Finding("unknown class", picture, annotation, f"no class has the id {content.get('category_id')!r}")
     kind, why = _box(content.get("bbox"), picture)

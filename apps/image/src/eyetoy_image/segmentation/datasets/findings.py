@@ -13,12 +13,16 @@ from eyetoy_image.io.files import open_picture, read_image, upright_size
 from eyetoy_image.io.hub import PictureFile, is_there, opened
 from eyetoy_image.segmentation.datasets.label_maps import (
     IGNORED,
+    UNKNOWN,
     BadLabelMapError,
     Kind,
     LabelTable,
     read_fitting_values,
 )
 from eyetoy_image.segmentation.datasets.label_set import LabelledPicture
+
+MOST_VOID = 5
+"""Largest number of unknown values that may be void."""
 
 
 def find_bad(
@@ -55,6 +59,29 @@ def ignored_summary(place: str, table: LabelTable, pixels: Counter[int]) -> str:
         return ""
     share = sum(pixels[value] for value in ignored) / pixels.total()
     return f"{place}: {share:.1%} of the pixels are ignored, those of value {', '.join(map(str, ignored))}"
+
+
+def void_hint(place: str, table: LabelTable, errors: Sequence[BadLabelMapError], pixels: Counter[int]) -> str:
+    """Return a line on values that are no class, with the option that ignores them; empty if there are none.
+
+    Args:
+        place: the split, for the message.
+        table: the classes of the values of label maps.
+        errors: those of the split.
+        pixels: the number of pixels of every value on the valid maps.
+    """
+    unknown = [error for error in errors if error.pixels]
+    total = sum((Counter(error.pixels) for error in unknown), pixels.copy())
+    values = sorted(value for value in total if not 0 <= value <= 255 or table.labels[value] == UNKNOWN)
+    if not values or len(values) > MOST_VOID or not 0 <= values[0] <= values[-1] <= 255:
+        return ""  # so many are no void, but numbers of objects, or maps of another set
+    ignored = [*values, *(value for value in range(256) if table.labels[value] == IGNORED)]
+    noun, verb = ("value", "is") if len(values) == 1 else ("values", "are")
+    share = sum(total[value] for value in values) / total.total()
+    return (
+        f"{place}: {noun} {', '.join(map(str, values))} in {len(unknown):,} maps ({share:.1%} of the pixels) {verb} no "
+        f"class; where that means no label, add --data.ignored '{sorted(ignored)}'"
+    )
 
 
 def refuse_one_class(place: str, table: LabelTable, pixels: Counter[int]) -> None:

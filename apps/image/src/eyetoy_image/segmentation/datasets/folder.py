@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from eyetoy_image.dense.held_out import hold_out, missing_splits
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.datasets.label_set import (
     SPLITS,
+    LabelledPicture,
     SegmentationSet,
     SegmentationSource,
     pair_pictures,
@@ -21,34 +25,76 @@ from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_folders
 
+MAPS = ("maps", "annotations", "labels", "masks")
+"""Names of the folder of label maps. The first one counts alone: `annotations` may be those of another task."""
 
-def read_folder(data: SegmentationData) -> SegmentationSet:
-    """List images in `images/SPLIT` and label maps of the same names in `maps/SPLIT`.
+
+def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
+    """List images in `images/SPLIT` and label maps of the same names in `maps/SPLIT`, or in both without splits.
+
+    Where validation images are missing, some of the others are held out, and of a set without splits for a test too.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a split has two folders.
+        ValueError: a split has two folders, or there are too few images to hold some out.
     """
     root = Path(data.root)
     left_out: Counter[str] = Counter()
-    images, maps = (_split_folders(root / name, left_out) for name in ("images", "maps"))
-    if "train" not in images:
+    images, maps = _split_folders(root / "images", left_out), _maps_folder(root)
+    folders = _split_folders(maps, left_out) if images else {}
+    if images:
+        parts = {
+            split: pair_pictures(path, folders.get(split, maps / split), left_out) for split, path in images.items()
+        }
+    else:
+        parts = {"train": pair_pictures(root / "images", maps, left_out)}
+    if "train" not in parts or not (root / "images").is_dir():
         raise FileNotFoundError(
             f"{root} should hold pictures in images/train and label maps in maps/train; it does not"
         )
-    splits = {
-        split: pair_pictures(path, maps.get(split, root / "maps" / split), left_out) for split, path in images.items()
-    }
-    empty = [images[split] for split, pictures in splits.items() if not pictures]
+    empty = [images.get(split, root / "images") for split, pictures in parts.items() if not pictures]
     if empty:
         raise FileNotFoundError(f"found no picture ending in {', '.join(sorted(EXTENSIONS))} in {empty[0]}")
-    names = root / "classes.txt"
-    left_out += count_beside(root, "files beside images and maps", (names,))
-    others = [path.name for path in list_folders(root) if path.name not in ("images", "maps")]
-    others += [f"maps/{maps[split].name}" for split in maps if split not in images]
+    left_out += _beside(root, maps, [folders[split] for split in folders if split not in images])
+    found = with_classes(data, read_names(root / "classes.txt"), parts, left_out)
+    names = missing_splits(tuple(found.splits) if images else ())
+    if not names:
+        return found
+    held = hold_out(found.splits["train"], names, seed, _name_of)
+    parts = {**found.splits, **held}
+    return replace(found, splits={split: parts[split] for split in SPLITS if split in parts}, held_out=names)
+
+
+def _name_of(picture: LabelledPicture) -> str:
+    return Path(str(picture.path)).name
+
+
+def _beside(root: Path, maps: Path, stray: Sequence[Path]) -> Counter[str]:
+    """Count what a root holds beside pictures and label maps, and the folders of maps without pictures."""
+    left_out = count_beside(root, "files beside images and maps", (root / "classes.txt",))
+    others = [path.name for path in list_folders(root) if path not in (root / "images", maps)]
+    others += [f"{maps.name}/{path.name}" for path in stray]
     if others:
         left_out[f"folders that are not read ({named(others)})"] += len(others)
-    return with_classes(data, read_names(names), splits, left_out)
+    return left_out
+
+
+def _maps_folder(root: Path) -> Path:
+    """Return the folder of label maps.
+
+    Raises:
+        ValueError: there are several.
+    """
+    present = [root / name for name in MAPS if _holds_maps(root / name)]
+    if len(present) > 1 and present[0].name != MAPS[0]:
+        names = " and in ".join(path.name for path in present)
+        raise ValueError(f"{root} has label maps in {names}; rename the folder to read to maps")
+    return present[0] if present else root / MAPS[0]
+
+
+def _holds_maps(folder: Path) -> bool:
+    """Whether a folder has folders of splits, or label maps."""
+    return bool(_split_folders(folder, Counter())) or any(folder.glob("*.png"))
 
 
 def _split_folders(folder: Path, left_out: Counter[str]) -> dict[Split, Path]:
@@ -64,4 +110,4 @@ def _split_folders(folder: Path, left_out: Counter[str]) -> dict[Split, Path]:
 
 def open_folder(data: SegmentationData, seed: int) -> SegmentationSource:
     """Return the images in `data.root`."""
-    return SegmentationSource(data.root, partial(read_folder, data))
+    return SegmentationSource(data.root, partial(read_folder, data, seed))

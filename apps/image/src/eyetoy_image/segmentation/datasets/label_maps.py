@@ -37,9 +37,11 @@ Kind = Literal[
 class BadLabelMapError(UnreadableFileError):
     """A label map is invalid, or does not fit its image. The message names it and its fault."""
 
-    def __init__(self, kind: Kind, file: PictureFile, why: str) -> None:
+    def __init__(self, kind: Kind, file: PictureFile, why: str, pixels: Mapping[int, int] | None = None) -> None:
         super().__init__(f"{kind}: {file}: {why}")
         self.kind: Kind = kind
+        self.pixels = pixels or {}
+        """The number of pixels of every value, where some are unknown."""
 
 
 class LabelTable:
@@ -66,7 +68,9 @@ class LabelTable:
         if wrong.size:
             known = ", ".join(map(str, np.flatnonzero(self.labels != UNKNOWN)[:3]))
             why = f"{wrong.size} pixels have values such as {wrong[0]}, which is no class; known are {known}, ..."
-            raise BadLabelMapError("unknown value", file, why)
+            found, counts = np.unique(values, return_counts=True)
+            pixels = dict(zip(found.tolist(), counts.tolist(), strict=True))
+            raise BadLabelMapError("unknown value", file, why, pixels)
         return torch.from_numpy(labels.astype(np.uint8))
 
 

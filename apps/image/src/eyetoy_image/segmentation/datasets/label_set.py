@@ -42,6 +42,8 @@ class SegmentationSet:
     splits: Mapping[Split, tuple[LabelledPicture, ...]]
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Numbers of files and folders that are no samples, by the reason."""
+    held_out: tuple[Split, ...] = ()
+    """Splits that the data do not have, and whose images are some of the others."""
 
 
 class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
@@ -87,6 +89,11 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
     def left_out(self) -> Mapping[str, int]:
         """Numbers of files and folders that are no samples, by the reason."""
         return self.set.left_out
+
+    @property
+    def places(self) -> Mapping[Split, str]:
+        """Which splits are held out."""
+        return dict.fromkeys(self.set.held_out, "held out")
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
         """Return the images of a split."""
