@@ -46,6 +46,10 @@ class Task(Protocol):
     A task whose loss is a mean over something of which samples have different numbers, such as labelled pixels, may
     have a method `num_averaged(batch) -> int` that counts them in a batch on the CPU. Micro batches and processes are
     then weighed by it, so that the loss of a step is the mean over the whole step.
+
+    A task whose loss is made of several may have an attribute `loss_parts`: a dict of detached scalars, such as
+    `{"loss_mask": ...}`, which `loss` sets anew in each call. Their means are recorded beside the loss, and drawn in
+    the report with the scores of the same names. All batches have the same parts.
     """
 
     @property

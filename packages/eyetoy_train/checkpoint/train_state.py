@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,9 +32,11 @@ class EpochStats:
     """Part of it that was spent waiting for data."""
     window: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     """Losses of the latest steps, including those of earlier epochs."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Sums of the parts of the loss, by name."""
 
-    def add(self, loss: float, norm: float) -> None:
-        """Add one step."""
+    def add(self, loss: float, norm: float, parts: Mapping[str, float] | None = None) -> None:
+        """Add one step, with the parts of its loss if it has some."""
         if len(self.window) >= FEWEST:
             # fsum rounds once, so the count of spikes does not depend on the order of the window.
             mean = math.fsum(self.window) / len(self.window)
@@ -44,6 +47,8 @@ class EpochStats:
         self.loss_sum += loss
         self.norm_sum += norm
         self.norm_max = max(self.norm_max, norm)
+        for name, value in (parts or {}).items():
+            self.parts[name] = self.parts.get(name, 0.0) + value
 
     def scores(self) -> dict[str, float]:
         """Return the training scores of a line of metrics.jsonl."""
@@ -53,6 +58,7 @@ class EpochStats:
             "grad_norm": self.norm_sum / count,
             "grad_norm_max": self.norm_max,
             "loss_spikes": self.spikes,
+            **{f"train_{name}": total / count for name, total in self.parts.items()},
         }
 
     def speed(self, batch_size: int) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -20,6 +21,8 @@ class StepSummary:
     step: int
     loss: float
     grad_norm: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Means of the parts of the loss, if the task tells them."""
 
 
 class NotFiniteError(FloatingPointError):
@@ -52,15 +55,17 @@ class StepRecorder:
         self._steps: list[int] = []
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
+        self._parts: list[Mapping[str, Tensor]] = []
 
     def __len__(self) -> int:
         return len(self._steps)
 
-    def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Note a step: the mean loss of this process, and the norm of the gradient. Both are scalars."""
+    def add(self, step: int, loss: Tensor, norm: Tensor, parts: Mapping[str, Tensor] | None = None) -> None:
+        """Note a step: the mean loss of this process, the norm of the gradient, and parts of the loss. All scalars."""
         self._steps.append(step)
         self._losses.append(loss)
         self._norms.append(norm)
+        self._parts.append(parts or {})
 
     def flush(self) -> StepSummary | None:
         """Read the collected steps, averaged over all processes; return None if there are none.
@@ -70,18 +75,22 @@ class StepRecorder:
         """
         if not self._steps:
             return None
-        device = self.accelerator.device
-        values = torch.stack([torch.stack(self._losses).to(device), torch.stack(self._norms).float().to(device)])
+        device, names = self.accelerator.device, list(self._parts[0])
+        others = [torch.stack([parts[name] for parts in self._parts]).float() for name in names]
+        rows = [torch.stack(self._losses), torch.stack(self._norms).float(), *others]
+        values = torch.stack([row.to(device) for row in rows])
         if self.accelerator.num_processes > 1:
             values = cast("Tensor", self.accelerator.reduce(values, reduction="mean"))
-        losses, norms = values.tolist()
+        losses, norms, *parts = values.tolist()
         steps = self._steps
-        self._steps, self._losses, self._norms = [], [], []
-        for step, loss, norm in zip(steps, losses, norms, strict=True):
+        self._steps, self._losses, self._norms, self._parts = [], [], [], []
+        for step, loss, norm, *step_parts in zip(steps, losses, norms, *parts, strict=True):
             if not math.isfinite(loss):
                 raise NotFiniteError(step, f"the loss is {loss}")
             # In fp16 the scaler skips a step whose gradients overflow, and tries a smaller scale: no reason to stop.
             if not math.isfinite(norm) and self.accelerator.scaler is None:
                 raise NotFiniteError(step, f"the gradient's norm is {norm}, at a loss of {loss:.4g},")
-            self.state.stats.add(loss, norm if math.isfinite(norm) else 0.0)
-        return StepSummary(steps[-1], math.fsum(losses) / len(losses), max(norms))
+            named = dict(zip(names, step_parts, strict=True))
+            self.state.stats.add(loss, norm if math.isfinite(norm) else 0.0, named)
+        means = {name: math.fsum(part) / len(part) for name, part in zip(names, parts, strict=True)}
+        return StepSummary(steps[-1], math.fsum(losses) / len(losses), max(norms), means)

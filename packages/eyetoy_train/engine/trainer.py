@@ -219,7 +219,7 @@ class Trainer:
         set_learning_rate(self.optimizer.param_groups, learning_rate(state.step, recipe, self.lengths))
         self.drop_path.set(state.step)
 
-        losses = []
+        losses, parts = [], list[dict[str, Tensor]]()
         first = state.step * num_micro_batches
         shares = self._shares(batches)
         for micro_batch in range(first, first + num_micro_batches):  # numbered from the start of the run
@@ -238,6 +238,8 @@ class Trainer:
                     loss = loss * share
                 accelerator.backward(loss)
             losses.append(loss.detach())
+            named = getattr(self.task, "loss_parts", {})
+            parts.append(named if share is None else {name: part * share for name, part in named.items()})
             del batch, loss  # and with the loss its graph, before the optimizer needs memory
 
         norm = self._gradient_norm()
@@ -245,7 +247,9 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(state.step)
-        self.recorder.add(state.step, losses[0] if num_micro_batches == 1 else torch.stack(losses).mean(), norm)
+        self.recorder.add(
+            state.step, mean_of(losses), norm, {name: mean_of([one[name] for one in parts]) for name in parts[0]}
+        )
         state.step += 1
         if len(self.recorder) >= recipe.log_steps:
             self._read_steps()
@@ -298,7 +302,7 @@ class Trainer:
         if summary is None:
             return
         lr = learning_rate(summary.step, self.recipe, self.lengths)
-        values = {"loss": summary.loss, "lr": lr, "grad_norm": summary.grad_norm}
+        values = {"loss": summary.loss, "lr": lr, "grad_norm": summary.grad_norm, **summary.parts}
         if self.accelerator.is_main_process:
             append_line(self.run.steps, {"step": summary.step + 1, **values})
         self.accelerator.log({f"train/{key}": value for key, value in values.items()}, step=summary.step + 1)
@@ -420,6 +424,11 @@ class Trainer:
             )
         self.accelerator.wait_for_everyone()
         return results
+
+
+def mean_of(values: list[Tensor]) -> Tensor:
+    """Return the mean of scalars, which of one is itself."""
+    return values[0] if len(values) == 1 else torch.stack(values).mean()
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:

@@ -15,10 +15,14 @@ from matplotlib.ticker import MaxNLocator
 MOST_CLASSES_NUMBERED = 40
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 LONGEST_NAME = 20
+MOST_MARKED = 30
+"""Most points of a curve that are marked one by one."""
+TRAINED, PARTS = "train_", "train_loss_"
+"""How keys of the training's values begin in metrics.jsonl, and those of the parts of the loss."""
 
 
 def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None:
-    """Draw loss, validation score and gradient norm over epochs to a PNG file.
+    """Draw loss, validation score and gradient norm over epochs to a PNG file, and the parts of a loss of several.
 
     Args:
         lines: those of metrics.jsonl, one for each epoch; an epoch without an evaluation has no `val`.
@@ -26,36 +30,82 @@ def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None
         path: the file to write.
     """
     figure = Figure(figsize=(13, 3.4), layout="constrained")
-    loss_axes, score_axes, norm_axes = figure.subplots(1, 3)
-    epochs = [line["epoch"] for line in lines]
-    scored = [line for line in lines if "val" in line]
-    scored_epochs = [line["epoch"] for line in scored]
-    marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
-    loss_axes.plot(epochs, [line["train_loss"] for line in lines], label="training", marker=marker)
-    if all("loss" in line["val"] for line in scored):  # detection and segmentation measure none
-        loss_axes.plot(scored_epochs, [line["val"]["loss"] for line in scored], label="validation", marker=marker)
+    parts = list(dict.fromkeys(key.removeprefix(TRAINED) for line in lines for key in line if key.startswith(PARTS)))
+    if len(parts) > 1:
+        figure.set_size_inches(13, 6.6)
+        (loss_axes, score_axes), (part_axes, norm_axes) = figure.subplots(2, 2)
+        _plot_parts(part_axes, lines, parts)
+    else:
+        loss_axes, score_axes, norm_axes = figure.subplots(1, 3)
+    _plot(loss_axes, points(lines, "train_loss"), label="training")
+    # A loss of one part is that part, also where the evaluation measures it under its own name.
+    for name in ("loss", *(parts if len(parts) == 1 else ())):
+        _plot(loss_axes, points(lines, name, val=True), label="validation")
     loss_axes.set(xlabel="epoch", ylabel="loss")
-    loss_axes.legend(frameon=False)
-    score_axes.plot(scored_epochs, [line["val"][score] for line in scored], color="tab:green", marker=marker)
+    scored = points(lines, score, val=True)
+    _plot(score_axes, scored, color="tab:green")
+    if not scored:
+        score_axes.text(0.5, 0.5, "no evaluation was made", transform=score_axes.transAxes, ha="center", va="center")
     score_axes.set(xlabel="epoch", ylabel=f"validation {score}")
-    norm_axes.plot(epochs, [line["grad_norm"] for line in lines], label="mean", color="tab:purple", marker=marker)
-    norm_axes.plot(epochs, [line["grad_norm_max"] for line in lines], label="largest", color="tab:pink", marker=marker)
+    _plot(norm_axes, points(lines, "grad_norm"), label="mean", color="tab:purple")
+    _plot(norm_axes, points(lines, "grad_norm_max"), label="largest", color="tab:pink")
     norm_axes.set(xlabel="epoch", ylabel="gradient norm", yscale="log")
-    norm_axes.legend(frameon=False)
-    for axes in (loss_axes, score_axes, norm_axes):
+    for axes in figure.axes:
+        if axes is not score_axes:
+            axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
+        axes.set_xlim(*_whole_run(lines))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # by default two, also for one epoch
     _write(figure, path)
 
 
-def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
+def points(lines: Sequence[dict[str, Any]], name: str, *, val: bool = False) -> list[tuple[int, float]]:
+    """Return the epochs of lines of metrics.jsonl that have a value of a name, and the value.
+
+    Args:
+        lines: the lines.
+        name: a key of a line.
+        val: whether it is a key of the line's scores of the validation set.
+    """
+    holders = [(line["epoch"], line.get("val", {}) if val else line) for line in lines]
+    return [(epoch, holder[name]) for epoch, holder in holders if name in holder]
+
+
+def _plot_parts(axes: Axes, lines: Sequence[dict[str, Any]], parts: Sequence[str]) -> None:
+    """Draw each part of the loss in a colour of its own, a dashed line where the evaluation measures it too."""
+    dashed = False
+    for number, name in enumerate(parts):
+        color, val = f"C{number}", points(lines, name, val=True)
+        _plot(axes, points(lines, f"{TRAINED}{name}"), label=name, color=color)
+        _plot(axes, val, color=color, linestyle="--")
+        dashed = dashed or bool(val)
+    axes.set(xlabel="epoch", ylabel="parts of the loss" + (" (dashed: validation)" if dashed else ""))
+
+
+def _plot(axes: Axes, found: Sequence[tuple[int, float]], **style: Any) -> None:
+    """Draw points as a line; the points themselves, too, where they are few: a line through one is invisible."""
+    if found:
+        axes.plot(*zip(*found, strict=True), marker="o" if len(found) <= MOST_MARKED else None, markersize=4, **style)
+
+
+def _whole_run(lines: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Return limits of the epochs' axis: the same in every panel, also where only some epochs have a value."""
+    epochs = [line["epoch"] for line in lines] or [1]
+    margin = max(0.05 * (max(epochs) - min(epochs)), 0.2)
+    return min(epochs) - margin, max(epochs) + margin
+
+
+def draw_confusion(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, *, title: str | None = None
+) -> None:
     """Draw a confusion matrix to a PNG file, shaded by each row's shares, so that rare classes are as visible.
 
     Args:
         confusion: counts, `[truth][prediction]`.
         classes: their names.
         path: the file to write.
+        title: what is counted, if it is not samples.
     """
     size = min(max(3.5, 0.42 * len(classes) + 1.5), 14)
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -65,6 +115,8 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
     axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.set(xlabel="prediction", ylabel="truth")
+    if title is not None:
+        axes.set_title(title, fontsize=9)
     for i, row in enumerate(confusion):
         for j, count in enumerate(row):
             if count and len(classes) <= MOST_CLASSES_NUMBERED:

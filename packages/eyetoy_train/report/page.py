@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from eyetoy_train.checkpoint.run_folder import RunFolder, read_lines
 from eyetoy_train.recipe import Recipe, recipe_text
-from eyetoy_train.report.figures import draw_curves
+from eyetoy_train.report.figures import PARTS, TRAINED, draw_curves
 from eyetoy_train.task import Task
 from eyetoy_train.types import Split, Table
 from eyetoy_train.utils.console import duration, score_text
@@ -65,6 +65,7 @@ def write_report(
             tables=[_formatted(table) for table in details.tables],
             figures=details.pictures,
             epochs=_formatted(_epochs(lines)),
+            evaluated=sum("val" in line for line in lines),
             recipe_yaml=recipe_text(recipe),
             environment_json=json.dumps(results["environment"], indent=2),
         )
@@ -100,11 +101,14 @@ def _scores(results: Mapping[str, Any]) -> Table:
 def _epochs(lines: Sequence[Mapping[str, Any]]) -> Table:
     # An epoch without an evaluation has no "val": the names are those of the first that has.
     names = [name for name in next((line["val"] for line in lines if "val" in line), {}) if name != "count"]
-    header = ("epoch", "training loss", *(f"val {name}" for name in names), "samples/s", "waiting for data")
+    parts = list(dict.fromkeys(key for line in lines for key in line if key.startswith(PARTS)))
+    spoken = (f"training {part.removeprefix(TRAINED)}" for part in parts)
+    header = ("epoch", "training loss", *spoken, *(f"val {name}" for name in names), "samples/s", "waiting for data")
     rows = [
         (
             line["epoch"],
             f"{line['train_loss']:.4f}",
+            *(f"{line[part]:.4f}" if part in line else "" for part in parts),
             *(score_text(name, line["val"][name]) if "val" in line else "" for name in names),
             round(line["speed"]["samples_per_second"]),
             line["speed"]["data_wait"],

@@ -47,7 +47,15 @@ def outlined(axes: Axes, seen: NDArray[np.bool_]) -> None:
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=MARK, linewidth=1.5))
 
 
-def draw_picture_maps(picture: Picture, maps: InputMaps, title: str, aspect: str | float = "equal") -> Figure:
+def draw_picture_maps(
+    picture: Picture,
+    maps: InputMaps,
+    title: str,
+    aspect: str | float = "equal",
+    *,
+    answer: NDArray[np.uint8] | None = None,
+    note: str = "",
+) -> Figure:
     """Draw all maps of a two-dimensional input.
 
     Args:
@@ -55,6 +63,8 @@ def draw_picture_maps(picture: Picture, maps: InputMaps, title: str, aspect: str
         maps: the maps.
         title: title of the figure.
         aspect: of a pixel, as in matplotlib's `imshow`.
+        answer: a picture with the result of the model on it, `[height, width, 3]`.
+        note: a sentence below the maps.
     """
     columns = max(4, *(len(stage.groups) + 1 for stage in maps.stages))
     rows = 1 + len(maps.stages)
@@ -62,6 +72,7 @@ def draw_picture_maps(picture: Picture, maps: InputMaps, title: str, aspect: str
     side = np.clip(picture.shape[0] / picture.shape[1], 0.5, 1.5) if aspect == "equal" else 0.6
     figure = Figure(figsize=(3 * columns, (3 * side + 0.45) * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=15)
+    figure.supxlabel(note, fontsize=9.5)
     axes = figure.subplots(rows, columns, squeeze=False)
     for one in axes.flat:
         one.set_axis_off()
@@ -74,6 +85,9 @@ def draw_picture_maps(picture: Picture, maps: InputMaps, title: str, aspect: str
     ]
     for place, (name, panel) in enumerate(panels):
         _show(axes[0, place], panel, name, maps.point, aspect)
+    if answer is not None:
+        axes[0, len(panels)].imshow(answer)  # not "nearest", which would tear the letters of captions
+        axes[0, len(panels)].set_title("prediction", fontsize=9.5)
     # strict=False: stages have different numbers of groups, and axes without a map stay empty.
     for row, stage in zip(axes[1:], maps.stages, strict=True):
         for place, group in zip(row, stage.groups, strict=False):

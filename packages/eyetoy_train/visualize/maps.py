@@ -53,16 +53,24 @@ class InputMaps:
     point: tuple[int, ...]
     """The chosen position of the input."""
     context: Map | None
-    """Attention of the context token in the last layer; None if the encoder has no such token."""
+    """Attention of the context token in the last layer; None if the model reads no such token."""
     components: Map
     """`[*grid, 3]` from 0 to 1: principal components of the features."""
     field: Map
-    """Effective receptive field of the features, after the global stack."""
+    """Effective receptive field of the features, after the global stack if the model uses it."""
     stages: Sequence[StageMaps]
     """Fine to coarse."""
 
 
-def collect_maps(encoder: Encoder, x: Tensor, at: Sequence[float], unit: str) -> InputMaps:
+def collect_maps(
+    encoder: Encoder,
+    x: Tensor,
+    at: Sequence[float],
+    unit: str,
+    *,
+    num_stages: int | None = None,
+    with_context: bool = True,
+) -> InputMaps:
     """Return all maps of one input.
 
     Args:
@@ -70,17 +78,22 @@ def collect_maps(encoder: Encoder, x: Tensor, at: Sequence[float], unit: str) ->
         x: `[1, channels, *grid]`, without padding.
         at: the chosen position, as a fraction from 0 to 1 of every axis.
         unit: unit of the input's positions for titles, such as pixels.
+        num_stages: how many stages the model uses, the finest first; all by default. The others are not trained.
+        with_context: whether the model reads the context. If it does not, nothing trained the attention of its token.
     """
+    total = len(encoder.params.stages)
+    used = total if num_stages is None else num_stages
+    last = None if used == total else used - 1  # None: the features after the global stack
     grid = tuple(x.shape[2:])
     # A fraction of exactly 1 means the last position.
     point = tuple(min(int(fraction * size), size - 1) for fraction, size in zip(at, grid, strict=True))
-    places, stack = feature_places(encoder), encoder.global_attention
+    places, stack = feature_places(encoder, used - 1), encoder.global_attention
     context = None
-    if stack is not None and stack.has_context_token:
+    if with_context and last is None and stack is not None and stack.has_context_token:
         context = _array(places.spread(context_maps(encoder, x)[0, -1], grid, linear=True))  # [0, -1]: last layer
-    components = places.spread(feature_components(encoder, x)[0], grid, linear=True)
-    field = effective_receptive_field(encoder, x, point)[0]
-    stages = [_stage(encoder, x, point, stage, unit) for stage in range(len(encoder.params.stages))]
+    components = places.spread(feature_components(encoder, x, stage=last)[0], grid, linear=True)
+    field = effective_receptive_field(encoder, x, point, stage=last)[0]
+    stages = [_stage(encoder, x, point, stage, unit) for stage in range(used)]
     return InputMaps(point, context, _colors(_array(components)), _array(field), stages)
 
 

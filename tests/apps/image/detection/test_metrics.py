@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eyetoy_image.dense.masks import encode
-from eyetoy_image.detection.datasets.coco import Category
+from eyetoy_image.detection.datasets.objects import Category
 from eyetoy_image.detection.metrics import NAMES, DetectionMetrics
 
 CATEGORIES = (Category(2, "cat"), Category(5, "cup"), Category(9, "none"))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.dense.dataset import PictureDataset
-from eyetoy_image.figures import tile
+from eyetoy_image.figures import Panel, draw_sheet
 from eyetoy_train import Batch, Split, save_model
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.loading import size_of
@@ -43,6 +43,8 @@ class DenseTask(ABC, Generic[S]):
     """What the Hugging Face hub calls the task."""
     columns: int
     """How many pictures lie side by side in the file of `write_samples`."""
+    first_label = 0
+    """The label of the first class."""
 
     def __init__(self, recipe: Any, datasets: DatasetRegistry) -> None:
         self.recipe, self.data = recipe, recipe.data
@@ -109,16 +111,16 @@ class DenseTask(ABC, Generic[S]):
 
     @torch.inference_mode()
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 12) -> list[Path]:
-        """Draw samples of a split, spread evenly over it, to a PNG file; see `draw_sample`."""
+        """Draw samples of a split, spread evenly over it, and a legend to a PNG file; see `draw_sample`."""
         dataset = cast("PictureDataset[Any]", self.dataset(split))
         model.eval()
         device = next(model.parameters()).device
-        drawn: list[Tensor] = []
+        drawn: list[Panel] = []
         for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
             drawn += self.draw_sample(model, dataset[index], device)
-        to_pil_image(tile(drawn, columns=self.columns)).save(path)
+        to_pil_image(draw_sheet(drawn, self.columns, self.classes, first_label=self.first_label)).save(path)
         return []
 
     @abstractmethod
-    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:
-        """Return pictures, uint8 `[3, height, width]`, of a sample and of what the model sees in it."""
+    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Panel]:
+        """Return pictures of a sample and of what the model sees in it."""

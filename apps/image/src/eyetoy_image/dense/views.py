@@ -8,17 +8,19 @@ from typing import cast
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from eyetoy import FeaturePyramid
 from eyetoy.inspect import find_encoder
 from eyetoy_image.classification.transforms import MEAN, STD, normalized
-from eyetoy_image.detection.figures import draw_objects
+from eyetoy_image.detection.figures import DRAWN_SCORE, draw_objects
 from eyetoy_image.detection.model import Detector
-from eyetoy_image.detection.task import DRAWN_SCORE, Detection, drawable, to_input
+from eyetoy_image.detection.task import Detection, drawable, to_input
 from eyetoy_image.io.files import read_image
-from eyetoy_image.segmentation.figures import draw_labels
+from eyetoy_image.segmentation.figures import draw_named_labels
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_image.segmentation.transforms import fitted_size
 from eyetoy_train.commands.visualize import View, check_place
@@ -31,6 +33,7 @@ from eyetoy_train.visualize.maps import collect_maps
 AXES = ("height", "width")
 SHOWN_SIDE = 480
 """Least short side of a drawn result in pixels."""
+NOTE = "No map of the context token: this model does not read it, so its attention was not trained."
 
 
 class DetectionView:
@@ -41,7 +44,7 @@ class DetectionView:
     def __init__(self, opened: Checkpoint[Detection]) -> None:
         self.task, self.labels = opened.task, opened.labels
         self.model = cast("Detector", opened.load_model())
-        self.encoder = find_encoder(self.model)
+        self.maps = DenseMaps(self.model)
 
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
@@ -54,9 +57,9 @@ class DetectionView:
         classes = [(self.labels[label - 1], score) for label, score in best if score >= DRAWN_SCORE][:TOP]
         seen, _ = self.model.rcnn.transform(to_input([on_device]))
         height, width = seen.image_sizes[0]  # without the padding to multiples of 32, which maps should not show
-        x = seen.tensors[..., :height, :width]
-        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
-        return View(classes, figure, answer=_pixels(draw_objects(image, objects, least_side=SHOWN_SIDE)))
+        answer = _pixels(draw_objects(image, objects, least_side=SHOWN_SIDE))
+        title = heading(classes) or f"nothing found with a score of {DRAWN_SCORE:.0%}"
+        return View(classes, self.maps.draw(seen.tensors[..., :height, :width], place, title, answer), answer=answer)
 
 
 class SegmentationView:
@@ -67,7 +70,7 @@ class SegmentationView:
     def __init__(self, opened: Checkpoint[Segmentation]) -> None:
         self.task, self.labels = opened.task, opened.labels
         self.model = opened.load_model()
-        self.encoder = find_encoder(self.model)
+        self.maps = DenseMaps(self.model)
 
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
@@ -81,8 +84,31 @@ class SegmentationView:
         classes = [(self.labels[label], fraction) for label, fraction in ranked if fraction]
         grid = fitted_size(tuple(image.shape[-2:]), data.short_side, data.long_side, 1.0)
         x = normalized(TF.resize(on_device, list(grid), antialias=True))[None]
-        figure = draw_picture_maps(_shown(x), collect_maps(self.encoder, x, place, "pixels"), heading(classes))
-        return View(classes, figure, answer=_pixels(draw_labels(image, labels, least_side=SHOWN_SIDE)))
+        answer = _pixels(draw_named_labels(image, labels, self.labels, least_side=SHOWN_SIDE))
+        return View(classes, self.maps.draw(x, place, heading(classes), answer), answer=answer)
+
+
+class DenseMaps:
+    """The maps of what a dense predictor trained of its encoder: the stages that it uses, and no context.
+
+    Args:
+        model: a detector or segmenter.
+
+    Raises:
+        ValueError: it has no EyeToy encoder.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.encoder = find_encoder(model)
+        (pyramid,) = (module for module in model.modules() if isinstance(module, FeaturePyramid))
+        self.num_stages = max(pyramid.out_indices) + 1
+        stack = self.encoder.global_attention
+        self.note = NOTE if stack is not None and stack.has_context_token else ""
+
+    def draw(self, x: Tensor, at: Sequence[float], title: str, answer: NDArray[np.uint8]) -> Figure:
+        """Draw the maps of an input `[1, 3, height, width]` beside the picture with what the model sees."""
+        maps = collect_maps(self.encoder, x, at, "pixels", num_stages=self.num_stages, with_context=False)
+        return draw_picture_maps(_shown(x), maps, title, answer=answer, note=self.note)
 
 
 def _shown(x: Tensor) -> NDArray[np.float32]:

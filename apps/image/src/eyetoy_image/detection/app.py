@@ -14,9 +14,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.configs import CONFIGS
 from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
-from eyetoy_image.detection.figures import Objects, draw_objects
+from eyetoy_image.detection.figures import DRAWN_SCORE, Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
-from eyetoy_image.detection.task import CATEGORIES, DRAWN_SCORE, Detection, drawable, results
+from eyetoy_image.detection.task import CATEGORIES, Detection, drawable, results
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_train.commands.cli import files_parser
 from eyetoy_train.models.opened import Checkpoint

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from matplotlib import font_manager
+from PIL import ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
-from torchvision.utils import draw_bounding_boxes
 
-from eyetoy_image.figures import class_color
+from eyetoy_image.figures import BLACK, Rect, class_color, draw_captions
 
 OPACITY = 0.45
+DRAWN_SCORE = 0.5
+"""Least score of an object that is drawn, and counted in the confusion matrix."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,26 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
         masks = TF.resize(objects.masks.to(torch.uint8), size, TF.InterpolationMode.NEAREST).bool()
         for mask, color in zip(masks, colors, strict=True):
             drawn = _tint(drawn, mask, color)
-    out: Tensor = draw_bounding_boxes(
-        drawn,
-        objects.boxes * factor,
-        list(objects.captions),
-        colors,
-        width=max(round(min(size) / 250), 1),
-        font=font_manager.findfont("DejaVu Sans"),
-        font_size=max(round(min(size) / 30), 9),
-    )
+    canvas = TF.to_pil_image(drawn)
+    draw, line = ImageDraw.Draw(canvas), max(round(min(size) / 160), 1)
+    boxes = [_on_canvas(box, canvas.size) for box in (objects.boxes * factor).tolist()]
+    # A dark rim on both sides of a line, so that it is seen on a picture of its own colour.
+    for rim, width_of in ((True, line + 2), (False, line)):
+        for box, color in zip(boxes, colors, strict=True):
+            grown = int(rim)
+            outline = (box.left - grown, box.top - grown, box.right + grown, box.bottom + grown)
+            draw.rectangle(outline, outline=BLACK if rim else color, width=width_of)
+    draw_captions(canvas, boxes, objects.captions, colors)
+    out: Tensor = TF.pil_to_tensor(canvas)
     return out
+
+
+def _on_canvas(box: Sequence[float], size: tuple[int, int]) -> Rect:
+    """Return the pixels of a box that a line around it takes, all of them on a canvas of some width and height."""
+    width, height = size
+    left, right = sorted(min(max(round(x), 0), width - 1) for x in (box[0], box[2] - 1))
+    top, bottom = sorted(min(max(round(y), 0), height - 1) for y in (box[1], box[3] - 1))
+    return Rect(left, top, right, bottom)
 
 
 def _tint(image: Tensor, mask: Tensor, color: tuple[int, int, int]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,22 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from eyetoy_image.dense.masks import area
+from eyetoy_image.detection.confusion import MATCHED, count_confusion
+from eyetoy_image.detection.curves import draw_precisions
 from eyetoy_image.detection.datasets.objects import Category
+from eyetoy_image.detection.figures import DRAWN_SCORE
 from eyetoy_train import Batch, Details, Table
+from eyetoy_train.report.figures import draw_confusion
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """The first six of COCO's twelve scores; the others are recalls."""
 KINDS = {"box": "bbox", "mask": "segm"}
 RESULTS = {"box": ("bbox", "box_detections.json"), "mask": ("segmentation", "mask_detections.json")}
 """The key that a result must have, and the file of such results."""
+LOSSES = ("loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg")
+"""The parts of a detector's loss, as torchvision calls them."""
+MOST_CLASSES_CONFUSED = 100
+"""A figure of more classes than this would be illegible."""
 
 
 class DetectionMetrics:
@@ -43,14 +51,27 @@ class DetectionMetrics:
     def __init__(self, categories: Sequence[Category], *, with_masks: bool) -> None:
         self.categories = categories
         self.kinds = tuple(KINDS) if with_masks else ("box",)
-        self.sums: dict[str, Tensor] = {}
+        self.sums = {
+            "losses": torch.zeros(len(LOSSES), dtype=torch.float64),
+            "judged": torch.zeros((), dtype=torch.long),  # images with losses
+        }
         # Empty parts, so that a process without images has something to join.
         self.rows = {"truths": [_to_bytes([])], "found": [_to_bytes([])]}
 
-    def update(self, outputs: list[list[dict[str, Any]]], batch: Batch) -> None:
-        """Add images: the detections on each, in COCO's results format, and the `truth` of `batch`."""
+    def update(self, outputs: list[list[dict[str, Any]]] | dict[str, list[Any]], batch: Batch) -> None:
+        """Add images.
+
+        Args:
+            outputs: the detections on each image, in COCO's results format; or a dict of these as `found`, and of the
+                `losses` of each image by name, none for an image without objects.
+            batch: the `truth` of each image.
+        """
+        found, losses = (outputs["found"], outputs["losses"]) if isinstance(outputs, dict) else (outputs, [])
         self.rows["truths"].append(_to_bytes(batch["truth"]))
-        self.rows["found"].append(_to_bytes(list(itertools.chain(*outputs))))
+        self.rows["found"].append(_to_bytes(list(itertools.chain(*found))))
+        for one in filter(None, losses):
+            self.sums["losses"] += torch.tensor([one.get(name, 0.0) for name in LOSSES], dtype=torch.float64)
+            self.sums["judged"] += 1
 
     def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
         """Return the scores."""
@@ -59,16 +80,29 @@ class DetectionMetrics:
         for kind in self.kinds:
             stats = self._evaluate(kind, truths, found).stats  # [12]
             scores |= {f"{kind}_{name}": float(value) for name, value in zip(NAMES, stats, strict=False)}
-        return scores | {"count": float(len(truths))}
+        return scores | self._losses(sums) | {"count": float(len(truths))}
+
+    def _losses(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the parts of the loss, and their sum, as means over the images that have objects."""
+        if "judged" not in sums or not sums["judged"]:
+            return {}
+        means = dict(zip(LOSSES, (sums["losses"].cpu() / int(sums["judged"])).tolist(), strict=True))
+        if "mask" not in self.kinds:
+            del means["loss_mask"]
+        return {"loss": sum(means.values()), **means}
 
     def details(self, sums: dict[str, Tensor], folder: Path) -> Details:
-        """Return the average precision of every class, and write the detections in COCO's results format."""
+        """Return the average precision of every class, curves and a confusion matrix, and write the detections.
+
+        The files of detections have COCO's results format.
+        """
         truths, found = _from_bytes(sums["truths"]), _from_bytes(sums["found"])
         # A file for boxes and one for masks: with both in one, pycocotools would use the boxes' areas for masks.
         for key, name in (RESULTS[kind] for kind in self.kinds):
             entries = [{part: one[part] for part in ("image_id", "category_id", key, "score")} for one in found]
             (folder / name).write_text(json.dumps(entries), encoding="utf-8")
-        columns = [self._by_class(kind, truths, found) for kind in self.kinds]
+        curves = {kind: self._precisions(kind, truths, found) for kind in self.kinds}
+        columns = [_by_class(precisions) for precisions in curves.values()]
         objects = [
             sum(one["category_id"] == category.id for truth in truths for one in truth["annotations"])
             for category in self.categories
@@ -79,14 +113,26 @@ class DetectionMetrics:
             if count
         ]
         header = ("class", "objects", *(f"{kind} {name}" for kind in self.kinds for name in NAMES[:3]))
-        return Details(tables=[Table("Classes", header, sorted(rows, key=lambda row: row[2]))])
+        table = Table("Classes", header, sorted(rows, key=lambda row: row[2]))
+        return Details(tables=[table], pictures=self._draw(curves, truths, found, folder))
 
-    def _by_class(self, kind: str, truths: list[Any], found: list[Any]) -> list[tuple[float, float, float]]:
-        """Return AP, AP50 and AP75 of every class."""
+    def _draw(self, curves: Mapping[str, Tensor], truths: list[Any], found: list[Any], folder: Path) -> Sequence[Path]:
+        """Write the curves of precision over recall, and the confusion matrix if the classes are not too many."""
+        names = [category.name for category in self.categories]
+        files = [folder / "precision_and_recall.png"]
+        draw_precisions(curves, names, files[0])
+        if len(names) <= MOST_CLASSES_CONFUSED:
+            files.append(folder / "confusion.png")
+            ids = [category.id for category in self.categories]
+            confusion = count_confusion(truths, found, ids, least_score=DRAWN_SCORE)
+            title = f"boxes with a score from {DRAWN_SCORE:g}, matched at an overlap of {MATCHED:g}"
+            draw_confusion(confusion.tolist(), [*names, "background"], files[1], title=title)
+        return files
+
+    def _precisions(self, kind: str, truths: list[Any], found: list[Any]) -> Tensor:
+        """Return the precisions of all overlaps, recalls and classes, in this order; -1 for a class without objects."""
         precision = self._evaluate(kind, truths, found).eval["precision"]  # [overlap, recall, class, area, detections]
-        curves = torch.as_tensor(precision)[:, :, :, 0, -1]  # objects of all sizes, 100 detections per image
-        # Overlaps are 0.5, 0.55, ..., 0.95, so that 0.5 and 0.75 are at 0 and 5.
-        return [(float(curve.mean()), float(curve[0].mean()), float(curve[5].mean())) for curve in curves.unbind(2)]
+        return torch.as_tensor(precision)[:, :, :, 0, -1]  # objects of all sizes, 100 detections per image
 
     def _evaluate(self, kind: str, truths: list[dict[str, Any]], found: list[dict[str, Any]]) -> COCOeval:
         images = sorted((truth["image"] for truth in truths), key=lambda image: image["id"])
@@ -109,6 +155,12 @@ class DetectionMetrics:
         }
         coco.createIndex()
         return coco
+
+
+def _by_class(curves: Tensor) -> list[tuple[float, float, float]]:
+    """Return AP, AP50 and AP75 of every class."""
+    # Overlaps are 0.5, 0.55, ..., 0.95, so that 0.5 and 0.75 are at 0 and 5.
+    return [(float(curve.mean()), float(curve[0].mean()), float(curve[5].mean())) for curve in curves.unbind(2)]
 
 
 def _measured(detection: dict[str, Any], kind: str) -> dict[str, Any]:

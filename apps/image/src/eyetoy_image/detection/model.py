@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, cast
@@ -84,19 +86,49 @@ class Detector(SavedModel):
         model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
         return cls(model, recipe, config["num_classes"], tuple(config["sizes"]))
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None, *, with_losses: bool = False
+    ) -> Any:
         """Find objects.
 
         Args:
             images: images from 0 to 1, `[3, height, width]` each; in training already resized.
             targets: in training, their objects; see `TrainingTransform`.
+            with_losses: in evaluation, return the objects and the losses of the targets.
 
         Returns:
             in training the losses by name; otherwise for each image `boxes` in its pixels, `labels` (from 1 on),
             `scores`, the best first, and, if the model has a head for them, `masks`, the probability of each pixel,
             `[objects, 1, height, width]`.
         """
-        return self.rcnn(images, targets)
+        return self._find_and_judge(images, targets) if with_losses else self.rcnn(images, targets)
+
+    def _find_and_judge(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None) -> Any:
+        """Return what `rcnn` finds in evaluation, and its losses, of one pass through the backbone."""
+        rcnn, sizes = self.rcnn, [(image.shape[1], image.shape[2]) for image in images]
+        seen, resized = rcnn.transform(images, targets)
+        features = rcnn.backbone(seen.tensors)
+        proposals, _ = rcnn.rpn(seen, features)
+        found, _ = rcnn.roi_heads(features, proposals, seen.image_sizes)
+        with _as_in_training(rcnn.rpn, rcnn.roi_heads):
+            proposals, rpn_losses = rcnn.rpn(seen, features, resized)
+            _, losses = rcnn.roi_heads(features, proposals, seen.image_sizes, resized)
+        return rcnn.transform.postprocess(found, seen.image_sizes, sizes), losses | rpn_losses
+
+
+@contextmanager
+def _as_in_training(*modules: nn.Module) -> Iterator[None]:
+    """Let modules compute their losses, which torchvision's do in training only, for a while.
+
+    Not `train()`, which would reach the layers inside: their dropout and batch norm stay as in evaluation.
+    """
+    for module in modules:
+        module.training = True
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = False
 
 
 def load_detector(folder: Path) -> Detector:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -24,17 +25,17 @@ from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.datasets.objects import Category, CocoSet, ObjectSource, Picture
-from eyetoy_image.detection.figures import Objects, draw_objects
+from eyetoy_image.detection.figures import DRAWN_SCORE, Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
+from eyetoy_image.figures import Panel
 from eyetoy_train import Batch, Split
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.seeds import derive_seed, kept_generator, seed_generators
 
 CATEGORIES = "categories.json"
-DRAWN_SCORE = 0.5
-"""Least score of an object that is drawn."""
 DRAWN_SIDE = 256
 
 
@@ -45,7 +46,7 @@ class Detection(DenseTask[CocoSet]):
     data: DetectionData
     source: ObjectSource
     pipeline_tag = "object-detection"
-    columns = 4
+    columns, first_label = 4, 1  # 0 is the background
     why_not_exportable = (
         "a detector chooses its proposals and boxes by steps that depend on the picture; find objects by predict.py, "
         "with --output found.json for COCO's format, or export the classifier that its encoder came from"
@@ -53,6 +54,7 @@ class Detection(DenseTask[CocoSet]):
 
     def __init__(self, recipe: DetectionRecipe) -> None:
         super().__init__(recipe, DATASETS)
+        self.loss_parts: dict[str, Tensor] = {}
 
     @cached_property
     def kind(self) -> Literal["mask_rcnn", "faster_rcnn"]:
@@ -165,13 +167,36 @@ class Detection(DenseTask[CocoSet]):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of the losses of the proposal network and of the heads."""
         losses: dict[str, Tensor] = model(to_input(batch["image"]), batch["target"])
+        self.loss_parts = {name: loss.detach() for name, loss in losses.items()}
         return torch.stack(list(losses.values())).sum()
 
-    def outputs(self, model: nn.Module, batch: Batch) -> list[list[dict[str, Any]]]:
-        """Return the objects of each image, the best first, as entries of COCO's results format."""
-        found, ids = self.find(model, batch["image"]), [category.id for category in self.categories]
-        truths = batch["truth"]
-        return [results(objects, truth["image"]["id"], ids) for objects, truth in zip(found, truths, strict=True)]
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, list[Any]]:
+        """Return the `found` objects of each image, the best first, in COCO's results format, and the `losses`."""
+        ids = [category.id for category in self.categories]
+        outputs: dict[str, list[Any]] = {"found": [], "losses": []}
+        for image, truth in zip(batch["image"], batch["truth"], strict=True):
+            objects, losses = self._find_and_judge(model, image, truth)
+            outputs["found"].append(results(objects, truth["image"]["id"], ids))
+            outputs["losses"].append(losses)
+        return outputs
+
+    def _find_and_judge(
+        self, model: nn.Module, image: Tensor, truth: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """Return the objects of an image and the losses; without an object to learn there are no losses."""
+        learned = [one for one in truth["annotations"] if not one["iscrowd"]]
+        if not learned:
+            return self.find(model, [image])[0], {}
+        known = self._true_objects(truth["image"], learned)
+        target = {"boxes": known.boxes, "labels": known.labels}
+        if known.masks is not None:
+            target["masks"] = known.masks.to(torch.uint8)
+        # The losses are of proposals that are drawn at random. Seeded by the image, they are the same in any batch and
+        # on any process. A GPU's generator stays where it is then; the engine seeds it before each pass of a training.
+        with kept_generator():
+            seed_generators(derive_seed(self.recipe.seed, "losses", str(truth["image"]["id"])), image.device)
+            (objects,), losses = model(to_input([image]), [send_to_device(target, image.device)], with_losses=True)
+        return self._read(objects), {name: float(loss) for name, loss in losses.items()}
 
     def find(self, model: nn.Module, images: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Find objects on images, uint8 `[3, height, width]` each.
@@ -185,12 +210,16 @@ class Detection(DenseTask[CocoSet]):
         # others; and torchvision enlarges masks to whole images, 100 of them each, which would fill the memory.
         for image in images:
             (objects,) = model(to_input([image]))
-            result: dict[str, Any] = {name: objects[name].float().cpu() for name in ("boxes", "scores")}
-            result["labels"] = objects["labels"].cpu()
-            if self.with_masks:
-                result["masks"] = encode(objects["masks"][:, 0] > 0.5)  # of [objects, 1, height, width]
-            found.append(result)
+            found.append(self._read(objects))
         return found
+
+    def _read(self, objects: dict[str, Tensor]) -> dict[str, Any]:
+        """Return the objects of an image as `find` does, of the model's output."""
+        result: dict[str, Any] = {name: objects[name].float().cpu() for name in ("boxes", "scores")}
+        result["labels"] = objects["labels"].cpu()
+        if self.with_masks:
+            result["masks"] = encode(objects["masks"][:, 0] > 0.5)  # of [objects, 1, height, width]
+        return result
 
     def metrics(self) -> DetectionMetrics:
         """Return new metrics."""
@@ -211,22 +240,28 @@ class Detection(DenseTask[CocoSet]):
         """Return the model that `save` wrote."""
         return load_detector(folder)
 
-    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:
+    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Panel]:
         """Return the truth, and what the model finds."""
-        image = sample["image"]
+        image, truth = sample["image"], sample["truth"]
         (found,) = self.find(model, [image.to(device)])
-        pair = (self._drawable_truth(sample["truth"]), drawable(found, self.classes, image, DRAWN_SCORE))
-        return [draw_objects(image, objects, least_side=DRAWN_SIDE) for objects in pair]
+        drawn = {
+            "truth": self._true_objects(truth["image"], truth["annotations"]),
+            f"prediction (score from {DRAWN_SCORE:.0%})": drawable(found, self.classes, image, DRAWN_SCORE),
+        }
+        return [
+            Panel(title, draw_objects(image, objects, least_side=DRAWN_SIDE), frozenset(objects.labels.tolist()))
+            for title, objects in drawn.items()
+        ]
 
-    def _drawable_truth(self, truth: dict[str, Any]) -> Objects:
+    def _true_objects(self, image: dict[str, Any], annotations: Sequence[dict[str, Any]]) -> Objects:
+        """Return annotations of an image, in COCO's format, as objects named by their classes."""
         numbers = {category.id: label for label, category in enumerate(self.categories, 1)}
-        annotations = truth["annotations"]
         boxes = torch.tensor([one["bbox"] for one in annotations], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         labels = torch.tensor([numbers[one["category_id"]] for one in annotations]).long()
         masks = None
         if self.with_masks:
-            grid = (truth["image"]["height"], truth["image"]["width"])
+            grid = (image["height"], image["width"])
             masks = decode([one["segmentation"] for one in annotations], *grid).bool()
         return Objects(boxes, labels, [self.classes[label - 1] for label in labels.tolist()], masks)
 

@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from eyetoy_image.configs import CONFIGS
 from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_image.segmentation.figures import draw_labels, to_map_picture
+from eyetoy_image.segmentation.figures import draw_named_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_train.commands.cli import files_parser
@@ -73,7 +73,9 @@ class SegmentationApp(DensePredictApp[Segmentation, Tensor]):
             if options.output is None:
                 print(_line(file, labels, opened.labels), flush=True)
             else:
-                _write(options.output / f"{file.stem}.png", image, labels, as_map=options.maps)
+                overlay = draw_named_labels(image, labels, opened.labels)
+                picture = to_map_picture(labels) if options.maps else to_pil_image(overlay)
+                picture.save(options.output / f"{file.stem}.png")
         return done
 
 
@@ -82,11 +84,6 @@ def _line(file: Path, labels: Tensor, classes: Sequence[str]) -> str:
     best = shares.topk(min(NAMED_CLASSES, len(classes)))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return "  ".join([str(file), *(f"{classes[label]} {share:.1%}" for label, share in pairs if share)])
-
-
-def _write(path: Path, image: Tensor, labels: Tensor, *, as_map: bool) -> None:
-    picture = to_map_picture(labels) if as_map else to_pil_image(draw_labels(image, labels))
-    picture.save(path)
 
 
 APP = SegmentationApp(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from eyetoy_image.figures import class_color
+from eyetoy_image.figures import LINES, TEXT_SIZE, class_color, with_legend
 from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 
 OPACITY = 0.6
@@ -15,17 +17,47 @@ PALETTE = torch.tensor([*(class_color(label) for label in range(IGNORED)), (0, 0
 """Colour of every label; ignored pixels are black."""
 
 
-def draw_labels(image: Tensor, labels: Tensor, *, least_side: int = 0) -> Tensor:
-    """Return an image with its label map drawn over it.
+def draw_labels(image: Tensor, labels: Tensor, *, least_side: int = 0, clear: Collection[int] = ()) -> Tensor:
+    """Return an image with its label map drawn over it: a colour for each class, on grey, and dark lines between them.
 
     Args:
         image: uint8 `[3, height, width]`.
         labels: uint8 `[height, width]`.
         least_side: enlarge the image so that its short side has this many pixels.
+        clear: labels that get no colour, such as that of a background; there the image stays as it is.
     """
+    image, labels = enlarged(image, least_side), enlarged(labels[None], least_side)[0]
     colors = PALETTE[labels.long()].movedim(-1, 0).float()  # [3, height, width]
-    mixed = (image.float() * (1 - OPACITY) + colors * OPACITY).round().to(torch.uint8)
-    return enlarged(mixed, least_side)
+    grey = image.float().mean(0, keepdim=True)  # so that colours come from the classes only
+    mixed = (grey * (1 - OPACITY) + colors * OPACITY).round().to(torch.uint8)
+    drawn = torch.where(torch.isin(labels, torch.tensor(list(clear), dtype=labels.dtype)), image, mixed)
+    return torch.where(_borders(labels), drawn // 4, drawn)
+
+
+def draw_named_labels(image: Tensor, labels: Tensor, classes: Sequence[str], *, least_side: int = 0) -> Tensor:
+    """Return an image with its label map drawn over it, and below it a legend of the classes on it."""
+    clear = background(classes)
+    names = [(classes[label], label) for label in sorted(colored(labels, clear))]
+    drawn = draw_labels(image, labels, least_side=least_side, clear=clear)
+    return with_legend(drawn, names, max(min(drawn.shape[1:]) // LINES, TEXT_SIZE))
+
+
+def _borders(labels: Tensor) -> Tensor:
+    """Return the pixels of a label map whose right or lower neighbour has another label, bool `[height, width]`."""
+    borders = torch.zeros_like(labels, dtype=torch.bool)
+    borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    borders[:-1] |= labels[:-1] != labels[1:]
+    return borders
+
+
+def background(classes: Sequence[str]) -> frozenset[int]:
+    """Return the labels of the classes that are called background: to leave them clear shows the others best."""
+    return frozenset(label for label, name in enumerate(classes) if name.strip().lower() == "background")
+
+
+def colored(labels: Tensor, clear: Collection[int] = ()) -> frozenset[int]:
+    """Return the labels on a map that `draw_labels` gives a colour and a name."""
+    return frozenset(labels.unique().tolist()) - {IGNORED, *clear}
 
 
 def enlarged(image: Tensor, least_side: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 
+LEAST_PROBABILITY = 1e-30
 SMOOTH = 1.0
 """Pixels added to numerator and denominator, so that an absent class has a coefficient of 1 instead of 0 / 0."""
 
@@ -21,6 +22,19 @@ def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     # Not reduction="mean", which is 0 / 0 for a crop in which every pixel is ignored.
     total = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def summed_cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of an image summed over the pixels that have a class.
+
+    Args:
+        probabilities: `[classes, height, width]`.
+        labels: uint8 `[height, width]`; 255 is ignored.
+    """
+    known = labels != IGNORED
+    chosen = probabilities.gather(0, labels.long().masked_fill(~known, 0)[None])[0]  # of the true class
+    # A mean over views may round to 0, whose logarithm would make the loss of the whole set infinite.
+    return -(chosen[known].float().clamp(min=LEAST_PROBABILITY).log()).sum()
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:

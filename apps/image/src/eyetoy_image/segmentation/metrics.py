@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,17 +34,28 @@ class SegmentationMetrics:
         self.sums = {
             "confusion": torch.zeros(len(classes), len(classes), dtype=torch.long),  # [truth, prediction]
             "pictures": torch.zeros((), dtype=torch.long),
+            "loss": torch.zeros((), dtype=torch.float64),
+            "judged": torch.zeros((), dtype=torch.long),  # images with a loss
         }
 
-    def update(self, outputs: Sequence[Tensor], batch: Batch) -> None:
-        """Add images: predicted labels, and the `labels` of `batch`, lists of `[height, width]`."""
+    def update(self, outputs: Sequence[Tensor] | dict[str, list[Any]], batch: Batch) -> None:
+        """Add images.
+
+        Args:
+            outputs: the predicted labels of each image, `[height, width]`; or a dict of these as `labels`, and of the
+                summed cross-entropy of each image as `loss`.
+            batch: the `labels` of each image.
+        """
         size = len(self.classes)
-        for prediction, truth in zip(outputs, batch["labels"], strict=True):
+        predictions, losses = (outputs["labels"], outputs["loss"]) if isinstance(outputs, dict) else (outputs, [])
+        self.sums["loss"] += sum(losses)
+        self.sums["judged"] += len(losses)
+        for prediction, truth in zip(predictions, batch["labels"], strict=True):
             labelled = truth != IGNORED
             # A pair (truth, prediction) as one number, so that one bincount fills the matrix.
             pairs = truth[labelled].long() * size + prediction[labelled].long()
             self.sums["confusion"] += torch.bincount(pairs, minlength=size**2).reshape(size, size).cpu()
-        self.sums["pictures"] += len(outputs)
+        self.sums["pictures"] += len(predictions)
 
     def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
         """Return the scores.
@@ -60,6 +72,7 @@ class SegmentationMetrics:
             "mIoU": float((right[unions > 0] / unions[unions > 0]).mean()),
             "pixel_accuracy": float(right.sum() / confusion.sum()),
             "mean_accuracy": float((right[truths > 0] / truths[truths > 0]).mean()),
+            **({"loss_main": float(sums["loss"].cpu() / confusion.sum())} if sums["judged"] else {}),
             "count": float(sums["pictures"]),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -15,14 +16,15 @@ from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.task import DenseTask
+from eyetoy_image.figures import Panel
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
 from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary, void_hint
 from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_image.segmentation.datasets.label_set import LabelledPicture, SegmentationSource
-from eyetoy_image.segmentation.figures import draw_labels, enlarged
+from eyetoy_image.segmentation.figures import background, colored, draw_labels, enlarged
 from eyetoy_image.segmentation.inference import probabilities
-from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy
+from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy, summed_cross_entropy
 from eyetoy_image.segmentation.metrics import SegmentationMetrics
 from eyetoy_image.segmentation.model import Segmenter, load_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationData, SegmentationRecipe
@@ -47,6 +49,7 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
 
     def __init__(self, recipe: SegmentationRecipe) -> None:
         super().__init__(recipe, DATASETS)
+        self.loss_parts: dict[str, Tensor] = {}
 
     @property
     def protocol(self) -> str:
@@ -99,7 +102,10 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         labels = torch.stack(batch["labels"])  # [B, H, W]; crops have one size, so that they can be stacked
         head, *others = (labelled_cross_entropy(logits, labels) for logits in outputs)
         dice = [recipe.dice_weight * dice_loss(outputs[0], labels)] if recipe.dice_weight else []
-        return head + sum([*dice, *(recipe.auxiliary_weight * loss for loss in others)])
+        auxiliary = [recipe.auxiliary_weight * loss for loss in others]
+        named = (("loss_main", [head]), ("loss_dice", dice), ("loss_auxiliary", auxiliary))
+        self.loss_parts = {name: part.detach() for name, parts in named for part in parts}
+        return head + sum([*dice, *auxiliary])
 
     def num_averaged(self, batch: Batch) -> int:
         """Return the number of labelled pixels, over which `loss` is a mean; see `eyetoy_train.Task`.
@@ -108,15 +114,26 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         """
         return sum(int((labels != IGNORED).sum()) for labels in batch["labels"])
 
-    def outputs(self, model: nn.Module, batch: Batch) -> list[Tensor]:
-        """Return the most probable class of every pixel, uint8 `[height, width]` for each image."""
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, list[Any]]:
+        """Return the most probable class of every pixel, uint8 `[height, width]`, and the loss, of each image.
+
+        They are `labels` and `loss`, the head's cross-entropy summed over the labelled pixels.
+        """
+        outputs: dict[str, list[Any]] = {"labels": [], "loss": []}
         # One image at a time: an evaluation scores the original sizes, which differ.
-        return [self.segment(model, image) for image in batch["image"]]
+        for image, truth in zip(batch["image"], batch["labels"], strict=True):
+            found = self._probabilities(model, image)
+            outputs["labels"].append(found.argmax(0).to(torch.uint8))
+            outputs["loss"].append(float(summed_cross_entropy(found, truth)))
+        return outputs
 
     def segment(self, model: nn.Module, image: Tensor) -> Tensor:
         """Return the most probable class of every pixel of an image, uint8 `[3, height, width]`."""
+        return self._probabilities(model, image).argmax(0).to(torch.uint8)
+
+    def _probabilities(self, model: nn.Module, image: Tensor) -> Tensor:
         sides = {"short_side": self.data.short_side, "long_side": self.data.long_side}
-        return probabilities(model, image, self.recipe.evaluation, **sides).argmax(0).to(torch.uint8)
+        return probabilities(model, image, self.recipe.evaluation, **sides)
 
     def metrics(self) -> SegmentationMetrics:
         """Return new metrics."""
@@ -132,13 +149,16 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
         return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))
 
-    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:
+    def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Panel]:
         """Return the picture, the truth, and what the model sees."""
-        image, truth = sample["image"], sample["labels"]
-        seen = self.segment(model, image.to(device)).cpu()
+        image, clear = sample["image"], background(self.classes)
+        maps = {"truth": sample["labels"], "prediction": self.segment(model, image.to(device)).cpu()}
         return [
-            enlarged(image, DRAWN_SIDE),
-            *(draw_labels(image, labels, least_side=DRAWN_SIDE) for labels in (truth, seen)),
+            Panel("picture", enlarged(image, DRAWN_SIDE)),
+            *(
+                Panel(title, draw_labels(image, labels, least_side=DRAWN_SIDE, clear=clear), colored(labels, clear))
+                for title, labels in maps.items()
+            ),
         ]
 
 
