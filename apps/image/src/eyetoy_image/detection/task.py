@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,11 @@ from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
+from eyetoy_image.detection.portable import export_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
+from eyetoy_train.export.portable import ExportModel
 
 CATEGORIES = "categories.json"
 DRAWN_SCORE = 0.5
@@ -39,10 +41,7 @@ class Detection(DenseTask[CocoSet]):
     source: CocoSource
     pipeline_tag = "object-detection"
     columns = 4
-    why_not_exportable = (
-        "a detector chooses its proposals and boxes by steps that depend on the picture; find objects by predict.py, "
-        "with --output found.json for COCO's format, or export the classifier that its encoder came from"
-    )
+    exports_at_sizes = True
 
     def __init__(self, recipe: DetectionRecipe) -> None:
         super().__init__(recipe, DATASETS)
@@ -134,6 +133,12 @@ class Detection(DenseTask[CocoSet]):
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_detector(folder)
+
+    def export_model(
+        self, model: nn.Module, *, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
+    ) -> ExportModel:
+        """Return the model to export; see `export_detector`."""
+        return export_detector(cast("Detector", model), size, check_on)
 
     def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:
         """Return the truth, and what the model finds."""
