@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,60 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
     parser = checkpoint_parser(DESCRIPTION)
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="ONNX, or a torch.export archive")
     parser.add_argument("--output", type=Path, help="folder for the files (default: exported, in the checkpoint)")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=_size,
+        default=[],
+        metavar="HEIGHTxWIDTH",
+        help="of detectors and segmenters: sizes of the input; of several, each is written to a folder of its own",
+    )
+    parser.add_argument(
+        "--check_on",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="of detectors and segmenters: pictures on which the file is compared with the model, besides composed ones",
+    )
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
     options, overrides = parser.parse_known_args(argv)
     with exit_on_error():
         output = options.output or options.checkpoint / "exported"
         opened = app.open(options.checkpoint, overrides)
-        check_output(output)
+        folders = _folders(output, options.sizes)
+        for folder in folders.values():
+            check_output(folder)
         # On the CPU: a trace on a GPU would fix that device in constants of the file.
-        model = model_to_export(opened.task, opened.load_model(torch.device("cpu")))
-        about = export(model, output, options.format, {"classes": opened.labels})
+        model = opened.load_model(torch.device("cpu"))
+        # All of them before the first is written: what cannot be exported is refused at once.
+        models = {
+            folder: model_to_export(opened.task, model, size=size, check_on=options.check_on)
+            for size, folder in folders.items()
+        }
         card = opened.folder / "README.md"
-        if card.is_file():
-            (output / card.name).write_bytes(card.read_bytes())
-        print(_line(output / about["file"], about))  # noqa: T201
+        for folder, portable in models.items():
+            about = export(portable, folder, options.format, {"classes": opened.labels})
+            if card.is_file():
+                (folder / card.name).write_bytes(card.read_bytes())
+            print(_line(folder / about["file"], about), flush=True)  # noqa: T201
         if options.push_to_hub:
             print(f"pushed to {push(options.push_to_hub, opened.folder, output)}")  # noqa: T201
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Return the height and width that a text such as `480x640` names."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"must be a height and a width in pixels, such as 480x640; got {text!r}")
+    return int(height), int(width)
+
+
+def _folders(output: Path, sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int] | None, Path]:
+    """Return the folder for each size, None being the recipe's."""
+    if len(set(sizes)) < 2:
+        return {sizes[0] if sizes else None: output}
+    return {(height, width): output / f"{height}x{width}" for height, width in sizes}
 
 
 def push(name: str, *folders: Path) -> str:
@@ -79,8 +119,10 @@ def check_output(folder: Path) -> None:
 def _line(path: Path, about: dict[str, Any]) -> str:
     given, checked = about["input"], about["checked"]
     shape = ", ".join(str(size) for size in given["shape"])
+    outputs = ", ".join(output["name"] for output in about.get("outputs", [about["output"]]))
+    things = "" if checked["compared"] == len(checked["inputs"]) else f"{checked['compared']} objects on "
     return (
-        f"{path}: {given['name']} {given['dtype']} [{shape}] to {about['output']['name']}; in {checked['runtime']} it "
+        f"{path}: {given['name']} {given['dtype']} [{shape}] to {outputs}; in {checked['runtime']} it "
         f"differs from the model by {checked['largest_difference']:.1g} at most ({checked['bound']:g} is allowed), on "
-        f"{len(checked['inputs'])} random inputs; classes and preprocessing are in {path.with_name(ABOUT)}"
+        f"{things}{len(checked['inputs'])} inputs; classes and preprocessing are in {path.with_name(ABOUT)}"
     )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from eyetoy_train.types import Batch
@@ -36,16 +38,47 @@ class ExportInput:
     """How to make the input from a file (sizes, sample rate), and what the model does by itself; for model.json."""
 
 
+def largest_difference(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> Tensor:
+    """Return the largest difference of two results, `[1]`, relative to the expected one's largest value, or to 1.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    found = [torch.zeros(())]
+    for right, given in zip(expected, actual, strict=True):
+        if given.shape != right.shape:
+            raise ValueError(f"the exported model gave {list(given.shape)}, and the model itself {list(right.shape)}")
+        if right.numel():
+            # The batch's largest value, not each one's own: a probability of 1e-9 may be off by more than 1e-4 of it.
+            scale = right.float().abs().max().clamp_min(1)
+            found.append(((given.float() - right.float()).abs() / scale).nan_to_num(torch.inf).max())
+    return torch.stack(found).max()[None]
+
+
 @dataclass(frozen=True)
 class ExportModel:
-    """A module from an exported model's input to its output."""
+    """A module from an exported model's input to its output, or several."""
 
     module: nn.Module
     input: ExportInput
     output: str
-    """Name of the output, such as `probabilities`."""
+    """Name of the output, such as `probabilities`; of several, the first."""
     output_axes: tuple[str, ...]
     """Names of its axes."""
+    more_outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the other outputs, in order, and of their axes; the module then returns a tuple."""
+    original: Callable[[Tensor], Sequence[Tensor]] | None = None
+    """What the exported model is compared with, from an input to all outputs; the module itself if not given."""
+    differences: Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor] = largest_difference
+    """Return how the exported model's outputs differ from the original's on an input, `[things]`: one number for all of
+    them, or one for each thing that is found."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Further entries of model.json, such as thresholds."""
+
+    @property
+    def outputs(self) -> dict[str, tuple[str, ...]]:
+        """Names of all outputs and of their axes."""
+        return {self.output: self.output_axes, **self.more_outputs}
 
 
 @runtime_checkable
@@ -57,6 +90,24 @@ class Exportable(Protocol):
 
         Raises:
             ValueError: it cannot be exported; the message says what to do instead.
+        """
+
+
+@runtime_checkable
+class ExportableAtSizes(Protocol):
+    """A task that exports its models at several sizes of the input, each of them to a file."""
+
+    exports_at_sizes: bool
+
+    def export_model(
+        self, model: nn.Module, *, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
+    ) -> ExportModel:
+        """Return a model with its preprocessing inside, for a height and width, or the recipe's.
+
+        The exported model is compared on the files of `check_on`, too.
+
+        Raises:
+            ValueError: it cannot be exported so; the message says what to do instead.
         """
 
 
@@ -93,21 +144,32 @@ class ClassifierWithPreprocessing(nn.Module):
         return probabilities.view(-1, self.given.views, probabilities.shape[-1]).mean(1)
 
 
-def model_to_export(task: object, model: nn.Module) -> ExportModel:
+def model_to_export(
+    task: object, model: nn.Module, *, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
+) -> ExportModel:
     """Return a task's model with its preprocessing inside, for `export`.
 
     Args:
         task: an `Exportable` or an `ExportableClassifier`. Their methods' older names, `plain_model` and `plain_input`,
             still work, with a warning.
         model: one of the task's models.
+        size: height and width of the input, for an `ExportableAtSizes`; the recipe's if not given.
+        check_on: files to compare the exported model on, for the same.
 
     Raises:
-        ValueError: the task has none of these methods; where it has the text `why_not_exportable`, that says why.
+        ValueError: the task has none of these methods, or has its own size and files; where it has the text `why_not_exportable`, that says why.
     """
     for old, new in (("plain_model", "export_model"), ("plain_input", "export_input")):
         if hasattr(task, old):  # also where a base class has the new name: only a user's own class has the old one
             warnings.warn(f"rename {type(task).__name__}.{old} to {new}", FutureWarning, stacklevel=2)
             setattr(task, new, getattr(task, old))
+    if size is not None or check_on:
+        if not isinstance(task, ExportableAtSizes):
+            raise ValueError(
+                f"--sizes and --check_on are for detectors and segmenters; a model of {type(task).__name__} has one "
+                "size, the recipe's, and is checked on made-up inputs: leave them out"
+            )
+        return task.export_model(model, size=size, check_on=check_on)
     if isinstance(task, Exportable):
         return task.export_model(model)
     if not isinstance(task, ExportableClassifier):

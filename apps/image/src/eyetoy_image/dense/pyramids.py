@@ -56,6 +56,16 @@ class TimmPyramid(nn.Module):
         self.model.set_grad_checkpointing(enable)
 
 
+def pyramid_strides(pyramid: nn.Module) -> list[int]:
+    """Return how many rows of the image one row of each map stands for, fine to coarse.
+
+    Args:
+        pyramid: from `build_pyramid`.
+    """
+    levels: Any = pyramid.model.feature_info if isinstance(pyramid, TimmPyramid) else pyramid.feature_info
+    return [stride if isinstance(stride, int) else stride[0] for stride in levels.reduction()]
+
+
 def build_pyramid(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> tuple[nn.Module, list[int]]:
     """Return the backbone that a recipe names, with new weights or the recipe's, and the channels of its maps.
 

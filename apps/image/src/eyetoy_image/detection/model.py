@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +17,10 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import LevelMapper
 
 from eyetoy_image.classification.transforms import MEAN, STD
-from eyetoy_image.dense.pyramids import build_pyramid
+from eyetoy_image.dense.pyramids import build_pyramid, pyramid_strides
 from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_train import ModelRecipe, SavedModel, load_model
 
@@ -37,7 +39,7 @@ class PyramidNetwork(nn.Module):
     def __init__(self, model: ModelRecipe, recipe: DetectorRecipe) -> None:
         super().__init__()
         self.body, channels = build_pyramid(model, recipe.out_indices)
-        self.num_maps = len(channels)
+        self.num_maps, self.strides = len(channels), pyramid_strides(self.body)
         self.out_channels = recipe.fpn_channels
         self.fpn = FeaturePyramidNetwork(channels, recipe.fpn_channels, LastLevelMaxPool())
 
@@ -46,6 +48,25 @@ class PyramidNetwork(nn.Module):
         maps = OrderedDict((str(level), x) for level, x in enumerate(self.body(x)))
         out: OrderedDict[str, Tensor] = self.fpn(maps)
         return out
+
+
+class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has no types
+    """Features of boxes from the level that suits the size of each (Lin et al., 2017, equation 1).
+
+    torchvision takes the strides of the levels from the first images that come, without their padding: an image of
+    40 x 128, padded to 64 x 128, makes it take a stride of 4 for 2, then and for all later images. Here they are given.
+
+    Args:
+        strides: of the levels, fine to coarse.
+        grid: height and width of a box's features.
+    """
+
+    def __init__(self, strides: Sequence[int], grid: int) -> None:
+        super().__init__([str(level) for level in range(len(strides))], grid, SAMPLES)
+        self.scales = [1 / stride for stride in strides]
+        self.map_levels = LevelMapper(
+            int(math.log2(strides[0])), int(math.log2(strides[-1])), self.canonical_scale, self.canonical_level
+        )
 
 
 class Detector(SavedModel):
@@ -138,14 +159,13 @@ def load_detector(folder: Path) -> Detector:
 
 def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:
     """Return the anchors and the heads."""
-    names = [str(level) for level in range(backbone.num_maps)]
     width, hidden = recipe.fpn_channels, recipe.box_head_channels
     ratios = tuple(recipe.anchor_ratios)
     parts = {
         "rpn_anchor_generator": AnchorGenerator(
             tuple((size,) for size in recipe.anchor_sizes), (ratios,) * len(recipe.anchor_sizes)
         ),
-        "box_roi_pool": MultiScaleRoIAlign(names, BOX_GRID, SAMPLES),
+        "box_roi_pool": LevelPooling(backbone.strides, BOX_GRID),
         "box_head": TwoMLPHead(width * BOX_GRID**2, hidden),
         "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),  # + 1: the background
     }
@@ -153,7 +173,7 @@ def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -
         return parts
     last = recipe.mask_head_channels[-1]
     return parts | {
-        "mask_roi_pool": MultiScaleRoIAlign(names, MASK_GRID, SAMPLES),
+        "mask_roi_pool": LevelPooling(backbone.strides, MASK_GRID),
         "mask_head": MaskRCNNHeads(width, recipe.mask_head_channels, dilation=1),
         "mask_predictor": MaskRCNNPredictor(last, last, num_classes + 1),
     }

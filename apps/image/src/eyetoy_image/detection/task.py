@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import PartialState
@@ -28,10 +28,12 @@ from eyetoy_image.detection.datasets.objects import Category, CocoSet, ObjectSou
 from eyetoy_image.detection.figures import DRAWN_SCORE, Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
+from eyetoy_image.detection.portable import export_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.figures import Panel
 from eyetoy_train import Batch, Split
+from eyetoy_train.export.portable import ExportModel
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed, kept_generator, seed_generators
 
@@ -47,10 +49,7 @@ class Detection(DenseTask[CocoSet]):
     source: ObjectSource
     pipeline_tag = "object-detection"
     columns, first_label = 4, 1  # 0 is the background
-    why_not_exportable = (
-        "a detector chooses its proposals and boxes by steps that depend on the picture; find objects by predict.py, "
-        "with --output found.json for COCO's format, or export the classifier that its encoder came from"
-    )
+    exports_at_sizes = True
 
     def __init__(self, recipe: DetectionRecipe) -> None:
         super().__init__(recipe, DATASETS)
@@ -239,6 +238,12 @@ class Detection(DenseTask[CocoSet]):
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
         return load_detector(folder)
+
+    def export_model(
+        self, model: nn.Module, *, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
+    ) -> ExportModel:
+        """Return the model to export; see `export_detector`."""
+        return export_detector(cast("Detector", model), size, check_on)
 
     def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Panel]:
         """Return the truth, and what the model finds."""

@@ -1,0 +1,319 @@
+"""A detector as it is exported: one picture of any size in, its objects out, in operations that exporters know.
+
+torchvision's own `forward` looks at values while it runs: it loops over the objects, and chooses levels one by one.
+Here the trained layers are the same, and so are the numbers; the steps between the layers are written over:
+
+    pixels [height, width, 3]      any size; resized as in an evaluation, and put at the top left of a canvas
+    canvas [1, 3, *canvas]         of one size, because attention is planned for one grid; the rest is padding
+    maps, anchors, proposals       as many candidates for every picture, of which non-maximum suppression leaves some
+    objects                        boxes and masks in the pixels of the picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import nms, roi_align
+
+from eyetoy_image.classification.transforms import MEAN, STD, normalized
+from eyetoy_image.dense.examples import example_pictures
+from eyetoy_image.detection.model import Detector, LevelPooling
+from eyetoy_train.export.portable import ExportInput, ExportModel
+
+DIVISOR = 32
+"""Sides of a canvas are multiples of this, as those of a padded picture are in torchvision's detectors."""
+LEAST_SIDE = 1e-2
+"""Boxes with a smaller side are no objects; torchvision's number."""
+NEVER = -1.0
+"""Score of a candidate that is left out: below all others, so that it suppresses none of them."""
+MASK_THRESHOLD = 0.5
+"""Probability from which on a pixel is the object's, as in `Detection.find`."""
+OBJECTS: Mapping[str, tuple[str, ...]] = {
+    "boxes": ("objects", "left, top, right, bottom"),
+    "labels": ("objects",),
+    "scores": ("objects",),
+    "masks": ("objects", "height", "width"),
+}
+
+
+def export_detector(
+    detector: Detector, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
+) -> ExportModel:
+    """Return a detector as it is exported, from uint8 pixels of any size to its objects, the best first.
+
+    Args:
+        detector: the trained detector, in evaluation mode.
+        size: height and width of the canvas; by default a square on which every resized picture has room.
+        check_on: pictures to compare it on, besides composed ones.
+
+    Raises:
+        ValueError: a side of the canvas is no multiple of 32.
+    """
+    rcnn: Any = detector.rcnn
+    short, long = rcnn.transform.min_size[-1], rcnn.transform.max_size
+    height, width = canvas = size or (_rounded_up(long), _rounded_up(long))
+    if height % DIVISOR or width % DIVISOR:
+        fitting = f"{_rounded_up(height)}x{_rounded_up(width)}"
+        raise ValueError(f"--sizes of a detector must be multiples of {DIVISOR}; got {height}x{width}: take {fitting}")
+    grids = [canvas, (height // 2 + 1, width * 2 // 3), (height // 3 + 7, width // 3), (height * 2, width + 5)]
+    given = ExportInput(
+        name="pixels",
+        axes=("height", "width", "channels"),
+        varying=("height", "width"),
+        examples=example_pictures(grids, check_on),
+        prepare=lambda x: {"input": x},
+        preprocessing={
+            "mode": "RGB",
+            "canvas": list(canvas),
+            "short_side": short,
+            "long_side": long,
+            "in_the_model": f"bilinear resizing to the short side, at most to the long side and onto the canvas; "
+            f"scaling to 0 to 1, mean {MEAN}, std {STD}; padding with zeros",
+        },
+    )
+    names = list(OBJECTS)[: 4 if rcnn.roi_heads.has_mask() else 3]
+    first, *more = names
+    heads = rcnn.roi_heads
+    return ExportModel(
+        PortableDetector(detector, canvas).eval(),
+        given,
+        first,
+        OBJECTS[first],
+        more_outputs={name: OBJECTS[name] for name in more},
+        original=_original(rcnn, canvas, names),
+        differences=object_differences,
+        facts={
+            "labels": "from 1 on, in the order of the classes",
+            "thresholds": {"score": heads.score_thresh, "overlap": heads.nms_thresh, "mask": MASK_THRESHOLD},
+            "most_objects": heads.detections_per_img,
+        },
+    )
+
+
+def _rounded_up(side: int) -> int:
+    return -(-side // DIVISOR) * DIVISOR
+
+
+def _original(rcnn: Any, canvas: tuple[int, int], names: Sequence[str]) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return torchvision's own detector, but for the size to which it pads a picture."""
+    padding = copy(rcnn)
+    padding._modules = dict(rcnn._modules)  # its own dict, of the same layers
+    padding.transform = CanvasTransform(rcnn.transform, canvas)
+
+    def find(pixels: Tensor) -> Sequence[Tensor]:
+        (found,) = padding([pixels.movedim(-1, 0).float() / 255])
+        return [found[name][:, 0] if name == "masks" else found[name] for name in names]
+
+    return find
+
+
+class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's preprocessing, which pads to a canvas instead of the next multiple of 32, and fits into it."""
+
+    def __init__(self, given: GeneralizedRCNNTransform, canvas: tuple[int, int]) -> None:
+        super().__init__(given.min_size, given.max_size, given.image_mean, given.image_std)
+        self.canvas, self.longest = canvas, given.max_size
+        self.eval()
+
+    def resize(self, image: Tensor, target: Any = None) -> Any:
+        """Resize a picture `[3, height, width]`."""
+        sides = image.shape[-2:]
+        fitting = min(room / side for room, side in zip(self.canvas, sides, strict=True)) * max(sides)
+        self.max_size = min(self.longest, fitting)
+        return super().resize(image, target)
+
+    def batch_images(self, images: list[Tensor], size_divisible: int = DIVISOR) -> Tensor:
+        """Pad pictures at the right and at the bottom."""
+        height, width = self.canvas
+        return torch.stack([F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in images])
+
+
+def object_differences(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> Tensor:
+    """Return the difference of every object from the nearest one of the same label, infinite if there is none.
+
+    Boxes differ relative to the largest coordinate. The order does not count: of equal scores, rounding decides it.
+
+    Args:
+        expected: boxes, labels, scores and perhaps masks.
+        actual: likewise.
+
+    Returns:
+        one number for each expected object, and one for each that is found besides.
+    """
+    scale = max(float(boxes.max()) if boxes.numel() else 1.0 for boxes in (expected[0], actual[0]))
+    far = (expected[0][:, None] - actual[0]).abs().amax(-1) / max(scale, 1.0)  # [expected, actual]
+    far = torch.maximum(far, (expected[2][:, None] - actual[2]).abs())
+    far = far.masked_fill(expected[1][:, None] != actual[1], torch.inf)
+    far = torch.where(far.isnan(), torch.inf, far)
+    left, found = set(range(far.shape[1])), []
+    for row, distances in enumerate(far):
+        nearest = min(left, key=lambda column: float(distances[column]), default=None)
+        if nearest is None or torch.isinf(distances[nearest]):
+            found.append(torch.inf)
+            continue
+        left.remove(nearest)
+        masks = [(mask[row] - others[nearest]).abs().max() for mask, others in zip(expected[3:], actual[3:])]
+        found.append(max(float(x) for x in (distances[nearest], *masks)))
+    return torch.tensor([*found, *(torch.inf for _ in left)])
+
+
+class PortableDetector(nn.Module):
+    """Map a picture, uint8 `[height, width, 3]`, to boxes, labels, scores and, if the detector has them, masks.
+
+    Args:
+        detector: the trained detector, in evaluation mode.
+        canvas: height and width of the encoder's input, multiples of `DIVISOR`.
+    """
+
+    def __init__(self, detector: Detector, canvas: tuple[int, int]) -> None:
+        super().__init__()
+        self.rcnn: Any = detector.rcnn
+        self.canvas = canvas
+        self.sides: tuple[int, int] = (self.rcnn.transform.min_size[-1], self.rcnn.transform.max_size)
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, *canvas)
+            maps = self.rcnn.backbone(blank)
+            (anchors,) = self.rcnn.rpn.anchor_generator(ImageList(blank, [canvas]), list(maps.values()))
+        self.register_buffer("anchors", anchors, persistent=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return boxes `[objects, 4]`, labels and scores `[objects]`, and masks `[objects, height, width]`."""
+        picture = torch.stack([torch.scalar_tensor(n, dtype=torch.float64) for n in pixels.shape[:2]])
+        size = self.fitted(picture)
+        maps = self.rcnn.backbone(self.on_canvas(pixels, picture, size))
+        proposals = self.propose(list(maps.values()), size)
+        boxes, labels, scores = self.choose(maps, proposals, size)
+        in_picture = boxes * (picture.float() / size.float()).flip(0).repeat(2)
+        if not self.rcnn.roi_heads.has_mask():
+            return in_picture, labels, scores
+        return in_picture, labels, scores, self.masks(maps, boxes, labels, in_picture, pixels)
+
+    def fitted(self, picture: Tensor) -> Tensor:
+        """Return height and width of the resized picture, int64 `[2]`, from those of the picture, float64 `[2]`."""
+        short, long = self.sides
+        # In float64, as Python's numbers are: rounded down, a side of 799.9999 would be another one.
+        factor = torch.minimum(short / picture.min(), long / picture.max())
+        factor = torch.minimum(factor, (torch.tensor(self.canvas, dtype=torch.float64) / picture).min())
+        return (picture * factor).floor().clamp_min(1).long()
+
+    def on_canvas(self, pixels: Tensor, picture: Tensor, size: Tensor) -> Tensor:
+        """Return the normalized picture, resized bilinearly, on a canvas of zeros, `[1, 3, *canvas]`."""
+        x = normalized(pixels)
+        for axis, length in enumerate(self.canvas):
+            x = _resized(x, axis, length, (picture[axis] / size[axis]).float())
+        rows, columns = (torch.arange(length) < size[axis] for axis, length in enumerate(self.canvas))
+        inside = (rows[:, None] & columns)[..., None]
+        return torch.where(inside, x, 0).movedim(-1, 0)[None]
+
+    def propose(self, maps: list[Tensor], size: Tensor) -> Tensor:
+        """Return the proposals, `[proposals, 4]` in the pixels of the canvas, the best first."""
+        rpn = self.rcnn.rpn
+        objectness, deltas = rpn.head(maps)
+        counts = [x[0].numel() for x in objectness]
+        objectness, deltas = concat_box_prediction_layers(objectness, deltas)
+        boxes = rpn.box_coder.decode_single(deltas, self.anchors)
+        best, level = [], []
+        for number, scores in enumerate(objectness.flatten().split(counts)):
+            best.append(scores.topk(min(rpn.pre_nms_top_n(), counts[number])).indices + sum(counts[:number]))
+            level.append(torch.full_like(best[-1], number))
+        chosen = torch.cat(best)
+        boxes, scores = _clipped(boxes[chosen], size), objectness.flatten()[chosen].sigmoid()
+        scores = scores.masked_fill(_is_small(boxes, rpn.min_size), NEVER)
+        kept = _batched_nms(boxes, scores, torch.cat(level), rpn.nms_thresh)
+        kept = kept[scores[kept] >= 0][: rpn.post_nms_top_n()]
+        return boxes[kept]
+
+    def choose(self, maps: dict[str, Tensor], proposals: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boxes in the pixels of the canvas, labels and scores of the objects, the best first."""
+        heads = self.rcnn.roi_heads
+        logits, deltas = heads.box_predictor(heads.box_head(self.pool(heads.box_roi_pool, maps, proposals)))
+        classes = logits.shape[-1]
+        boxes = heads.box_coder.decode_single(deltas, proposals).view(-1, classes, 4)
+        boxes = _clipped(boxes[:, 1:].reshape(-1, 4), size)  # without the background, class 0
+        scores = logits.softmax(-1)[:, 1:].flatten()
+        labels = torch.arange(1, classes).repeat(proposals.shape[0])
+        able = torch.where((scores > heads.score_thresh) & ~_is_small(boxes, LEAST_SIDE))[0]
+        boxes, scores, labels = boxes[able], scores[able], labels[able]
+        kept = _batched_nms(boxes, scores, labels, heads.nms_thresh)[: heads.detections_per_img]
+        return boxes[kept], labels[kept], scores[kept]
+
+    def masks(
+        self, maps: dict[str, Tensor], boxes: Tensor, labels: Tensor, in_picture: Tensor, pixels: Tensor
+    ) -> Tensor:
+        """Return the probability of every pixel of the picture to be the object's, `[objects, height, width]`."""
+        heads = self.rcnn.roi_heads
+        logits = heads.mask_predictor(heads.mask_head(self.pool(heads.mask_roi_pool, maps, boxes)))
+        masks = logits.sigmoid()[torch.arange(labels.shape[0]), labels]
+        return _pasted(masks, in_picture, pixels)
+
+    def pool(self, pool: LevelPooling, maps: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        """Return a grid of features of each box, from the level that suits its size."""
+        levels = [maps[name] for name in pool.featmap_names]
+        rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], 1)
+        if len(levels) == 1:
+            return _roi_align(levels[0], rois, pool, pool.scales[0])
+        level = pool.map_levels([boxes])
+        places = [torch.where(level == number)[0] for number in range(len(levels))]
+        pooled = [
+            _roi_align(x, rois[place], pool, scale) for x, place, scale in zip(levels, places, pool.scales, strict=True)
+        ]
+        return torch.cat(pooled)[torch.cat(places).argsort()]
+
+
+def _resized(x: Tensor, axis: int, length: int, factor: Tensor) -> Tensor:
+    """Return `x` at `length` places along an axis, `factor` of its entries apart, interpolated linearly."""
+    place = ((torch.arange(length) + 0.5) * factor - 0.5).clamp_min(0)
+    last = x.shape[axis] - 1
+    before = place.floor().long().clamp_max(last)
+    after = (before + 1).clamp_max(last)
+    weight = (place - before).clamp(0, 1).view(-1, *(1,) * (x.ndim - 1 - axis))
+    return x.index_select(axis, before) * (1 - weight) + x.index_select(axis, after) * weight
+
+
+def _clipped(boxes: Tensor, size: Tensor) -> Tensor:
+    limits = size.flip(0).repeat(2).to(boxes.dtype)
+    return torch.minimum(boxes.clamp_min(0), limits)
+
+
+def _is_small(boxes: Tensor, least: float) -> Tensor:
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return (sides < least).any(-1)
+
+
+def _batched_nms(boxes: Tensor, scores: Tensor, group: Tensor, threshold: float) -> Tensor:
+    """Return places of the boxes that are left, the best first; boxes of different groups suppress none of another."""
+    # Far from each other, groups do not overlap. torchvision does the same for up to 1000 boxes.
+    offsets = group.to(boxes.dtype) * (boxes.max() + 1)
+    return nms(boxes + offsets[:, None], scores, threshold)
+
+
+def _roi_align(x: Tensor, rois: Tensor, pool: LevelPooling, scale: float) -> Tensor:
+    return roi_align(x, rois, pool.output_size, scale, pool.sampling_ratio)
+
+
+def _pasted(masks: Tensor, boxes: Tensor, pixels: Tensor) -> Tensor:
+    """Return masks `[objects, side, side]` of boxes at their places in the picture, `[objects, height, width]`."""
+    side = masks.shape[-1]
+    masks = F.pad(masks, (1, 1, 1, 1))  # so that masks fade out at the borders of their boxes
+    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * ((side + 2) / side)
+    first, last = (center - half).long(), (center + half).long()
+    columns, rows = (_weights(first[:, axis], last[:, axis], pixels.shape[1 - axis], side + 2) for axis in (0, 1))
+    return rows @ masks @ columns.mT
+
+
+def _weights(first: Tensor, last: Tensor, length: int, side: int) -> Tensor:
+    """Return how much each of a mask's `side` entries counts at each pixel of an axis, `[objects, length, side]`."""
+    pixel, extent = torch.arange(length), (last - first + 1).clamp_min(1)
+    place = ((pixel - first[:, None] + 0.5) * (side / extent)[:, None] - 0.5).clamp(0, side - 1)
+    weights = (1 - (place[..., None] - torch.arange(side)).abs()).clamp_min(0)  # linear interpolation
+    inside = (pixel >= first[:, None]) & (pixel <= last[:, None])
+    return weights * inside[..., None]
