@@ -161,8 +161,7 @@ class ClassificationTask(ABC):
                 readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
                 sizes[split], labels[split] = len(readable), labels_of(readable)
                 unreadable += len(samples) - len(readable)
-        left_out = {**self.source.left_out, "unreadable files": unreadable}
-        return Inventory(self.classes, sizes, labels, self.source.places, left_out)
+        return self.source.inventory(sizes, labels, {"unreadable files": unreadable})
 
     def _readable_samples(self, split: Split, samples: LabelledSamples) -> LabelledSamples:
         """Return the samples of a split that can be read; they are read once, and the others are named."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
+from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.types import Batch, SampleStream, Split
 
 LabelledSamples = Sequence[tuple[Any, Any]]
@@ -66,6 +68,22 @@ class DatasetSource(ABC, Generic[S]):
     def notes(self) -> Sequence[str]:
         """What else there is to say of the data at the start of a run, such as their format."""
         return ()
+
+    def inventory(
+        self,
+        sizes: Mapping[Split, int | str],
+        labels: Mapping[Split, Collection[int]] | None = None,
+        left_out: Mapping[str, int] | None = None,
+    ) -> Inventory:
+        """Return what was read, to be told at the start of a run.
+
+        Args:
+            sizes: by split, the number of samples, or words for a stream.
+            labels: by split, the numbers of the classes that have a sample there.
+            left_out: numbers of what a task has left out, by the reason, beside what the source has.
+        """
+        all_left_out = Counter(self.left_out) + Counter(left_out or {})
+        return Inventory(self.classes, sizes, labels or {}, self.places, all_left_out, self.notes)
 
 
 class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):

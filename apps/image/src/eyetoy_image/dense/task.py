@@ -17,7 +17,6 @@ from torchvision.transforms.v2.functional import to_pil_image
 from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.figures import Panel, draw_sheet
 from eyetoy_train import Batch, Split, save_model
-from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.loading import size_of
 from eyetoy_train.data.source import DatasetRegistry, DatasetSource
 from eyetoy_train.recipe import recipe_text
@@ -77,8 +76,7 @@ class DenseTask(ABC, Generic[S]):
         for split in get_args(Split):
             if self.checked(split) is not None:
                 sizes[split] = size_of(cast("Dataset[Batch]", self.dataset(split)))
-        left_out = Counter(self.source.left_out) + self.left_out
-        Inventory(self.classes, sizes, self.seen, self.source.places, left_out, self.source.notes).tell()
+        self.source.inventory(sizes, self.seen, self.left_out).tell()
 
     def checked(self, split: Split) -> S | None:
         """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""

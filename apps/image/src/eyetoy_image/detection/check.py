@@ -11,7 +11,6 @@ from typing import Any, get_args
 from eyetoy_image.dense.annotations import annotations_parser, named
 from eyetoy_image.detection.app import APP
 from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary, without
-from eyetoy_image.detection.datasets.folder import FolderSource
 from eyetoy_image.detection.datasets.objects import CocoSet
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
@@ -37,8 +36,8 @@ def check(argv: Sequence[str] | None = None) -> int:
         present = {split: coco for split in splits if (coco := task.source.split(split)) is not None}
         if not present:
             raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
-        if isinstance(task.source, FolderSource):
-            log(task.source.found.describe())
+        sizes = {split: len(coco.pictures) for split, coco in present.items()}
+        log(f"data: {task.source.inventory(sizes).describe()}")
         with_masks = task.with_masks and not task.source.has_boxes_alone
         if task.with_masks and not with_masks:
             log("no annotation has a mask, so boxes alone are checked; to train, take --detector.kind faster_rcnn")

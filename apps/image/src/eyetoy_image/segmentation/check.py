@@ -24,8 +24,9 @@ def check(argv: Sequence[str] | None = None) -> int:
     recipe = parse_recipe(SegmentationRecipe, APP.default_config, overrides)
     num_wrong = 0
     with exit_on_error():
-        found = DATASETS.open(recipe.data, recipe.seed).set
-        log(found.describe())
+        source = DATASETS.open(recipe.data, recipe.seed)
+        found = source.set
+        log(f"data: {source.inventory({split: len(pictures) for split, pictures in found.splits.items()}).describe()}")
         splits = [split for split in found.splits if options.split in (None, split)]
         if not splits:
             raise ValueError(f"{recipe.data.root} has no split {options.split}")
