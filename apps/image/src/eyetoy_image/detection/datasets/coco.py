@@ -70,7 +70,7 @@ class CocoSource(ObjectSource):
     @cached_property
     def left_out(self) -> Mapping[str, int]:
         """Numbers of files and folders in the root that are no split's, and of pictures that no annotations name."""
-        found = [files for split in get_args(Split) if (files := self.find_files(split))]
+        found = [pair for split in get_args(Split) if (pair := self.find_files(split))]
         files = [(Path(os.path.normpath(path)), Path(os.path.normpath(folder))) for path, folder in found]
         sets = [coco for split in get_args(Split) if (coco := self.split(split))]
         listed = {Path(os.path.normpath(picture.path)) for coco in sets for picture in coco.pictures}
