@@ -13,6 +13,7 @@ from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
+from eyetoy_train.utils.console import log
 
 DESCRIPTION = (
     "Export a checkpoint to a file that runs without this project's code. The file includes the preprocessing; "
@@ -43,9 +44,9 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
         card = opened.folder / "README.md"
         if card.is_file():
             (output / card.name).write_bytes(card.read_bytes())
-        print(_line(output / about["file"], about))  # noqa: T201
+        log(_line(output / about["file"], about))
         if options.push_to_hub:
-            print(f"pushed to {push(options.push_to_hub, opened.folder, output)}")  # noqa: T201
+            log(f"pushed to {push(options.push_to_hub, opened.folder, output)}")
 
 
 def push(name: str, *folders: Path) -> str:

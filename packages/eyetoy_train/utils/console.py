@@ -11,6 +11,8 @@ from typing import Generic, Self, TextIO, TypeVar
 import torch
 from tqdm import tqdm
 
+from eyetoy_train.utils.text import shown_lines
+
 T = TypeVar("T")
 
 
@@ -94,7 +96,7 @@ def score_text(name: str, value: float) -> str:
 
 
 def log(line: str, *, file: TextIO | None = None) -> None:
-    """Print a line without breaking a bar, on stdout or another stream."""
+    """Print a line without breaking a bar, on stdout or another stream, with names as `shown_lines` shows them."""
     file = file or sys.stdout  # looked up now: tests and notebooks replace it
-    tqdm.write(line, file=file)
+    tqdm.write(shown_lines(line, file.encoding), file=file)
     file.flush()

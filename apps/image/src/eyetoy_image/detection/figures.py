@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 from torchvision.utils import draw_bounding_boxes
 
 from eyetoy_image.figures import class_color
+from eyetoy_train.utils.text import shown
 
 OPACITY = 0.45
 
@@ -51,7 +52,7 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
     out: Tensor = draw_bounding_boxes(
         drawn,
         objects.boxes * factor,
-        list(objects.captions),
+        [shown(caption) for caption in objects.captions],
         colors,
         width=max(round(min(size) / 250), 1),
         font=font_manager.findfont("DejaVu Sans"),
