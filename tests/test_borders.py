@@ -55,7 +55,7 @@ WINGS_MAY_IMPORT = {
     "classification": [
         *("data", "export.portable", "models", "recipe", "report.figures", "task", "types", "utils"),
     ],
-    "visualize": ["eyetoy", "classification", "models", "recipe", "types"],
+    "visualize": ["eyetoy", "classification", "models", "recipe", "types", "utils"],
     "commands": [
         *("checkpoint", "classification", "data", "engine", "export", "models", "recipe", "task", "types", "utils"),
     ],

@@ -102,7 +102,7 @@ class CheckpointStore:
 
         def write(folder: Path) -> None:
             _copy(self.best, folder)
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
         write_folder(self.best, write)  # the whole folder again: its manifest must name the new file
 

@@ -20,6 +20,8 @@ from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.models.build import best_device
 from eyetoy_train.types import Batch
+from eyetoy_train.utils.console import log
+from eyetoy_train.utils.text import shown
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class LoadedClassifier:
                     yield Piece(file, {"start": round(start, 3), "end": round(end, 3)}, example)
         except (UnreadableFileError, OSError) as error:
             self.skipped.append(file)
-            print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
+            log(f"skipped: {error}", file=sys.stderr)
 
     @torch.inference_mode()
     def classify(self, examples: Sequence[Batch]) -> Tensor:
@@ -104,11 +106,7 @@ def write_predictions(predictions: Iterable[Prediction], output: Path | None) ->
         for prediction in predictions:
             when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
             classes = [f"{name} {p:.1%}" for name, p in prediction.ranked]
-            # flush: lines appear while a long list of files is still being classified, also in a pipe.
-            line = "  ".join([prediction.file, *when, *classes])
-            # A name that is not UTF-8 reaches Python with lone surrogates, which no stream takes; as in the tables
-            # below, they are written as \\udce4.
-            print(line.encode("utf-8", "backslashreplace").decode(), flush=True)  # noqa: T201
+            log(shown("  ".join([prediction.file, *when, *classes])))  # one line, whatever the names hold
     elif output.suffix == ".json":
         rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
         output.write_text(json.dumps(rows, indent=2), encoding="utf-8")

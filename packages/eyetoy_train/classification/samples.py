@@ -13,6 +13,8 @@ from eyetoy_train.data.streaming import EvaluationStream
 from eyetoy_train.report.figures import LabelledSample
 from eyetoy_train.types import Batch, SampleStream
 
+LONGEST = 200  # bytes of a name: file systems take 255, and a suffix follows
+
 
 def spread_samples(dataset: Dataset[Batch] | SampleStream, count: int) -> list[Batch]:
     """Return samples spread evenly over a set, and so over its classes; the first ones of a stream."""
@@ -26,4 +28,5 @@ def sample_file(folder: Path, number: int, sample: LabelledSample) -> Path:
     """Return a file name with a sample's classes, without suffix, that is valid on every file system."""
     classes = sample.truth if sample.prediction == sample.truth else f"{sample.truth}, taken for {sample.prediction}"
     # Names of classes may hold slashes, colons and the like.
-    return folder / re.sub(r"[^\w, -]", "-", f"{number:02d} {classes}")
+    name = re.sub(r"[^\w, -]", "-", f"{number:02d} {classes}")
+    return folder / name.encode()[:LONGEST].decode("utf-8", "ignore")

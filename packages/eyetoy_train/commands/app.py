@@ -112,7 +112,8 @@ class App(Generic[T]):
             options.output.mkdir(parents=True, exist_ok=True)
             (options.output / "scores.json").write_text(report, encoding="utf-8")
             for table in task.metrics().details(sums, options.output).tables:
-                with (options.output / f"{table.title.lower()}.csv").open("w", newline="", encoding="utf-8") as file:
+                path = options.output / f"{table.title.lower()}.csv"
+                with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                     csv.writer(file).writerows([table.header, *table.rows])
 
 

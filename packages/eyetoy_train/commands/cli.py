@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_
 
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import CheckpointError, Split
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import list_files
 from eyetoy_train.utils.untrusted import check_yaml
 
@@ -217,5 +218,5 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, CheckpointError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)  # noqa: T201
+        log(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -14,6 +14,7 @@ from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
+from eyetoy_train.utils.console import log
 
 DESCRIPTION = (
     "Export a checkpoint to a file that runs without this project's code. The file includes the preprocessing; "
@@ -68,9 +69,9 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
             about = export(portable, folder, options.format, {"classes": opened.labels})
             if card.is_file():
                 (folder / card.name).write_bytes(card.read_bytes())
-            print(_line(folder / about["file"], about), flush=True)  # noqa: T201
+            log(_line(folder / about["file"], about))
         if options.push_to_hub:
-            print(f"pushed to {push(options.push_to_hub, opened.folder, output)}")  # noqa: T201
+            log(f"pushed to {push(options.push_to_hub, opened.folder, output)}")
 
 
 def _size(text: str) -> tuple[int, int]:

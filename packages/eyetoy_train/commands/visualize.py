@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from eyetoy_train.commands.cli import check_output_folder, exit_on_error, expand, files_parser
 from eyetoy_train.data.unreadable import UnreadableFileError
+from eyetoy_train.utils.console import log
+from eyetoy_train.utils.text import shown
 
 DOTS_PER_INCH = 110
 
@@ -94,13 +96,13 @@ def visualize(
                 view = viewer(file, options.point)
             except (UnreadableFileError, OSError) as error:
                 failed = True
-                print(f"skipped: {error}", file=sys.stderr)  # noqa: T201
+                log(f"skipped: {error}", file=sys.stderr)
                 continue
             written = [write_figure(view.maps, options.output / f"{name}.png")]
             if len(view.frames) and write_clip is not None:
                 written.append(write_clip(view.frames, options.output / f"{name}.mp4"))
             classes = [f"{label} {fraction:.1%}" for label, fraction in view.classes]
-            print("  ".join([str(file), *classes, "->", *map(str, written)]), flush=True)  # noqa: T201
+            log(shown("  ".join([str(file), *classes, "->", *map(str, written)])))
     if failed:
         raise SystemExit(1)  # the files were named on stderr
 

@@ -12,9 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from eyetoy_train.utils.text import drawn
+
 MOST_CLASSES_NUMBERED = 40
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 LONGEST_NAME = 20
+"""Of a class, above a sample: titles of neighbors must not overlap."""
 MOST_MARKED = 30
 """Most points of a curve that are marked one by one."""
 TRAINED, PARTS = "train_", "train_loss_"
@@ -112,8 +115,9 @@ def draw_confusion(
     axes = figure.subplots()
     shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    names = [drawn(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set(xlabel="prediction", ylabel="truth")
     if title is not None:
         axes.set_title(title, fontsize=9)
@@ -147,15 +151,10 @@ def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int 
     for axes, sample in zip(grid, samples, strict=False):
         sample.draw(axes)
         right = sample.truth == sample.prediction
-        title = f"{_short(sample.prediction)}  {sample.confidence:.0%}"
-        title += "" if right else f"\nis {_short(sample.truth)}"
+        title = f"{drawn(sample.prediction, LONGEST_NAME)}  {sample.confidence:.0%}"
+        title += "" if right else f"\nis {drawn(sample.truth, LONGEST_NAME)}"
         axes.set_title(title, y=1.02, fontsize=9, color=RIGHT if right else WRONG)
     _write(figure, path)
-
-
-def _short(name: str) -> str:
-    """Cut a class's name to the width of a sample, so that titles of neighbors do not overlap."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -17,6 +17,7 @@ from eyetoy.hub import HubModel
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import Task
 from eyetoy_train.utils.console import duration, score_text
+from eyetoy_train.utils.text import shown
 
 CARD = "README.md"
 SHARES = ("accuracy", "top5")
@@ -38,11 +39,11 @@ class Trained:
 
 def card_text(run: Trained) -> str:
     """Return the card of a run's best model."""
-    about = run.task.about
+    size = run.results["parameters"] / 1e6
     parts = [
         f"---\n{_metadata(run)}\n---",
-        f"# {run.recipe.name}",
-        f"`{run.recipe.model.name}`, {run.results['parameters'] / 1e6:.2f} M parameters, trained on {about.data}.",
+        f"# {shown(run.recipe.name)}",
+        f"`{run.recipe.model.name}`, {size:.2f} M parameters, trained on {shown(run.task.about.data)}.",
         "## Score\n\n" + _scores(run),
         "## Data\n\n" + _data(run),
         "## Recipe\n\n" + _recipe(run),
@@ -79,8 +80,8 @@ def _metadata(run: Trained) -> str:
     results = [
         EvalResult(
             task_type=about.pipeline_tag or "other",
-            dataset_type=about.hub_dataset or about.data,
-            dataset_name=about.data,
+            dataset_type=about.hub_dataset or shown(about.data),
+            dataset_name=shown(about.data),
             dataset_split=split,
             metric_type=name,
             metric_value=round(value, 6),
@@ -89,7 +90,7 @@ def _metadata(run: Trained) -> str:
         if name != "count"
     ]
     data = ModelCardData(
-        model_name=run.recipe.name,
+        model_name=shown(run.recipe.name),
         license="apache-2.0",
         library_name="eyetoy",
         pipeline_tag=about.pipeline_tag or None,
@@ -127,7 +128,8 @@ def _data(run: Trained) -> str:
     trained = "a stream" if run.num_samples is None else f"{run.num_samples:,}"
     counts = {"train": trained} | {split: f"{run.results[split]['count']:,.0f}" for split in _splits(run)}
     rows = [(split, count) for split, count in counts.items()]
-    return f"{run.task.about.data[0].upper()}{run.task.about.data[1:]}.\n\n" + _table(("split", "samples"), rows)
+    data = shown(run.task.about.data)
+    return f"{data[0].upper()}{data[1:]}.\n\n" + _table(("split", "samples"), rows)
 
 
 def _recipe(run: Trained) -> str:

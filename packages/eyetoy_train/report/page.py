@@ -20,6 +20,7 @@ from eyetoy_train.report.figures import PARTS, TRAINED, draw_curves
 from eyetoy_train.task import Task
 from eyetoy_train.types import Split, Table
 from eyetoy_train.utils.console import duration, score_text
+from eyetoy_train.utils.text import shown
 
 NUMBER = re.compile(r"(-?([\d.,]+(e[-+]\d+)?|inf|nan)%?)?")
 """How numbers are shown; an empty cell is one that is missing."""
@@ -70,7 +71,7 @@ def write_report(
             environment_json=json.dumps(results["environment"], indent=2),
         )
     )
-    (run.path / "report.html").write_text(page, encoding="utf-8")
+    (run.path / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _environment() -> Environment:
@@ -130,7 +131,7 @@ class _FormattedTable:
 
 
 def _formatted(table: Table) -> _FormattedTable:
-    rows = [[f"{cell:.2%}" if isinstance(cell, float) else str(cell) for cell in row] for row in table.rows]
+    rows = [[f"{cell:.2%}" if isinstance(cell, float) else shown(cell) for cell in row] for row in table.rows]
     is_text = [not all(NUMBER.fullmatch(row[column]) for row in rows) for column in range(len(table.header))]
     return _FormattedTable(table.title, table.header, rows, is_text)
 

@@ -11,6 +11,8 @@ from typing import Generic, Self, TextIO, TypeVar
 import torch
 from tqdm import tqdm
 
+from eyetoy_train.utils.text import shown, shown_lines
+
 T = TypeVar("T")
 
 
@@ -93,19 +95,13 @@ def score_text(name: str, value: float) -> str:
     return f"{value:.2%}" if "loss" not in name and 0 <= value <= 1 else f"{value:.4g}"
 
 
-def named(names: Sequence[str], shown: int = 10) -> str:
-    """Return names in a line, `a, b and 3 more`; what would break the line or is no text is escaped."""
-    texts = [
-        "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
-        for name in names[:shown]
-    ]
-    return ", ".join(texts) + (f" and {len(names) - shown:,} more" if len(names) > shown else "")
+def named(names: Sequence[str], most: int = 10) -> str:
+    """Return names in a line, `a, b and 3 more`, as `shown` shows them."""
+    return ", ".join(map(shown, names[:most])) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def log(line: str, *, file: TextIO | None = None) -> None:
-    """Print a line without breaking a bar, on stdout or another stream."""
+    """Print a line without breaking a bar, on stdout or another stream, with names as `shown_lines` shows them."""
     file = file or sys.stdout  # looked up now: tests and notebooks replace it
-    # Names of files may hold bytes that are no text, which only stderr would write.
-    encoding = getattr(file, "encoding", None) or "utf-8"
-    tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=file)
+    tqdm.write(shown_lines(line, file.encoding), file=file)
     file.flush()

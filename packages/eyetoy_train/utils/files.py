@@ -84,7 +84,7 @@ def list_folders(folder: Path) -> list[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a file under another name and rename it, so that it is never half written."""
     partial = beside(path, "partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     sync(partial)
     partial.replace(path)
 

@@ -23,7 +23,7 @@ def derive_seed(*parts: int | str) -> int:
     For example, `derive_seed(0, "sample", 3, 17)` for sample 17 in epoch 3. A hash instead of arithmetic, because
     `seed + epoch` would give epoch 1 of seed 0 and epoch 0 of seed 1 the same numbers.
     """
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest()
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
 

@@ -15,6 +15,7 @@ from eyetoy_train.classification.predict import LoadedClassifier
 from eyetoy_train.classification.task import ClassificationTask
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.types import Batch
+from eyetoy_train.utils.text import drawn
 from eyetoy_train.visualize.maps import InputMaps, collect_maps
 
 TOP = 5
@@ -68,5 +69,5 @@ class ClassifierView(Generic[C]):
 
 
 def heading(classes: Sequence[tuple[str, float]]) -> str:
-    """Return the first classes in one line."""
-    return "   ".join(f"{name} {fraction:.1%}" for name, fraction in classes[:3])
+    """Return the first classes in one line, for a figure."""
+    return "   ".join(f"{drawn(name)} {fraction:.1%}" for name, fraction in classes[:3])

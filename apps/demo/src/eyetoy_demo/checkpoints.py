@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,6 +11,7 @@ import yaml
 
 from eyetoy_train.data.splits import find_split
 from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import list_files, list_folders
 from eyetoy_train.utils.untrusted import read_yaml
 
@@ -35,7 +37,11 @@ class Run:
 
 def find_runs(folder: Path) -> list[Run]:
     """Return the runs of a folder that have a checkpoint, by name."""
-    runs = [] if not folder.is_dir() else [_run(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    runs = (
+        []
+        if not folder.is_dir()
+        else [_run(path) for path in sorted(folder.iterdir()) if path.is_dir() and _can_name(path)]
+    )
     return [run for run in runs if run is not None]
 
 
@@ -45,8 +51,18 @@ def sample_files(run: Run, extensions: tuple[str, ...]) -> list[Path]:
     held_out = find_split("test", present) or find_split("val", present)
     if held_out is None:
         return []
-    files, _ = list_files(run.data / held_out, extensions)
+    files = [path for path in list_files(run.data / held_out, extensions)[0] if _can_name(path)]
     return [files[len(files) * place // MOST_SAMPLES] for place in range(min(MOST_SAMPLES, len(files)))]
+
+
+def _can_name(path: Path) -> bool:
+    """Whether the page can name a path. It is sent as UTF-8, and another name would leave it empty."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        log(f"the page leaves out {path}, whose name is not UTF-8", file=sys.stderr)
+        return False
+    return True
 
 
 def _run(folder: Path) -> Run | None:

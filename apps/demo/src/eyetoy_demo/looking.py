@@ -20,6 +20,7 @@ import eyetoy_video.io.files
 import eyetoy_video.visualize
 from eyetoy_demo.checkpoints import Modality
 from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
+from eyetoy_train.utils.text import shown
 
 OPEN: dict[Modality, OpenViewer] = {
     "image": eyetoy_image.visualize.open_viewer,
@@ -79,14 +80,15 @@ def sentence(error: Exception, file: Path) -> str:
     lines = str(error).replace(str(file), file.name).strip().splitlines()
     first = lines[0] if lines else type(error).__name__
     begin = first if first.startswith(file.name) else f"{first[0].upper()}{first[1:]}"
-    return f"{begin.rstrip('.')}."
+    return f"{shown(begin.rstrip('.'))}."
 
 
 def _numbered(classes: Sequence[tuple[str, float]]) -> dict[str, float]:
     """Return classes by name; those found several times are numbered, such as `3` and `3 (2)`."""
     named: dict[str, float] = {}
     for name, score in classes:
-        free = (name if count == 1 else f"{name} ({count})" for count in itertools.count(1))
+        text = shown(name)  # the page is sent as JSON, which has no lone surrogates
+        free = (text if count == 1 else f"{text} ({count})" for count in itertools.count(1))
         named[next(one for one in free if one not in named)] = score
     return named
 

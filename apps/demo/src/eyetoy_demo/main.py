@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from eyetoy_demo.checkpoints import MODALITIES, Modality, find_runs
+from eyetoy_train.utils.console import log
 
 DEFAULT_RUNS: dict[Modality, str] = {"image": "digits", "audio": "spoken-keywords", "video": "moving-digits"}
 """Names of the default runs of the other apps."""
@@ -55,7 +56,7 @@ def train_missing(apps: Path, runs: Path) -> None:
     for modality in MODALITIES:
         if modality in trained:
             continue
-        print(f"no {modality} model in {runs}: training the small default one", flush=True)
+        log(f"no {modality} model in {runs}: training the small default one")
         script, folder = apps / modality / "train.py", runs / DEFAULT_RUNS[modality]
         # A process for each: libraries keep memory, threads and signal handlers that the page should not have.
         done = subprocess.run([sys.executable, str(script), "--output_dir", str(folder)], check=False)  # noqa: S603

@@ -18,6 +18,7 @@ from eyetoy_train.commands.cli import config_place, shipped_config
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.recipe import Recipe
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.untrusted import read_yaml
 
 APPS: Mapping[str, str] = {
@@ -95,7 +96,7 @@ class ImageApp:
             recipe = {}
         task = recipe.get("task", UNNAMED) if isinstance(recipe, dict) else UNNAMED
         if not isinstance(task, str) or task not in APPS:
-            print(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
+            log(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
             raise SystemExit(2)
         return app_of(task)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from eyetoy_image.app import APPS, ImageApp, app_of
 from eyetoy_image.detection.check import check as check_detection
 from eyetoy_image.segmentation.check import check as check_segmentation
+from eyetoy_train.utils.console import log
 
 CHECKS: dict[str, Callable[[Sequence[str] | None], int]] = {
     "detection": check_detection,
@@ -25,6 +26,6 @@ def check(argv: Sequence[str] | None = None) -> int:
     app = ImageApp(default="detection").of_recipe(argv)
     task = next(name for name in APPS if app_of(name) is app)
     if task not in CHECKS:
-        print(f"error: only {' and '.join(CHECKS)} have annotations to check; got {task}", file=sys.stderr)
+        log(f"error: only {' and '.join(CHECKS)} have annotations to check; got {task}", file=sys.stderr)
         raise SystemExit(2)
     return CHECKS[task](argv)

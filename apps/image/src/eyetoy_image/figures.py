@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from eyetoy_train.utils.text import shown
+
 GOLDEN_RATIO = 0.618  # steps of it around the circle of hues never come near an earlier one
 TEXT_SIZE, LEAST_TEXT_SIZE = 13, 9
 """Height of letters in pixels: of titles and legends of small pictures, and the least of captions."""
@@ -104,7 +106,7 @@ def draw_captions(
 
 def fitted(text: str, letters: ImageFont.FreeTypeFont, width: int) -> tuple[str, tuple[int, int]]:
     """Return a text in one line, cut to a width in pixels, and the width and height of its background."""
-    line = " ".join(text.split())
+    line = shown(" ".join(text.split()))
     cut = line
     while cut and letters.getlength(cut) + 4 > width:
         line = line[:-1]

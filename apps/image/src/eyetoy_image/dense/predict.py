@@ -21,6 +21,7 @@ from eyetoy_train.commands.cli import check_output_folder, exit_on_error, expand
 from eyetoy_train.models.build import best_device
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.task import LabelledTask
+from eyetoy_train.utils.console import log
 
 T = TypeVar("T", bound=LabelledTask)
 R = TypeVar("R")
@@ -82,7 +83,7 @@ def readable_pictures(files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
         try:
             yield file, read_image(file, grayscale=False)
         except (UnreadableFileError, OSError) as error:
-            print(f"skipped: {error}", file=sys.stderr)
+            log(f"skipped: {error}", file=sys.stderr)
 
 
 def make_output_folder(folder: Path, files: Sequence[Path]) -> None:

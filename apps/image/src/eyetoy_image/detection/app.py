@@ -20,6 +20,8 @@ from eyetoy_image.detection.task import CATEGORIES, Detection, drawable, results
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_train.commands.cli import files_parser
 from eyetoy_train.models.opened import Checkpoint
+from eyetoy_train.utils.console import log
+from eyetoy_train.utils.text import shown
 from eyetoy_train.utils.untrusted import read_json
 
 Found = Seen[dict[str, Any]]
@@ -93,7 +95,7 @@ def _show(found: Iterator[Found], classes: Sequence[str], options: argparse.Name
 
 def _print(file: Path, objects: Objects) -> None:
     for caption, box in zip(objects.captions, objects.boxes.tolist(), strict=True):
-        print(f"{file}  {caption}  {' '.join(f'{value:.1f}' for value in box)}", flush=True)
+        log(shown(f"{file}  {caption}  {' '.join(f'{value:.1f}' for value in box)}"))
 
 
 def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], output: Path) -> int:

@@ -20,6 +20,8 @@ from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_train.commands.cli import files_parser
 from eyetoy_train.models.opened import Checkpoint
+from eyetoy_train.utils.console import log
+from eyetoy_train.utils.text import shown
 
 NAMED_CLASSES = 5
 
@@ -71,7 +73,7 @@ class SegmentationApp(DensePredictApp[Segmentation, Tensor]):
         for file, image, labels in seen:
             done += 1
             if options.output is None:
-                print(_line(file, labels, opened.labels), flush=True)
+                log(shown(_line(file, labels, opened.labels)))
             else:
                 overlay = draw_named_labels(image, labels, opened.labels)
                 picture = to_map_picture(labels) if options.maps else to_pil_image(overlay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def read_caltech256(root: Path) -> ClassFolder:
 
 
 def _name_hash(path: Path) -> str:
-    return hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(f"{path.parent.name}/{path.name}")).hexdigest()
 
 
 def open_caltech256(data: ImageData, seed: int) -> FolderSource:

@@ -1,0 +1,135 @@
+"""Whatever a class or a file is called, it is drawn, printed and written, and read back where that is promised."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import warnings
+
+import pytest
+import torch
+
+from eyetoy_train import train
+from eyetoy_train.checkpoint.run_folder import read_lines
+from eyetoy_train.classification.metrics import ClassificationMetrics
+from eyetoy_train.classification.predict import Prediction, write_predictions
+from eyetoy_train.classification.samples import sample_file
+from eyetoy_train.models.opened import read_labels
+from eyetoy_train.report.figures import LabelledSample, draw_confusion, draw_samples
+from eyetoy_train.report.model_card import CARD
+from eyetoy_train.types import About
+from eyetoy_train.utils.console import log
+from eyetoy_train.utils.files import write_text
+from eyetoy_train.utils.seeds import derive_seed
+from eyetoy_train.utils.text import drawn, shown, shown_lines
+from eyetoy_train.visualize.classifier import heading
+
+# Names, and how they are shown.
+NAMES = {
+    os.fsdecode(b"caf\xe9"): r"caf\udce9",
+    "\ud800 of JSON": r"\ud800 of JSON",
+    "under_$5_and_$9": "under_$5_and_$9",
+    r"\$x^$ 100%_": r"\$x^$ 100%_",
+    "two\nlines\r\tand\x1b[31m red": r"two\nlines\r\tand\x1b[31m red",
+    "\u202egnp.exe": r"\u202egnp.exe",
+    "line\u2028line": r"line\u2028line",
+    "שלום": "שלום",
+    "👩\u200d👧 🐱": "👩\u200d👧 🐱",
+    "<b>a | b</b>": "<b>a | b</b>",
+    "long " * 50: "long " * 50,
+    "長い" * 60: "長い" * 60,
+}
+each_name = pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+
+
+@each_name
+def test_names_are_shown_on_one_line_that_every_encoding_takes(name):
+    assert shown(name) == NAMES[name]
+    shown(name).encode()
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        shown_lines(f"first\n{name}", encoding).encode(encoding)
+    assert shown_lines(f"first\n{name}").split("\n")[0] == "first", "lines of a message stay lines"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@each_name
+def test_names_are_printed_whatever_the_terminal_takes(name, encoding, monkeypatch):
+    for write in (log, lambda name: write_predictions([Prediction(name, {}, (name,), (1.0,))], None)):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+        monkeypatch.setattr(sys, "stdout", stream)
+        write(name)
+        printed = stream.buffer.getvalue()
+        assert printed.endswith(b"\n")
+        assert not any(byte < 32 and byte != 10 for byte in printed)
+    assert printed.count(b"\n") == 1, "a prediction is one line"
+
+
+@each_name
+def test_names_in_json_are_read_back_and_names_in_tables_are_readable(name, tmp_path):
+    one = Prediction(f"{name}.png", {}, (name,), (1.0,))
+    write_predictions([one], tmp_path / "a.json")
+    (row,) = json.loads((tmp_path / "a.json").read_text(encoding="ascii"))
+    assert (row["file"], row["classes"]) == (one.file, [name])
+    write_predictions([one], tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert shown(row["class"]) == NAMES[name]
+    (tmp_path / "labels.json").write_text(json.dumps([name]), encoding="utf-8")
+    assert read_labels(tmp_path) == [name]
+    write_text(tmp_path / "a.txt", name)
+    assert derive_seed(0, name) != derive_seed(1, name)
+
+
+@each_name
+def test_names_are_drawn(name, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        draw_confusion([[3, 1], [0, 2]], [name, "other"], tmp_path / "confusion.png")
+        sample = LabelledSample(draw=lambda axes: axes.imshow([[0.5]]), truth=name, prediction="a", confidence=0.5)
+        draw_samples([sample], tmp_path / "samples.png")
+    assert len(drawn(name, 20).replace(r"\$", "$")) <= 20
+    assert heading([(name, 0.5)]).endswith(" 50.0%")
+    path = sample_file(tmp_path, 1, LabelledSample(draw=print, truth=name, prediction=name * 2, confidence=0.5))
+    path.with_name(f"{path.name}.png").write_bytes(b"")
+
+
+def test_dollars_are_drawn_as_they_are():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    title = figure.suptitle(drawn("under_$5_and_$9"))
+    FigureCanvasAgg(figure).draw()
+    assert title._preprocess_math(title.get_text()) == ("under_$5_and_$9", False)
+
+
+def test_a_run_with_classes_of_any_name_ends_with_report_card_and_results(slopes, toy_recipe, tmp_path):
+    names = tuple(NAMES)[:3]
+
+    class Odd(slopes):
+        classes = names
+        about = About(data="files of the folder caf\udce9\n| a")
+
+    recipe = toy_recipe(epochs=1, name="caf\udce9", trackers=("tensorboard",))
+    results = train(Odd(recipe), recipe)
+    run, best = tmp_path / "run", tmp_path / "run" / "checkpoints" / "best"
+    assert json.loads((run / "results.json").read_text(encoding="utf-8")).keys() == results.keys()
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert all(NAMES[name] in page for name in names)
+    assert r"files of the folder caf\udce9\n| a" in (best / CARD).read_text(encoding="utf-8")
+    assert tuple(read_labels(best)) == names
+    assert read_lines(run / "metrics.jsonl")
+
+
+def test_tables_of_metrics_hold_every_name(tmp_path):
+    metrics = ClassificationMetrics(len(NAMES), list(NAMES))
+    labels = torch.arange(len(NAMES))
+    metrics.update(torch.eye(len(NAMES)), {"label": labels})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        tables = metrics.details(metrics.sums, tmp_path).tables
+    assert {row[0] for row in tables[0].rows} == set(NAMES)
