@@ -18,7 +18,6 @@ from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.figures import tile
 from eyetoy_train import Batch, Split, save_model
 from eyetoy_train.data.inventory import Inventory
-from eyetoy_train.data.loading import size_of
 from eyetoy_train.data.source import DatasetRegistry, DatasetSource
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
@@ -72,11 +71,14 @@ class DenseTask(ABC, Generic[S]):
         """
         self.source.prepare()
         sizes: dict[Split, int | str] = {}
+        files: dict[Split, list[Path]] = {}
         for split in get_args(Split):
             if self.checked(split) is not None:
-                sizes[split] = size_of(cast("Dataset[Batch]", self.dataset(split)))
+                pictures = cast("PictureDataset[Any]", self.dataset(split)).pictures
+                sizes[split] = len(pictures)
+                files[split] = [picture.path for picture in pictures if isinstance(picture.path, Path)]
         left_out = Counter(self.source.left_out) + self.left_out
-        Inventory(self.classes, sizes, self.seen, self.source.places, left_out).tell()
+        Inventory(self.classes, sizes, self.seen, self.source.places, left_out, files).tell()
 
     def checked(self, split: Split) -> S | None:
         """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""

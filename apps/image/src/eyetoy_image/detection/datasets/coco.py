@@ -129,8 +129,8 @@ class CocoSource(DatasetSource[CocoSet]):
         """Numbers of files and folders in the root that are no split's, and of pictures that no annotations name."""
         found_files = [found for split in get_args(Split) if (found := self.find_files(split))]
         files = [(Path(os.path.normpath(path)), Path(os.path.normpath(folder))) for path, folder in found_files]
-        sets = [found for split in get_args(Split) if (found := self.split(split))]
-        listed = {Path(os.path.normpath(picture.path)) for found in sets for picture in found.pictures}
+        sets = [coco for split in get_args(Split) if (coco := self.split(split))]
+        listed = {Path(os.path.normpath(picture.path)) for coco in sets for picture in coco.pictures}
         return unlisted(Path(os.path.normpath(self.data.root)), files, listed)
 
     def find_files(self, split: Split) -> tuple[Path, Path] | None:
