@@ -122,7 +122,7 @@ def docs(session: nox.Session) -> None:
 
 @session
 def fuzz(session: nox.Session) -> None:
-    """Run every reader on thousands of damaged files, for about ten minutes; see tools/fuzz/fuzz.py for options."""
+    """Give every reader thousands of damaged files or odd folders, for half an hour at most; see tools/fuzz/fuzz.py."""
     install(session)
     run(session, "python", "tools/fuzz/fuzz.py", *session.posargs, OMP_NUM_THREADS="1")
 

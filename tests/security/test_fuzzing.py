@@ -1,4 +1,4 @@
-"""Damaged files for every reader: a few new ones, and those that once were findings. `nox -s fuzz` tries thousands."""
+"""Damaged files and odd folders for every reader: a few new ones, and former findings. `nox -s fuzz` has thousands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_few_damaged_files_of_every_reader():
     found = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     counts = re.findall(r"^(\w+) +(\d+) files, +\d+ read, .* 0 findings$", found.stdout, re.MULTILINE)
-    assert len(counts) == 9
+    assert len(counts) == 15
     assert all(int(count) for _, count in counts)
 
 
@@ -62,7 +62,8 @@ def test_a_finding_is_found(tmp_path):
 def test_every_kept_input_is_of_a_reader():
     assert CORPUS
     assert {path.name.split("-")[0] for path in CORPUS} <= {
-        *("image", "sound", "video", "coco", "ade", "tables", "recipe", "checkpoint", "tar")
+        *("image", "sound", "video", "coco", "ade", "tables", "recipe", "checkpoint", "tar"),
+        *(f"{kind}_folders" for kind in ("image", "sound", "video", "coco", "map", "tar")),
     }
 
 

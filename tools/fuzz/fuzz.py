@@ -1,4 +1,4 @@
-"""Thousands of damaged files for every reader: `python tools/fuzz/fuzz.py --count 5000 --seconds 120`.
+"""Thousands of damaged files or odd folders for every reader: `python tools/fuzz/fuzz.py --count 5000 --seconds 120`.
 
 A reader may take a file, or refuse it by one of `REFUSALS`. Anything else is a finding: another exception, a crash, ten
 seconds without an end, or three gigabytes; its input is kept in `--output`. Every reader runs in a process of its own,

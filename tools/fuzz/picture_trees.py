@@ -30,6 +30,8 @@ def _png(mode: str) -> str:
 
 PICTURE, MAP = _png("RGB"), _png("L")
 
+EMPTY = json.dumps({"images": [], "annotations": [], "categories": [{"id": 0, "name": "cat"}]})
+
 Expect = Callable[[str], tuple[dict[str, Counter[str]], int]]
 """Returns the names of the samples by split, and the number of what is left out; or raises `RefusedError`."""
 
@@ -81,7 +83,8 @@ def draw_coco(draw: random.Random) -> dict[str, str]:
         tree |= {f"{folder}/{file}": PICTURE for file in names if draw.random() >= odd / 10}
     if draw.random() < odd:
         other = draw.choice((*OTHER_SPLITS, "Val", "TEST", "training"))
-        tree[draw.choice((f"annotations/instances_{other}.json", f"{other}/1.png", f"annotations/{other}.json"))] = "{}"
+        path = draw.choice((f"annotations/instances_{other}.json", f"{other}/1.png", f"annotations/{other}.json"))
+        tree.setdefault(path, PICTURE if path.endswith("png") else EMPTY)
     return litter(tree, draw, odd, SUFFIXES)
 
 

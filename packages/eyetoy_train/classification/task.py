@@ -152,6 +152,7 @@ class ClassificationTask(ABC):
         """Return what was read: the classes and the samples of every split, without those that cannot be read."""
         sizes: dict[Split, int | str] = {}
         labels: dict[Split, set[int]] = {}
+        files: dict[Split, list[Path]] = {}
         unreadable = 0
         for split in get_args(Split):
             samples = self.source.split(split)
@@ -160,8 +161,9 @@ class ClassificationTask(ABC):
             elif samples is not None:
                 readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
                 sizes[split], labels[split] = len(readable), labels_of(readable)
+                files[split] = [source for source, _ in readable if isinstance(source, Path)]
                 unreadable += len(samples) - len(readable)
-        return self.source.inventory(sizes, labels, {"unreadable files": unreadable})
+        return self.source.inventory(sizes, labels, {"unreadable files": unreadable}, files)
 
     def _readable_samples(self, split: Split, samples: LabelledSamples) -> LabelledSamples:
         """Return the samples of a split that can be read; they are read once, and the others are named."""

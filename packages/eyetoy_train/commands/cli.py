@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import CheckpointError, Split
 from eyetoy_train.utils.console import log
-from eyetoy_train.utils.files import list_files
+from eyetoy_train.utils.files import CLUTTER_REASONS, list_files, reasons
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
@@ -156,10 +156,12 @@ def expand(inputs: Sequence[Path], extensions: Collection[str]) -> Iterator[Path
         if path.is_dir():
             files, left_out = list_files(path, extensions)
             if not files:
-                reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items())) or "nothing"
                 raise FileNotFoundError(
-                    f"found no file ending in {', '.join(sorted(extensions))} in the folder {path}; it holds {reasons}"
+                    f"found no file ending in {', '.join(sorted(extensions))} in the folder {path}; it holds "
+                    f"{reasons(left_out) or 'nothing'}"
                 )
+            if others := {why: count for why, count in left_out.items() if why not in CLUTTER_REASONS}:
+                log(f"left out in {path}: {reasons(others)}", file=sys.stderr)
             yield from files
         elif path.exists():
             yield path

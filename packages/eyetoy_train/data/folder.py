@@ -44,8 +44,8 @@ class ClassFolder:
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Numbers of files and folders that are no samples, by the reason."""
 
-    def without(self, left_out: Container[Path]) -> ClassFolder:
-        """Return a copy without some files.
+    def without(self, left_out: Container[Path], reason: str = "") -> ClassFolder:
+        """Return a copy without some files, which are counted as left out by the reason, if there is one.
 
         Raises:
             ValueError: a split would be empty.
@@ -57,7 +57,9 @@ class ClassFolder:
         empty = [split for split, samples in splits.items() if not samples]
         if empty:
             raise ValueError(f"no file of the split {empty[0]!r} can be read")
-        return replace(self, splits=splits)
+        before, after = (sum(map(len, found.values())) for found in (self.splits, splits))
+        lost = {reason: before - after} if reason else {}
+        return replace(self, splits=splits, left_out={**self.left_out, **lost})
 
     def describe(self) -> str:
         """Return a line with the numbers of classes, of the samples of each split, and of what was left out."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import get_args
 
 from accelerate import PartialState
 
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log, named
+from eyetoy_train.utils.files import reasons
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Inventory:
         labels: by split, the numbers of the classes that have a sample there; without splits of which that is unknown.
         places: by split, where the samples were found, such as the name of a folder, or `held out`.
         left_out: numbers of files and others that are no samples, by the reason.
+        files: by split, the files of the samples, where there are any.
         notes: what else there is to say, such as the format.
     """
 
@@ -32,6 +36,7 @@ class Inventory:
     labels: Mapping[Split, Collection[int]] = field(default_factory=dict)
     places: Mapping[Split, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[Split, Collection[Path]] = field(default_factory=dict, repr=False)
     notes: Sequence[str] = ()
 
     def describe(self) -> str:
@@ -42,7 +47,7 @@ class Inventory:
             + (f" ({self.places[split]})" if split in self.places else "")
             for split, size in sizes.items()
         ]
-        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()) if count)
+        left_out = reasons(self.left_out)
         noun = "class" if len(self.classes) == 1 else "classes"
         endings = [f"left out: {left_out}"] * bool(left_out)
         return "; ".join([f"{len(self.classes):,} {noun}", f"samples: {', '.join(parts)}", *self.notes, *endings])
@@ -63,6 +68,11 @@ class Inventory:
                 lost = [] if present is None else [self.classes[label] for label in sorted(trained - set(present))]
                 if lost:
                     yield f"classes without a sample in {split}, whose score there says nothing of them: {named(lost)}"
+        for one, other in itertools.combinations(self.files, 2):
+            shared = sorted(set(self.files[one]).intersection(self.files[other]))
+            if shared:
+                names = named([str(path) for path in shared], 3)
+                yield f"{len(shared):,} files are in {one} and in {other}, whose score is then too good: {names}"
         alike: dict[str, list[str]] = defaultdict(list)
         for name in self.classes:
             alike[name.casefold()].append(name)

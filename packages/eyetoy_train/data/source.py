@@ -74,6 +74,7 @@ class DatasetSource(ABC, Generic[S]):
         sizes: Mapping[Split, int | str],
         labels: Mapping[Split, Collection[int]] | None = None,
         left_out: Mapping[str, int] | None = None,
+        files: Mapping[Split, Collection[Path]] | None = None,
     ) -> Inventory:
         """Return what was read, to be told at the start of a run.
 
@@ -81,9 +82,10 @@ class DatasetSource(ABC, Generic[S]):
             sizes: by split, the number of samples, or words for a stream.
             labels: by split, the numbers of the classes that have a sample there.
             left_out: numbers of what a task has left out, by the reason, beside what the source has.
+            files: by split, the files of the samples.
         """
         all_left_out = Counter(self.left_out) + Counter(left_out or {})
-        return Inventory(self.classes, sizes, labels or {}, self.places, all_left_out, self.notes)
+        return Inventory(self.classes, sizes, labels or {}, self.places, all_left_out, files or {}, self.notes)
 
 
 class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Mapping
 from pathlib import Path
 
 CLUTTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini")
@@ -74,6 +74,11 @@ def count_beside(folder: Path, reason: str, known: Container[Path] = ()) -> Coun
         elif not is_folder and path not in known:
             left_out[reason] += 1
     return left_out
+
+
+def reasons(left_out: Mapping[str, int]) -> str:
+    """Return the numbers of what is left out, by the reason, in a line."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()) if count)
 
 
 def list_folders(folder: Path) -> list[Path]:

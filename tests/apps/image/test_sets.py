@@ -300,3 +300,75 @@ def test_tar_files(tmp_path):
     stream = task("webdataset", tmp_path).dataset("val")
     with pytest.raises(ValueError, match="0001 has class 1, but classes.txt names 1 classes"):
         [stream.decode(raw) for raw in stream.read(0)]
+
+
+def write_tars(root, *members, classes="cat\ndog\n", names=("train-0.tar", "val-0.tar")):
+    """Write tar files with the same members: names with contents, or types with the name of what they link to."""
+    (root / "classes.txt").write_text(classes)
+    for name in names:
+        with tarfile.open(root / name, "w") as archive:
+            for path, content in members:
+                member = tarfile.TarInfo(path)
+                if isinstance(content, tuple):
+                    member.type, member.linkname = content
+                    content = b""
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return root
+
+
+PAIR = (("0.png", b"x"), ("0.cls", b"1"))
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ((*PAIR, ("1.jpg", (tarfile.LNKTYPE, "0.png")), ("1.cls", (tarfile.LNKTYPE, "0.cls"))), "1.jpg is a link or"),
+        ((*PAIR, ("1.jpg", (tarfile.SYMTYPE, "0.png"))), "1.jpg is a link or a device; write the tar file with"),
+        ((*PAIR, ("0.PNG", b"y")), "0 has two files with the extension 'png'"),
+        ((*PAIR, ("0.jpg", b"y")), "0 should hold one picture .* it has __key__, png, cls, jpg"),
+        ((("0.cls", b"1"),), "0 should hold one picture"),
+    ],
+)
+def test_members_of_a_tar_file_that_would_be_lost_are_refused(tmp_path, members, said):
+    stream = TarSet(write_tars(tmp_path, *members)).split("train")
+    with pytest.raises(ValueError, match=said):
+        [stream.decode(raw) for raw in stream.read(0)]
+
+
+def test_hidden_members_and_folders_of_a_tar_file_are_no_samples(tmp_path):
+    hidden = [("._0.png", b"x"), ("deep", (tarfile.DIRTYPE, "")), ("__MACOSX/1.png", b"x")]
+    stream = TarSet(write_tars(tmp_path, *hidden, *PAIR)).split("train")
+    assert [stream.decode(raw)["label"] for raw in stream.read(0)] == [1]
+
+
+def test_a_tar_file_of_two_held_out_splits_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="val-test-0.tar has the names of two splits"):
+        TarSet(write_tars(tmp_path, *PAIR, names=("train-0.tar", "val-test-0.tar"))).prepare()
+
+
+@pytest.mark.parametrize(
+    ("classes", "read"), [("cat\ndog\n\n", ["cat", "dog"]), ("\ufeffcat\n", ["cat"]), ("a\n\nb\n", None), ("", None)]
+)
+def test_empty_lines_in_the_list_of_classes(tmp_path, classes, read):
+    found = TarSet(write_tars(tmp_path, *PAIR, classes=classes))
+    if read is None:
+        with pytest.raises(ValueError, match="it is empty, or has an empty line"):
+            found.prepare()
+    else:
+        assert found.classes == read
+
+
+def test_a_run_says_what_it_read_of_tar_files_and_of_sets_of_the_hub(tmp_path, hub, capsys):
+    root = tmp_path / "tars"
+    root.mkdir()
+    for name in ("holdout-0.tar", ".hidden"):
+        (root / name).touch()
+    (root / "deep").mkdir()
+    task("webdataset", write_tars(root, *PAIR, names=("train-0.tar", "Train-1.tar", "val-0.tar"))).prepare()
+    task("hub", hub).prepare()
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("data: ")] == [
+        "data: 2 classes; samples: train a stream of 2 parts, val a stream of 1 parts; left out: "
+        "1 files that are no split's tar file, 1 folders (deep), 1 hidden or system files",
+        "data: 2 classes; samples: train 18 (train), val 2 (held out), test 6 (test)",
+    ]

@@ -205,3 +205,21 @@ def test_beside_a_folder_for_training_two_files_are_enough_to_hold_one_out(tmp_p
 def test_where_no_class_has_files_to_hold_out_it_is_said(tmp_path):
     with pytest.raises(ValueError, match="no class has enough files to hold some out for test and val: it takes 3"):
         read_class_folder(make(tmp_path, a=2, b=1), [".txt"])
+
+
+@pytest.mark.parametrize("broken", ["train", "val"])
+def test_a_class_that_skipping_leaves_nothing_to_train_on_is_refused_by_name(tmp_path, capsys, broken):
+    root = make(tmp_path, train__a=3, train__b=2, val__a=2, val__b=2)
+    for path in (root / broken / "b").iterdir():
+        path.write_text("broken")
+    task = FolderTask(root, unreadable="skip")
+    if broken == "train":
+        with pytest.raises(ValueError, match="no file for training can be read of the classes b"):
+            task.prepare()
+        return
+    task.prepare()
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "data: 2 classes; samples: train 5 (train), val 2 (val); left out: 2 unreadable files",
+        "warning: classes without a sample in val, whose score there says nothing of them: b",
+    ]

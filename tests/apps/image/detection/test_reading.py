@@ -94,6 +94,76 @@ def test_files_that_are_elsewhere_are_found(tree):
     assert find_files(data, "test") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"), [("Val", "val"), ("VAL", "Val"), ("validation", "validation"), ("dev", "valid")]
+)
+def test_a_split_may_have_any_usual_name_in_files_and_folders(tree, name, folder):
+    (tree / "annotations" / "instances_val.json").rename(tree / "annotations" / f"instances_{name}.json")
+    (tree / "val").rename(tree / "moved")
+    (tree / "moved").rename(tree / folder)
+    expected = (tree / "annotations" / f"instances_{name}.json", tree / folder)
+    assert find_files(DetectionData(root=str(tree)), "val") == expected
+
+
+def test_two_annotation_files_or_folders_of_one_split_are_refused(tree):
+    (tree / "annotations" / "instances_Val.json").write_text("{}")
+    with pytest.raises(ValueError, match="val and Val, which both name the val split"):
+        find_files(DetectionData(root=str(tree)), "val")
+    (tree / "Training").mkdir()
+    with pytest.raises(ValueError, match="train and Training, which both name the train split"):
+        find_files(DetectionData(root=str(tree)), "train")
+
+
+@pytest.mark.parametrize("swapped", [[(3, "cup"), (7, "cat")], [(3, "cat"), (7, "mug")]])
+def test_a_class_of_another_name_in_another_split_is_refused(recipe_of, write_tree, swapped):
+    root = write_tree()
+    path = root / "annotations" / "instances_val.json"
+    categories = [{"id": number, "name": name} for number, name in swapped]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": categories}))
+    with pytest.raises(ValueError, match="and the training set calls it '(cat|cup)'; give each class one id"):
+        Detection(recipe_of(root)).prepare()
+
+
+def test_the_run_says_what_it_read_and_what_it_left_out(recipe_of, tree, capsys):
+    for name in (
+        "annotations/captions_val.json",
+        "annotations/old/x.json",
+        "val/stray.png",
+        "val/x.md",
+        ".x",
+        "a/b.png",
+    ):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text("x")
+    Detection(recipe_of(tree)).prepare()
+    assert capsys.readouterr().err.splitlines() == [
+        "data: 2 classes; samples: train 2, val 3; left out: 1 files of other types, 1 files that are no split's, "
+        "2 folders that are no split's (a, annotations/old), 1 hidden or system files, "
+        "1 pictures that no annotations name, 1 training pictures without an object"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("val", "classes without a sample in val, whose score there says nothing of them: cup"),
+        ("train", "classes without a sample for training, which no model can learn: cup; val or test have some of cup"),
+    ],
+)
+def test_classes_without_an_object_are_named(recipe_of, tree, capsys, split, said):
+    path = tree / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [one for one in content["annotations"] if one["category_id"] == 3]
+    path.write_text(json.dumps(content))
+    Detection(recipe_of(tree)).prepare()
+    assert capsys.readouterr().err.splitlines()[1:] == [f"warning: {said}"]
+
+
+def test_pictures_of_two_splits_are_named(recipe_of, tree, capsys):
+    Detection(recipe_of(tree, pictures={"train": "val"})).prepare()
+    assert "warning: 2 files are in train and in val, whose score is then too good: " in capsys.readouterr().err
+
+
 def test_coco_2017_is_found_as_its_archives_unpack(tree):
     for split in ("train", "val"):
         (tree / split).rename(tree / f"{split}2017")

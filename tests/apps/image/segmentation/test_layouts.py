@@ -127,6 +127,50 @@ def test_two_folders_of_one_split_are_refused(tmp_path):
         read_set(SegmentationData(root=str(tmp_path)))
 
 
+def test_the_run_says_what_it_read_and_what_it_left_out(tmp_path, capsys):
+    for name in ("train", "val"):
+        write(tmp_path, f"images/{name}/a.png", f"maps/{name}/a.png", 0, 1)
+    for name in ("notes.md", "raw/x", "images/x", "images/extra/a.png", "maps/test/a.png", "images/val/deep/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    for name in ("images/val/b.heic", "maps/val/c.npy", "maps/train/.DS_Store"):
+        (tmp_path / name).write_text("x")
+    Segmentation(SegmentationRecipe(data=SegmentationData(root=str(tmp_path)))).prepare()
+    assert capsys.readouterr().err.splitlines() == [
+        "data: 2 classes; samples: train 1, val 1; left out: 1 files beside images and maps, "
+        "1 files beside the split folders, 2 files of other types, 1 folders in folders of pictures, "
+        "1 folders that are no split (extra), 2 folders that are not read (raw, maps/test), 1 hidden or system files"
+    ]
+
+
+def test_classes_on_no_map_of_a_split_are_named(tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("sky\nsea\nsand\n")
+    write(tmp_path, "images/train/a.png", "maps/train/a.png", 0, 1)
+    write(tmp_path, "images/val/a.png", "maps/val/a.png", 0, 2)
+    Segmentation(SegmentationRecipe(data=SegmentationData(root=str(tmp_path)))).prepare()
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "warning: classes without a sample for training, which no model can learn: sand; val or test have some of sand",
+        "warning: classes without a sample in val, whose score there says nothing of them: sea",
+    ]
+
+
+@pytest.mark.parametrize("other", ["images/val/a.jpg", "maps/val/a.PNG"])
+def test_two_files_of_one_name_are_refused(tmp_path, other):
+    for name in ("train", "val"):
+        write(tmp_path, f"images/{name}/a.png", f"maps/{name}/a.png", 0, 1)
+    (tmp_path / other).write_text("x")
+    with pytest.raises(ValueError, match="a picture and its label map share one name"):
+        read_set(SegmentationData(root=str(tmp_path)))
+
+
+def test_a_split_without_a_picture_is_refused_and_maps_may_end_in_upper_case(tmp_path):
+    write(tmp_path, "images/train/a.JPG", "maps/train/a.PNG", 0, 1)
+    assert read_set(SegmentationData(root=str(tmp_path))).splits["train"][0].map.name == "a.PNG"
+    (tmp_path / "images" / "test").mkdir()
+    with pytest.raises(FileNotFoundError, match="found no picture ending in .*images/test"):
+        read_set(SegmentationData(root=str(tmp_path)))
+
+
 def test_composed_digits(tmp_path):
     write_composed_digits(tmp_path / "data", train=1, val=1, test=1, size=64)
     found = read_set(SegmentationData(source="composed_digits", root=str(tmp_path / "data")))

@@ -75,11 +75,13 @@ def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) 
     classes, tables = (_read_audioset if (root / AUDIOSET_CLASSES).is_file() else _read_tables)(root)
     numbers = {key: number for number, key in enumerate(classes)}
     splits: dict[Split, list[TaggedClip]] = {}
+    num_lost = 0
     for split, rows in tables.items():
         _check_labels(split, rows, numbers)
         lost = [row.name for row in rows if row.path is None]
         summary = f"{len(lost)} of {len(rows)} clips of the {split} split are not in {root}"
         refuse_or_skip(lost, summary, missing, "data.missing", error=FileNotFoundError)
+        num_lost += len(lost)
         splits[split] = [
             # A set: a row may name a label twice, which would count it twice in the target.
             (row.path, tuple(sorted({numbers[label] for label in row.labels})))
@@ -91,7 +93,8 @@ def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) 
     empty = [split for split, clips in splits.items() if not clips]
     if empty:
         raise ValueError(f"no clip is left for the {empty[0]} split of {root}; there should be at least one")
-    return ClassFolder(tuple(classes.values()), {split: tuple(clips) for split, clips in splits.items()})
+    kept: dict[Split, tuple[TaggedClip, ...]] = {split: tuple(clips) for split, clips in splits.items()}
+    return ClassFolder(tuple(classes.values()), kept, left_out={"missing clips": num_lost})
 
 
 def _read_tables(root: Path) -> _Tables:

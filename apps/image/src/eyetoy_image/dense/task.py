@@ -17,7 +17,6 @@ from torchvision.transforms.v2.functional import to_pil_image
 from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.figures import Panel, draw_sheet
 from eyetoy_train import Batch, Split, save_model
-from eyetoy_train.data.loading import size_of
 from eyetoy_train.data.source import DatasetRegistry, DatasetSource
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
@@ -73,10 +72,13 @@ class DenseTask(ABC, Generic[S]):
         """
         self.source.prepare()
         sizes: dict[Split, int | str] = {}
+        files: dict[Split, list[Path]] = {}
         for split in get_args(Split):
             if self.checked(split) is not None:
-                sizes[split] = size_of(cast("Dataset[Batch]", self.dataset(split)))
-        self.source.inventory(sizes, self.seen, self.left_out).tell()
+                pictures = cast("PictureDataset[Any]", self.dataset(split)).pictures
+                sizes[split] = len(pictures)
+                files[split] = [picture.path for picture in pictures if isinstance(picture.path, Path)]
+        self.source.inventory(sizes, self.seen, self.left_out, files).tell()
 
     def checked(self, split: Split) -> S | None:
         """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""

@@ -64,7 +64,7 @@ class ListedSource(FolderSource):
                 lines.append(f"{len(paths)} of {len(samples)} in {split}: {', '.join(map(str, paths[:SHOWN]))}{more}")
         summary = f"clips that the lists of {self.root} name are missing"
         refuse_or_skip(lines, summary, self.missing, "data.missing", error=FileNotFoundError)
-        return self.listed.without(lost) if lost else self.listed
+        return self.listed.without(lost, "missing clips") if lost else self.listed
 
 
 def hold_out(
