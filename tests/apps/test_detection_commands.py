@@ -29,10 +29,10 @@ def test_the_run_ends_with_a_report_of_scores_classes_and_pictures(workplace):
     assert results["test"]["count"] == 7
     assert {"box_AP", "box_AP50", "mask_AP", "mask_AP50", "mask_APl"} <= set(results["test"])
     report = (workplace / "run" / "report.html").read_text()
-    for text in ("mask_AP", "<h2>Classes</h2>", "mask AP75", "Samples of the test set"):
+    for text in ("mask_AP", "<h2>Classes</h2>", "mask AP75", "Samples of the test set", "<h2>Confusion</h2>"):
         assert text in report
     with Image.open(workplace / "run" / "samples.png") as sheet:
-        assert sheet.size[0] == 4 * 256
+        assert sheet.size[0] == 4 * 256 + 5 * 6
 
 
 def test_the_checkpoint_is_weights_and_text(workplace):

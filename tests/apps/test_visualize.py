@@ -7,12 +7,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import eyetoy_audio.visualize
 import eyetoy_image.visualize
 import eyetoy_video.visualize
 from eyetoy_image.classification import APP
+from eyetoy_image.dense import views
+from eyetoy_image.segmentation import SegmenterRecipe
+from eyetoy_image.segmentation.model import Segmenter
+from eyetoy_train import ModelRecipe
 from eyetoy_train.commands.visualize import write_figure
 from eyetoy_train.visualize.classifier import ClassifierView
 from eyetoy_train.visualize.figures import heated
@@ -115,3 +120,28 @@ def test_maps_lie_on_the_input(checkpoints):
             assert not group.weights[~group.seen].any()
     x = view.model_input(example)
     np.testing.assert_array_equal(collect_maps(view.encoder, x, (0.0, 1.0), "pixels").context, maps.context)
+
+
+@pytest.mark.parametrize(("out_indices", "num_stages"), [(None, 2), ([0], 1)])
+def test_maps_of_a_dense_predictor_are_of_the_parts_that_it_trains(out_indices, num_stages, monkeypatch):
+    seen = []
+    monkeypatch.setattr(views, "draw_picture_maps", lambda *arguments, **options: seen.append((arguments, options)))
+    recipe = SegmenterRecipe(kind="linear", auxiliary_weight=0.0, out_indices=out_indices)
+    model = Segmenter(ModelRecipe(name="eyetoy2d_pico"), recipe, 3)
+    answer = np.zeros((8, 8, 3), np.uint8)
+    views.DenseMaps(model.eval()).draw(torch.randn(1, 3, 32, 48), (0.5, 0.5), "title", answer)
+    ((_, maps, _), options) = seen[0]
+    assert maps.context is None
+    assert len(maps.stages) == num_stages
+    assert maps.field.shape == maps.components.shape[:2] == (32, 48)
+    assert np.array_equal(maps.field, maps.stages[-1].field) == (num_stages == 1)  # without the global stack
+    assert options["answer"] is answer
+    assert "context token" in options["note"]
+
+
+def test_a_figure_shows_the_answer_beside_the_maps(checkpoints):
+    file = next((checkpoints / "composed").rglob("test/*.jpg"))
+    view = eyetoy_image.visualize.open_viewer(checkpoints / "runs" / "segmentation")(file, None)
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in view.maps.axes if axes.images}
+    np.testing.assert_array_equal(shown["prediction"], view.answer)
+    assert not any("context" in title for title in shown)

@@ -53,9 +53,9 @@ def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None
     _plot(norm_axes, points(lines, "grad_norm"), label="mean", color="tab:purple")
     _plot(norm_axes, points(lines, "grad_norm_max"), label="largest", color="tab:pink")
     norm_axes.set(xlabel="epoch", ylabel="gradient norm", yscale="log")
+    for axes in (loss_axes, norm_axes):
+        axes.legend(frameon=False)
     for axes in figure.axes:
-        if axes is not score_axes:
-            axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
         axes.set_xlim(*_whole_run(lines))
@@ -84,6 +84,9 @@ def _plot_parts(axes: Axes, lines: Sequence[dict[str, Any]], parts: Sequence[str
         _plot(axes, val, color=color, linestyle="--")
         dashed = dashed or bool(val)
     axes.set(xlabel="epoch", ylabel="parts of the loss" + (" (dashed: validation)" if dashed else ""))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.3 * (high - low))  # room above the curves for the names of many
+    axes.legend(frameon=False, loc="upper center", ncols=3, fontsize=8.5)
 
 
 def _plot(axes: Axes, found: Sequence[tuple[int, float]], **style: Any) -> None:

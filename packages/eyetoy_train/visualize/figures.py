@@ -72,7 +72,8 @@ def draw_picture_maps(
     side = np.clip(picture.shape[0] / picture.shape[1], 0.5, 1.5) if aspect == "equal" else 0.6
     figure = Figure(figsize=(3 * columns, (3 * side + 0.45) * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=15)
-    figure.supxlabel(note, fontsize=9.5)
+    if note:
+        figure.supxlabel(note, fontsize=9.5)
     axes = figure.subplots(rows, columns, squeeze=False)
     for one in axes.flat:
         one.set_axis_off()

@@ -113,3 +113,27 @@ def test_the_norm_is_over_all_gradients(shapes):
     gradients = [torch.randn(shape) for shape in shapes]
     expected = torch.cat([gradient.flatten() for gradient in gradients]).double().norm()
     torch.testing.assert_close(total_norm(gradients).double(), expected)
+
+
+def test_parts_of_the_loss_are_recorded_beside_it(toy, toy_recipe, tmp_path, runs):
+    class InParts(toy.Sparse):
+        """Micro batches of different weights, whose loss is a third and two thirds of itself."""
+
+        def loss(self, model, batch):
+            loss = super().loss(model, batch)
+            self.loss_parts = {"loss_third": loss.detach() / 3, "loss_rest": loss.detach() * 2 / 3}
+            return loss
+
+    lines = {}
+    for task in (toy.Sparse, InParts):
+        recipe = toy_recipe(
+            output_dir=str(tmp_path / task.__name__), epochs=2, gradient_accumulation_steps=4, log_steps=2
+        )
+        train(task(recipe), recipe)
+        lines[task] = [runs.lines(tmp_path / task.__name__ / f"{name}.jsonl") for name in ("steps", "metrics")]
+    for before, after, prefix in zip(lines[toy.Sparse], lines[InParts], ("", "train_"), strict=True):
+        for plain, line in zip(before, after, strict=True):
+            assert plain == {key: line[key] for key in plain}, "what was recorded before must not change"
+            assert set(line) - set(plain) == {f"{prefix}loss_third", f"{prefix}loss_rest"}
+            assert line[f"{prefix}loss_third"] == pytest.approx(line[f"{prefix}loss"] / 3, rel=1e-5)
+            assert line[f"{prefix}loss_rest"] == pytest.approx(line[f"{prefix}loss"] * 2 / 3, rel=1e-5)

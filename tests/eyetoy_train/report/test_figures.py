@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from eyetoy_train.report import figures
 from eyetoy_train.report.figures import LabelledSample, draw_confusion, draw_curves, draw_samples
 
 
@@ -48,3 +49,47 @@ def test_a_confusion_matrix_is_drawn(tmp_path):
     right, wrong = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("right", "wrong"))
     assert right.shape == wrong.shape
     assert (right != wrong).any()
+
+
+def line_of(epoch, **values):
+    return {"epoch": epoch, "train_loss": 1.0, "grad_norm": 1.0, "grad_norm_max": 2.0, **values}
+
+
+def drawn_lines(monkeypatch, lines, tmp_path):
+    """Return the points of every line of the curves, by panel, those that are marked only."""
+    found = {}
+
+    def look(figure, path):
+        for axes in figure.axes:
+            found[axes.get_ylabel()] = [
+                (line.get_label(), line.get_xydata().tolist()) for line in axes.get_lines() if line.get_marker() == "o"
+            ]
+            found[axes.get_ylabel()] += [text.get_text() for text in axes.texts]
+
+    monkeypatch.setattr(figures, "_write", look)
+    draw_curves(lines, "mAP", tmp_path / "curves.png")
+    return found
+
+
+def test_a_single_evaluation_is_a_point_and_none_is_a_sentence(monkeypatch, tmp_path):
+    once = [line_of(1), line_of(2, val={"mAP": 0.25}), line_of(3)]
+    ((_, points),) = drawn_lines(monkeypatch, once, tmp_path)["validation mAP"]
+    assert points == [[2, 0.25]]
+    assert drawn_lines(monkeypatch, [line_of(1)], tmp_path)["validation mAP"] == ["no evaluation was made"]
+    labels = [label for label, _ in drawn_lines(monkeypatch, [line_of(1)], tmp_path)["loss"]]
+    assert labels == ["training"], "without an evaluation there is no curve of one, and no name of one"
+
+
+def test_parts_of_the_loss_have_a_panel_with_those_of_the_validation_set(monkeypatch, tmp_path):
+    parts = {"train_loss_box": 0.4, "train_loss_mask": 0.6}
+    lines = [line_of(1, **parts), line_of(2, **parts, val={"mAP": 0.2, "loss": 2.0, "loss_mask": 1.5})]
+    found = drawn_lines(monkeypatch, lines, tmp_path)
+    panel = found["parts of the loss (dashed: validation)"]
+    assert [points for _, points in panel] == [[[1, 0.4], [2, 0.4]], [[1, 0.6], [2, 0.6]], [[2, 1.5]]]
+    assert [label for label, _ in panel][:2] == ["loss_box", "loss_mask"]
+    assert dict(found["loss"])["validation"] == [[2, 2.0]]
+
+
+def test_a_loss_of_one_part_has_its_curve_of_the_validation_set(monkeypatch, tmp_path):
+    lines = [line_of(1, train_loss_main=1.0, val={"mAP": 0.2, "loss_main": 2.0})]
+    assert dict(drawn_lines(monkeypatch, lines, tmp_path)["loss"]) == {"training": [[1, 1.0]], "validation": [[1, 2.0]]}

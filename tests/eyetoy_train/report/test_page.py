@@ -80,3 +80,12 @@ def test_words_are_aligned_to_the_left_and_numbers_to_the_right(slopes, toy_reci
     assert {"class", "confidence"} <= left
     assert {"samples", "recall", "mean confidence", "training loss", "val loss", "waiting for data"} <= right
     assert not left & right
+
+
+@pytest.mark.parametrize(("every", "said"), [(1, False), (2, True)])
+def test_a_report_says_how_many_epochs_were_evaluated(slopes, toy_recipe, tmp_path, every, said):
+    recipe = toy_recipe(epochs=3, eval_epochs=every)
+    train(slopes(recipe), recipe)
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert ("evaluated after 2 of 3 epochs" in text) == said
+    assert "No epoch of the run was evaluated" not in text

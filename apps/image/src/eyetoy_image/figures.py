@@ -87,11 +87,9 @@ def caption_place(box: Rect, size: tuple[int, int], grid: tuple[int, int], taken
     return next((place for place in places if not any(place.overlaps(one) for one in taken)), places[0])
 
 
-def draw_captions(
-    draw: ImageDraw.ImageDraw, boxes: Sequence[Rect], captions: Sequence[str], colors: Sequence[Color]
-) -> None:
-    """Write captions to boxes, on their colours; empty ones are left out."""
-    width, height = draw.im.size
+def draw_captions(canvas: Image.Image, boxes: Sequence[Rect], captions: Sequence[str], colors: Sequence[Color]) -> None:
+    """Write captions to boxes on an image, on their colours; empty ones are left out."""
+    draw, (width, height) = ImageDraw.Draw(canvas), canvas.size
     letters = letters_of(max(round(min(width, height) / LINES), LEAST_TEXT_SIZE))
     taken: list[Rect] = []
     for box, caption, color in zip(boxes, captions, colors, strict=True):

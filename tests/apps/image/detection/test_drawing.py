@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
+import pytest
 import torch
 
 from eyetoy_image.detection.figures import Objects, draw_objects
-from eyetoy_image.figures import tile
+from eyetoy_image.figures import (
+    Panel,
+    Rect,
+    caption_place,
+    class_color,
+    draw_sheet,
+    fitted,
+    letters_of,
+    tile,
+)
+from eyetoy_image.segmentation.figures import draw_named_labels
 
 
 def test_masks_tint_their_pixels_those_that_two_share_too_and_no_others():
@@ -45,3 +59,69 @@ def test_pictures_of_different_sizes_stand_in_a_grid():
     sheet = tile([torch.zeros(3, 4, 6, dtype=torch.uint8), torch.zeros(3, 5, 3, dtype=torch.uint8)], columns=1)
     assert sheet.shape == (3, 10, 6)
     assert sheet[:, 4].unique().tolist() == [255]
+
+
+GRID = (60, 100)  # height, width
+
+
+@pytest.mark.parametrize("size", [(30, 12), (100, 12), (99, 60)])
+@pytest.mark.parametrize(
+    "box", [(10, 20, 40, 50), (0, 0, 20, 20), (80, 0, 100, 10), (95, 55, 100, 60), (-5, -5, 120, 70), (40, 59, 41, 60)]
+)
+def test_a_caption_lies_inside_of_the_picture(box, size):
+    place = caption_place(Rect(*box), size, GRID)
+    assert (place.right - place.left, place.bottom - place.top) == size
+    assert 0 <= place.left <= place.right <= GRID[1]
+    assert 0 <= place.top <= place.bottom <= GRID[0]
+
+
+def test_captions_of_one_place_do_not_cover_each_other():
+    taken = []
+    for _ in range(3):
+        taken.append(caption_place(Rect(10, 20, 50, 45), (30, 10), GRID, taken))
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(taken, 2))
+
+
+@pytest.mark.parametrize("text", ["7 93%", "a long name of a class that is wider than any picture", "two\nlines", ""])
+def test_a_text_is_cut_to_its_width_and_has_one_line(text):
+    letters = letters_of(12)
+    cut, (width, _) = fitted(text, letters, 80)
+    assert "\n" not in cut
+    assert letters.getlength(cut) <= width <= 80
+    assert cut == " ".join(text.split()) or cut.endswith("…")
+
+
+@pytest.mark.parametrize("box", [[0.0, 0, 30, 30], [85, 0, 100, 20], [70, 50, 100, 60]])
+def test_a_drawn_caption_is_whole(box):
+    """Its background has all the pixels that it would have in the middle, but for its letters."""
+    counts = []
+    for where in (box, [30.0, 20, 60, 40]):
+        objects = Objects(torch.tensor([where]), torch.tensor([1]), ["7 93%"])
+        plain = draw_objects(torch.zeros(3, *GRID, dtype=torch.uint8), dataclasses.replace(objects, captions=[""]))
+        named = draw_objects(torch.zeros(3, *GRID, dtype=torch.uint8), objects)
+        counts.append(int((named != plain).any(0).sum()))
+    assert counts[0] >= 0.8 * counts[1]  # lines of the box may lie below it
+
+
+def test_a_sheet_has_a_legend_of_the_classes_on_it_and_titles():
+    black = torch.zeros(3, 20, 90, dtype=torch.uint8)
+    panels = [Panel("truth", black, frozenset({1})), Panel("prediction", black, frozenset({1, 3}))]
+    sheet = draw_sheet(panels, 2, ["a", "b", "c"], first_label=1)
+    colors = {tuple(color) for color in sheet.flatten(1).T.tolist()}
+    assert {class_color(1), class_color(3)} <= colors
+    assert class_color(2) not in colors
+    assert sheet.shape[2] == 2 * 90 + 3 * 6
+    bare = draw_sheet([dataclasses.replace(panel, labels=frozenset()) for panel in panels], 2, ["a", "b", "c"])
+    assert bare.shape[1] < sheet.shape[1]
+
+
+def test_labels_leave_a_background_clear_and_darken_borders():
+    image = torch.full((3, 6, 9), 200, dtype=torch.uint8)
+    labels = torch.zeros(6, 9, dtype=torch.uint8)
+    labels[:, 4:] = 2
+    drawn = draw_named_labels(image, labels, ["Background", "a", "b"])
+    assert drawn[:, 0, 0].tolist() == [200] * 3
+    assert drawn[:, 0, 3].tolist() == [50] * 3  # the border
+    assert drawn[:, 0, 6].tolist() != [200] * 3
+    assert (drawn[:, 6:] == torch.tensor(class_color(2))[:, None, None]).all(0).any()  # in the legend
+    assert not (drawn[:, 6:] == torch.tensor(class_color(0))[:, None, None]).all(0).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eyetoy_image.dense.masks import encode
+from eyetoy_image.detection.confusion import count_confusion
+from eyetoy_image.detection.curves import mean_precision
 from eyetoy_image.detection.datasets.objects import Category
-from eyetoy_image.detection.metrics import NAMES, DetectionMetrics
+from eyetoy_image.detection.metrics import LOSSES, NAMES, DetectionMetrics
 
 CATEGORIES = (Category(2, "cat"), Category(5, "cup"), Category(9, "none"))
 SIDE = 200
@@ -149,3 +152,81 @@ def test_what_was_found_is_written_whole(pictures, written):
         entries = json.loads((folder / f"{name}_detections.json").read_text())
         assert [one[key] for one in entries] == [one[key] for one in found]
         assert [one["score"] for one in entries] == [one["score"] for one in found]
+
+
+def plain_overlap(one, other):
+    """Intersection over union of two boxes, each left, top, width and height."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    both = max(width, 0) * max(height, 0)
+    return both / (one[2] * one[3] + other[2] * other[3] - both), both / (one[2] * one[3])
+
+
+def plain_confusion(pictures, least_score):
+    """Pairs (truth, prediction) by plain loops; None is the background."""
+    pairs = Counter()
+    for truth, detections in pictures:
+        left = [one for one in truth["annotations"] if not one["iscrowd"]]
+        crowds = [one for one in truth["annotations"] if one["iscrowd"]]
+        for one in sorted(detections, key=lambda one: -one["score"]):
+            if one["score"] < least_score:
+                continue
+            best = max(left, key=lambda other: plain_overlap(one["bbox"], other["bbox"])[0], default=None)
+            if best is not None and plain_overlap(one["bbox"], best["bbox"])[0] >= 0.5:
+                left = [other for other in left if other is not best]
+                pairs[best["category_id"], one["category_id"]] += 1
+            elif all(plain_overlap(one["bbox"], crowd["bbox"])[1] < 0.5 for crowd in crowds):
+                pairs[None, one["category_id"]] += 1
+        pairs.update((one["category_id"], None) for one in left)
+    return pairs
+
+
+@pytest.mark.parametrize("least_score", [0.0, 0.5, 0.9])
+def test_confusions_are_those_of_plain_loops(pictures, least_score):
+    generator = np.random.default_rng(1)
+    mixed = [  # every third object is taken for another class
+        (truth, [one | ({"category_id": 9} if generator.random() < 0.3 else {}) for one in detections])
+        for truth, detections in pictures
+    ]
+    ids = [category.id for category in CATEGORIES]
+    truths, found = [truth for truth, _ in mixed], [one for _, detections in mixed for one in detections]
+    confusion = count_confusion(truths, found, ids, least_score=least_score)
+    expected, names = plain_confusion(mixed, least_score), [*ids, None]
+    assert expected[2, 9] + expected[5, 9] > 0 or least_score == 0.9
+    assert {
+        (names[row], names[column]): int(count)
+        for row, counts in enumerate(confusion)
+        for column, count in enumerate(counts)
+        if count
+    } == dict(expected)
+
+
+def test_the_surest_object_takes_the_truth_and_the_other_is_background():
+    truth = {"image": {"id": 1}, "annotations": [{"category_id": 2, "bbox": [0, 0, 10, 10], "iscrowd": 0}]}
+    found = [
+        {"image_id": 1, "category_id": 2, "bbox": [0, 0, 10, 10], "score": 0.6},
+        {"image_id": 1, "category_id": 5, "bbox": [0, 0, 10, 9], "score": 0.8},
+    ]
+    assert count_confusion([truth], found, [2, 5], least_score=0.5).tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+
+
+def test_the_area_below_the_mean_curve_is_the_score(pictures, by_hand, tmp_path):
+    metrics = DetectionMetrics(CATEGORIES, with_masks=True)
+    sums = sums_of(metrics, [pictures])
+    for place, name in ((0, "AP50"), (5, "AP75")):
+        precisions = torch.as_tensor(by_hand["box"].eval["precision"])[place, :, :, 0, -1]
+        assert float(mean_precision(precisions).mean()) == pytest.approx(metrics.compute(sums)[f"box_{name}"])
+    files = metrics.details(sums, tmp_path).pictures
+    assert [file.name for file in files] == ["precision_and_recall.png", "confusion.png"]
+    assert all(file.is_file() for file in files)
+
+
+def test_losses_are_means_over_the_pictures_that_have_them(pictures):
+    metrics = DetectionMetrics(CATEGORIES, with_masks=True)
+    truths = [truth for truth, _ in pictures[:3]]
+    losses = [dict.fromkeys(LOSSES, 1.0), {}, dict.fromkeys(LOSSES, 3.0)]
+    metrics.update({"found": [detections for _, detections in pictures[:3]], "losses": losses}, {"truth": truths})
+    scores = metrics.compute(metrics.sums | {name: torch.cat(parts) for name, parts in metrics.rows.items()})
+    assert [scores[name] for name in LOSSES] == [2.0] * 5
+    assert scores["loss"] == 10
+    assert scores["count"] == 3

@@ -185,3 +185,43 @@ def test_checkpointing_changes_no_gradient(name):
 def test_wrong_encoders_are_refused_in_words(recipe, message):
     with pytest.raises(ValueError, match=message):
         build_pyramid(recipe, None)
+
+
+def test_losses_in_evaluation_are_those_of_training_and_change_nothing(recipe_of, tree):
+    """Of a model without dropout and batch norm, on a picture of the size of training and of an evaluation."""
+    task = Detection(recipe_of(tree, short_side=64, long_side=96))
+    model = task.build_model()
+    image, target = torch.rand(3, 64, 80), random_target(64, 80)
+    torch.manual_seed(3)
+    expected = model.train()([image], [target])
+    before = {name: value.clone() for name, value in model.eval().state_dict().items()}
+    torch.manual_seed(3)
+    with torch.no_grad():
+        (found,), losses = model([image], [target], with_losses=True)
+        (alone,) = model([image])
+    torch.testing.assert_close(losses, {name: loss.detach() for name, loss in expected.items()})
+    assert all(torch.equal(found[name], alone[name]) for name in alone)
+    assert not any(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_an_evaluation_draws_no_random_numbers_of_others_and_its_losses_do_not_depend_on_the_batch(recipe_of, tree):
+    task = Detection(recipe_of(tree))
+    task.prepare()
+    dataset = task.dataset("val")
+    samples, model = [dataset[index] for index in range(len(dataset))], task.build_model().eval()
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        together = task.outputs(model, dataset.collate(samples))
+        alone = [task.outputs(model, dataset.collate([sample])) for sample in reversed(samples)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert together["losses"] == [one["losses"][0] for one in reversed(alone)]
+    assert [bool(one) for one in together["losses"]] == [True, True, False]  # the last picture is empty
+
+
+def test_the_parts_of_the_loss_add_up_to_it(recipe_of, tree):
+    task = Detection(recipe_of(tree))
+    batch = {"image": [torch.zeros(3, 64, 64, dtype=torch.uint8)], "target": [random_target(64, 64)]}
+    loss = task.loss(task.build_model(), batch)
+    assert torch.equal(torch.stack(list(task.loss_parts.values())).sum(), loss)
+    assert not any(part.requires_grad for part in task.loss_parts.values())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.segmentation import Segmentation, SegmentationRecipe, SegmenterRecipe
 from eyetoy_image.segmentation.heads import LinearHead
 from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy
@@ -149,3 +152,35 @@ def test_the_number_of_labelled_pixels_makes_the_losses_of_parts_that_of_the_who
     mean = sum(count * task.loss(model, part) for count, part in zip(counts, parts, strict=True)) / 1028
     torch.testing.assert_close(mean, task.loss(model, whole))
     assert task.num_averaged(whole) == 1028
+
+
+@pytest.mark.parametrize(("auxiliary", "dice"), [(0.0, 0.0), (0.4, 0.0), (0.4, 0.5)])
+def test_the_parts_of_the_loss_add_up_to_it(tree, recipe_of, auxiliary, dice):
+    recipe = recipe_of(tree)
+    recipe.segmenter = dataclasses.replace(recipe.segmenter, auxiliary_weight=auxiliary, dice_weight=dice)
+    task = Segmentation(recipe)
+    batch = {
+        "image": [torch.zeros(3, 16, 16, dtype=torch.uint8)],
+        "labels": [torch.randint(0, 3, (16, 16), dtype=torch.uint8)],
+    }
+    loss = task.loss(task.build_model(), batch)
+    assert list(task.loss_parts) == ["loss_main", *["loss_dice"] * bool(dice), *["loss_auxiliary"] * bool(auxiliary)]
+    torch.testing.assert_close(sum(task.loss_parts.values()), loss.detach())
+
+
+def test_the_loss_of_an_evaluation_is_the_cross_entropy_of_the_labelled_pixels(tree, recipe_of):
+    task = Segmentation(recipe_of(tree))
+    model = task.build_model().eval()
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((24, 30), (17, 40))]
+    labels = [torch.randint(0, 3, image.shape[1:], dtype=torch.uint8) for image in images]
+    labels[0][:5] = 255
+    metrics, expected, count = task.metrics(), 0.0, 0
+    with torch.no_grad():
+        metrics.update(task.outputs(model, {"image": images, "labels": labels}), {"labels": labels})
+        for image, truth in zip(images, labels, strict=True):
+            logits = model(normalized(image)[None])
+            expected += float(F.cross_entropy(logits, truth[None].long(), ignore_index=255, reduction="sum"))
+            count += int((truth != 255).sum())
+    scores = metrics.compute(metrics.sums)
+    assert scores["loss_main"] == pytest.approx(expected / count, rel=1e-5)
+    assert scores["count"] == 2

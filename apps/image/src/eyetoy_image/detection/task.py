@@ -249,13 +249,12 @@ class Detection(DenseTask[CocoSet]):
         """Return the truth, and what the model finds."""
         image, truth = sample["image"], sample["truth"]
         (found,) = self.find(model, [image.to(device)])
-        drawn = {
-            "truth": self._true_objects(truth["image"], truth["annotations"]),
-            f"prediction (score from {DRAWN_SCORE:.0%})": drawable(found, self.classes, image, DRAWN_SCORE),
-        }
+        known = self._true_objects(truth["image"], truth["annotations"])
+        seen = drawable(found, self.classes, image, DRAWN_SCORE)
+        title = "prediction" if len(seen.boxes) else "prediction: nothing"
         return [
-            Panel(title, draw_objects(image, objects, least_side=DRAWN_SIDE), frozenset(objects.labels.tolist()))
-            for title, objects in drawn.items()
+            Panel(name, draw_objects(image, objects, least_side=DRAWN_SIDE), frozenset(objects.labels.tolist()))
+            for name, objects in (("truth", known), (f"{title} (score from {DRAWN_SCORE:.0%})", seen))
         ]
 
     def _true_objects(self, image: dict[str, Any], annotations: Sequence[dict[str, Any]]) -> Objects:

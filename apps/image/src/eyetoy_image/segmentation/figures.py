@@ -57,7 +57,8 @@ def background(classes: Sequence[str]) -> frozenset[int]:
 
 def colored(labels: Tensor, clear: Collection[int] = ()) -> frozenset[int]:
     """Return the labels on a map that `draw_labels` gives a colour and a name."""
-    return frozenset(labels.unique().tolist()) - {IGNORED, *clear}
+    counts = torch.bincount(labels.flatten().long(), minlength=IGNORED + 1)
+    return frozenset(counts.nonzero().flatten().tolist()) - {IGNORED, *clear}
 
 
 def enlarged(image: Tensor, least_side: int) -> Tensor:
