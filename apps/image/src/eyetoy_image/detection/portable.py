@@ -161,7 +161,9 @@ def object_differences(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> 
             found.append(torch.inf)
             continue
         left.remove(nearest)
-        masks = [(mask[row] - others[nearest]).abs().max() for mask, others in zip(expected[3:], actual[3:])]
+        masks = [
+            (mask[row] - others[nearest]).abs().max() for mask, others in zip(expected[3:], actual[3:], strict=True)
+        ]
         found.append(max(float(x) for x in (distances[nearest], *masks)))
     return torch.tensor([*found, *(torch.inf for _ in left)])
 
