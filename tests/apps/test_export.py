@@ -12,15 +12,21 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_audio.datasets.spoken_keywords import Split, write_spoken_keywords
+from eyetoy_image.app import app_of
 from eyetoy_image.classification import APP as IMAGE
-from eyetoy_image.detection import Detection, DetectionRecipe
-from eyetoy_image.segmentation import Segmentation, SegmentationRecipe, SegmenterRecipe
+from eyetoy_image.dense.examples import example_pictures
+from eyetoy_image.detection import Detection, DetectionRecipe, DetectorRecipe
+from eyetoy_image.detection.model import Detector
+from eyetoy_image.segmentation import Segmentation, SegmentationEvaluation, SegmentationRecipe, SegmenterRecipe
 from eyetoy_image.segmentation.model import Segmenter
+from eyetoy_train import ModelRecipe
 from eyetoy_train.commands.export import check_output, export_checkpoint
 from eyetoy_train.export.exporter import export
 from eyetoy_train.export.portable import model_to_export
@@ -30,7 +36,9 @@ from helpers.commands import write_pictures
 from helpers.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
-SCRIPTS = re.findall(r"^```python\n(# python classify_(\w+).py.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+SCRIPTS = {
+    name: text for text, name in re.findall(r"^```python\n(# python (\w+).py.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+}
 SMALL = ("--model.options", "{changes: {scales: [1], global_depth: 0}}", "--batch_size", 4)
 
 
@@ -58,7 +66,7 @@ APPS = {
     ),
     "video": (write_videos, ("--data.num_frames", 4, "--data.transform.size", 16), "test/*/*.mp4", VIDEO),
 }
-ON = {"image": "picture", "audio": "sound", "video": "video"}
+ON = {"image": "classify_picture", "audio": "classify_sound", "video": "classify_video"}
 
 
 @pytest.fixture(scope="module", params=APPS)
@@ -71,6 +79,14 @@ def trained(request, tmp_path_factory, run_command) -> SimpleNamespace:
     run_command(folder, f"apps/{app}/train.py", *source, *options, *SMALL)
     files = sorted((folder / "files").glob(pattern))[:5]
     return SimpleNamespace(name=app, app=APPS[app][3], folder=folder, run=folder / "run", files=files)
+
+
+def written_script(folder: Path, name: str) -> Path:
+    """Return a script of the page, as a file."""
+    assert not re.search(r"import .*(eyetoy|torch)", SCRIPTS[name])
+    path = folder / f"{name}.py"
+    path.write_text(SCRIPTS[name])
+    return path
 
 
 def run_script(path: Path, *arguments: Path) -> list[str]:
@@ -89,9 +105,7 @@ def test_onnx_gives_the_class_of_predict_in_the_script_of_the_docs(trained, caps
     assert (trained.run / "exported/README.md").read_text() == (trained.run / "checkpoints/best/README.md").read_text()
     predictions = trained.folder / "found.json"
     trained.app.predict([str(trained.run), *map(str, trained.files), "--output", str(predictions)])
-    script = trained.folder / "classify.py"
-    script.write_text({kind: text for text, kind in SCRIPTS}[ON[trained.name]])
-    assert not re.search(r"import .*(eyetoy|torch)", script.read_text())
+    script = written_script(trained.folder, ON[trained.name])
     for file, found in zip(trained.files, json.loads(predictions.read_text()), strict=True):
         name, probability = run_script(script, trained.run / "exported", file)
         assert name == found["classes"][0]
@@ -111,8 +125,8 @@ def test_an_archive_is_loaded_and_takes_any_batch(trained):
 
 
 def test_the_scripts_have_ten_lines():
-    assert len(SCRIPTS) == 3
-    for script, _ in SCRIPTS:
+    assert SCRIPTS.keys() == {*ON.values(), "segment_picture", "find_objects"}
+    for script in SCRIPTS.values():
         lines = [line for line in script.splitlines() if line and not line.startswith(("#", "import", "from"))]
         assert len(lines) <= 10
 
@@ -132,10 +146,20 @@ def test_files_of_others_are_not_written_over(tmp_path):
     check_output(tmp_path)
 
 
-def test_a_segmenter_gives_logits_of_every_pixel(tmp_path):
-    recipe = SegmentationRecipe(name="test", segmenter=SegmenterRecipe(kind="linear", auxiliary_weight=0))
+def small_segmenter(**evaluation: object) -> tuple[Segmentation, Segmenter]:
+    recipe = SegmentationRecipe(
+        name="test",
+        segmenter=SegmenterRecipe(kind="linear", auxiliary_weight=0),
+        evaluation=SegmentationEvaluation(**evaluation),
+    )
+    recipe.model.name = "eyetoy2d_pico"
     recipe.data.augmentation.crop_size = 32
-    task, model = Segmentation(recipe), Segmenter(recipe.model, recipe.segmenter, 3).eval()
+    torch.manual_seed(0)
+    return Segmentation(recipe), Segmenter(recipe.model, recipe.segmenter, 3).eval()
+
+
+def test_a_segmenter_gives_logits_of_every_pixel(tmp_path):
+    task, model = small_segmenter()
     about = export(task.export_model(model), tmp_path, "pt2", {})
     assert about["input"]["shape"] == ["batch", 32, 32, 3]
     pixels = torch.randint(256, (1, 32, 32, 3), dtype=torch.uint8)
@@ -143,6 +167,100 @@ def test_a_segmenter_gives_logits_of_every_pixel(tmp_path):
     assert torch.equal(logits[0].argmax(0).to(torch.uint8), task.segment(model, pixels[0].movedim(-1, 0)))
 
 
-def test_a_detector_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match=r"a detector chooses its proposals.*predict\.py, with --output found\.json"):
-        model_to_export(Detection(DetectionRecipe(name="test")), torch.nn.Identity())
+@torch.no_grad()
+@pytest.mark.parametrize("window", [None, 24, 99])
+def test_a_segmenter_is_exported_at_other_sizes_with_its_windows(window):
+    task, model = small_segmenter(window=window)
+    made = task.export_model(model, size=(40, 56))
+    assert made.input.preprocessing["views"] == (
+        "one whole picture, once"
+        if window is None
+        else (f"windows of {window} x {window} pixels every {window * 2 // 3}")
+    )
+    assert [tuple(x.shape) for x in made.input.examples] == [(2, 40, 56, 3), (3, 40, 56, 3)]
+    for pixels in made.input.examples[1]:
+        labels = made.module(pixels[None])[0].argmax(0).to(torch.uint8)
+        assert torch.equal(labels, task.segment(model, pixels.movedim(-1, 0)))
+
+
+@pytest.mark.parametrize("evaluation", [{"scales": [0.5, 1.0]}, {"flip": True}], ids=str)
+def test_a_segmenter_that_averages_over_views_is_refused_with_what_to_do(evaluation):
+    with pytest.raises(ValueError, match=r"add --evaluation\.scales '\[1\.0\]' --evaluation\.flip false"):
+        model_to_export(*small_segmenter(**evaluation))
+
+
+def test_the_script_of_the_docs_segments_pictures_of_any_size(tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    task, model = small_segmenter(window=32)
+    classes = ["floor", "wall", "sky"]
+    about = export(task.export_model(model, size=(32, 48)), tmp_path / "exported", "onnx", {"classes": classes})
+    session = onnxruntime.InferenceSession(tmp_path / "exported/model.onnx")
+    inside = json.loads(session.get_modelmeta().custom_metadata_map["eyetoy"])
+    assert inside == {key: value for key, value in about.items() if key != "checked"}
+    pixels = example_pictures([(32, 48)])[0]
+    Image.fromarray(pixels.numpy()).save(tmp_path / "same.png")
+    Image.fromarray(pixels.numpy()).resize((99, 70)).save(tmp_path / "larger.png")
+    script, labels = written_script(tmp_path, "segment_picture"), tmp_path / "labels.png"
+    names = run_script(script, tmp_path / "exported", tmp_path / "same.png", labels)
+    expected = task.segment(model, pixels.movedim(-1, 0))
+    assert np.array_equal(np.asarray(Image.open(labels)), expected.numpy())
+    assert names == [classes[label] for label in expected.unique()]
+    run_script(script, tmp_path / "exported", tmp_path / "larger.png", labels)
+    assert Image.open(labels).size == (99, 70)
+
+
+@torch.no_grad()
+def test_the_script_of_the_docs_finds_the_objects_of_the_model(tmp_path):
+    """One of the pictures has none."""
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    recipe = DetectorRecipe(
+        fpn_channels=16, anchor_sizes=[16, 32, 64], proposals_eval=50, box_head_channels=32, mask_head_channels=[8]
+    )
+    torch.manual_seed(0)
+    detector = Detector(ModelRecipe(name="eyetoy2d_pico"), recipe, 2, (64, 96)).eval()
+    torch.nn.init.normal_(detector.rcnn.roi_heads.box_predictor.cls_score.weight, std=0.2)
+    made = Detection(DetectionRecipe(name="test")).export_model(detector, size=(64, 96))
+    pictures = made.input.examples
+    best = torch.stack([made.original(x)[2].max() for x in pictures]).sort().values
+    detector.rcnn.roi_heads.score_thresh = float(best[:2].mean())  # between the best scores of two pictures
+    about = export(made, tmp_path / "exported", "onnx", {"classes": ["cup", "cat"]})
+    assert [output["name"] for output in about["outputs"]] == ["boxes", "labels", "scores", "masks"]
+    assert about["input"]["shape"] == ["height", "width", 3]
+    session = onnxruntime.InferenceSession(tmp_path / "exported/model.onnx")
+    counts = [len(session.run(["scores"], {"pixels": x.numpy()})[0]) for x in pictures]
+    assert min(counts) == 0 < max(counts)
+    assert sum(counts) == about["checked"]["compared"]
+    Image.fromarray(pictures[0].numpy()).save(tmp_path / "picture.png")
+    (found,) = detector([pictures[0].movedim(-1, 0) / 255])  # not resized, not padded
+    words = run_script(written_script(tmp_path, "find_objects"), tmp_path / "exported", tmp_path / "picture.png")
+    assert len(found["labels"])
+    assert words[::7] == [["cup", "cat"][label - 1] for label in found["labels"]]
+    assert words[1::7] == [f"{score:.3f}" for score in found["scores"].tolist()]
+    sides = [list(map(float, words[start + 2 : start + 6])) for start in range(0, len(words), 7)]
+    torch.testing.assert_close(torch.tensor(sides), found["boxes"], rtol=0, atol=0.06)  # rounded to a digit
+    assert [int(area) for area in words[6::7]] == (found["masks"] > 0.5).sum((1, 2, 3)).tolist()
+
+
+@pytest.mark.parametrize("options", [{"size": (32, 32)}, {"check_on": [Path("a.png")]}], ids=str)
+def test_sizes_of_others_are_refused_by_name(options):
+    with pytest.raises(ValueError, match=r"--sizes and --check_on are for detectors and segmenters; a model of object"):
+        model_to_export(object(), torch.nn.Identity(), **options)
+
+
+@pytest.mark.parametrize("size", ["480", "480x", "480x0", "axb", "-4x4"])
+def test_a_size_of_no_pixels_is_refused(size, capsys):
+    with pytest.raises(SystemExit):
+        export_checkpoint(IMAGE, ["run", "--sizes", size])
+    assert re.search(r"--sizes: (must be a height and a width|expected at least)", capsys.readouterr().err)
+
+
+def test_every_size_has_a_folder(tmp_path, checkpoints, capsys):
+    run, output = checkpoints / "runs/segmentation", tmp_path / "exported"
+    options = ["--format", "pt2", "--evaluation.scales", "[1.0]", "--sizes", "32x48", "16x16"]
+    export_checkpoint(app_of("segmentation"), [str(run), "--output", str(output), *options])
+    assert {path.relative_to(output).as_posix() for path in output.rglob("model.*")} == {
+        f"{size}/model.{kind}" for size in ("32x48", "16x16") for kind in ("pt2", "json")
+    }
+    assert "32x48/model.pt2: pixels uint8 [batch, 32, 48, 3] to logits" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def is_run_here(code: str) -> bool:
-    return not code.startswith("# python classify_")  # those are run with what export.py wrote
+    return not code.startswith("# python ")  # those are run with what export.py wrote
 
 
 WITH_PYTHON = [page for page in PAGES if page != EXTENDING and any(map(is_run_here, blocks(page, "python")))]

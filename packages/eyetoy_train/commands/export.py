@@ -47,7 +47,7 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="of detectors and segmenters: pictures on which the file is compared with the model, besides composed ones",
+        help="of detectors and segmenters: pictures on which to compare the file with the model, besides composed ones",
     )
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
     options, overrides = parser.parse_known_args(argv)

@@ -74,9 +74,9 @@ def export(model: ExportModel, folder: Path, kind: str, facts: dict[str, Any]) -
             raise ExportError(f"the model cannot be exported as {kind}: {str(error)[:500]}") from error
         try:
             about["checked"] = _checked(model, form, path)
-        except Exception:
+        except Exception as error:  # of a runtime that cannot read the file, too
             path.unlink()  # a wrong file must not be found and used
-            raise
+            raise ExportError(f"{str(error)[:500]}; {path} was removed") from error
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return about
 
@@ -112,13 +112,12 @@ def _checked(model: ExportModel, form: Format, path: Path) -> dict[str, Any]:
     if not len(found):
         raise ExportError(
             f"the model found nothing on any of the {len(model.input.examples)} inputs on which the file was to be "
-            "compared: name files with --check_on on which it finds something; the file was removed"
+            "compared: name files with --check_on on which it finds something"
         )
     difference = float(found[: len(found) - len(found) // SPARED].max())
     if not difference <= BOUND:  # so also if it is not a number
         raise ExportError(
-            f"{path} gave other numbers than the model: they differ by {difference:.2g}, and {BOUND:g} is allowed; "
-            "it was removed"
+            f"the file gave other numbers than the model: they differ by {difference:.2g}, and {BOUND:g} is allowed"
         )
     return {
         "runtime": f"{form.runtime} {metadata.version(form.runtime)}",
@@ -134,12 +133,9 @@ def _differences(model: ExportModel, run: Run) -> Iterator[Tensor]:
     original = model.original or (lambda x: _as_tuple(model.module(x)))
     for x in model.input.examples:
         try:
-            found = model.differences(original(x), run(x))
-        except Exception as error:  # of shapes that differ, or whatever a runtime raises
-            raise ExportError(
-                f"for an input of {list(x.shape)} {str(error)[:500]}; the exported file was removed"
-            ) from error
-        yield found
+            yield model.differences(original(x), run(x))
+        except Exception as error:  # of shapes that differ, or of a runtime
+            raise ExportError(f"for an input of {list(x.shape)} {error}") from error
 
 
 def _as_tuple(result: Any) -> tuple[Tensor, ...]:

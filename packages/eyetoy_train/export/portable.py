@@ -157,7 +157,8 @@ def model_to_export(
         check_on: files to compare the exported model on, for the same.
 
     Raises:
-        ValueError: the task has none of these methods, or has its own size and files; where it has the text `why_not_exportable`, that says why.
+        ValueError: the task has none of these methods; where it has the text `why_not_exportable`, that says why. Or
+            `size` or `check_on` is given, and it is no `ExportableAtSizes`.
     """
     for old, new in (("plain_model", "export_model"), ("plain_input", "export_input")):
         if hasattr(task, old):  # also where a base class has the new name: only a user's own class has the old one

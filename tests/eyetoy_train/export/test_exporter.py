@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,9 +58,67 @@ def test_a_file_is_written_with_what_is_to_be_known_of_it(kind, tmp_path):
 
 
 def test_a_file_that_gives_other_numbers_is_not_kept(tmp_path):
-    with pytest.raises(ExportError, match=r"differ by 0\.0003, and 0\.0001 is allowed; it was removed"):
+    with pytest.raises(ExportError, match=r"differ by 0\.0003, and 0\.0001 is allowed; \S+model\.pt2 was removed"):
         export(portable(Moody()), tmp_path, "pt2", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def of_things(differences: list[float]) -> ExportModel:
+    """Return a model whose file differs so from it, one number for each thing that it finds, on one input."""
+    made = portable(Mean())
+    given = replace(made.input, examples=made.input.examples[:1])
+    return replace(made, input=given, differences=lambda expected, actual: torch.tensor(differences))
+
+
+def test_one_thing_of_a_hundred_may_be_on_the_edge_of_a_threshold(tmp_path):
+    about = export(of_things([*[5e-5] * 99, torch.inf]), tmp_path, "pt2", {})
+    checked = about["checked"]
+    assert (checked["compared"], checked["above_bound"], checked["largest_difference"]) == (100, 1, 5e-5)
+
+
+@pytest.mark.parametrize(
+    ("differences", "error"),
+    [
+        ([*[5e-5] * 98, 2e-4], r"they differ by 0\.0002, and 0\.0001 is allowed; \S+model\.pt2 was removed"),
+        ([*[5e-5] * 98, 2e-4, torch.inf], r"they differ by 0\.0002"),
+        ([torch.nan], "they differ by nan"),
+        ([], r"the model found nothing on any of the 1 inputs.*--check_on.*was removed"),
+    ],
+    ids=["of 99", "two", "nan", "none"],
+)
+def test_of_fewer_things_none_may_differ(tmp_path, differences, error):
+    with pytest.raises(ExportError, match=error):
+        export(of_things(differences), tmp_path, "pt2", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("original", "error"),
+    [
+        (lambda x: [x], r"for an input of \[2, 9\] the exported model gave \[2, 2\], and the model itself \[2, 9\]"),
+        (lambda x: [Mean()(x), x], r"for an input of \[2, 9\] zip\(\) argument 2 is shorter"),
+    ],
+    ids=["shape", "number"],
+)
+def test_a_file_of_other_outputs_is_not_kept(tmp_path, original, error):
+    with pytest.raises(ExportError, match=error):
+        export(replace(portable(Mean()), original=original), tmp_path, "pt2", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_outputs_are_compared_and_named(tmp_path):
+    class Moments(Mean):
+        def forward(self, x):
+            return tuple(super().forward(x).unbind(1))
+
+    names = {"output": "mean", "output_axes": ("batch",), "more_outputs": {"deviation": ("batch",)}}
+    made = replace(portable(Moments()), **names)
+    about = export(made, tmp_path, "pt2", {})
+    assert about["output"] == {"name": "mean", "axes": ["batch"]}
+    assert [output["name"] for output in about["outputs"]] == ["mean", "deviation"]
+    wrong = replace(made, original=lambda x: [x.mean(1), x.std(1) + 1e-3])
+    with pytest.raises(ExportError, match=r"differ by 0\.001"):
+        export(wrong, tmp_path, "pt2", {})
 
 
 def test_what_cannot_be_traced_for_any_batch_is_refused(tmp_path):

@@ -161,7 +161,9 @@ def object_differences(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> 
             found.append(torch.inf)
             continue
         left.remove(nearest)
-        masks = [(mask[row] - others[nearest]).abs().max() for mask, others in zip(expected[3:], actual[3:])]
+        masks = [
+            (mask[row] - others[nearest]).abs().max() for mask, others in zip(expected[3:], actual[3:], strict=True)
+        ]
         found.append(max(float(x) for x in (distances[nearest], *masks)))
     return torch.tensor([*found, *(torch.inf for _ in left)])
 
@@ -291,8 +293,9 @@ def _is_small(boxes: Tensor, least: float) -> Tensor:
 
 def _batched_nms(boxes: Tensor, scores: Tensor, group: Tensor, threshold: float) -> Tensor:
     """Return places of the boxes that are left, the best first; boxes of different groups suppress none of another."""
-    # Far from each other, groups do not overlap. torchvision does the same for up to 1000 boxes.
-    offsets = group.to(boxes.dtype) * (boxes.max() + 1)
+    # Far from each other, groups do not overlap. torchvision does the same for up to 1000 boxes. The zero is for none.
+    largest = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
+    offsets = group.to(boxes.dtype) * (largest + 1)
     return nms(boxes + offsets[:, None], scores, threshold)
 
 

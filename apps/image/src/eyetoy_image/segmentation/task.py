@@ -12,7 +12,6 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.task import DenseTask
@@ -27,6 +26,7 @@ from eyetoy_image.segmentation.inference import probabilities
 from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy, summed_cross_entropy
 from eyetoy_image.segmentation.metrics import SegmentationMetrics
 from eyetoy_image.segmentation.model import Segmenter, load_segmenter
+from eyetoy_image.segmentation.portable import export_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationData, SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
@@ -44,6 +44,7 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
     source: SegmentationSource
     pipeline_tag = "image-segmentation"
     columns = 6
+    exports_at_sizes = True
     score = "mIoU"
     """Name of the metric by which the best epoch is chosen."""
 
@@ -143,11 +144,12 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         """Return the model that `save` wrote."""
         return load_segmenter(folder)
 
-    def export_model(self, model: nn.Module) -> ExportModel:
-        """Return the model to export, from uint8 pixels of the training size to logits of every pixel."""
+    def export_model(
+        self, model: nn.Module, *, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
+    ) -> ExportModel:
+        """Return the model to export for pictures of a size, the training size by default; see `export_segmenter`."""
         side = self.data.crop_side
-        given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
-        return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))
+        return export_segmenter(model, size or (side, side), self.recipe.evaluation, check_on)
 
     def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Panel]:
         """Return the picture, the truth, and what the model sees."""
@@ -160,16 +162,3 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
                 for title, labels in maps.items()
             ),
         ]
-
-
-class SegmenterWithPreprocessing(nn.Module):
-    """Map uint8 pixels `[batch, height, width, 3]` to logits `[batch, classes, height, width]`."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        logits: Tensor = self.model(normalized(x.movedim(-1, 1)))
-        return logits
