@@ -10,7 +10,8 @@ import torch
 from huggingface_hub import HfApi
 
 from eyetoy_train.commands.app import App
-from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error
+from eyetoy_train.commands.cli import checkpoint_parser, parse_with_overrides
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
 
@@ -21,6 +22,7 @@ DESCRIPTION = (
 )
 
 
+@exit_on_error()
 def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
     """Export a checkpoint as the command line says, and print the file and its difference from the model.
 
@@ -32,20 +34,19 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="ONNX, or a torch.export archive")
     parser.add_argument("--output", type=Path, help="folder for the files (default: exported, in the checkpoint)")
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
-    options, overrides = parser.parse_known_args(argv)
-    with exit_on_error():
-        output = options.output or options.checkpoint / "exported"
-        opened = app.open(options.checkpoint, overrides)
-        check_output(output)
-        # On the CPU: a trace on a GPU would fix that device in constants of the file.
-        model = model_to_export(opened.task, opened.load_model(torch.device("cpu")))
-        about = export(model, output, options.format, {"classes": opened.labels})
-        card = opened.folder / "README.md"
-        if card.is_file():
-            (output / card.name).write_bytes(card.read_bytes())
-        print(_line(output / about["file"], about))  # noqa: T201
-        if options.push_to_hub:
-            print(f"pushed to {push(options.push_to_hub, opened.folder, output)}")  # noqa: T201
+    options, overrides = parse_with_overrides(parser, argv)
+    output = options.output or options.checkpoint / "exported"
+    opened = app.open(options.checkpoint, overrides, command="export")
+    check_output(output)
+    # On the CPU: a trace on a GPU would fix that device in constants of the file.
+    model = model_to_export(opened.task, opened.load_model(torch.device("cpu")))
+    about = export(model, output, options.format, {"classes": opened.labels})
+    card = opened.folder / "README.md"
+    if card.is_file():
+        (output / card.name).write_bytes(card.read_bytes())
+    print(_line(output / about["file"], about))  # noqa: T201
+    if options.push_to_hub:
+        print(f"pushed to {push(options.push_to_hub, opened.folder, output)}")  # noqa: T201
 
 
 def push(name: str, *folders: Path) -> str:

@@ -12,12 +12,14 @@ from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
-from eyetoy_train.commands.cli import check_parser, exit_on_error
+from eyetoy_train.commands.cli import check_parser, parse_with_overrides, refuse_ignored_options
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.untrusted import read_json
 
 
+@exit_on_error()
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the annotations and images of a recipe's set, log findings, and write files without the bad ones.
 
@@ -25,13 +27,13 @@ def check(argv: Sequence[str] | None = None) -> int:
     """
     parser = check_parser("Find bad annotations and images.")
     parser.add_argument("--output", type=Path, help="folder for annotation files without the bad annotations")
-    options, overrides = parser.parse_known_args(argv)
+    options, overrides = parse_with_overrides(parser, argv)
     recipe = parse_recipe(DetectionRecipe, APP.default_config, overrides)
-    with exit_on_error():
-        splits = get_args(Split) if options.split is None else (options.split,)
-        found = [_check(Detection(recipe), split, options.output) for split in splits]
-        if all(findings is None for findings in found):
-            raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
+    refuse_ignored_options(DetectionRecipe, overrides, "check")
+    splits = get_args(Split) if options.split is None else (options.split,)
+    found = [_check(Detection(recipe), split, options.output) for split in splits]
+    if all(findings is None for findings in found):
+        raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
     return int(any(found))
 
 

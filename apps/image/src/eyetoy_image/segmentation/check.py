@@ -11,36 +11,38 @@ from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_train import parse_recipe
-from eyetoy_train.commands.cli import check_parser, exit_on_error
+from eyetoy_train.commands.cli import check_parser, parse_with_overrides, refuse_ignored_options
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.utils.console import log
 
 
+@exit_on_error()
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the label maps and images of a recipe's set, and log findings.
 
     The exit code is returned, see `check_parser`.
     """
-    options, overrides = check_parser("Find bad label maps and images.").parse_known_args(argv)
+    options, overrides = parse_with_overrides(check_parser("Find bad label maps and images."), argv)
     recipe = parse_recipe(SegmentationRecipe, APP.default_config, overrides)
+    refuse_ignored_options(SegmentationRecipe, overrides, "check")
     num_wrong = 0
-    with exit_on_error():
-        found = DATASETS.open(recipe.data, recipe.seed).set
-        splits = [split for split in found.splits if options.split in (None, split)]
-        if not splits:
-            raise ValueError(f"{recipe.data.root} has no split {options.split}")
-        for split in splits:
-            place, pixels = f"{split} of {recipe.data.root}", Counter[int]()
-            errors = list(find_bad(found.splits[split], found.table, open_files=True, pixels=pixels).values())
-            num_wrong += len(errors)
-            log(summary(place, found.splits[split], errors))
-            for finding in errors:
-                log(str(finding))
-            try:
-                if split == "train":
-                    refuse_one_class(place, found.table, pixels)
-            except BadAnnotationsError as error:
-                num_wrong += 1
-                log(str(error))
-            if ignored := ignored_summary(place, found.table, pixels):
-                log(ignored)
+    found = DATASETS.open(recipe.data, recipe.seed).set
+    splits = [split for split in found.splits if options.split in (None, split)]
+    if not splits:
+        raise ValueError(f"{recipe.data.root} has no split {options.split}")
+    for split in splits:
+        place, pixels = f"{split} of {recipe.data.root}", Counter[int]()
+        errors = list(find_bad(found.splits[split], found.table, open_files=True, pixels=pixels).values())
+        num_wrong += len(errors)
+        log(summary(place, found.splits[split], errors))
+        for finding in errors:
+            log(str(finding))
+        try:
+            if split == "train":
+                refuse_one_class(place, found.table, pixels)
+        except BadAnnotationsError as error:
+            num_wrong += 1
+            log(str(error))
+        if ignored := ignored_summary(place, found.table, pixels):
+            log(ignored)
     return int(num_wrong > 0)
