@@ -38,11 +38,12 @@ PACKAGES_MAY_IMPORT = {
 }
 WINGS_MAY_IMPORT = {
     "types": [],
-    "recipe": [],
+    "concerns": [],
+    "recipe": ["concerns"],
     "utils": [],
     "media": [],
     "task": ["recipe", "types"],
-    "data": ["types", "utils"],
+    "data": ["concerns", "types", "utils"],
     "models": ["eyetoy", "recipe", "task", "types", "utils"],
     "optim": ["eyetoy", "recipe", "utils"],
     "checkpoint": ["eyetoy", "optim.ema", "recipe", "task", "types", "utils"],
@@ -57,7 +58,8 @@ WINGS_MAY_IMPORT = {
     ],
     "visualize": ["eyetoy", "classification", "models", "recipe", "types", "utils"],
     "commands": [
-        *("checkpoint", "classification", "data", "engine", "export", "models", "recipe", "task", "types", "utils"),
+        *("checkpoint", "classification", "concerns", "data", "engine", "export", "models", "recipe", "task"),
+        *("types", "utils"),
     ],
 }
 """The parts of eyetoy_train, and which others each may import: a whole one, or a single module of it."""

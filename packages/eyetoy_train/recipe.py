@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
+
+from eyetoy_train.concerns import ANYWHERE, DATA, MODEL, PRECISION, TRAINING, Concerns
 
 Schedule = Literal["cosine", "one_cycle", "constant", "steps"]
 
@@ -15,6 +17,11 @@ Schedule = Literal["cosine", "one_cycle", "constant", "steps"]
 @dataclass(kw_only=True)
 class ModelRecipe:
     """The model to train, by name."""
+
+    concerns: ClassVar[Concerns] = {
+        MODEL: ("name", "weights", "stem_strides", "options"),
+        TRAINING: ("drop_path", "dropout", "grad_checkpointing", "compile", "channels_last"),
+    }
 
     name: str = "eyetoy2d_pico"
     """A name from `eyetoy.list_models()`, or `timm/NAME` for any image model of timm."""
@@ -71,6 +78,19 @@ class CheckpointRecipe:
 @dataclass(kw_only=True)
 class Recipe:
     """All that the engine needs to know, whatever it trains."""
+
+    concerns: ClassVar[Concerns] = {
+        ANYWHERE: ("eval_batch_size", "num_workers"),
+        DATA: ("seed",),  # it chooses the samples that are held out
+        PRECISION: ("mixed_precision",),
+        TRAINING: (
+            *("name", "output_dir", "epochs", "steps_per_epoch", "max_steps", "batch_size"),
+            *("gradient_accumulation_steps", "augmentation_repeats", "eval_epochs", "early_stop_epochs", "optimizer"),
+            *("lr", "min_lr", "schedule", "decay_epochs", "warmup_epochs", "weight_decay", "layer_decay", "betas"),
+            *("momentum", "clip_grad_norm", "drop_path_warmup_epochs", "deterministic", "log_steps", "trackers"),
+            *("ema", "checkpoints"),
+        ),
+    }
 
     name: str = "run"
     """Name of the run; its folder is runs/NAME, or runs/NAME-2 and so on where that holds a finished run."""
@@ -177,6 +197,8 @@ class Recipe:
 @dataclass(kw_only=True)
 class ClassificationRecipe(Recipe):
     """A recipe for a classifier."""
+
+    concerns: ClassVar[Concerns] = {TRAINING: ("label_smoothing",)}
 
     label_smoothing: float = 0.1
     """Share of the target probability that is spread over all classes."""

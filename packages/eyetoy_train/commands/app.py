@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,13 +16,32 @@ from accelerate import Accelerator
 
 from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
 from eyetoy_train.classification.task import ClassificationTask, Timeline
-from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error, expand, files_parser, parse_recipe
+from eyetoy_train.commands.cli import (
+    checkpoint_parser,
+    expand,
+    files_parser,
+    given_keys,
+    option_place,
+    parse_recipe,
+    parse_with_overrides,
+    refuse_ignored_options,
+)
+from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.concerns import Command
+from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.engine.evaluation import Evaluation
-from eyetoy_train.engine.trainer import train
+from eyetoy_train.engine.trainer import started_run
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint, read_labels
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import LabelledTask
+from eyetoy_train.types import CheckpointError
+from eyetoy_train.utils.console import log
+from eyetoy_train.utils.processes import this_command
+from eyetoy_train.utils.signals import Preempted
+
+RUNNING = (OSError, CheckpointError, FloatingPointError, UnreadableFileError)
+"""What may go wrong in a run that has started: a full disk, a loss that is not finite, a damaged file."""
 
 T = TypeVar("T", bound=LabelledTask)
 Classifier = TypeVar("Classifier", bound=ClassificationTask)
@@ -49,27 +70,61 @@ class App(Generic[T]):
         """
         recipe: Recipe = parse_recipe(self.recipe, self.default_config, argv)
         with exit_on_error():
+            self._refuse_to_make_up(recipe, list(sys.argv[1:] if argv is None else argv))
             return self.task(recipe), recipe
 
-    def train(self, argv: Sequence[str] | None = None) -> None:
-        """Train with the default recipe, or that of `--config`, and overrides from the command line."""
-        train(*self.parse_args(argv))
+    def _refuse_to_make_up(self, recipe: Any, arguments: Sequence[str]) -> None:
+        """Refuse a `--data.root` that does not exist, where the default recipe would write its own data there.
 
-    def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[T]:
+        Somebody who names a folder of his own, and makes a typing error, would train on other data without knowing.
+        """
+        given = given_keys(self.recipe, arguments)
+        if self.default_config is None or option_place(arguments, "--config") or "data.source" in given:
+            return
+        root, source = recipe.data.root, recipe.data.source
+        if "data.root" in given and source != "hub" and not Path(root).exists():
+            raise ValueError(
+                f"there is no folder {root} (--data.root), and the default recipe would write its own data there; add "
+                f"--data.source folder for data of your own, or --data.source {source} to have them written"
+            )
+
+    @exit_on_error(RUNNING)
+    def train(self, argv: Sequence[str] | None = None) -> None:
+        """Train with the default recipe, or that of `--config`, and overrides from the command line.
+
+        Wrong input ends the program with a message and code 2. On SIGTERM or Ctrl-C the run is saved, and the program
+        ends with code 143 or 130.
+        """
+        with ExitStack() as run:
+            with exit_on_error():
+                trainer = run.enter_context(started_run(*self.parse_args(argv)))
+            try:
+                trainer.fit()
+            except Preempted:
+                if trainer.accelerator.is_main_process:
+                    log(f"go on with: {this_command()}")
+                raise
+
+    def open(self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None) -> Checkpoint[T]:
         """Open a checkpoint, or the best one of a run folder.
 
         Args:
             checkpoint: the folder.
             overrides: options that override its saved recipe, as on a command line.
+            command: the name of the command that opens it; None for a program of one's own.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: it has no list of classes, or the task refuses its recipe.
+            ValueError: it has no list of classes, the task refuses its recipe, or the command would ignore an override.
         """
         folder = find_checkpoint(checkpoint)
-        task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
-        return Checkpoint(folder, task, read_labels(folder))
+        if option_place(overrides, "--config") is not None:
+            raise ValueError("--config is for train.py, and a checkpoint has its own recipe; name single options of it")
+        recipe = parse_recipe(self.recipe, folder / "recipe.yaml", overrides)
+        refuse_ignored_options(self.recipe, overrides, command)
+        return Checkpoint(folder, self.task(recipe), read_labels(folder))
 
+    @exit_on_error()
     def validate(self, argv: Sequence[str] | None = None) -> None:
         """Score a checkpoint on a split of its data, or of other data, and print the scores as JSON."""
         parser = checkpoint_parser(
@@ -81,28 +136,29 @@ class App(Generic[T]):
             type=Path,
             help="folder for scores.json, with tables and figures",
         )
-        options, overrides = parser.parse_known_args(argv)
-        with exit_on_error():
-            opened = self.open(options.checkpoint, overrides)
-            task = opened.task
-            accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
-            # Data are downloaded or written once, by the first process; the others find them.
-            with accelerator.local_main_process_first():
-                task.prepare()
-            # Order counts: the same names in another order would give other labels, and a wrong score without an error.
-            if opened.labels != list(task.classes):
-                raise ValueError(
-                    f"the checkpoint knows the classes {opened.labels}, but the data have {list(task.classes)}"
-                )
-            dataset = task.dataset(options.split)
-            if dataset is None:
-                raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
-            model = opened.load_model(accelerator.device)
-            started = time.perf_counter()
-            evaluation = Evaluation(task, accelerator, batch_size=task.recipe.eval_batch_size)
-            sums = evaluation.sums(model, dataset)
-            scores = task.metrics().compute(sums)
-            scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
+        options, overrides = parse_with_overrides(parser, argv)
+        opened = self.open(options.checkpoint, overrides, command="validate")
+        task = opened.task
+        accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
+        # Data are downloaded or written once, by the first process; the others find them.
+        with accelerator.local_main_process_first():
+            task.prepare()
+        # Order counts: the same names in another order would give other labels, and a wrong score without an error.
+        if opened.labels != list(task.classes):
+            raise ValueError(
+                f"the checkpoint knows the classes {opened.labels}, but the data have {list(task.classes)}"
+            )
+        dataset = task.dataset(options.split)
+        if dataset is None:
+            raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
+        model = opened.load_model(accelerator.device)
+        started = time.perf_counter()
+        evaluation = Evaluation(
+            task, accelerator, batch_size=task.recipe.eval_batch_size, num_workers=task.recipe.num_workers
+        )
+        sums = evaluation.sums(model, dataset)
+        scores = task.metrics().compute(sums)
+        scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
         if not accelerator.is_main_process:
             return
         protocol = {"protocol": task.protocol} if task.protocol else {}
@@ -125,6 +181,7 @@ LabelledApp = App
 class ClassificationApp(App[Classifier]):
     """The app of a modality's classifier."""
 
+    @exit_on_error()
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
         parser = files_parser("Classify files with a checkpoint. Further options override its recipe.", self.extensions)
@@ -140,20 +197,18 @@ class ClassificationApp(App[Classifier]):
                 metavar="SECONDS",
                 help="classify parts of each file, of about SECONDS each",
             )
-        # `parse_known_args`: options that are not ours override the checkpoint's recipe.
-        options, overrides = parser.parse_known_args(argv)
+        options, overrides = parse_with_overrides(parser, argv)
         timeline = vars(options).get("timeline")
-        with exit_on_error():
-            if timeline is not None and not timeline > 0:
-                raise ValueError(f"--timeline must be above 0 seconds; got {timeline:g}")
-            if options.output and options.output.suffix not in (".json", ".csv"):
-                raise ValueError(f"--output must end in .json or .csv; got {options.output}")
-            if options.batch_size < 1:
-                raise ValueError(f"--batch_size must be at least 1; got {options.batch_size}")
-            opened = self.open(options.checkpoint, overrides)
-            classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)
-            files = list(expand(options.inputs, self.extensions))
-            predictions = classifier.predict(files, options.top_k, options.batch_size, timeline=timeline)
-            write_predictions(predictions, options.output)
+        if timeline is not None and not timeline > 0:
+            raise ValueError(f"--timeline must be above 0 seconds; got {timeline:g}")
+        if options.output and options.output.suffix not in (".json", ".csv"):
+            raise ValueError(f"--output must end in .json or .csv; got {options.output}")
+        if options.batch_size < 1:
+            raise ValueError(f"--batch_size must be at least 1; got {options.batch_size}")
+        opened = self.open(options.checkpoint, overrides, command="predict")
+        classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)
+        files = list(expand(options.inputs, self.extensions))
+        predictions = classifier.predict(files, options.top_k, options.batch_size, timeline=timeline)
+        write_predictions(predictions, options.output)
         if classifier.skipped:
             raise SystemExit(1)  # what could not be read was named

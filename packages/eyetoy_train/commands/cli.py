@@ -7,18 +7,20 @@ import dataclasses
 import difflib
 import re
 import sys
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
+from eyetoy_train.concerns import Command, refuse_ignored
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.types import CheckpointError, Split
+from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import CLUTTER_REASONS, list_files, reasons
+from eyetoy_train.utils.processes import let_the_first_speak
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
@@ -28,7 +30,7 @@ MODE = "checked yaml"
 
 
 class RecipeParser(ArgumentParser):
-    """An argument parser that suggests the nearest valid key for a misspelled one."""
+    """An argument parser whose errors are one sentence, with the nearest valid key for a misspelled one."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with `message`, and with a suggestion where a key was unknown."""
@@ -39,8 +41,10 @@ class RecipeParser(ArgumentParser):
             message += self._suggestion(unknown.group(1) or unknown.group(2))
         elif nested:
             message += self._suggestion(".".join(nested.groups()))
-        super().error(message, ex)
-        raise AssertionError("error() exits")
+        # Not the parent's, which prints all options first: there are a hundred.
+        let_the_first_speak()
+        print(f"{self.prog}: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from ex
 
     def _suggestion(self, key: str) -> str:
         known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
@@ -69,28 +73,16 @@ def parse_recipe(
         description: shown by `--help`; the class's docstring by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    set_parsing_settings(
-        docstring_parse_attribute_docstrings=True,  # the docstring of a field is its --help
-        # A recipe is data. By default jsonargparse would import and build whatever a value names as `class_path`.
-        instantiate_subclass_spec_in_any=False,
-        import_path_denylist=["*"],
-    )
-    set_loader(MODE, _load, (yaml.YAMLError,))
-    place = config_place(arguments)
+    place = option_place(arguments, "--config")
     if place is not None:
         # The argument is rewritten: jsonargparse opens --config itself and would look in the current folder only.
         index, value = place
-        path = str(shipped_config(value, default_config))
+        try:
+            path = str(shipped_config(value, default_config))
+        except OSError as error:
+            RecipeParser().error(str(error))
         arguments[index] = f"--config={path}" if arguments[index].startswith("--config=") else path
-    parser = RecipeParser(
-        description=description or recipe_class.__doc__,
-        # Not the default beneath a named file: values that the file leaves out are those of the class.
-        default_config_files=[] if place is not None or default_config is None else [str(default_config)],
-        allow_abbrev=False,  # or a misspelled key would silently match a longer one
-        parser_mode=MODE,
-    )
-    parser.add_argument("--config", action="config", help="A recipe file, or the name of an included recipe.")
-    parser.add_class_arguments(recipe_class, as_group=False)
+    parser = _recipe_parser(recipe_class, default_config if place is None else None, description)
     try:
         values = parser.parse_args(arguments)
         del values["config"]
@@ -108,6 +100,47 @@ def parse_recipe(
         parser.error(str(error))
 
 
+def given_keys(recipe_class: type[Recipe], arguments: Sequence[str]) -> list[str]:
+    """Return the keys of a recipe that a command line gives itself, besides those of a file of `--config`.
+
+    Args:
+        recipe_class: the class of the recipe.
+        arguments: the command line; `parse_recipe` takes it.
+    """
+    own = list(arguments)
+    while (place := option_place(own, "--config")) is not None:
+        index, _ = place
+        del own[index if own[index].startswith("--") else index - 1 : index + 1]
+    # The values, too, may be keys, as in --data '{root: a}': so the parser tells, and not the options' names.
+    return [key for key, _ in _recipe_parser(recipe_class, None, None).parse_args(own, defaults=False).items()]
+
+
+def refuse_ignored_options(recipe_class: type[Recipe], arguments: Sequence[str], command: Command | None) -> None:
+    """Refuse options of a command line that a command would ignore; see `refuse_ignored`."""
+    if arguments:
+        refuse_ignored(recipe_class, given_keys(recipe_class, arguments), command)
+
+
+def _recipe_parser(recipe_class: type[Recipe], default_config: Path | None, description: str | None) -> RecipeParser:
+    set_parsing_settings(
+        docstring_parse_attribute_docstrings=True,  # the docstring of a field is its --help
+        # A recipe is data. By default jsonargparse would import and build whatever a value names as `class_path`.
+        instantiate_subclass_spec_in_any=False,
+        import_path_denylist=["*"],
+    )
+    set_loader(MODE, _load, (yaml.YAMLError,))
+    parser = RecipeParser(
+        description=description or recipe_class.__doc__,
+        # Not the default beneath a named file: values that the file leaves out are those of the class.
+        default_config_files=[] if default_config is None else [str(default_config)],
+        allow_abbrev=False,  # or a misspelled key would silently match a longer one
+        parser_mode=MODE,
+    )
+    parser.add_argument("--config", action="config", help="A recipe file, or the name of an included recipe.")
+    parser.add_class_arguments(recipe_class, as_group=False)
+    return parser
+
+
 def _expand_home(value: Any) -> Any:
     """Replace a leading `~/` by the user's folder, in every text of a recipe: such a text is a path.
 
@@ -120,25 +153,39 @@ def _expand_home(value: Any) -> Any:
     return value
 
 
-def config_place(arguments: Sequence[str]) -> tuple[int, str] | None:
-    """Return the index of the argument with the value of `--config`, and the value; None without it."""
+def option_place(arguments: Sequence[str], option: str) -> tuple[int, str] | None:
+    """Return the index of the argument with the value of an option such as `--config`, and the value; None without."""
     found = None  # the last one counts, as everywhere on a command line
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
-        if name == "--config" and equals:
+        if name == option and equals:
             found = (index, value)
-        elif name == "--config" and index + 1 < len(arguments):
+        elif name == option and index + 1 < len(arguments):
             found = (index + 1, arguments[index + 1])
     return found
 
 
 def shipped_config(name: str, default_config: Path | None) -> Path:
-    """Return the file of `--config NAME`: an existing file, or the recipe of that name next to the default one."""
-    path = Path(name)
-    if default_config is None or path.exists() or path.name != name:
+    """Return the file of `--config NAME`: an existing file, or the recipe of that name next to the default one.
+
+    Raises:
+        FileNotFoundError: there is neither; the message has the nearest name.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
         return path
-    shipped = default_config.with_name(name if path.suffix in (".yaml", ".yml") else f"{name}.yaml")
-    return shipped if shipped.is_file() else path
+    included: list[str] = []
+    if default_config is not None and path.name == name:
+        shipped = default_config.with_name(name if path.suffix in (".yaml", ".yml") else f"{name}.yaml")
+        if shipped.is_file():
+            return shipped
+        included = sorted(file.stem for file in default_config.parent.glob("*.yaml"))
+    near = difflib.get_close_matches(path.stem, included, n=1, cutoff=0.5)
+    there_are = f"; the included ones are {', '.join(included)}" if included else ""
+    raise FileNotFoundError(
+        f"--config {name} is no recipe: there is no such file{there_are}"
+        + (f". Did you mean --config {near[0]}?" if near else "")
+    )
 
 
 def _load(text: str) -> Any:
@@ -214,11 +261,25 @@ def check_output_folder(folder: Path) -> None:
         raise ValueError(f"--output must be a folder; got the file {folder}")
 
 
-@contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Turn an error about the user's input into a message and exit code 2, as argparse does."""
-    try:
-        yield
-    except (ValueError, OSError, CheckpointError) as error:
-        log(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+def parse_with_overrides(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options of a command, and the arguments that override its recipe, wherever they stand.
+
+    Left to itself, argparse takes the value in `--data.root FOLDER RUN` for the checkpoint.
+    """
+    own: list[str] = []
+    overrides: list[str] = []
+    arguments = deque(sys.argv[1:] if argv is None else argv)
+    while arguments:
+        argument = arguments.popleft()
+        name, equals, _ = argument.partition("=")
+        is_own = any(option.startswith(name) for option in parser._option_string_actions)
+        if not argument.startswith("--") or is_own:
+            own.append(argument)
+        else:
+            overrides.append(argument)
+            if not equals and name != "--print_config" and arguments and not arguments[0].startswith("--"):
+                overrides.append(arguments.popleft())
+    options, left = parser.parse_known_args(own)
+    return options, [*left, *overrides]

@@ -11,7 +11,8 @@ import torch
 from huggingface_hub import HfApi
 
 from eyetoy_train.commands.app import App
-from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error
+from eyetoy_train.commands.cli import checkpoint_parser, parse_with_overrides
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
 from eyetoy_train.utils.console import log
@@ -23,6 +24,7 @@ DESCRIPTION = (
 )
 
 
+@exit_on_error()
 def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
     """Export a checkpoint as the command line says, and print the file and its difference from the model.
 
@@ -50,28 +52,27 @@ def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
         help="of detectors and segmenters: pictures on which to compare the file with the model, besides composed ones",
     )
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
-    options, overrides = parser.parse_known_args(argv)
-    with exit_on_error():
-        output = options.output or options.checkpoint / "exported"
-        opened = app.open(options.checkpoint, overrides)
-        folders = _folders(output, options.sizes)
-        for folder in folders.values():
-            check_output(folder)
-        # On the CPU: a trace on a GPU would fix that device in constants of the file.
-        model = opened.load_model(torch.device("cpu"))
-        # All of them before the first is written: what cannot be exported is refused at once.
-        models = {
-            folder: model_to_export(opened.task, model, size=size, check_on=options.check_on)
-            for size, folder in folders.items()
-        }
-        card = opened.folder / "README.md"
-        for folder, portable in models.items():
-            about = export(portable, folder, options.format, {"classes": opened.labels})
-            if card.is_file():
-                (folder / card.name).write_bytes(card.read_bytes())
-            log(_line(folder / about["file"], about))
-        if options.push_to_hub:
-            log(f"pushed to {push(options.push_to_hub, opened.folder, output)}")
+    options, overrides = parse_with_overrides(parser, argv)
+    output = options.output or options.checkpoint / "exported"
+    opened = app.open(options.checkpoint, overrides, command="export")
+    folders = _folders(output, options.sizes)
+    for folder in folders.values():
+        check_output(folder)
+    # On the CPU: a trace on a GPU would fix that device in constants of the file.
+    model = opened.load_model(torch.device("cpu"))
+    # All of them before the first is written: what cannot be exported is refused at once.
+    models = {
+        folder: model_to_export(opened.task, model, size=size, check_on=options.check_on)
+        for size, folder in folders.items()
+    }
+    card = opened.folder / "README.md"
+    for folder, portable in models.items():
+        about = export(portable, folder, options.format, {"classes": opened.labels})
+        if card.is_file():
+            (folder / card.name).write_bytes(card.read_bytes())
+        log(_line(folder / about["file"], about))
+    if options.push_to_hub:
+        log(f"pushed to {push(options.push_to_hub, opened.folder, output)}")
 
 
 def _size(text: str) -> tuple[int, int]:

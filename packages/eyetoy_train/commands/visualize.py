@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eyetoy_train.commands.cli import check_output_folder, exit_on_error, expand, files_parser
+from eyetoy_train.commands.cli import check_output_folder, expand, files_parser, parse_with_overrides
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.text import shown
@@ -60,6 +61,7 @@ OpenViewer = Callable[[Path, Sequence[str]], Viewer]
 """Takes a run folder or checkpoint and overrides of its recipe, as on a command line; returns a viewer."""
 
 
+@exit_on_error()
 def visualize(
     open_viewer: OpenViewer,
     extensions: Collection[str],
@@ -84,25 +86,24 @@ def visualize(
         "width, as far as a file has them (default: the middle)",
     )
     parser.add_argument("--output", type=Path, default=Path("maps"), help="folder for the images (default: maps)")
-    options, overrides = parser.parse_known_args(argv)
+    options, overrides = parse_with_overrides(parser, argv)
     failed = False
-    with exit_on_error():
-        files = list(expand(options.inputs, extensions))
-        check_output_folder(options.output)
-        viewer = open_viewer(options.checkpoint, overrides)
-        options.output.mkdir(parents=True, exist_ok=True)
-        for file, name in zip(files, _names(files), strict=True):
-            try:
-                view = viewer(file, options.point)
-            except (UnreadableFileError, OSError) as error:
-                failed = True
-                log(f"skipped: {error}", file=sys.stderr)
-                continue
-            written = [write_figure(view.maps, options.output / f"{name}.png")]
-            if len(view.frames) and write_clip is not None:
-                written.append(write_clip(view.frames, options.output / f"{name}.mp4"))
-            classes = [f"{label} {fraction:.1%}" for label, fraction in view.classes]
-            log(shown("  ".join([str(file), *classes, "->", *map(str, written)])))
+    files = list(expand(options.inputs, extensions))
+    check_output_folder(options.output)
+    viewer = open_viewer(options.checkpoint, overrides)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for file, name in zip(files, _names(files), strict=True):
+        try:
+            view = viewer(file, options.point)
+        except (UnreadableFileError, OSError) as error:
+            failed = True
+            log(f"skipped: {error}", file=sys.stderr)
+            continue
+        written = [write_figure(view.maps, options.output / f"{name}.png")]
+        if len(view.frames) and write_clip is not None:
+            written.append(write_clip(view.frames, options.output / f"{name}.mp4"))
+        classes = [f"{label} {fraction:.1%}" for label, fraction in view.classes]
+        log(shown("  ".join([str(file), *classes, "->", *map(str, written)])))
     if failed:
         raise SystemExit(1)  # the files were named on stderr
 

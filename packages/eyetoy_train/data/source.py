@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
+from eyetoy_train.concerns import ANYWHERE, DATA, READING, Concerns
 from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.types import Batch, SampleStream, Split
@@ -241,6 +242,8 @@ class DatasetRegistry:
 class HubOptions:
     """The part of a recipe's `data` for sets on Hugging Face's hub, the same in every app."""
 
+    concerns: ClassVar[Concerns] = {DATA: ("streaming", "splits", "label_column", "config", "revision")}
+
     streaming: bool = False
     """Stream a set from the hub, without a copy on this machine."""
     splits: dict[str, str] = field(default_factory=dict)
@@ -256,6 +259,8 @@ class HubOptions:
 @dataclass(kw_only=True)
 class DatasetOptions(HubOptions):
     """The part of a recipe's `data` that is the same in every classification app."""
+
+    concerns: ClassVar[Concerns] = {ANYWHERE: ("root", "cache"), READING: ("unreadable",)}
 
     root: str = "data"
     """Folder of the data, or name of a set on the hub."""

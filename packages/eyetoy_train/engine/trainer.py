@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -67,7 +67,17 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
         FileExistsError: the recipe's `output_dir` is taken, or another process is training in the run's folder.
         FloatingPointError: the loss or a gradient is not finite; the message names the step and the batch.
         CheckpointError: a checkpoint cannot be written, or the latest one cannot be read.
-        Preempted: SIGTERM was received; the run was saved. Ends a program with code 143.
+        Preempted: SIGTERM or Ctrl-C was received; the run was saved. Ends a program with code 143 or 130.
+    """
+    with started_run(task, recipe) as trainer:
+        return trainer.fit()
+
+
+@contextmanager
+def started_run(task: Task, recipe: Recipe) -> Iterator[Trainer]:
+    """Give the `Trainer` of a run, whose folder is locked in the `with` block. Arguments and errors as in `train`.
+
+    What is wrong with the recipe, the data or the machine is found out here, before the first step.
     """
     check_trackers(recipe.trackers)
     run = open_run(recipe)
@@ -80,9 +90,8 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
         trainer = Trainer(task, recipe, run=run, accelerator=accelerator, stop=stop)
         # Not before the Trainer, which may refuse the recipe: a run that cannot start leaves nothing behind.
         start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.state.step)
-        results = trainer.fit()
+        yield trainer
     accelerator.end_training()
-    return results
 
 
 class Trainer:
@@ -93,7 +102,7 @@ class Trainer:
         recipe: how to train.
         run: the folder of the run.
         accelerator: the processes and their devices.
-        stop: tells of SIGTERM.
+        stop: tells of SIGTERM and Ctrl-C.
 
     Raises:
         ValueError: the recipe does not fit the data or the number of processes.
@@ -198,14 +207,15 @@ class Trainer:
                 self._read_steps()
                 self.finish_epoch(self.evaluate_epoch())
             return self.finish()
-        except StopRequested:
-            # SIGTERM. `StopSignal.check` raises this between two steps, or between two batches of an evaluation, at
-            # the same place on all processes: so the weights are those after `state.step`, and everybody is here.
+        except StopRequested as stop:
+            # SIGTERM or Ctrl-C. `StopSignal.check` raises this between two steps, or between two batches of an
+            # evaluation, at the same place on all processes: so the weights are those after `state.step`, and everybody
+            # is here.
             self.checkpoint()
-            message = f"SIGTERM: saved after step {state.step}; the same command goes on from there"
+            message = f"{stop}: saved after step {state.step}; the same command goes on from there"
             if self.accelerator.is_main_process:
                 log(message)
-            raise Preempted(message) from None
+            raise Preempted(message, stop.number) from None
 
     def train_step(self, batches: Timed[Batch]) -> None:
         """Take one optimizer step on the next micro batches, and record it.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eyetoy_audio.datasets import DATASETS
 from eyetoy_train import ClassificationRecipe
+from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, MODEL, READING, TRAINING, Concerns
 from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
 from eyetoy_train.recipe import check_fields
 
@@ -14,6 +15,14 @@ from eyetoy_train.recipe import check_fields
 @dataclass(frozen=True, kw_only=True)
 class WaveformAugmentation:
     """Random changes to waveforms, applied by `eyetoy_audio.transforms.augmentation.Augment`."""
+
+    concerns: ClassVar[Concerns] = {
+        ANYWHERE: ("response_folder", "background_folder"),  # another set may have no recordings of its own
+        TRAINING: (
+            *("speed", "shift", "noise_probability", "snr", "noise_color", "random_crop", "gain"),
+            *("reverberation_probability", "rt60", "direct_ratio", "background_probability", "background_snr"),
+        ),
+    }
 
     speed: float = 0.1
     """Largest relative change of speed, and of pitch with it: with 0.1, from 1 / 1.1 to 1.1."""
@@ -49,6 +58,10 @@ class WaveformAugmentation:
 class AudioAugmentation(WaveformAugmentation):
     """Random changes to training clips; an evaluation uses the clips unchanged."""
 
+    concerns: ClassVar[Concerns] = {
+        TRAINING: (*("mixup", "time_masks", "time_width", "time_share", "frequency_masks", "frequency_width"),),
+    }
+
     random_crop: bool = True
     """Crop a clip longer than the model's input at a random place; False: around its middle, moved by `shift`."""
     mixup: float = 0.0
@@ -69,6 +82,8 @@ class AudioAugmentation(WaveformAugmentation):
 class MelFeatures:
     """Parameters of log-mel features."""
 
+    concerns: ClassVar[Concerns] = {MODEL: ("num_bands",), EVALUATION: ("window_ms", "hop_ms")}
+
     num_bands: int = 64
     """Number of mel bands."""
     window_ms: float = 25.0
@@ -81,6 +96,13 @@ class MelFeatures:
 @DATASETS.as_choices
 class AudioData(DatasetOptions):
     """The sounds and their preprocessing."""
+
+    concerns: ClassVar[Concerns] = {
+        DATA: ("source", "fold"),
+        EVALUATION: ("sample_rate", "seconds", "windows", "padding", "decoder"),
+        MODEL: ("features",),
+        READING: ("missing",),
+    }
 
     source: str = "folder"
     """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; a folder of tables

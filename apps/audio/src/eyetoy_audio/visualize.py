@@ -139,7 +139,7 @@ def _picture(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> SoundView:
     """Return the view of a run or a checkpoint; see `App.open` and `ClassifierView` for errors."""
-    return SoundView(APP.open(checkpoint, overrides))
+    return SoundView(APP.open(checkpoint, overrides, command="visualize"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

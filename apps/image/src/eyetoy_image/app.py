@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import yaml
 
-from eyetoy_train.commands.cli import config_place, shipped_config
+from eyetoy_train.commands.cli import option_place, shipped_config
+from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.concerns import Command
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.utils.console import log
 from eyetoy_train.utils.untrusted import read_yaml
 
 APPS: Mapping[str, str] = {
@@ -43,7 +44,12 @@ class TaskApp(Protocol):
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
         """Return the task and the recipe that a command line asks for."""
 
-    def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[Any]:
+    def train(self, argv: Sequence[str] | None = None) -> None:
+        """Train by the recipe of a command line."""
+
+    def open(
+        self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None
+    ) -> Checkpoint[Any]:
         """Open a run folder or a checkpoint."""
 
     def validate(self, argv: Sequence[str] | None = None) -> None:
@@ -59,6 +65,15 @@ def app_of(task: str) -> TaskApp:
     return app
 
 
+@exit_on_error()
+def _asked_task(arguments: Sequence[str]) -> str | None:
+    """Return the task that `--task` names, or None; refuse one that is not in `APPS`."""
+    place = option_place(arguments, "--task")
+    if place is not None and place[1] not in APPS:
+        raise ValueError(f"--task must be one of {', '.join(APPS)}; got {place[1]}")
+    return None if place is None else place[1]
+
+
 @dataclass(frozen=True)
 class ImageApp:
     """The commands of the app of a recipe's or checkpoint's task."""
@@ -66,47 +81,64 @@ class ImageApp:
     default: str = "classification"
 
     def of_recipe(self, argv: Sequence[str] | None = None) -> TaskApp:
-        """Return the app of the recipe that `--config` names on the command line, or of the default one.
+        """Return the app of the recipe that `--config` names on the command line, or of `--task`, or the default one.
 
-        On a task that is not in `APPS` the program exits with a message and code 2.
+        On a task that is not in `APPS`, or another one than the recipe's, the program exits with a message and code 2.
         """
-        default_config = app_of(self.default).default_config
-        place = config_place(list(sys.argv[1:] if argv is None else argv))
-        return self._of_file(default_config if place is None else shipped_config(place[1], default_config))
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        default_config, place = app_of(self.default).default_config, option_place(arguments, "--config")
+        if place is None:
+            return app_of(_asked_task(arguments) or self.default)
+        try:
+            file = shipped_config(place[1], default_config)
+        except FileNotFoundError:
+            return app_of(self.default)  # whose parser has the right message
+        return self._of_file(file, arguments)
 
     def of_checkpoint(self, argv: Sequence[str] | None = None) -> TaskApp:
-        """Return the app of the first checkpoint on the command line, or the default one without any.
+        """Return the app of the first checkpoint on the command line; without any, that of `--task` or the default one.
 
-        On a task that is not in `APPS` the program exits with a message and code 2.
+        On a task that is not in `APPS`, or another one than the checkpoint's, the program exits with a message and
+        code 2.
         """
         # The parser is the app's, so its options are not known yet: any argument may be the checkpoint. Without one,
-        # the default app's parser has the right message.
-        for argument in sys.argv[1:] if argv is None else argv:
+        # the app's parser has the right message.
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        for argument in arguments:
             try:
-                return self._of_file(find_checkpoint(Path(argument)) / "recipe.yaml")
+                return self._of_file(find_checkpoint(Path(argument)) / "recipe.yaml", arguments)
             except FileNotFoundError:
                 continue
-        return app_of(self.default)
+        return app_of(_asked_task(arguments) or self.default)
 
-    def _of_file(self, path: Path | None) -> TaskApp:
+    @exit_on_error()
+    def _of_file(self, path: Path, arguments: Sequence[str]) -> TaskApp:
         """Return the app of a recipe, or the default one for an unreadable file, whose parser has the right message."""
         try:
-            recipe = {} if path is None else read_yaml(path)
+            recipe = read_yaml(path)
         except (OSError, yaml.YAMLError):
             recipe = {}
         task = recipe.get("task", UNNAMED) if isinstance(recipe, dict) else UNNAMED
         if not isinstance(task, str) or task not in APPS:
-            log(f"error: {path}: task must be one of {', '.join(APPS)}; got {task}", file=sys.stderr)
-            raise SystemExit(2)
+            raise ValueError(f"{path}: task must be one of {', '.join(APPS)}; got {task}")
+        asked = _asked_task(arguments)
+        if asked not in (None, task):
+            raise ValueError(f"--task {asked} does not fit {path}, which is of {task}; leave it out, or name another")
         return app_of(task)
 
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
         """Return the task and the recipe of a command line; see `App.parse_args`."""
         return self.of_recipe(argv).parse_args(argv)
 
-    def open(self, checkpoint: Path, overrides: Sequence[str] = ()) -> Checkpoint[Any]:
+    def train(self, argv: Sequence[str] | None = None) -> None:
+        """Train by the recipe of a command line; see `App.train`."""
+        self.of_recipe(argv).train(argv)
+
+    def open(
+        self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None
+    ) -> Checkpoint[Any]:
         """Open a run folder or a checkpoint; see `App.open`."""
-        return self.of_checkpoint([str(checkpoint)]).open(checkpoint, overrides)
+        return self.of_checkpoint([str(checkpoint), *overrides]).open(checkpoint, overrides, command=command)
 
     def validate(self, argv: Sequence[str] | None = None) -> None:
         """Score a checkpoint; see `App.validate`."""

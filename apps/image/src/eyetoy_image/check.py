@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 from eyetoy_image.app import APPS, ImageApp, app_of
 from eyetoy_image.detection.check import check as check_detection
 from eyetoy_image.segmentation.check import check as check_segmentation
-from eyetoy_train.utils.console import log
+from eyetoy_train.commands.ending import exit_on_error
 
 CHECKS: dict[str, Callable[[Sequence[str] | None], int]] = {
     "detection": check_detection,
@@ -16,6 +15,7 @@ CHECKS: dict[str, Callable[[Sequence[str] | None], int]] = {
 }
 
 
+@exit_on_error()
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the data set of the recipe that `--config` names; by default composed digits for detection.
 
@@ -26,6 +26,5 @@ def check(argv: Sequence[str] | None = None) -> int:
     app = ImageApp(default="detection").of_recipe(argv)
     task = next(name for name in APPS if app_of(name) is app)
     if task not in CHECKS:
-        log(f"error: only {' and '.join(CHECKS)} have annotations to check; got {task}", file=sys.stderr)
-        raise SystemExit(2)
+        raise ValueError(f"only {' and '.join(CHECKS)} have annotations to check; got {task}")
     return CHECKS[task](argv)

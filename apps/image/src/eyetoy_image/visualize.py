@@ -20,7 +20,7 @@ from eyetoy_train.visualize.figures import Picture, draw_picture_maps
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
     """Return the view of a classifier's, a detector's or a segmenter's run; see `App.open` for errors."""
-    opened = APP.open(checkpoint, overrides)
+    opened = APP.open(checkpoint, overrides, command="visualize")
     if isinstance(opened.task, Detection):
         return DetectionView(opened)
     if isinstance(opened.task, Segmentation):

@@ -12,7 +12,8 @@ from typing import Literal, get_args
 from tqdm import tqdm
 
 from eyetoy_train import ClassFolder, parse_recipe
-from eyetoy_train.commands.cli import check_parser, exit_on_error
+from eyetoy_train.commands.cli import check_parser, parse_with_overrides, refuse_ignored_options
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.data.source import FolderSource
 from eyetoy_train.media.errors import NotVideoError
 from eyetoy_train.media.video import Decoder, decode, describe_decoders, open_video
@@ -120,6 +121,7 @@ def find_short(lengths: dict[Path, Length], num_frames: int, seconds: float) -> 
     ]
 
 
+@exit_on_error()
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the files of a recipe's data set, log findings, and write lists of the good files.
 
@@ -129,24 +131,24 @@ def check(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="files shorter than this are short (default: 0)")
     parser.add_argument("--every_frame", action="store_true", help="decode all frames, not just those of an evaluation")
     parser.add_argument("--output", type=Path, help="folder, or with --split a .csv file, for lists of the good files")
-    options, overrides = parser.parse_known_args(argv)
+    options, overrides = parse_with_overrides(parser, argv)
     recipe = parse_recipe(VideoClassificationRecipe, APP.default_config, overrides)
+    refuse_ignored_options(VideoClassificationRecipe, overrides, "check")
     data = recipe.data
-    with exit_on_error():
-        log(describe_decoders(data.decoder))
-        source = DATASETS.open(data, recipe.seed)
-        if not isinstance(source, FolderSource):
-            raise ValueError(f"{data.root} is a set of the hub, which has no list of files")
-        clips = source.listed
-        if options.split is not None:
-            if options.split not in clips.splits:
-                raise ValueError(f"the set has no split {options.split!r}, but {', '.join(clips.splits)}")
-            clips = ClassFolder(clips.classes, {options.split: clips.splits[options.split]})
-        files = list({path: None for samples in clips.splits.values() for path, _ in samples})
-        findings = _findings(files, data, seconds=options.seconds, every_frame=options.every_frame)
-        _report(findings, len(files))
-        if options.output:
-            write_lists(options.output, clips.without({finding.path for finding in findings}))
+    log(describe_decoders(data.decoder))
+    source = DATASETS.open(data, recipe.seed)
+    if not isinstance(source, FolderSource):
+        raise ValueError(f"{data.root} is a set of the hub, which has no list of files")
+    clips = source.listed
+    if options.split is not None:
+        if options.split not in clips.splits:
+            raise ValueError(f"the set has no split {options.split!r}, but {', '.join(clips.splits)}")
+        clips = ClassFolder(clips.classes, {options.split: clips.splits[options.split]})
+    files = list({path: None for samples in clips.splits.values() for path, _ in samples})
+    findings = _findings(files, data, seconds=options.seconds, every_frame=options.every_frame)
+    _report(findings, len(files))
+    if options.output:
+        write_lists(options.output, clips.without({finding.path for finding in findings}))
     return int(bool(findings))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eyetoy_train import ClassificationRecipe
+from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, READING, TRAINING, Concerns
 from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
 from eyetoy_video.datasets import DATASETS
@@ -19,6 +20,14 @@ CROPS = (1, 3)
 @DATASETS.as_choices
 class VideoData(DatasetOptions):
     """The videos and their preprocessing."""
+
+    concerns: ClassVar[Concerns] = {
+        ANYWHERE: ("num_frames", "frame_stride", "frame_rate", "clips", "decoder"),
+        DATA: ("source", "path_prefix", "fold"),
+        EVALUATION: ("crops",),
+        READING: ("missing",),
+        TRAINING: ("temporal_jitter",),
+    }
 
     source: str = "folder"
     """A folder of class folders, with or without train, val and test; lists of files and their labels; a set on Hugging

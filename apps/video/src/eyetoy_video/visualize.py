@@ -107,7 +107,7 @@ def write_clip(frames: Sequence[NDArray[np.uint8]], path: Path) -> Path:
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> ClipView:
     """Return the view of a run or a checkpoint; see `App.open` and `ClassifierView` for errors."""
-    return ClipView(APP.open(checkpoint, overrides))
+    return ClipView(APP.open(checkpoint, overrides, command="visualize"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

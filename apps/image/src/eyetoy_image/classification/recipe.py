@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eyetoy_image.classification.datasets import DATASETS
 from eyetoy_train import ClassificationRecipe
+from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, MODEL, TRAINING, Concerns
 from eyetoy_train.data.source import DatasetOptions
 from eyetoy_train.recipe import check, check_fields
 
@@ -64,6 +65,13 @@ class ImageAugmentation:
 class ImageData(DatasetOptions):
     """The images and their preprocessing."""
 
+    concerns: ClassVar[Concerns] = {
+        DATA: ("source",),
+        EVALUATION: ("image_size", "crop_pct"),
+        MODEL: ("grayscale",),
+        TRAINING: ("augmentation",),
+    }
+
     source: str = "folder"
     """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; WebDataset's tar
     files; or a set by its name. Scikit-learn's digits are written to `root`. The others must be present; if one is
@@ -88,6 +96,8 @@ class ImageData(DatasetOptions):
 @dataclass(kw_only=True)
 class ImageClassificationRecipe(ClassificationRecipe):
     """Train an image classifier on Encoder2D."""
+
+    concerns: ClassVar[Concerns] = {ANYWHERE: ("task",)}
 
     task: Literal["classification"] = "classification"
     """The task of the image app."""

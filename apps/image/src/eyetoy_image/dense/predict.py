@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from eyetoy_image.io.files import read_image
 from eyetoy_train import UnreadableFileError
 from eyetoy_train.commands.app import App
-from eyetoy_train.commands.cli import check_output_folder, exit_on_error, expand
+from eyetoy_train.commands.cli import check_output_folder, expand, parse_with_overrides
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.models.build import best_device
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.task import LabelledTask
@@ -39,14 +40,14 @@ class Seen(NamedTuple, Generic[R]):
 class DensePredictApp(App[T], ABC, Generic[T, R]):
     """An app whose `predict` looks at picture files one after the other. `R` is the type of what is seen on one."""
 
+    @exit_on_error()
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Look at picture files, and print, draw or write what is seen on them."""
-        options, overrides = self.predict_parser().parse_known_args(argv)
-        with exit_on_error():
-            opened = self.open(options.checkpoint, overrides)
-            files = list(expand(options.inputs, self.extensions))
-            self.check(options, files)
-            num_seen = self.report(self._look(opened, files), opened, files, options)
+        options, overrides = parse_with_overrides(self.predict_parser(), argv)
+        opened = self.open(options.checkpoint, overrides, command="predict")
+        files = list(expand(options.inputs, self.extensions))
+        self.check(options, files)
+        num_seen = self.report(self._look(opened, files), opened, files, options)
         if num_seen < len(files):
             raise SystemExit(1)  # what could not be read was named
 

@@ -15,12 +15,14 @@ from eyetoy_image.detection.datasets.objects import CocoSet
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
-from eyetoy_train.commands.cli import exit_on_error
+from eyetoy_train.commands.cli import parse_with_overrides
+from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.untrusted import read_json
 
 
+@exit_on_error()
 def check(argv: Sequence[str] | None = None) -> int:
     """Check the annotations and images of a recipe's set, log findings, and write files without the bad ones.
 
@@ -28,22 +30,21 @@ def check(argv: Sequence[str] | None = None) -> int:
     """
     parser = annotations_parser("Find bad annotations and images.")
     parser.add_argument("--output", type=Path, help="folder for annotation files without the bad annotations")
-    options, overrides = parser.parse_known_args(argv)
+    options, overrides = parse_with_overrides(parser, argv)
     recipe = parse_recipe(DetectionRecipe, APP.default_config, overrides)
-    with exit_on_error():
-        task = Detection(recipe)
-        splits = get_args(Split) if options.split is None else (options.split,)
-        present = {split: coco for split in splits if (coco := task.source.split(split)) is not None}
-        if not present:
-            raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
-        sizes = {split: len(coco.pictures) for split, coco in present.items()}
-        log(f"data: {task.source.inventory(sizes).describe()}")
-        with_masks = task.with_masks and not task.source.has_boxes_alone
-        if task.with_masks and not with_masks:
-            log("no annotation has a mask, so boxes alone are checked; to train, take --detector.kind faster_rcnn")
-        found = {split: _check(task, coco, options, with_masks=with_masks) for split, coco in present.items()}
-        if options.output:
-            write_sets(present, found, options.output)
+    task = Detection(recipe)
+    splits = get_args(Split) if options.split is None else (options.split,)
+    present = {split: coco for split in splits if (coco := task.source.split(split)) is not None}
+    if not present:
+        raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
+    sizes = {split: len(coco.pictures) for split, coco in present.items()}
+    log(f"data: {task.source.inventory(sizes).describe()}")
+    with_masks = task.with_masks and not task.source.has_boxes_alone
+    if task.with_masks and not with_masks:
+        log("no annotation has a mask, so boxes alone are checked; to train, take --detector.kind faster_rcnn")
+    found = {split: _check(task, coco, options, with_masks=with_masks) for split, coco in present.items()}
+    if options.output:
+        write_sets(present, found, options.output)
     return int(any(found.values()))
 
 

@@ -107,6 +107,25 @@ class Detector(SavedModel):
         model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
         return cls(model, recipe, config["num_classes"], tuple(config["sizes"]))
 
+    def evaluate_by(self, recipe: DetectorRecipe, sizes: tuple[int, int]) -> Self:
+        """Find objects by the sizes and thresholds of a recipe, instead of those that it was built with; return self.
+
+        The config has them from now on. What only training uses, and the layers, stay as they are.
+
+        Args:
+            recipe: the detector's part of a recipe.
+            sizes: as in the constructor.
+        """
+        followed = ("proposals_eval", "score_threshold", "nms_threshold", "max_detections")
+        self.config["sizes"] = list(sizes)
+        self.config["detector"] |= {name: getattr(recipe, name) for name in followed}
+        transform, proposals, heads = self.rcnn.transform, self.rcnn.rpn, self.rcnn.roi_heads
+        transform.min_size, transform.max_size = (sizes[0],), sizes[1]
+        proposals._pre_nms_top_n["testing"] = proposals._post_nms_top_n["testing"] = recipe.proposals_eval
+        heads.score_thresh, heads.nms_thresh = recipe.score_threshold, recipe.nms_threshold
+        heads.detections_per_img = recipe.max_detections
+        return self
+
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None, *, with_losses: bool = False
     ) -> Any:

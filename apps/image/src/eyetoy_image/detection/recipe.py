@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_train import Recipe
+from eyetoy_train.concerns import ANYWHERE, CHECKED_MODEL, DATA, EVALUATION, MODEL, READING, TRAINING, Concerns
 from eyetoy_train.data.source import RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
 
@@ -17,6 +18,16 @@ class DetectorRecipe:
 
     The defaults are those of the papers (Ren et al., 2015; Lin et al., 2017; He et al., 2017), for COCO.
     """
+
+    concerns: ClassVar[Concerns] = {
+        CHECKED_MODEL: ("kind",),
+        EVALUATION: ("proposals_eval", "score_threshold", "nms_threshold", "max_detections"),
+        MODEL: (
+            *("out_indices", "fpn_channels", "anchor_sizes", "anchor_ratios", "box_head_channels"),
+            "mask_head_channels",
+        ),
+        TRAINING: ("proposals_train", "rpn_samples", "roi_samples"),
+    }
 
     kind: Literal["mask_rcnn", "faster_rcnn", "auto"] = "mask_rcnn"
     """Boxes and masks, or boxes only. Auto: masks if annotations of the training set have some."""
@@ -99,6 +110,14 @@ class DetectionAugmentation:
 class DetectionData:
     """The images, their annotations and preprocessing."""
 
+    concerns: ClassVar[Concerns] = {
+        ANYWHERE: ("root",),
+        DATA: ("source", "format", "annotations", "pictures"),
+        EVALUATION: ("short_side", "long_side"),
+        READING: ("bad_annotations",),
+        TRAINING: ("keep_empty", "augmentation"),
+    }
+
     source: str = "folder"
     """Any pictures with annotations in COCO's, PASCAL VOC's or YOLO's format; COCO 2017 as its archives unpack; or
     digits on photographs, which are composed and written to `root`."""
@@ -136,6 +155,8 @@ class DetectionData:
 @dataclass(kw_only=True)
 class DetectionRecipe(Recipe):
     """Train a detector, with or without masks, on Encoder2D."""
+
+    concerns: ClassVar[Concerns] = {ANYWHERE: ("task",)}
 
     task: Literal["detection"] = "detection"
     """The task of the image app."""

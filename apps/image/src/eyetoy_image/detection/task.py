@@ -90,6 +90,11 @@ class Detection(DenseTask[CocoSet]):
         return f"pictures with a short side of {self.data.short_side} and a long one of at most {self.data.long_side}"
 
     @property
+    def sizes(self) -> tuple[int, int]:
+        """The short side of an image in an evaluation, and the most pixels of its long side."""
+        return self.data.short_side, self.data.long_side
+
+    @property
     def categories(self) -> Sequence[Category]:
         """The classes with their ids, in the order of their labels, which begin at 1."""
         return self.source.categories
@@ -160,8 +165,7 @@ class Detection(DenseTask[CocoSet]):
 
     def build_model(self) -> nn.Module:
         """Return the recipe's detector."""
-        sizes = (self.data.short_side, self.data.long_side)
-        return Detector(self.recipe.model, self.detector, len(self.categories), sizes)
+        return Detector(self.recipe.model, self.detector, len(self.categories), self.sizes)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of the losses of the proposal network and of the heads."""
@@ -236,8 +240,8 @@ class Detection(DenseTask[CocoSet]):
         (folder / CATEGORIES).write_text(json.dumps(categories, indent=2), encoding="utf-8")
 
     def load(self, folder: Path) -> nn.Module:
-        """Return the model that `save` wrote."""
-        return load_detector(folder)
+        """Return the model that `save` wrote, with the recipe's sizes and thresholds of an evaluation."""
+        return load_detector(folder).evaluate_by(self.recipe.detector, self.sizes)
 
     def export_model(
         self, model: nn.Module, *, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_train import Recipe
+from eyetoy_train.concerns import ANYWHERE, DATA, EXPORTED_SIZE, MODEL, READING, TRAINING, VIEWS, Concerns
 from eyetoy_train.data.source import RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
 
@@ -14,6 +15,11 @@ from eyetoy_train.recipe import check, check_fields
 @dataclass(kw_only=True)
 class SegmenterRecipe:
     """The head over the encoder's pyramid. The defaults are those of UperNet in other papers on ADE20K."""
+
+    concerns: ClassVar[Concerns] = {
+        MODEL: ("kind", "out_indices", "channels", "pool_scales", "norm", "auxiliary_channels"),
+        TRAINING: ("dropout", "auxiliary_weight", "dice_weight"),
+    }
 
     kind: Literal["upernet", "linear"] = "upernet"
     """UperNet (Xiao et al., ECCV 2018): pyramid pooling over the last map and a feature pyramid network, fused; or a
@@ -47,6 +53,11 @@ class SegmenterRecipe:
 class SegmentationAugmentation:
     """Random changes to training images together with their label maps."""
 
+    concerns: ClassVar[Concerns] = {
+        EXPORTED_SIZE: ("crop_size",),
+        TRAINING: ("scale", "cat_max_ratio", "flip", "color"),
+    }
+
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of the factor by which an image is resized."""
     crop_size: int | None = None
@@ -72,6 +83,16 @@ class SegmentationAugmentation:
 @DATASETS.as_choices
 class SegmentationData:
     """The images, their label maps and preprocessing."""
+
+    concerns: ClassVar[Concerns] = {
+        ANYWHERE: ("root",),
+        DATA: (
+            *("source", "ignored", "values", "classes", "image_column", "label_column", "splits", "config"),
+            "revision",
+        ),
+        READING: ("bad_annotations",),
+        VIEWS: ("short_side", "long_side"),
+    }
 
     source: str = "folder"
     """Any folder of pictures and label maps; a set of Hugging Face's hub, or a folder that `datasets` reads; ADE20K,
@@ -162,6 +183,8 @@ class SegmentationEvaluation:
 @dataclass(kw_only=True)
 class SegmentationRecipe(Recipe):
     """Train a segmenter, which predicts the class of every pixel, on Encoder2D."""
+
+    concerns: ClassVar[Concerns] = {ANYWHERE: ("task",), VIEWS: ("evaluation",)}
 
     task: Literal["segmentation"] = "segmentation"
     """The task of the image app."""

@@ -5,11 +5,14 @@ shows only the motion of the file.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+
+from eyetoy_train.concerns import EVALUATION, TRAINING, Concerns
 
 MAGNITUDES = 31
 """Number of RandAugment's strengths, from 0 to 30."""
@@ -22,6 +25,14 @@ class ClipTransformParams:
     Raises:
         ValueError: a value is out of range.
     """
+
+    concerns: ClassVar[Concerns] = {
+        EVALUATION: ("size", "mean", "std"),
+        TRAINING: (
+            *("crop_area", "crop_ratio", "short_side", "brightness", "contrast", "flip", "rand_augment"),
+            *("rand_augment_magnitude", "erasing", "mixup", "cutmix"),
+        ),
+    }
 
     size: int = 64
     """Height and width of the result, in pixels."""
