@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator
 
+from eyetoy_train.checkpoint.run_folder import read_recipe
 from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
 from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.commands.cli import checkpoint_parser, exit_on_error, expand, files_parser, parse_recipe
@@ -19,7 +20,7 @@ from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.trainer import train
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint, read_labels
-from eyetoy_train.recipe import Recipe
+from eyetoy_train.recipe import Recipe, options_before
 from eyetoy_train.task import LabelledTask
 
 T = TypeVar("T", bound=LabelledTask)
@@ -67,7 +68,9 @@ class App(Generic[T]):
             ValueError: it has no list of classes, or the task refuses its recipe.
         """
         folder = find_checkpoint(checkpoint)
-        task = self.task(parse_recipe(self.recipe, folder / "recipe.yaml", overrides))
+        saved = folder / "recipe.yaml"
+        before = options_before(self.recipe, read_recipe(saved)) if saved.is_file() else []
+        task = self.task(parse_recipe(self.recipe, saved, [*before, *overrides]))
         return Checkpoint(folder, task, read_labels(folder))
 
     def validate(self, argv: Sequence[str] | None = None) -> None:

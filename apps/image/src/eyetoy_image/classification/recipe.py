@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from eyetoy_image.classification.datasets import DATASETS
+from eyetoy_image.io.background import PictureOptions
 from eyetoy_train import ClassificationRecipe
 from eyetoy_train.data.source import DatasetOptions
 from eyetoy_train.recipe import check, check_fields
@@ -61,7 +62,7 @@ class ImageAugmentation:
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
-class ImageData(DatasetOptions):
+class ImageData(DatasetOptions, PictureOptions):
     """The images and their preprocessing."""
 
     source: str = "folder"
@@ -81,6 +82,7 @@ class ImageData(DatasetOptions):
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing."""
+        super().__post_init__()
         check_fields(self, "at least 1", "image_size", prefix="data.")
         check_fields(self, "above 0 and at most 1", "crop_pct", prefix="data.")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from eyetoy_image.detection.datasets import DATASETS
+from eyetoy_image.io.background import PictureOptions
 from eyetoy_train import Recipe
 from eyetoy_train.data.source import RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
@@ -88,7 +89,7 @@ class DetectionAugmentation:
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
-class DetectionData:
+class DetectionData(PictureOptions):
     """The images, their annotations and preprocessing."""
 
     source: str = "folder"
@@ -114,6 +115,7 @@ class DetectionData:
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and splits that there are not."""
+        super().__post_init__()
         check_fields(self, "at least 1", "short_side", prefix="data.")
         check(self.long_side >= self.short_side, "data.long_side", self.long_side, "at least data.short_side")
         for name in ("annotations", "pictures"):

@@ -75,8 +75,9 @@ class Detection(DenseTask[CocoSet]):
         if coco is None:
             return None
         labels = {category.id: label for label, category in enumerate(self.categories, 1)}
+        options: dict[str, Any] = {"with_masks": self.with_masks, "background": self.data.background}
         if split != "train":
-            return DetectionDataset(coco.pictures, labels, with_masks=self.with_masks)
+            return DetectionDataset(coco.pictures, labels, **options)
         transform = TrainingTransform(self.data.augmentation, self.data.long_side)
         # Images without objects are left out of training only; an evaluation counts detections on them as wrong.
         pictures = [
@@ -84,7 +85,7 @@ class Detection(DenseTask[CocoSet]):
             for picture in coco.pictures
             if self.data.keep_empty or any(not annotation.is_crowd for annotation in picture.annotations)
         ]
-        return DetectionDataset(pictures, labels, with_masks=self.with_masks, transform=transform)
+        return DetectionDataset(pictures, labels, transform=transform, **options)
 
     def build_model(self) -> nn.Module:
         """Return the recipe's detector."""

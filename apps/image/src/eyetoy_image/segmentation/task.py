@@ -15,6 +15,7 @@ from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.task import DenseTask
+from eyetoy_image.io.background import described
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
 from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary
@@ -82,7 +83,9 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         if pictures is None:
             return None
         transform = TrainingTransform(self.data.augmentation, self.data.short_side, self.data.long_side)
-        return SegmentationDataset(pictures, self.source.set.table, transform if split == "train" else None)
+        return SegmentationDataset(
+            pictures, self.source.set.table, transform if split == "train" else None, self.data.background
+        )
 
     def build_model(self) -> nn.Module:
         """Return the recipe's segmenter."""
@@ -124,8 +127,10 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
 
     def export_model(self, model: nn.Module) -> ExportModel:
         """Return the model to export, from uint8 pixels of the training size to logits of every pixel."""
-        side = self.data.augmentation.crop_size
-        given = export_pixels((side, side), 3, {"mode": "RGB", "size": side, "views": "one whole picture, once"})
+        side, background = self.data.augmentation.crop_size, described(self.data.background)
+        given = export_pixels(
+            (side, side), 3, {"mode": "RGB", "background": background, "size": side, "views": "one whole picture, once"}
+        )
         return ExportModel(SegmenterWithPreprocessing(model), given, "logits", ("batch", "classes", "height", "width"))
 
     def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from eyetoy_image.classification.recipe import ImageData
+from eyetoy_image.io.background import Background
 from eyetoy_image.io.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, Split, TarStream
 from eyetoy_train.data.source import ClassificationSource
@@ -81,7 +82,7 @@ class TarSet(ClassificationSource):
         return {"source": raw, "label": label}
 
 
-def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
+def read_tarred(raw: dict[str, Any], *, grayscale: bool, background: Background = "white") -> Tensor:
     """Return the uint8 pixels of a raw sample; see `read_image` for other errors.
 
     Raises:
@@ -90,7 +91,8 @@ def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
     extension = next((key for key in raw if f".{key}" in EXTENSIONS), None)
     if extension is None:
         raise ValueError(f"{raw['__key__']} should hold a picture ({', '.join(EXTENSIONS)}); it has {', '.join(raw)}")
-    return read_image(io.BytesIO(raw[extension]), grayscale=grayscale, name=f"{raw['__key__']}.{extension}")
+    name = f"{raw['__key__']}.{extension}"
+    return read_image(io.BytesIO(raw[extension]), grayscale=grayscale, background=background, name=name)
 
 
 def open_webdataset(data: ImageData, seed: int) -> TarSet:
