@@ -11,6 +11,10 @@ import yaml
 
 from eyetoy_train.concerns import ANYWHERE, DATA, MODEL, PRECISION, TRAINING, Concerns
 
+BEFORE = "before"
+"""In the metadata of a field that was added later, with another default than the behaviour until then: the value of
+recipes that were written without it."""
+
 Schedule = Literal["cosine", "one_cycle", "constant", "steps"]
 
 
@@ -263,7 +267,7 @@ def is_written_as(recipe: Any, written: Any) -> bool:
     Args:
         recipe: the recipe.
         written: the content of a recipe file. Keys may stand in any order, and those that an earlier version did not
-            have may be missing, as long as the recipe leaves them at their defaults.
+            have may be missing, as long as the recipe leaves them at their defaults, or at their value `BEFORE`.
     """
     fields = {field.name: field for field in dataclasses.fields(recipe)}
     if not isinstance(written, dict) or not written.keys() <= fields.keys():
@@ -274,9 +278,29 @@ def is_written_as(recipe: Any, written: Any) -> bool:
             same = is_written_as(value, written.get(name, {}))
         elif name in written:
             same = bool(_without_tuples(value) == written[name])
+        elif BEFORE in declared.metadata:
+            same = bool(value == declared.metadata[BEFORE])
         else:
             factory = declared.default_factory
             same = bool(value == (declared.default if factory is dataclasses.MISSING else factory()))
         if not same:
             return False
     return True
+
+
+def options_before(recipe_class: type[Any], written: Any, prefix: str = "") -> list[str]:
+    """Return options for a recipe that was written by an earlier version: the values of `BEFORE` that it lacks.
+
+    Args:
+        recipe_class: the class of the recipe, or of a part of one.
+        written: the content of its file.
+        prefix: what comes before the names of its fields on a command line.
+    """
+    found = []
+    for declared in dataclasses.fields(recipe_class):
+        entry = written.get(declared.name) if isinstance(written, dict) else None
+        if dataclasses.is_dataclass(declared.default_factory):
+            found += options_before(declared.default_factory, entry, f"{prefix}{declared.name}.")
+        elif entry is None and BEFORE in declared.metadata:
+            found.append(f"--{prefix}{declared.name}={declared.metadata[BEFORE]}")
+    return found

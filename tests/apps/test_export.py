@@ -8,7 +8,6 @@ import re
 import runpy
 import sys
 from contextlib import redirect_stdout
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +41,13 @@ SCRIPTS = {
 SMALL = ("--model.options", "{changes: {scales: [1], global_depth: 0}}", "--batch_size", 4)
 
 
+def write_images(root: Path) -> None:
+    write_pictures(root, count=12, spread=40, any_size=True)
+    cut_out = torch.zeros(20, 26, 4, dtype=torch.uint8)  # black beneath its transparent half
+    cut_out[:, :13] = torch.tensor([250, 240, 245, 200])
+    Image.fromarray(cut_out.numpy()).save(root / "bright" / "0.png")
+
+
 def write_sounds(root: Path) -> None:
     splits = [Split(name, voices, clips=2) for name, voices in (("train", ("f1", "m1")), ("val", ("f2",)))]
     write_spoken_keywords(root, words=("yes", "no"), splits=splits)
@@ -53,7 +59,7 @@ def write_videos(root: Path) -> None:
 
 APPS = {
     "image": (
-        partial(write_pictures, count=12, spread=40, any_size=True),
+        write_images,
         ("--data.image_size", 16, "--data.crop_pct", 0.9, "--data.grayscale", "false", "--model.stem_strides", "[4]"),
         "bright/*.png",
         IMAGE,

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator
 
+from eyetoy_train.checkpoint.run_folder import read_recipe
 from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
 from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.commands.cli import (
@@ -33,7 +34,7 @@ from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.trainer import started_run
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint, read_labels
-from eyetoy_train.recipe import Recipe
+from eyetoy_train.recipe import Recipe, options_before
 from eyetoy_train.task import LabelledTask
 from eyetoy_train.types import CheckpointError
 from eyetoy_train.utils.console import log
@@ -120,7 +121,9 @@ class App(Generic[T]):
         folder = find_checkpoint(checkpoint)
         if option_place(overrides, "--config") is not None:
             raise ValueError("--config is for train.py, and a checkpoint has its own recipe; name single options of it")
-        recipe = parse_recipe(self.recipe, folder / "recipe.yaml", overrides)
+        saved = folder / "recipe.yaml"
+        before = options_before(self.recipe, read_recipe(saved)) if saved.is_file() else []
+        recipe = parse_recipe(self.recipe, saved, [*before, *overrides])
         refuse_ignored_options(self.recipe, overrides, command)
         return Checkpoint(folder, self.task(recipe), read_labels(folder))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from eyetoy_image.classification.datasets import DATASETS
+from eyetoy_image.io.background import PictureOptions
 from eyetoy_train import ClassificationRecipe
 from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, MODEL, TRAINING, Concerns
 from eyetoy_train.data.source import DatasetOptions
@@ -62,7 +63,7 @@ class ImageAugmentation:
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
-class ImageData(DatasetOptions):
+class ImageData(DatasetOptions, PictureOptions):
     """The images and their preprocessing."""
 
     concerns: ClassVar[Concerns] = {
@@ -89,6 +90,7 @@ class ImageData(DatasetOptions):
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing."""
+        super().__post_init__()
         check_fields(self, "at least 1", "image_size", prefix="data.")
         check_fields(self, "above 0 and at most 1", "crop_pct", prefix="data.")
 

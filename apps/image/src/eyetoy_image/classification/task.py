@@ -22,6 +22,7 @@ from eyetoy_image.classification.transforms import (
     resized_side,
     training_transform,
 )
+from eyetoy_image.io.background import described
 from eyetoy_image.io.files import read_image
 from eyetoy_image.io.hub import read_stored_image
 from eyetoy_train import Batch
@@ -67,18 +68,18 @@ class ImageClassification(ClassificationTask):
         return resized
 
     def _pixels(self, source: Path | Tensor | HubSample | dict[str, Any]) -> Tensor:
-        grayscale = self.data.grayscale
+        grayscale, background = self.data.grayscale, self.data.background
         if isinstance(source, Path):
-            return read_image(source, grayscale=grayscale)
+            return read_image(source, grayscale=grayscale, background=background)
         if isinstance(source, HubSample):
-            return read_stored_image(source.stored, f"picture {source.place}", grayscale)
+            return read_stored_image(source.stored, f"picture {source.place}", grayscale, background)
         if isinstance(source, Tensor):  # of a set that torchvision reads into memory
             if grayscale:
                 return rgb_to_grayscale(source) if len(source) == 3 else source
             return source.expand(3, -1, -1)  # [1, H, W] to [3, H, W], without a copy
         if "__key__" in source:
-            return read_tarred(source, grayscale=grayscale)
-        return read_stored_image(source, "a picture of the stream", grayscale)
+            return read_tarred(source, grayscale=grayscale, background=background)
+        return read_stored_image(source, "a picture of the stream", grayscale, background)
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
         """Return uint8 pixels `[channels, image_size, image_size]`."""
@@ -101,10 +102,11 @@ class ImageClassification(ClassificationTask):
     def export_input(self) -> ExportInput:
         """Return the input of an exported model: uint8 pixels, resized and cropped."""
         size, mode = self.data.image_size, "L" if self.data.grayscale else "RGB"
+        left = {"short_side": resized_side(size, self.data.crop_pct), "size": size, "crop": "centre"}
         return export_pixels(
             (size, size),
             1 if self.data.grayscale else 3,
-            {"mode": mode, "short_side": resized_side(size, self.data.crop_pct), "size": size, "crop": "centre"},
+            {"mode": mode, "background": described(self.data.background), **left},
         )
 
     def plot(self, axes: Axes, x: Tensor) -> None:

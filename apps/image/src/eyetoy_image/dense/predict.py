@@ -14,6 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from eyetoy_image.dense.task import DenseTask
+from eyetoy_image.io.background import Background
 from eyetoy_image.io.files import read_image
 from eyetoy_train import UnreadableFileError
 from eyetoy_train.commands.app import App
@@ -21,10 +23,9 @@ from eyetoy_train.commands.cli import check_output_folder, expand, parse_with_ov
 from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.models.build import best_device
 from eyetoy_train.models.opened import Checkpoint
-from eyetoy_train.task import LabelledTask
 from eyetoy_train.utils.console import log
 
-T = TypeVar("T", bound=LabelledTask)
+T = TypeVar("T", bound="DenseTask[Any]")
 R = TypeVar("R")
 
 
@@ -56,7 +57,7 @@ class DensePredictApp(App[T], ABC, Generic[T, R]):
         """Look at files that can be read."""
         device = best_device()
         model = opened.load_model(device)
-        for file, image in readable_pictures(files):
+        for file, image in readable_pictures(files, opened.task.data.background):
             yield Seen(file, image, self.see(opened.task, model, image.to(device)))
 
     @abstractmethod
@@ -78,11 +79,11 @@ class DensePredictApp(App[T], ABC, Generic[T, R]):
         """Print, draw or write what is seen; return on how many pictures."""
 
 
-def readable_pictures(files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
+def readable_pictures(files: Sequence[Path], background: Background) -> Iterator[tuple[Path, Tensor]]:
     """Yield files with their pixels, uint8 `[3, height, width]`; unreadable ones are named on stderr and left out."""
     for file in files:
         try:
-            yield file, read_image(file, grayscale=False)
+            yield file, read_image(file, grayscale=False, background=background)
         except (UnreadableFileError, OSError) as error:
             log(f"skipped: {error}", file=sys.stderr)
 

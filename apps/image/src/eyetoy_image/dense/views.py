@@ -49,7 +49,7 @@ class DetectionView:
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
         """Return the objects and the maps of a file."""
-        place, image = check_place(at, AXES), read_image(file, grayscale=False)
+        place, image = check_place(at, AXES), read_image(file, grayscale=False, background=self.task.data.background)
         on_device = image.to(best_device())
         (found,) = self.task.find(self.model, [on_device])
         objects = drawable(found, self.labels, image, DRAWN_SCORE)
@@ -75,7 +75,7 @@ class SegmentationView:
     @torch.no_grad()
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
         """Return the labels and the maps of a file."""
-        place, image = check_place(at, AXES), read_image(file, grayscale=False)
+        place, image = check_place(at, AXES), read_image(file, grayscale=False, background=self.task.data.background)
         on_device, data = image.to(best_device()), self.task.data
         labels = self.task.segment(self.model, on_device).cpu()
         fractions = torch.bincount(labels.flatten().long(), minlength=len(self.labels)) / labels.numel()

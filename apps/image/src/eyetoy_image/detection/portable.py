@@ -27,6 +27,7 @@ from torchvision.ops import nms, roi_align
 from eyetoy_image.classification.transforms import MEAN, STD, normalized
 from eyetoy_image.dense.examples import example_pictures
 from eyetoy_image.detection.model import Detector, LevelPooling
+from eyetoy_image.io.background import Background, described
 from eyetoy_train.export.portable import ExportInput, ExportModel
 
 DIVISOR = 32
@@ -46,7 +47,11 @@ OBJECTS: Mapping[str, tuple[str, ...]] = {
 
 
 def export_detector(
-    detector: Detector, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
+    detector: Detector,
+    size: tuple[int, int] | None = None,
+    check_on: Sequence[Path] = (),
+    *,
+    background: Background = "white",
 ) -> ExportModel:
     """Return a detector as it is exported, from uint8 pixels of any size to its objects, the best first.
 
@@ -54,6 +59,7 @@ def export_detector(
         detector: the trained detector, in evaluation mode.
         size: height and width of the canvas; by default a square on which every resized picture has room.
         check_on: pictures to compare it on, besides composed ones.
+        background: the colour on which transparent pictures are laid, for the description.
 
     Raises:
         ValueError: a side of the canvas is no multiple of 32.
@@ -73,6 +79,7 @@ def export_detector(
         prepare=lambda x: {"input": x},
         preprocessing={
             "mode": "RGB",
+            "background": described(background),
             "canvas": list(canvas),
             "short_side": short,
             "long_side": long,

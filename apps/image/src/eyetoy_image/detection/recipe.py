@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from eyetoy_image.detection.datasets import DATASETS
+from eyetoy_image.io.background import PictureOptions
 from eyetoy_train import Recipe
 from eyetoy_train.concerns import ANYWHERE, CHECKED_MODEL, DATA, EVALUATION, MODEL, READING, TRAINING, Concerns
 from eyetoy_train.data.source import RefuseOrSkip
@@ -107,7 +108,7 @@ class DetectionAugmentation:
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
-class DetectionData:
+class DetectionData(PictureOptions):
     """The images, their annotations and preprocessing."""
 
     concerns: ClassVar[Concerns] = {
@@ -145,6 +146,7 @@ class DetectionData:
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and splits that there are not."""
+        super().__post_init__()
         check_fields(self, "at least 1", "short_side", prefix="data.")
         check(self.long_side >= self.short_side, "data.long_side", self.long_side, "at least data.short_side")
         for name in ("annotations", "pictures"):

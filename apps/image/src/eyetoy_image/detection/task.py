@@ -156,12 +156,13 @@ class Detection(DenseTask[CocoSet]):
         if coco is None:
             return None
         labels = {category.id: label for label, category in enumerate(self.categories, 1)}
+        options: dict[str, Any] = {"with_masks": self.with_masks, "background": self.data.background}
         if split != "train":
-            return DetectionDataset(coco.pictures, labels, with_masks=self.with_masks)
+            return DetectionDataset(coco.pictures, labels, **options)
         transform = TrainingTransform(self.data.augmentation, self.data.long_side, self.data.short_side)
         # Images without objects are left out of training only; an evaluation counts detections on them as wrong.
         pictures = [picture for picture in coco.pictures if self.data.keep_empty or _is_learned(picture)]
-        return DetectionDataset(pictures, labels, with_masks=self.with_masks, transform=transform)
+        return DetectionDataset(pictures, labels, transform=transform, **options)
 
     def build_model(self) -> nn.Module:
         """Return the recipe's detector."""
@@ -247,7 +248,7 @@ class Detection(DenseTask[CocoSet]):
         self, model: nn.Module, *, size: tuple[int, int] | None = None, check_on: Sequence[Path] = ()
     ) -> ExportModel:
         """Return the model to export; see `export_detector`."""
-        return export_detector(cast("Detector", model), size, check_on)
+        return export_detector(cast("Detector", model), size, check_on, background=self.data.background)
 
     def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Panel]:
         """Return the truth, and what the model finds."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from eyetoy_image.io.background import HIDDEN, Background, on_background, opacity_of, stored_layout
 from eyetoy_train import UnreadableFileError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
@@ -38,14 +39,18 @@ class UnreadableImageError(UnreadableFileError):
     """An image cannot be read. The message names the file and its fault."""
 
 
-def read_image(source: Path | IO[bytes], *, grayscale: bool, name: str | None = None) -> Tensor:
+def read_image(
+    source: Path | IO[bytes], *, grayscale: bool, background: Background = "white", name: str | None = None
+) -> Tensor:
     """Return an image as uint8 `[1 or 3, height, width]`, rotated by its EXIF orientation.
 
-    The first frame of an animation is read, and the upper 8 bits of 16-bit pixels; transparency is dropped.
+    The first frame of an animation is read, and the upper 8 bits of 16-bit pixels. Transparent pixels are mixed with
+    the background by their alpha, whether that is a channel or belongs to one colour or to entries of a palette.
 
     Args:
         source: a path, or an open file.
         grayscale: return one channel instead of three.
+        background: what transparent pixels are laid on; the recipe's `data.background`.
         name: name of the image for messages; the path by default.
 
     Raises:
@@ -53,7 +58,7 @@ def read_image(source: Path | IO[bytes], *, grayscale: bool, name: str | None = 
     """
     try:
         with open_picture(source) as image:
-            return to_pixels(image, grayscale=grayscale)
+            return to_pixels(image, grayscale=grayscale, background=background)
     except Exception as error:  # decoders raise errors of many types for damaged bytes
         raise UnreadableImageError(f"cannot read {name or source} as a picture: {error}") from error
 
@@ -97,19 +102,24 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size if orientation(image) >= 5 else image.size[::-1]
 
 
-def to_pixels(image: Image.Image, *, grayscale: bool) -> Tensor:
+def to_pixels(image: Image.Image, *, grayscale: bool, background: Background = "white") -> Tensor:
     """Return an image of Pillow as uint8 `[1 or 3, height, width]`; see `read_image`.
 
     Raises:
-        ValueError: its pixels have no known range.
+        ValueError: its pixels have no known range, or its transparent colour is lost.
     """
+    layout = stored_layout(image)  # before `orientation`, which loads a PNG
     # Phones store pixels as the sensor has them, and the orientation in EXIF; Pillow does not apply it by itself. Not
     # ImageOps.exif_transpose, which also writes new EXIF data, and fails where another value among them is broken.
     turn = TURNS.get(orientation(image))
-    upright = _as_8_bit(image if turn is None else image.transpose(turn))
+    upright = image if turn is None else image.transpose(turn)
+    opacity = None if background == HIDDEN else opacity_of(upright, layout)
+    upright = _as_8_bit(upright)
     if upright.mode in ("P", "PA"):
         # Through RGBA: for palettes with transparent entries Pillow warns of any other way.
         upright = upright.convert("RGBA")
+    if opacity is not None:
+        upright = on_background(upright, opacity, background)
     pixels: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
     return pixels
 

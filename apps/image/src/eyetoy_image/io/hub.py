@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from eyetoy_image.io.background import Background
 from eyetoy_image.io.files import read_image
 from eyetoy_train.data.hub import HubSample, stored_content
 
@@ -25,15 +26,16 @@ def opened(file: PictureFile) -> Path | io.BytesIO:
     return file if isinstance(file, Path) else _readable(file.stored)
 
 
-def read_stored_image(stored: dict[str, Any], name: str, grayscale: bool) -> Tensor:
+def read_stored_image(stored: dict[str, Any], name: str, grayscale: bool, background: Background = "white") -> Tensor:
     """Return the uint8 pixels of an undecoded image of `datasets`; errors as in `read_image`.
 
     Args:
         stored: its `bytes`, or the `path` of a file.
         name: name for messages if it has no path.
         grayscale: return one channel instead of three.
+        background: what transparent pixels are laid on.
     """
-    return read_image(_readable(stored), grayscale=grayscale, name=stored["path"] or name)
+    return read_image(_readable(stored), grayscale=grayscale, background=background, name=stored["path"] or name)
 
 
 def _readable(stored: dict[str, Any]) -> Path | io.BytesIO:

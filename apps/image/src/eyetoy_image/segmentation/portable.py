@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.transforms import normalized
 from eyetoy_image.dense.examples import example_pictures
+from eyetoy_image.io.background import Background, described
 from eyetoy_image.io.files import read_image
 from eyetoy_image.segmentation.inference import through_windows
 from eyetoy_image.segmentation.recipe import SegmentationEvaluation
@@ -26,6 +27,8 @@ def export_segmenter(
     size: tuple[int, int],
     evaluation: SegmentationEvaluation,
     check_on: Sequence[Path] = (),
+    *,
+    background: Background = "white",
 ) -> ExportModel:
     """Return a segmenter as it is exported, from uint8 pixels of a size to logits of every pixel.
 
@@ -34,6 +37,7 @@ def export_segmenter(
         size: height and width of the pictures.
         evaluation: the windows; other sizes and mirroring are not exported.
         check_on: pictures to compare it on, besides composed ones; they are resized.
+        background: the colour on which transparent pictures are laid, for the description.
 
     Raises:
         ValueError: the evaluation averages over sizes or mirrored pictures.
@@ -46,7 +50,8 @@ def export_segmenter(
     height, width = size
     steps = evaluation.steps
     views = "one whole picture, once" if steps is None else "windows of {0} x {0} pixels every {1}".format(*steps)
-    given = export_pixels(size, 3, {"mode": "RGB", "size": height if height == width else [*size], "views": views})
+    side, colour = height if height == width else [*size], described(background)
+    given = export_pixels(size, 3, {"mode": "RGB", "background": colour, "size": side, "views": views})
     pictures = example_pictures([size] * sum(BATCHES))[: sum(BATCHES)]
     files = [TF.resize(read_image(file, grayscale=False), [*size], antialias=True) for file in check_on]
     examples = [*torch.stack(pictures).split(BATCHES), *(file.movedim(0, -1)[None].contiguous() for file in files)]

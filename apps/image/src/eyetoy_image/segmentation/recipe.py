@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from eyetoy_image.io.background import PictureOptions
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_train import Recipe
 from eyetoy_train.concerns import ANYWHERE, DATA, EXPORTED_SIZE, MODEL, READING, TRAINING, VIEWS, Concerns
@@ -81,7 +82,7 @@ class SegmentationAugmentation:
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
-class SegmentationData:
+class SegmentationData(PictureOptions):
     """The images, their label maps and preprocessing."""
 
     concerns: ClassVar[Concerns] = {
@@ -133,6 +134,7 @@ class SegmentationData:
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and values that no label map has."""
+        super().__post_init__()
         check_fields(self, "at least 1", "short_side", "long_side", prefix="data.")
         if self.long_side is not None:
             check(self.short_side is not None, "data.short_side", None, "given where data.long_side is")

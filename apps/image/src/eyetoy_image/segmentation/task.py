@@ -90,7 +90,9 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
             return None
         data = self.data
         transform = TrainingTransform(data.augmentation, data.short_side, data.long_side, data.crop_side)
-        return SegmentationDataset(pictures, self.source.set.table, transform if split == "train" else None)
+        return SegmentationDataset(
+            pictures, self.source.set.table, transform if split == "train" else None, data.background
+        )
 
     def build_model(self) -> nn.Module:
         """Return the recipe's segmenter."""
@@ -149,7 +151,8 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
     ) -> ExportModel:
         """Return the model to export for pictures of a size, the training size by default; see `export_segmenter`."""
         side = self.data.crop_side
-        return export_segmenter(model, size or (side, side), self.recipe.evaluation, check_on)
+        size, colour = size or (side, side), self.data.background
+        return export_segmenter(model, size, self.recipe.evaluation, check_on, background=colour)
 
     def draw_sample(self, model: nn.Module, sample: Batch, device: torch.device) -> Sequence[Panel]:
         """Return the picture, the truth, and what the model sees."""

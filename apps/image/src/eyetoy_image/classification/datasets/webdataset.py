@@ -14,6 +14,7 @@ from typing import Any, get_args
 from torch import Tensor
 
 from eyetoy_image.classification.recipe import ImageData
+from eyetoy_image.io.background import Background
 from eyetoy_image.io.files import EXTENSIONS, read_image
 from eyetoy_train import Batch, Split, TarStream
 from eyetoy_train.data.source import ClassificationSource
@@ -103,10 +104,11 @@ class TarSet(ClassificationSource):
         return {"source": raw, "label": label}
 
 
-def read_tarred(raw: dict[str, Any], *, grayscale: bool) -> Tensor:
+def read_tarred(raw: dict[str, Any], *, grayscale: bool, background: Background = "white") -> Tensor:
     """Return the uint8 pixels of a raw sample, which has one picture; see `read_image` for errors."""
     (extension,) = _pictures(raw)
-    return read_image(io.BytesIO(raw[extension]), grayscale=grayscale, name=f"{raw['__key__']}.{extension}")
+    name = f"{raw['__key__']}.{extension}"
+    return read_image(io.BytesIO(raw[extension]), grayscale=grayscale, background=background, name=name)
 
 
 def _pictures(raw: dict[str, Any]) -> list[str]:

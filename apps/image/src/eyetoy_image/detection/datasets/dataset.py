@@ -12,6 +12,7 @@ from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.dense.masks import area, decode, is_number, read_mask
 from eyetoy_image.detection.datasets.objects import Annotation, Picture
 from eyetoy_image.detection.transforms import TrainingTransform
+from eyetoy_image.io.background import Background
 from eyetoy_image.io.files import UnreadableImageError, read_image
 from eyetoy_train import Batch
 
@@ -27,6 +28,7 @@ class DetectionDataset(PictureDataset[Picture]):
         labels: the label of every category by its id; from 1 on, because 0 is the background.
         with_masks: whether masks are needed.
         transform: the transform of training images; None in an evaluation.
+        background: what transparent pixels are laid on.
     """
 
     def __init__(
@@ -36,29 +38,31 @@ class DetectionDataset(PictureDataset[Picture]):
         *,
         with_masks: bool,
         transform: TrainingTransform | None = None,
+        background: Background = "white",
     ) -> None:
         super().__init__(pictures)
         self.labels = labels
         self.with_masks = with_masks
         self.transform = transform
+        self.background = background
 
     def __getitem__(self, index: int) -> Batch:
         picture = self.pictures[index]
-        image = read_picture(picture)
+        image = read_picture(picture, self.background)
         if self.transform is None:
             return {"image": image, "truth": truth_of(picture, with_masks=self.with_masks)}
         image, target = self.transform(image, target_of(picture, self.labels, with_masks=self.with_masks))
         return {"image": image, "target": target}
 
 
-def read_picture(picture: Picture) -> Tensor:
+def read_picture(picture: Picture, background: Background) -> Tensor:
     """Return an image as uint8 `[3, height, width]`.
 
     Raises:
         UnreadableImageError: the image cannot be read, or has another size than in its annotations.
     """
     # `read_image` rotates by EXIF; annotations of a tool that did not have height and width swapped.
-    pixels = read_image(picture.path, grayscale=False)
+    pixels = read_image(picture.path, grayscale=False, background=background)
     if tuple(pixels.shape[1:]) != (picture.height, picture.width):
         raise UnreadableImageError(
             f"{picture.path} is {pixels.shape[2]} x {pixels.shape[1]} pixels, and its annotations are for "

@@ -8,10 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.ImageFile import ImageFile
 from torch import Tensor
 
+from eyetoy_image.io.background import stored_layout, stretch
 from eyetoy_image.io.files import open_picture
 from eyetoy_image.io.hub import PictureFile, is_there, opened
 from eyetoy_train import UnreadableFileError
@@ -85,7 +84,7 @@ def read_values(file: PictureFile) -> NDArray[np.int64]:
     try:
         with open_picture(opened(file)) as image:
             # Pillow stretches grey pixels of 2 and 4 bits to 0 to 255: the number 3 of 2 bits becomes 255, "ignored".
-            stretched = _stretch(image)
+            stretched = stretch(stored_layout(image)) if image.mode == "L" else 1
             # Of a palette image (mode P, as in VOC), NumPy gets the indices; `convert` would give colours.
             mode, values = image.mode, np.asarray(image)
     except Exception as error:  # decoders raise errors of many types for damaged bytes
@@ -93,15 +92,6 @@ def read_values(file: PictureFile) -> NDArray[np.int64]:
     if mode not in MODES:
         raise BadLabelMapError("colour map", file, f"its pixels are {mode}, and should be one number each")
     return values.astype(np.int64) // stretched
-
-
-def _stretch(image: Image.Image) -> int:
-    """Return the factor by which Pillow is going to multiply the pixels of an image that is not loaded yet."""
-    if image.mode != "L" or not isinstance(image, ImageFile) or not image.tile:
-        return 1
-    layout = image.tile[0][3]  # such as "L;4" of a PNG; of a TIFF the first of several arguments
-    stored = layout[0] if isinstance(layout, tuple) and layout else layout
-    return {"L;2": 255 // 3, "L;4": 255 // 15}.get(stored[:3], 1) if isinstance(stored, str) else 1
 
 
 def read_fitting_values(file: PictureFile, grid: tuple[int, int]) -> NDArray[np.int64]:
