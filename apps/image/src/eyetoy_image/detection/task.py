@@ -20,7 +20,7 @@ from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
-from eyetoy_image.detection.model import Detector, load_detector
+from eyetoy_image.detection.model import LAYOUT, OVER_STAGES, Detector, load_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
@@ -90,7 +90,8 @@ class Detection(DenseTask[CocoSet]):
     def build_model(self) -> nn.Module:
         """Return the recipe's detector."""
         sizes = (self.data.short_side, self.data.long_side)
-        return Detector(self.recipe.model, self.recipe.detector, len(self.categories), sizes)
+        detector = Detector(self.recipe.model, self.recipe.detector, len(self.categories), sizes)
+        return self.start(detector, LAYOUT, OVER_STAGES)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of the losses of the proposal network and of the heads."""
