@@ -208,6 +208,7 @@ class ClassificationTask(ABC):
             in_channels=self.in_channels,
             grid=self.grid,
             families=self.families,
+            classes=self.classes,
         )
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy import Classifier, create_model
-from eyetoy.hub import WEIGHTS
 from eyetoy_train.models.external import TIMM, Families, split_name
+
+# By these names others import them from here.
+from eyetoy_train.models.opened import best_device as best_device
+from eyetoy_train.models.opened import find_checkpoint as find_checkpoint
 from eyetoy_train.models.saved import ExternalModel, load_model
+from eyetoy_train.models.transfer import Trained, class_order, read_trained, report, start_classifier
 from eyetoy_train.recipe import ModelRecipe
 
 
@@ -24,6 +27,7 @@ def build_classifier(
     in_channels: int | None = None,
     grid: Sequence[int] | None = None,
     families: Families = TIMM,
+    classes: Sequence[str] | None = None,
 ) -> nn.Module:
     """Return the classifier that a recipe names, with new weights.
 
@@ -33,6 +37,8 @@ def build_classifier(
         in_channels: channels of the input; by default the usual number of the modality.
         grid: spatial size of the input, for models that are built for one.
         families: other projects' models, for names with a slash.
+        classes: names of the classes; the recipe's weights then give their head only if theirs are the same. By default
+            they give it for as many classes.
 
     Raises:
         ValueError: there is no such model, or it does not take one of the recipe's options.
@@ -63,24 +69,50 @@ def build_classifier(
         }
         model = ExternalModel(*external, arguments | recipe.options, grid, families)
     if recipe.weights is not None:
-        model = _with_weights(model, recipe.weights)
+        model = _with_weights(model, recipe.weights, classes, families)
     return prepare_model(model, recipe)
 
 
-def _with_weights(model: nn.Module, weights: str) -> nn.Module:
+def _with_weights(model: nn.Module, weights: str, classes: Sequence[str] | None, families: Families) -> nn.Module:
     """Return the model with trained weights, in training mode; the core's models adapt them to classes and channels."""
-    folder = find_checkpoint(Path(weights)) if Path(weights).exists() else weights
+    trained = read_trained(weights)
     try:
         if isinstance(model, Classifier):
-            params = model.encoder.params
-            model = Classifier.from_pretrained(
-                folder, params=params, num_classes=model.num_classes, dropout=model.dropout, dtype=torch.float32
-            )
+            options = {"dropout": model.dropout, "dtype": torch.float32}
+            model = start_classifier(model, trained, classes, **options)
         else:
-            model.load_state_dict(load_file(find_checkpoint(Path(weights)) / WEIGHTS))
+            assert isinstance(model, ExternalModel)
+            _start_external(model, trained, classes, families)
     except RuntimeError as error:
-        raise ValueError(f"model.weights {weights} are of another model: {str(error)[:500]}") from error
+        raise ValueError(f"model.weights {trained} are of another model: {str(error)[:500]}") from error
     return model.train()
+
+
+def _start_external(model: ExternalModel, trained: Trained, classes: Sequence[str] | None, families: Families) -> None:
+    """Load a trained model of another project; all of it, or without its head if that is for other classes."""
+    family, name = model.kind, model.config[model.kind]
+    found = trained.config.get(family)
+    if found != name:
+        held = f"{family}/{found}" if found else f"a {trained.kind or 'model of no known kind'}"
+        raise ValueError(f"model.weights {trained.name} hold {held}, and model.name is {family}/{name}")
+    arguments = model.config["arguments"]
+    same = list(range(arguments["num_classes"]))
+    order = same if classes is None else class_order(trained, classes)
+    if order == same:
+        model.load_state_dict(trained.weights)
+        return
+    # Which weights are the head's, no model says in the same way: those whose shape depends on the number of classes.
+    with torch.random.fork_rng():
+        wider = arguments | {"num_classes": arguments["num_classes"] + 1}
+        other = ExternalModel(family, name, wider, model.config["grid"], families).state_dict()
+    own = model.state_dict()
+    head = [name for name, value in own.items() if value.shape != other[name].shape]
+    weights = {name: own[name] if name in head else value for name, value in trained.weights.items()}
+    if not isinstance(order, str):
+        weights |= {name: trained.weights[name][order].contiguous() for name in head}
+    model.load_state_dict(weights)
+    left = [f"head ({order})"] if isinstance(order, str) else []
+    report(trained, ["encoder"] if left else ["encoder", "head"], left)
 
 
 def prepare_model(model: nn.Module, recipe: ModelRecipe) -> nn.Module:
@@ -105,22 +137,3 @@ def _channels_last(x: Tensor) -> Tensor:
 def load_classifier(folder: Path, families: Families = TIMM) -> nn.Module:
     """Return a saved classifier, of this project or of `families`, in evaluation mode; errors as in `load_model`."""
     return load_model(folder, kinds={Classifier.kind: Classifier.from_pretrained}, families=families)
-
-
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, or the best one of a run.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    for folder in (path, path / "checkpoints" / "best"):
-        if (folder / WEIGHTS).is_file():
-            return folder
-    raise FileNotFoundError(
-        f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with model.safetensors"
-    )
-
-
-def best_device() -> torch.device:
-    """Return this machine's accelerator, or its CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -1,4 +1,4 @@
-"""A checkpoint that was opened: its model, its task and its labels."""
+"""A checkpoint that is found and opened: its model, its task and its labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-from eyetoy_train.models.build import best_device
+from eyetoy.hub import WEIGHTS
 from eyetoy_train.task import LabelledTask
 from eyetoy_train.utils.untrusted import read_json
 
@@ -30,6 +30,25 @@ class Checkpoint(Generic[T]):
     def load_model(self, device: torch.device | None = None) -> nn.Module:
         """Return the model in evaluation mode, on this machine's accelerator if no device is given."""
         return self.task.load(self.folder).to(device or best_device()).eval()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that `path` means: itself, or the best one of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for folder in (path, path / "checkpoints" / "best"):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with model.safetensors"
+    )
+
+
+def best_device() -> torch.device:
+    """Return this machine's accelerator, or its CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def read_labels(folder: Path) -> list[str]:

@@ -135,7 +135,7 @@ def load_model(folder: Path, *, kinds: Kinds = KINDS, families: Families = TIMM)
         raise FileNotFoundError(f"{folder} holds no model: there is no {CONFIG}")
     config = read_json(folder / CONFIG)
     known = [*kinds, *families]
-    kind = _kind(config, known)
+    kind = kind_of(config, known)
     if kind not in known:
         found = f"is of the kind {kind!r}" if kind else "names no kind"
         raise ValueError(f"{folder} holds no {' or '.join(known)}: its {CONFIG} {found}")
@@ -147,7 +147,7 @@ def load_model(folder: Path, *, kinds: Kinds = KINDS, families: Families = TIMM)
         return _with_weights(model, folder)
 
 
-def _kind(config: Any, known: Iterable[str]) -> str:
+def kind_of(config: Any, known: Iterable[str]) -> str:
     """Return the kind of model that a config describes, or "" if it tells none."""
     if not isinstance(config, dict):
         return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -98,6 +100,43 @@ def test_training_starts_from_weights_of_another_run(toy, toy_recipe, tmp_path, 
     assert "head.weight initialised anew" in caplog.text
     block = "encoder.transformer.0.ffn.expand.weight"
     assert torch.equal(other.get_parameter(block), given.get_parameter(block))
+
+
+NAMES = ["cat", "dog", "cow"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (NAMES, None),
+        (["cow", "cat", "dog"], None),
+        (["cat", "dog", "ant"], r"head \(other classes: cow there alone, ant here alone\)"),
+        (["cat", "dog"], r"head \(other classes: cow there alone\)"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["eyetoy1d_pico", "eyetoy2d_pico", "eyetoy3d_pico", "timm/test_convnext", "timm/test_vit"]
+)
+def test_a_head_is_taken_by_the_names_of_its_classes(name, classes, told, tmp_path, capsys):
+    torch.manual_seed(1)
+    grid = [64, 64] if name == "timm/test_vit" else None
+    given = build_classifier(ModelRecipe(name=name), num_classes=3, grid=grid)
+    given.save_pretrained(tmp_path)
+    (tmp_path / "labels.json").write_text(json.dumps(NAMES))
+    recipe = ModelRecipe(name=name, weights=str(tmp_path))
+    started = build_classifier(recipe, num_classes=len(classes), classes=classes, grid=grid)
+    old, new = ((getattr(model, "model", model)).get_classifier() for model in (given, started))
+    rows = dict(zip(NAMES, old.weight, strict=True))
+    assert new.weight.shape[0] == len(classes)
+    for label, row in zip(classes, new.weight, strict=True):
+        assert torch.equal(row, rows.get(label, row + 1)) == (told is None)
+    ours = started.state_dict()
+    assert sum(torch.equal(ours[key], value) for key, value in given.state_dict().items()) >= len(ours) - 2
+    said = capsys.readouterr().out
+    if told is not None:
+        assert re.search(rf"loaded from {tmp_path} \(\w+\): encoder\nnot loaded, and new: {told}\n", said)
+    else:
+        assert "not loaded" not in said
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from eyetoy_image.dense.task import DenseTask
-from eyetoy_image.io.background import Background
+from eyetoy_image.io.background import Background, PictureOptions
 from eyetoy_image.io.files import read_image
 from eyetoy_train import UnreadableFileError
 from eyetoy_train.commands.app import App
@@ -23,9 +22,19 @@ from eyetoy_train.commands.cli import check_output_folder, expand, parse_with_ov
 from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.models.build import best_device
 from eyetoy_train.models.opened import Checkpoint
+from eyetoy_train.task import LabelledTask
 from eyetoy_train.utils.console import log
 
-T = TypeVar("T", bound="DenseTask[Any]")
+
+class PictureTask(LabelledTask, Protocol):
+    """A task whose recipe says how pictures are read."""
+
+    @property
+    def data(self) -> PictureOptions:
+        """The recipe's part about the data."""
+
+
+T = TypeVar("T", bound=PictureTask)
 R = TypeVar("R")
 
 

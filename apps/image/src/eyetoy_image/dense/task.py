@@ -16,8 +16,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.figures import Panel, draw_sheet
-from eyetoy_train import Batch, Split, save_model
+from eyetoy_train import Batch, SavedModel, Split, save_model
 from eyetoy_train.data.source import DatasetRegistry, DatasetSource
+from eyetoy_train.models.transfer import Layout, load_parts, read_trained
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
 
@@ -102,6 +103,27 @@ class DenseTask(ABC, Generic[S]):
     @abstractmethod
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
+
+    def start(self, model: SavedModel, layout: Layout, over_stages: Sequence[str]) -> SavedModel:
+        """Load what fits of the recipe's trained weights, if it names any, beyond the encoder; and log what it is.
+
+        Args:
+            model: the new model, whose encoder is loaded.
+            layout: its parts.
+            over_stages: those that depend on which stages of the encoder are used.
+        """
+        if self.recipe.model.weights is None:
+            return model
+        trained = read_trained(self.recipe.model.weights)
+        kind = trained.kind or "model of no known kind"
+        if kind != model.kind:
+            refused = dict.fromkeys(layout.parts, f"the weights are those of a {kind}")
+        else:
+            there, here = (config[model.kind].get("out_indices") for config in (trained.config, model.config))
+            why = f"over the stages {there or 'all'} there, {here or 'all'} here"
+            refused = {} if there == here else dict.fromkeys(over_stages, why)
+        load_parts(model, trained, self.classes, layout, refused)
+        return model
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the classes and the recipe."""

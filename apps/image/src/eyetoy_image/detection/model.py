@@ -23,7 +23,21 @@ from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.dense.pyramids import build_pyramid, pyramid_strides
 from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_train import ModelRecipe, SavedModel, load_model
+from eyetoy_train.models.transfer import Layout
 
+LAYOUT = Layout(
+    parts={
+        "norms of the stages": "rcnn.backbone.body.norms.",
+        "feature pyramid network": "rcnn.backbone.fpn.",
+        "proposal network": "rcnn.rpn.",
+        "box head": "rcnn.roi_heads.box_",
+        "mask head": "rcnn.roi_heads.mask_",
+    },
+    class_layers=("rcnn.roi_heads.box_predictor.", "rcnn.roi_heads.mask_predictor.mask_fcn_logits."),
+    num_background=1,
+)
+OVER_STAGES = ("norms of the stages", "feature pyramid network")
+"""The parts that depend on which stages of the encoder are used."""
 BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
 """Sizes of a proposal's features for the heads, and samples per cell of these along each axis (He et al., 2017)."""
 

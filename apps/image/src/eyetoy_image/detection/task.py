@@ -27,7 +27,7 @@ from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.datasets.objects import Category, CocoSet, ObjectSource, Picture
 from eyetoy_image.detection.figures import DRAWN_SCORE, Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
-from eyetoy_image.detection.model import Detector, load_detector
+from eyetoy_image.detection.model import LAYOUT, OVER_STAGES, Detector, load_detector
 from eyetoy_image.detection.portable import export_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
@@ -166,7 +166,8 @@ class Detection(DenseTask[CocoSet]):
 
     def build_model(self) -> nn.Module:
         """Return the recipe's detector."""
-        return Detector(self.recipe.model, self.detector, len(self.categories), self.sizes)
+        detector = Detector(self.recipe.model, self.detector, len(self.categories), self.sizes)
+        return self.start(detector, LAYOUT, OVER_STAGES)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of the losses of the proposal network and of the heads."""

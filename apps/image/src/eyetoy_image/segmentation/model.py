@@ -12,6 +12,14 @@ from eyetoy_image.dense.pyramids import build_pyramid
 from eyetoy_image.segmentation.heads import LinearHead, UperNet, fcn_head, resized
 from eyetoy_image.segmentation.recipe import SegmenterRecipe
 from eyetoy_train import ModelRecipe, SavedModel, load_model
+from eyetoy_train.models.transfer import Layout
+
+LAYOUT = Layout(
+    parts={"norms of the stages": "backbone.norms.", "head": "head.", "auxiliary head": "auxiliary."},
+    class_layers=("head.classify.", "auxiliary.2."),
+)
+OVER_STAGES = tuple(LAYOUT.parts)
+"""The parts that depend on which stages of the encoder are used."""
 
 
 class Segmenter(SavedModel):

@@ -25,7 +25,7 @@ from eyetoy_image.segmentation.figures import background, colored, draw_labels, 
 from eyetoy_image.segmentation.inference import probabilities
 from eyetoy_image.segmentation.losses import dice_loss, labelled_cross_entropy, summed_cross_entropy
 from eyetoy_image.segmentation.metrics import SegmentationMetrics
-from eyetoy_image.segmentation.model import Segmenter, load_segmenter
+from eyetoy_image.segmentation.model import LAYOUT, OVER_STAGES, Segmenter, load_segmenter
 from eyetoy_image.segmentation.portable import export_segmenter
 from eyetoy_image.segmentation.recipe import SegmentationData, SegmentationRecipe
 from eyetoy_image.segmentation.transforms import TrainingTransform
@@ -96,7 +96,8 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
 
     def build_model(self) -> nn.Module:
         """Return the recipe's segmenter."""
-        return Segmenter(self.recipe.model, self.recipe.segmenter, len(self.classes))
+        segmenter = Segmenter(self.recipe.model, self.recipe.segmenter, len(self.classes))
+        return self.start(segmenter, LAYOUT, OVER_STAGES)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of the head and, with their weights, its Dice loss and the auxiliary head's loss."""
