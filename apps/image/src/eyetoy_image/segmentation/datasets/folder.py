@@ -33,7 +33,7 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a split has two folders, or there are too few images to hold some out.
+        ValueError: a split has two folders, or there are two folders of label maps.
     """
     root = Path(data.root)
     images, maps = _split_folders(root / "images"), _maps_folder(root)
@@ -52,7 +52,7 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
         return found
     held = hold_out(found.splits["train"], names, seed, _name_of)
     splits = {split: held.get(split) or found.splits.get(split) or () for split in SPLITS}
-    return replace(found, splits=without_empty(splits), held_out=names)
+    return replace(found, splits=without_empty(splits), held_out=tuple(held.keys() - {"train"}))
 
 
 def _name_of(picture: LabelledPicture) -> str:
