@@ -147,6 +147,8 @@ class Detection(DenseTask[CocoSet]):
             for picture in coco.pictures
             if self.data.keep_empty or any(not annotation.is_crowd for annotation in picture.annotations)
         ]
+        if not pictures:
+            raise ValueError(f"no training picture of {self.data.root} has an object to learn")
         return DetectionDataset(pictures, labels, with_masks=self.with_masks, transform=transform)
 
     def build_model(self) -> nn.Module:
