@@ -17,22 +17,17 @@ def hold_out(
 ) -> dict[Split, tuple[P, ...]]:
     """Move a fraction of the pictures, at least one, to each split of `names`; the rest is for training.
 
-    A hash of a picture's name decides, so that others that are added later change little.
+    A hash of a picture's name decides, so that others that are added later change little. Of too few pictures to leave
+    one for training, none is held out.
 
     Args:
         pictures: all of them.
         names: the splits, such as test and val; `HELD_OUT` has their fractions.
         seed: the recipe's.
         name_of: the name of a picture, the same on every machine.
-
-    Raises:
-        ValueError: there are too few pictures.
     """
     if len(pictures) <= len(names):
-        raise ValueError(
-            f"{len(pictures)} pictures are too few to hold some out for {' and '.join(names)}: it takes "
-            f"{len(names) + 1} or more"
-        )
+        return {"train": tuple(pictures)}
     order = sorted(range(len(pictures)), key=lambda place: derive_seed(seed, "split", name_of(pictures[place])))
     chosen: dict[Split, list[int]] = {}
     for name in names:

@@ -96,8 +96,7 @@ def to_coco(coco: CocoSet, root: Path) -> dict[str, Any]:
             for picture in coco.pictures
         ],
         "annotations": [
-            {**content, "id": number, "image_id": picture.id, "area": content["bbox"][2] * content["bbox"][3]}
-            for number, (picture, content) in enumerate(entries, 1)
+            {**content, "id": number, "image_id": picture.id} for number, (picture, content) in enumerate(entries, 1)
         ],
         "categories": [{"id": category.id, "name": category.name} for category in coco.categories],
     }

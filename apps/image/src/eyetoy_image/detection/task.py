@@ -162,6 +162,8 @@ class Detection(DenseTask[CocoSet]):
         transform = TrainingTransform(self.data.augmentation, self.data.long_side, self.data.short_side)
         # Images without objects are left out of training only; an evaluation counts detections on them as wrong.
         pictures = [picture for picture in coco.pictures if self.data.keep_empty or _is_learned(picture)]
+        if not pictures:
+            raise ValueError(f"no training picture of {self.data.root} has an object to learn")
         return DetectionDataset(pictures, labels, transform=transform, **options)
 
     def build_model(self) -> nn.Module:

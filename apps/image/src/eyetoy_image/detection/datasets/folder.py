@@ -100,7 +100,7 @@ class FolderSource(CocoSource):
         parts = hold_out(train.pictures, names, self.seed, lambda picture: tree.name(picture.path))
         splits = {split: replace(train, pictures=part, strays=(), split=split) for split, part in parts.items()}
         splits["train"] = replace(splits["train"], strays=train.strays)
-        return replace(found, splits=found.splits | splits, held_out=names)
+        return replace(found, splits=found.splits | splits, held_out=tuple(parts.keys() - {"train"}))
 
 
 def find_format(tree: Tree, data: DetectionData) -> str:

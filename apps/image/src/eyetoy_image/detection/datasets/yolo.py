@@ -39,7 +39,7 @@ def read_yolo(tree: Tree) -> Listed:
     """
     settings = _read_settings(tree.root)
     folders = _split_folders(tree.root, settings)
-    splits = [_split_of(path, folders) if folders else tree.split_of(path) for path in tree.pictures]
+    splits = [_split_of(path, folders, tree) for path in tree.pictures]
     labels = [label_file(path) for path in tree.pictures]
     found = split_up(tree, splits, [_read(*pair) for pair in zip(tree.pictures, labels, strict=True)])
     without = {path for path, label in zip(tree.pictures, labels, strict=True) if label is None}
@@ -173,8 +173,10 @@ def _split_folders(root: Path, settings: Mapping[str, Any]) -> dict[Split, Path]
     return folders if "train" in folders else {}
 
 
-def _split_of(path: Path, folders: Mapping[Split, Path]) -> Split | None:
-    return next((split for split, folder in folders.items() if path.is_relative_to(folder)), None)
+def _split_of(path: Path, folders: Mapping[Split, Path], tree: Tree) -> Split | None:
+    named = next((split for split, folder in folders.items() if path.is_relative_to(folder)), None)
+    called = tree.split_of(path)
+    return named or (None if called in folders else called)
 
 
 def _read_names(tree: Tree, settings: Mapping[str, Any]) -> Sequence[str] | None:

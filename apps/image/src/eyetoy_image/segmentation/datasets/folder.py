@@ -36,7 +36,7 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a split has two folders, or there are too few images to hold some out.
+        ValueError: a split has two folders, or there are two folders of label maps.
     """
     root = Path(data.root)
     left_out: Counter[str] = Counter()
@@ -62,7 +62,8 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
         return found
     held = hold_out(found.splits["train"], names, seed, _name_of)
     parts = {**found.splits, **held}
-    return replace(found, splits={split: parts[split] for split in SPLITS if split in parts}, held_out=names)
+    splits = {split: parts[split] for split in SPLITS if split in parts}
+    return replace(found, splits=splits, held_out=tuple(held.keys() - {"train"}))
 
 
 def _name_of(picture: LabelledPicture) -> str:
