@@ -19,6 +19,7 @@ from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import CheckpointError, Split
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import list_files
+from eyetoy_train.utils.text import shown_lines
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
@@ -41,6 +42,10 @@ class RecipeParser(ArgumentParser):
             message += self._suggestion(".".join(nested.groups()))
         super().error(message, ex)
         raise AssertionError("error() exits")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        file = file or sys.stderr  # as argparse does
+        super()._print_message(shown_lines(message, file.encoding), file)
 
     def _suggestion(self, key: str) -> str:
         known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
