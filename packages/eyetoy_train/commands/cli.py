@@ -21,6 +21,7 @@ from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import CLUTTER_REASONS, list_files, reasons
 from eyetoy_train.utils.processes import let_the_first_speak
+from eyetoy_train.utils.text import shown_lines
 from eyetoy_train.utils.untrusted import check_yaml
 
 R = TypeVar("R", bound=Recipe)
@@ -43,8 +44,12 @@ class RecipeParser(ArgumentParser):
             message += self._suggestion(".".join(nested.groups()))
         # Not the parent's, which prints all options first: there are a hundred.
         let_the_first_speak()
-        print(f"{self.prog}: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+        log(f"{self.prog}: error: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2) from ex
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        file = file or sys.stderr  # as argparse does
+        super()._print_message(shown_lines(message, file.encoding), file)
 
     def _suggestion(self, key: str) -> str:
         known = [option.lstrip("-") for action in self._actions for option in action.option_strings]

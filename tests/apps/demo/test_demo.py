@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eyetoy_demo.checkpoints import Run, find_runs, sample_files
-from eyetoy_demo.looking import answer, sentence
+from eyetoy_demo.looking import _numbered, answer, sentence
 from eyetoy_demo.main import DEFAULT_RUNS, main, train_missing
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -135,6 +135,24 @@ def test_files_to_pick_were_held_out(checkpoints, tmp_path):
     assert len({file.parent.name for file in files}) == 8
     assert all("test" in file.parts for file in files)
     assert sample_files(Run(tmp_path, "image", tmp_path), (".png",)) == []
+
+
+def test_names_that_are_not_utf8_do_not_stop_the_page(checkpoints, tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9")
+    assert _numbered([(name, 0.7), (name, 0.2), ("a\nb", 0.1)]) == {
+        r"caf\udce9": 0.7,
+        r"caf\udce9 (2)": 0.2,
+        r"a\nb": 0.1,
+    }
+    assert sentence(ValueError(f"{name} is wrong"), tmp_path / "x.png") == r"Caf\udce9 is wrong."
+    shutil.copytree(checkpoints / "runs" / "audio", tmp_path / "runs" / name)
+    assert find_runs(tmp_path / "runs") == []
+    assert r"caf\udce9, whose name is not UTF-8" in capsys.readouterr().err
+    for file in ("a.png", f"{name}.png"):
+        (tmp_path / "data" / "test").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "test" / file).write_bytes(b"")
+    files = sample_files(Run(tmp_path, "image", tmp_path / "data"), (".png",))
+    assert {file.name for file in files} == {"a.png"}
 
 
 def test_the_default_model_of_a_modality_without_one_is_trained(checkpoints, tmp_path):

@@ -12,11 +12,12 @@ import warnings
 import pytest
 import torch
 
-from eyetoy_train import train
+from eyetoy_train import ClassificationRecipe, parse_recipe, train
 from eyetoy_train.checkpoint.run_folder import read_lines
 from eyetoy_train.classification.metrics import ClassificationMetrics
 from eyetoy_train.classification.predict import Prediction, write_predictions
 from eyetoy_train.classification.samples import sample_file
+from eyetoy_train.commands.cli import exit_on_error
 from eyetoy_train.models.opened import read_labels
 from eyetoy_train.report.figures import LabelledSample, draw_confusion, draw_samples
 from eyetoy_train.report.model_card import CARD
@@ -65,6 +66,19 @@ def test_names_are_printed_whatever_the_terminal_takes(name, encoding, monkeypat
         assert printed.endswith(b"\n")
         assert not any(byte < 32 and byte != 10 for byte in printed)
     assert printed.count(b"\n") == 1, "a prediction is one line"
+
+
+def test_help_and_errors_about_input_are_printed_in_ascii(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(SystemExit, match="0"):
+        parse_recipe(ClassificationRecipe, None, ["--help"], description="after Müller")
+    stream.flush()
+    assert rb"after M\xfcller" in stream.buffer.getvalue()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(SystemExit, match="2"), exit_on_error():
+        raise ValueError("there is no folder caf\udce9 of Müller")
+    assert rb"folder caf\udce9 of M\xfcller" in stream.buffer.getvalue()
 
 
 @each_name
