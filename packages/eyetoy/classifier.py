@@ -44,6 +44,11 @@ class Classifier(HubModel):
         """Channels of the head's input."""
         return self.encoder.params.out_channels
 
+    @property
+    def head_hidden_size(self) -> int:
+        """The same, under timm's name for the input of the last layer."""
+        return self.num_features
+
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the logits of `x`; arguments and errors as in `Encoder.forward`."""
         return self.forward_head(self.encoder(x, lengths, context_only=True))

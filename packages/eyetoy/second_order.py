@@ -34,10 +34,10 @@ def fused_attention(
         scale: factor of the logits; `head_dim ** -0.5` by default.
     """
 
+    query, key, value = in_autocast_dtype(query, key, value)
     if is_transformed():
         # `torch.func` cannot transform the node, and on CUDA `vmap` refuses the masks of fused attention.
         return plain_attention(query, key, value, mask=mask, scale=scale)
-    query, key, value = in_autocast_dtype(query, key, value)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     return differentiable_again(out, partial(plain_attention, mask=mask, scale=scale), (query, key, value))
 
@@ -45,10 +45,14 @@ def fused_attention(
 def plain_attention(
     query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
-    """Return what `fused_attention` does, by matrix products and a softmax."""
-    # `sdpa_kernel(SDPBackend.MATH)` comes to this call, too, but it sets flags of the whole process: of two threads the
-    # one would take away the other's setting, and the last to leave would put back the wrong one for good.
-    return torch._scaled_dot_product_attention_math(query, key, value, mask, scale=scale)[0]
+    """Return what `fused_attention` does, by matrix products and a softmax, for queries that see at least one key."""
+    # PyTorch's own, by `sdpa_kernel(SDPBackend.MATH)`, needs flags of the whole process: two threads would change them
+    # under each other, and the last to leave would put back the wrong ones for good.
+    wide = torch.promote_types(query.dtype, torch.float32)  # float16 has no room for large logits
+    scaled = query.to(wide) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    logits = scaled @ key.to(wide).transpose(-2, -1)  # [batch, heads, queries, keys]
+    weights = (logits if mask is None else logits.masked_fill(~mask, float("-inf"))).softmax(-1)
+    return (weights @ value.to(wide)).to(value.dtype)
 
 
 def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -20,6 +20,7 @@ from eyetoy.neighborhood.backends import flex, natten, reference
 from eyetoy.neighborhood.backends.tiled import attention as tiled
 from eyetoy.neighborhood.problem import Call, Problem
 from eyetoy.second_order import differentiable_again
+from eyetoy.tracing import is_transformed
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
 """Environment variable that names the backend of calls with `backend="auto"`."""
@@ -126,7 +127,7 @@ def choose_backend(requested: str, call: Call) -> str:
 
 
 def _automatic(call: Call) -> str:
-    if call.device != "cuda":
+    if call.device != "cuda" or is_transformed():  # of the fast ones, only "tiled" is operations that transforms follow
         return "tiled"
     if call.rules and not call.has_key_mask and all(rule.sees_all for rule in call.rules):
         # "tiled" makes it one call of PyTorch's fused attention, and no kernel with a mask is as fast as one without.

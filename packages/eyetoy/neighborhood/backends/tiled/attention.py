@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
 from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
@@ -38,11 +39,24 @@ from eyetoy.tracing import is_jit_tracing, is_transformed
 
 def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
     """Neighborhood attention by tiles; see `registry.Backend`."""
+    _refuse_dynamic_sizes(problem)
     # Transforms cannot follow the kernel's autograd function. A trace must not hold our operators either: it is loaded
     # where this package is not.
     is_traced = is_jit_tracing() or torch.compiler.is_exporting() or is_transformed()
     use_kernel = query.device.type == "cpu" and not is_traced
     return attend_groups(_attend_kernel if use_kernel else _attend_sdpa, (query, key, value), problem)
+
+
+def _refuse_dynamic_sizes(problem: Problem) -> None:
+    if not torch.compiler.is_exporting() or problem.is_dense:  # plain attention needs no plan
+        return
+    dynamic = [axis for axis, size in enumerate(problem.grid) if not has_static_value(size)]
+    if dynamic:
+        raise ValueError(
+            f"attention is planned for one grid when it is exported, so its sizes cannot be dynamic; those of grid "
+            f"axes {dynamic} of {len(problem.grid)} are. Keep all axes but the batch out of dynamic_shapes, and "
+            f"export a program for each size"
+        )
 
 
 def attend_plain(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:

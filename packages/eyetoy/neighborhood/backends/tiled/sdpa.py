@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import index
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.second_order import fused_attention, plain_attention
 from eyetoy.sizes import volume
-from eyetoy.tracing import fixed_sizes, is_jit_tracing
+from eyetoy.tracing import fixed_sizes, is_jit_tracing, is_transformed
 
 
 def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
@@ -51,12 +52,12 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
         `[batch, *grid, heads, value_dim]`.
     """
     query, key, value = tokens
-    _refuse_dynamic_sizes(problem)
-    # No real tensors to cache, or those of a trace.
-    is_traced = torch.compiler.is_compiling() or is_jit_tracing() or type(query) is not Tensor
+    # No real tensors to cache, or those of a trace, or wrapped for a transform, which would outlive it.
+    is_traced = torch.compiler.is_compiling() or is_jit_tracing() or is_transformed() or type(query) is not Tensor
     query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
-        tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
-        fixed_sizes(query.shape)[-1],
+        # `index`, because a plan is for one grid: a compiler that leaves sizes open compiles again for the next one.
+        tuple((index(rule.length), rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
+        index(fixed_sizes(query.shape)[-1]),
         str(query.device),
     )
     q = _tiles(query, query_cuts)  # [batch, heads, tiles, queries, dim]
@@ -70,18 +71,6 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
         # A query without any valid key attends everything, which is finite, and is then replaced by zeros.
         out = torch.where(some, _attend(q, k, v, seen | ~some, problem.scale, plain), 0.0)
     return _join(out, query_cuts)
-
-
-def _refuse_dynamic_sizes(problem: Problem) -> None:
-    if not torch.compiler.is_exporting():
-        return
-    dynamic = [axis for axis, size in enumerate(problem.grid) if isinstance(size, torch.SymInt)]
-    if dynamic:
-        raise ValueError(
-            f"attention is planned for one grid when it is exported, so its sizes cannot be dynamic; those of grid "
-            f"axes {dynamic} of {len(problem.grid)} are. Keep all axes but the batch out of dynamic_shapes, and "
-            f"export a program for each size"
-        )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
