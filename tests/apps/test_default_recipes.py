@@ -76,13 +76,30 @@ def write_cifar(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_pictures(root: Path, *folders: str, count: int) -> None:
     for folder in folders:
-        (root / folder).mkdir(parents=True)
+        (root / folder).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             Image.new("RGB", (40, 30), (index, 0, 0)).save(root / folder / f"{index:04d}.jpg")
 
 
 def write_own(root: Path) -> None:
     write_pictures(root, "cat", "dog", count=20)
+
+
+def write_own_boxes(root: Path) -> None:
+    """Text files of YOLO's format beside pictures, without splits."""
+    write_pictures(root, ".", count=20)
+    for path in root.glob("*.jpg"):
+        path.with_suffix(".txt").write_text("0 0.5 0.5 0.4 0.6\n1 0.2 0.3 0.2 0.2\n")
+
+
+def write_own_maps(root: Path) -> None:
+    """Label maps of two classes, without splits."""
+    write_pictures(root, "images", count=20)
+    (root / "maps").mkdir()
+    for path in (root / "images").iterdir():
+        Image.fromarray(np.arange(40, dtype=np.uint8)[None].repeat(30, 0) // 20).save(
+            root / "maps" / f"{path.stem}.png"
+        )
 
 
 def write_imagenet(root: Path) -> None:
@@ -191,6 +208,8 @@ def write_something_something(root: Path) -> None:
 WRITE = {
     "digits": write_digits,
     "folder": write_own,
+    "own_detection": write_own_boxes,
+    "own_segmentation": write_own_maps,
     "imagenet": write_imagenet,
     "caltech256": write_caltech,
     "composed_digits": write_composed,
@@ -264,7 +283,7 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
     if recipe.data.source.startswith("cifar"):
         write_cifar(recipe.data.source.upper(), data, monkeypatch)
     else:
-        WRITE[recipe.data.source](data)
+        WRITE[path.stem if path.stem in WRITE else recipe.data.source](data)
     results = train(app.task(recipe), recipe)
     assert results["stability"]["steps"] == 2
     assert (tmp_path / "run" / "report.html").exists()

@@ -45,6 +45,17 @@ def tree(tmp_path) -> Path:
 
 
 @pytest.fixture
+def repaint(tree):
+    """Give all label maps of the tree a column of equal width for each value."""
+
+    def paint(*values: int) -> None:
+        for path in tree.glob("maps/*/*.png"):
+            write_map(path, stripes(*values))
+
+    return paint
+
+
+@pytest.fixture
 def binary(tmp_path) -> Path:
     """A set of binary masks, as most tools save them: 0 and 255."""
     root = write_folder(tmp_path / "binary", classes="ground\nrust\n")

@@ -108,6 +108,31 @@ def test_values_need_one_for_each_name(binary, recipe_of):
         recipe_of(binary, values=[7, 7])
 
 
+def test_void_on_every_map_is_one_line_with_the_option_that_ignores_it(tree, repaint, recipe_of, capsys):
+    repaint(0, 1, 2, 7)
+    arguments = ["--data.source", "folder", "--data.root", str(tree), "--split", "train"]
+    assert check(arguments) == 1
+    said = f"train of {tree}: value 7 in 3 maps (25.0% of the pixels) is no class; where that means no label, add "
+    assert capsys.readouterr().out.splitlines()[2:] == [f"{said}--data.ignored '[7, 255]'"]
+    assert check([*arguments, "--all"]) == 1
+    assert capsys.readouterr().out.count("unknown value: ") == 3
+    with pytest.raises(BadAnnotationsError) as error:
+        Segmentation(recipe_of(tree)).prepare()
+    assert said in str(error.value)
+    assert check([*arguments, "--data.ignored", "[7, 255]"]) == 0
+
+
+def test_many_unknown_values_are_not_taken_for_void(tree, repaint, capsys):
+    repaint(*range(8))
+    assert check(["--data.source", "folder", "--data.root", str(tree), "--split", "train"]) == 1
+    assert "--data.ignored" in capsys.readouterr().out  # 3 to 7
+    repaint(*range(10))
+    assert check(["--data.source", "folder", "--data.root", str(tree), "--split", "train"]) == 1
+    said = capsys.readouterr().out
+    assert "--data.ignored" not in said
+    assert said.count("unknown value: ") == 3
+
+
 def test_ignored_values_and_their_share_are_logged(tree, recipe_of, capsys):
     Segmentation(recipe_of(tree)).prepare()
     line = "train of {}: 25.0% of the pixels are ignored, those of value 255"

@@ -120,6 +120,37 @@ def test_hidden_files_of_a_folder_are_no_pictures(tmp_path, name):
     }
 
 
+@pytest.mark.parametrize(("name", "other"), [("annotations", "masks"), ("labels", "annotations"), ("masks", "labels")])
+def test_the_folder_of_label_maps_may_be_called_otherwise(tmp_path, name, other):
+    for split in ("train", "val"):
+        write(tmp_path, f"images/{split}/a.png", f"{name}/{split}/a.png", 0, 1)
+    (tmp_path / other).mkdir()
+    (tmp_path / other / "instances_train.json").write_text("{}")  # of another task
+    assert labels(read_set(SegmentationData(root=str(tmp_path))), "val") == [0, 1]
+    write(tmp_path, "images/train/a.png", f"{other}/train/a.png", 1, 0)
+    with pytest.raises(ValueError, match=r"has label maps in \w+ and in \w+; rename the folder to read to maps"):
+        read_set(SegmentationData(root=str(tmp_path)))
+    (tmp_path / other).rename(tmp_path / "maps")
+    assert labels(read_set(SegmentationData(root=str(tmp_path))), "train") == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("place", "counts"),
+    [("/train", {"train": 9, "val": 1}), ("", {"train": 7, "val": 1, "test": 2})],
+)
+def test_pictures_are_held_out_where_splits_are_missing(tmp_path, capsys, place, counts):
+    for number in range(10):
+        write(tmp_path, f"images{place}/{number}.png", f"maps{place}/{number}.png", 0, 1)
+    source = DATASETS.open(SegmentationData(root=str(tmp_path)), 0)
+    source.prepare()
+    assert {split: len(pictures) for split, pictures in source.set.splits.items()} == counts
+    names = [picture.path.name for pictures in source.set.splits.values() for picture in pictures]
+    assert len(set(names)) == len(names) == 10
+    assert capsys.readouterr().err.count("(held out)") == len(counts) - 1
+    again, other = (DATASETS.open(SegmentationData(root=str(tmp_path)), seed).set.splits for seed in (0, 1))
+    assert again == source.set.splits != other
+
+
 def test_two_folders_of_one_split_are_refused(tmp_path):
     for name in ("train", "val", "dev"):
         write(tmp_path, f"images/{name}/a.png", f"maps/{name}/a.png", 0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eyetoy_image.segmentation import SegmentationAugmentation
+from eyetoy_image.segmentation import Segmentation, SegmentationAugmentation
 from eyetoy_image.segmentation.transforms import TrainingTransform, largest_fraction
 
 
@@ -34,6 +34,15 @@ def test_labels_follow_the_picture_and_padding_is_ignored(scale):
         flipped.add(bool(columns[places[0]] > columns[places[-1]]))
         assert padded.any() == (scale[0] < 2)
     assert flipped == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("crop_size", "short_side", "expected"), [(None, 40, 40), (None, None, 512), (24, 40, 24), (24, None, 24)]
+)
+def test_the_square_of_training_follows_the_short_side(tree, recipe_of, crop_size, short_side, expected):
+    augmentation = SegmentationAugmentation(crop_size=crop_size)
+    task = Segmentation(recipe_of(tree, short_side=short_side, augmentation=augmentation))
+    assert task.dataset("train")[0]["image"].shape == (3, expected, expected)
 
 
 def test_the_scale_is_random_within_its_bounds():

@@ -1,0 +1,68 @@
+"""XML is read as elements and text alone, within bounds; findings of a kind are few lines."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from eyetoy_train.data.unreadable import NAMED, name_few
+from eyetoy_train.utils.untrusted import MAX_BYTES, MAX_DEPTH, read_xml
+
+LAUGHS = '<!DOCTYPE a [<!ENTITY b "lol"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>'
+FILE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><a>&b;</a>'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1"])
+def test_elements_and_text_are_read_in_any_encoding(tmp_path, encoding):
+    path = tmp_path / "a.xml"
+    declared = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>'
+    path.write_bytes(f"{declared}<a><b c='1'>caf\u00e9</b><b>2 &lt; 3</b></a>".encode(encoding))
+    root = read_xml(path)
+    assert [entry.text for entry in root.findall("b")] == ["caf\u00e9", "2 < 3"]
+    assert root.tag == "a"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("content", [LAUGHS, FILE, "<!DOCTYPE a><a/>", '<!DOCTYPE a SYSTEM "b.dtd"><a/>'])
+def test_document_types_are_refused(tmp_path, content, encoding):
+    path = tmp_path / "a.xml"
+    path.write_bytes(content.encode(encoding))
+    with pytest.raises(ValueError, match=r"a\.xml has a document type \(DOCTYPE\)"):
+        read_xml(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is no XML file: no element found"),
+        (b"<a>", "is no XML file: no element found"),
+        (b"<a>&unknown;</a>", "is no XML file: undefined entity"),
+        (b"<a/><b/>", "is no XML file: junk after document"),
+        (b"<a>\xff</a>", "is no XML file: not well-formed"),
+        (b'<?xml version="1.0" encoding="nothing"?><a/>', "is no XML file: unknown encoding"),
+        (b"<a>" * (MAX_DEPTH + 1), f"must be nested {MAX_DEPTH} levels deep at most"),
+        (b" " * (MAX_BYTES + 1), r"must have at most 16,777,216 bytes; got 16,777,217"),
+    ],
+    ids=["empty", "open", "entity", "two", "bytes", "encoding", "deep", "long"],
+)
+def test_what_is_no_xml_or_out_of_bounds_is_refused_by_name(tmp_path, content, why):
+    path = tmp_path / "a.xml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"a.xml {why}"):
+        read_xml(path)
+
+
+def test_the_first_few_of_every_kind_are_named_and_the_others_counted():
+    plain = name_few([f"line {number}" for number in range(NAMED + 2)])
+    assert plain[-2:] == [f"line {NAMED - 1}", "and 2 more"]
+
+    class Finding(SimpleNamespace):
+        def __str__(self) -> str:
+            return f"{self.kind}: {self.number}"
+
+    found = [Finding(kind=kind, number=number) for number in range(NAMED + 1_234) for kind in ("small", "large")]
+    lines = name_few([*found, Finding(kind="odd", number=1)])
+    assert lines[NAMED] == "small: and 1,234 more"
+    assert lines[-1] == "odd: 1"
+    assert len(lines) == 2 * (NAMED + 1) + 1
