@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy.inflation import inflated_weight
+from eyetoy.kinds import check_kind, is_complete, run_checkpoint
 from eyetoy.params import as_encoder_params
 from eyetoy.sizes import ceil_div
 from eyetoy.tracing import Unscriptable
@@ -83,7 +84,7 @@ class HubModel(
         """Return the model of a folder, or of a name on Hugging Face's hub, in evaluation mode.
 
         Args:
-            pretrained_model_name_or_path: the folder or the name.
+            pretrained_model_name_or_path: the folder, also a run's for its best checkpoint, or the name.
             options: the hub's `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`; new values for
                 those of the config; `map_location`, the device; `dtype`, such as `torch.float32` or its name, by
                 default the one that the weights were saved in; and `strict=False`, to load what fits of a model of
@@ -91,11 +92,11 @@ class HubModel(
 
         Raises:
             FileNotFoundError: the folder holds no weights, or the hub's files cannot be fetched.
-            RuntimeError: the weights are not those of the model that the config describes, or, with `strict=False`,
-                none of them fits.
+            RuntimeError: the folder holds a model of another kind, and the message names the call that reads it; or the
+                weights are not those of the model that the config describes, or, with `strict=False`, none fits.
             ValueError: the config describes a far larger model than the weights, or `dtype` is none of floating point.
         """
-        name = str(pretrained_model_name_or_path)
+        name = str(run_checkpoint(Path(pretrained_model_name_or_path), WEIGHTS))
         try:
             return super().from_pretrained(name, other_head="num_classes" in options, **options)
         except OSError as error:  # without a network, its message does not name the model
@@ -118,16 +119,20 @@ class HubModel(
         dtype: torch.dtype | str | None = None,
         in_channels: int | None = None,
         other_head: bool = False,
+        config: Any = None,
         **options: Any,
     ) -> Self:
         """Build the model of the config and load its weights.
 
         Raises:
             FileNotFoundError: the folder holds no weights.
-            RuntimeError: the weights do not fit.
+            RuntimeError: the model is of another kind, or the weights do not fit.
             ValueError: `dtype` is none of floating point.
         """
         dtype = _checked_dtype(dtype)
+        other = check_kind(cls, cls.kind, config, options) if isinstance(config, dict) else ""
+        if other and (strict or not is_complete(cls, options)):
+            raise RuntimeError(f"{model_id} holds {other}")
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
             fetched = hf_hub_download(

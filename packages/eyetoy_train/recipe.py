@@ -30,8 +30,8 @@ class ModelRecipe:
     name: str = "eyetoy2d_pico"
     """A name from `eyetoy.list_models()`, or `timm/NAME` for any image model of timm."""
     weights: str | None = None
-    """Start from trained weights: a run's folder, a checkpoint, or a name on Hugging Face's hub. All that fits is
-    loaded; a head only for classes of the same names, in any order. The run says what is loaded, and what is new."""
+    """Start from trained weights: a run's folder, a checkpoint, or a name on Hugging Face's hub. What fits is loaded; a
+    head only for classes of the same names, in any order. The run says what is loaded, and what is new and why."""
     stem_strides: list[int | list[int]] | None = None
     """Strides of the stem's convolutions, each a number or one per axis; the model's own if not given."""
     drop_path: float = 0.0

@@ -57,6 +57,22 @@ class Layout:
     """Rows before those of the first class, in units of the rows of one class."""
 
 
+def checkpoint_folder(name: str) -> Path:
+    """Return the folder of a run's best checkpoint, of a checkpoint, or of what a name on Hugging Face's hub holds.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint, or the hub's files cannot be fetched.
+    """
+    if Path(name).exists():
+        return find_checkpoint(Path(name))
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "recipe.yaml", WEIGHTS]))
+    except (OSError, ValueError) as error:  # the latter for what can be no name, such as a/b/c
+        raise FileNotFoundError(
+            f"{name} is no folder here, and cannot be fetched from Hugging Face's hub: {error}"
+        ) from error
+
+
 def read_trained(weights: str) -> Trained:
     """Return the weights of a run, of a checkpoint, or of a name on Hugging Face's hub.
 
@@ -64,15 +80,7 @@ def read_trained(weights: str) -> Trained:
         FileNotFoundError: there is no checkpoint, or the hub's files cannot be fetched.
         ValueError: its list of classes is none.
     """
-    if Path(weights).exists():
-        folder = find_checkpoint(Path(weights))
-    else:
-        try:
-            folder = Path(snapshot_download(weights, allow_patterns=[CONFIG, WEIGHTS, LABELS]))
-        except (OSError, ValueError) as error:  # the latter for what is no name, such as a/b/c
-            raise FileNotFoundError(
-                f"model.weights {weights} is no folder here, and cannot be fetched from Hugging Face's hub: {error}"
-            ) from error
+    folder = checkpoint_folder(weights)
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     classes = read_labels(folder) if (folder / LABELS).is_file() else None
     return Trained(weights, folder, load_file(folder / WEIGHTS), config if isinstance(config, dict) else {}, classes)

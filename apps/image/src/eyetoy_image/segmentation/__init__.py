@@ -1,6 +1,7 @@
 """Semantic segmentation."""
 
 from eyetoy_image.segmentation.app import APP
+from eyetoy_image.segmentation.predictor import LabelMap, SegmentationPredictor
 from eyetoy_image.segmentation.recipe import (
     SegmentationAugmentation,
     SegmentationData,
@@ -12,10 +13,12 @@ from eyetoy_image.segmentation.task import Segmentation
 
 __all__ = [
     "APP",
+    "LabelMap",
     "Segmentation",
     "SegmentationAugmentation",
     "SegmentationData",
     "SegmentationEvaluation",
+    "SegmentationPredictor",
     "SegmentationRecipe",
     "SegmenterRecipe",
 ]
