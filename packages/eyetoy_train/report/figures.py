@@ -76,14 +76,14 @@ def points(lines: Sequence[dict[str, Any]], name: str, *, val: bool = False) -> 
 
 
 def _plot_parts(axes: Axes, lines: Sequence[dict[str, Any]], parts: Sequence[str]) -> None:
-    """Draw each part of the loss in a colour of its own, a dashed line where the evaluation measures it too."""
+    """Draw each part of the loss in a colour of its own, dashed with open points where the evaluation measures it."""
     dashed = False
     for number, name in enumerate(parts):
         color, val = f"C{number}", points(lines, name, val=True)
         _plot(axes, points(lines, f"{TRAINED}{name}"), label=name, color=color)
-        _plot(axes, val, color=color, linestyle="--")
+        _plot(axes, val, color=color, linestyle="--", markerfacecolor="white")
         dashed = dashed or bool(val)
-    axes.set(xlabel="epoch", ylabel="parts of the loss" + (" (dashed: validation)" if dashed else ""))
+    axes.set(xlabel="epoch", ylabel="parts of the loss" + (" (dashed, open: validation)" if dashed else ""))
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.3 * (high - low))  # room above the curves for the names of many
     axes.legend(frameon=False, loc="upper center", ncols=3, fontsize=8.5)

@@ -84,7 +84,7 @@ def test_parts_of_the_loss_have_a_panel_with_those_of_the_validation_set(monkeyp
     parts = {"train_loss_box": 0.4, "train_loss_mask": 0.6}
     lines = [line_of(1, **parts), line_of(2, **parts, val={"mAP": 0.2, "loss": 2.0, "loss_mask": 1.5})]
     found = drawn_lines(monkeypatch, lines, tmp_path)
-    panel = found["parts of the loss (dashed: validation)"]
+    panel = found["parts of the loss (dashed, open: validation)"]
     assert [points for _, points in panel] == [[[1, 0.4], [2, 0.4]], [[1, 0.6], [2, 0.6]], [[2, 1.5]]]
     assert [label for label, _ in panel][:2] == ["loss_box", "loss_mask"]
     assert dict(found["loss"])["validation"] == [[2, 2.0]]

@@ -88,7 +88,7 @@ class SegmentationMetrics:
         figure = folder / "confusion.png"
         # Counts of pixels have too many digits for a cell.
         percent = (100 * confusion / confusion.sum(1, keepdim=True).clamp(1)).round().long()
-        draw_confusion(percent.tolist(), self.classes, figure)
+        draw_confusion(percent.tolist(), self.classes, figure, title="percent of the pixels of each true class")
         return Details(tables=tables, pictures=[figure])
 
     def _row(self, confusion: Tensor, label: int) -> tuple[str, int, float, float, float, str]:

@@ -159,10 +159,8 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         """Return the picture, the truth, and what the model sees."""
         image, clear = sample["image"], background(self.classes)
         maps = {"truth": sample["labels"], "prediction": self.segment(model, image.to(device)).cpu()}
-        return [
-            Panel("picture", enlarged(image, DRAWN_SIDE)),
-            *(
-                Panel(title, draw_labels(image, labels, least_side=DRAWN_SIDE, clear=clear), colored(labels, clear))
-                for title, labels in maps.items()
-            ),
-        ]
+        panels = [Panel("picture", enlarged(image, DRAWN_SIDE))]
+        for title, labels in maps.items():
+            drawn, found = draw_labels(image, labels, least_side=DRAWN_SIDE, clear=clear), colored(labels, clear)
+            panels.append(Panel(title if found else f"{title}: background", drawn, found))
+        return panels
