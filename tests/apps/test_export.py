@@ -51,6 +51,8 @@ def write_videos(root: Path) -> None:
     write_moving_digits(root, train=1, val=1, test=1, num_frames=6, size=34)
 
 
+TINY = ModelRecipe(name="eyetoy2d_pico", options={"changes": {"scales": [1], "global_depth": 0}})
+
 APPS = {
     "image": (
         partial(write_pictures, count=12, spread=40, any_size=True),
@@ -152,7 +154,7 @@ def small_segmenter(**evaluation: object) -> tuple[Segmentation, Segmenter]:
         segmenter=SegmenterRecipe(kind="linear", auxiliary_weight=0),
         evaluation=SegmentationEvaluation(**evaluation),
     )
-    recipe.model.name = "eyetoy2d_pico"
+    recipe.model = TINY
     recipe.data.augmentation.crop_size = 32
     torch.manual_seed(0)
     return Segmentation(recipe), Segmenter(recipe.model, recipe.segmenter, 3).eval()
@@ -219,7 +221,7 @@ def test_the_script_of_the_docs_finds_the_objects_of_the_model(tmp_path):
         fpn_channels=16, anchor_sizes=[16, 32, 64], proposals_eval=50, box_head_channels=32, mask_head_channels=[8]
     )
     torch.manual_seed(0)
-    detector = Detector(ModelRecipe(name="eyetoy2d_pico"), recipe, 2, (64, 96)).eval()
+    detector = Detector(TINY, recipe, 2, (64, 96)).eval()
     torch.nn.init.normal_(detector.rcnn.roi_heads.box_predictor.cls_score.weight, std=0.2)
     made = Detection(DetectionRecipe(name="test")).export_model(detector, size=(64, 96))
     pictures = made.input.examples

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from eyetoy_image.dense.annotations import refuse_or_skip_bad
 from eyetoy_image.dense.masks import decode, encode
 from eyetoy_image.dense.task import DenseTask
+from eyetoy_image.detection.comparison import export_detector
 from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.detection.datasets.coco import Category, CocoSet, CocoSource
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
@@ -21,7 +22,6 @@ from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import Detector, load_detector
-from eyetoy_image.detection.portable import export_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_train import Batch, Split
