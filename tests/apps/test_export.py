@@ -258,11 +258,18 @@ def test_a_size_of_no_pixels_is_refused(size, capsys):
     assert re.search(r"--sizes: (must be a height and a width|expected at least)", capsys.readouterr().err)
 
 
-def test_every_size_has_a_folder(tmp_path, checkpoints, capsys):
-    run, output = checkpoints / "runs/segmentation", tmp_path / "exported"
-    options = ["--format", "pt2", "--evaluation.scales", "[1.0]", "--sizes", "32x48", "16x16"]
-    export_checkpoint(app_of("segmentation"), [str(run), "--output", str(output), *options])
-    assert {path.relative_to(output).as_posix() for path in output.rglob("model.*")} == {
-        f"{size}/model.{kind}" for size in ("32x48", "16x16") for kind in ("pt2", "json")
-    }
-    assert "32x48/model.pt2: pixels uint8 [batch, 32, 48, 3] to logits" in capsys.readouterr().out
+def test_every_size_has_a_folder(tmp_path, checkpoints, capsys, monkeypatch):
+    written = {}
+
+    def write(model, folder, kind, facts):
+        written[folder.relative_to(tmp_path).as_posix()] = list(model.input.examples[0].shape)
+        given = {"name": "pixels", "dtype": "uint8", "shape": []}
+        checked = {"compared": 2, "inputs": [0, 0], "runtime": "torch", "largest_difference": 0, "bound": 1e-4}
+        return {"file": "model.pt2", "input": given, "output": {"name": "logits"}, "checked": checked, **facts}
+
+    monkeypatch.setattr("eyetoy_train.commands.export.export", write)
+    common = [str(checkpoints / "runs/segmentation"), "--output", str(tmp_path / "new"), "--evaluation.scales", "[1.0]"]
+    export_checkpoint(app_of("segmentation"), [*common, "--sizes", "32x48", "16x16"])
+    export_checkpoint(app_of("segmentation"), [*common, "--sizes", "24x24"])
+    assert written == {"new/32x48": [2, 32, 48, 3], "new/16x16": [2, 16, 16, 3], "new": [2, 24, 24, 3]}
+    assert capsys.readouterr().out.count("model.pt2: pixels uint8 [] to logits; in torch it differs") == 3
