@@ -57,6 +57,8 @@ def write_videos(root: Path) -> None:
     write_moving_digits(root, train=1, val=1, test=1, num_frames=6, size=34)
 
 
+TINY = ModelRecipe(name="eyetoy2d_pico", options={"changes": {"scales": [1], "global_depth": 0}})
+
 APPS = {
     "image": (
         write_images,
@@ -158,7 +160,7 @@ def small_segmenter(**evaluation: object) -> tuple[Segmentation, Segmenter]:
         segmenter=SegmenterRecipe(kind="linear", auxiliary_weight=0),
         evaluation=SegmentationEvaluation(**evaluation),
     )
-    recipe.model.name = "eyetoy2d_pico"
+    recipe.model = TINY
     recipe.data.augmentation.crop_size = 32
     torch.manual_seed(0)
     return Segmentation(recipe), Segmenter(recipe.model, recipe.segmenter, 3).eval()
@@ -225,7 +227,7 @@ def test_the_script_of_the_docs_finds_the_objects_of_the_model(tmp_path):
         fpn_channels=16, anchor_sizes=[16, 32, 64], proposals_eval=50, box_head_channels=32, mask_head_channels=[8]
     )
     torch.manual_seed(0)
-    detector = Detector(ModelRecipe(name="eyetoy2d_pico"), recipe, 2, (64, 96)).eval()
+    detector = Detector(TINY, recipe, 2, (64, 96)).eval()
     torch.nn.init.normal_(detector.rcnn.roi_heads.box_predictor.cls_score.weight, std=0.2)
     made = Detection(DetectionRecipe(name="test")).export_model(detector, size=(64, 96))
     pictures = made.input.examples
@@ -262,11 +264,18 @@ def test_a_size_of_no_pixels_is_refused(size, capsys):
     assert re.search(r"--sizes: (must be a height and a width|expected at least)", capsys.readouterr().err)
 
 
-def test_every_size_has_a_folder(tmp_path, checkpoints, capsys):
-    run, output = checkpoints / "runs/segmentation", tmp_path / "exported"
-    options = ["--format", "pt2", "--evaluation.scales", "[1.0]", "--sizes", "32x48", "16x16"]
-    export_checkpoint(app_of("segmentation"), [str(run), "--output", str(output), *options])
-    assert {path.relative_to(output).as_posix() for path in output.rglob("model.*")} == {
-        f"{size}/model.{kind}" for size in ("32x48", "16x16") for kind in ("pt2", "json")
-    }
-    assert "32x48/model.pt2: pixels uint8 [batch, 32, 48, 3] to logits" in capsys.readouterr().out
+def test_every_size_has_a_folder(tmp_path, checkpoints, capsys, monkeypatch):
+    written = {}
+
+    def write(model, folder, kind, facts):
+        written[folder.relative_to(tmp_path).as_posix()] = list(model.input.examples[0].shape)
+        given = {"name": "pixels", "dtype": "uint8", "shape": []}
+        checked = {"compared": 2, "inputs": [0, 0], "runtime": "torch", "largest_difference": 0, "bound": 1e-4}
+        return {"file": "model.pt2", "input": given, "output": {"name": "logits"}, "checked": checked, **facts}
+
+    monkeypatch.setattr("eyetoy_train.commands.export.export", write)
+    common = [str(checkpoints / "runs/segmentation"), "--output", str(tmp_path / "new"), "--evaluation.scales", "[1.0]"]
+    export_checkpoint(app_of("segmentation"), [*common, "--sizes", "32x48", "16x16"])
+    export_checkpoint(app_of("segmentation"), [*common, "--sizes", "24x24"])
+    assert written == {"new/32x48": [2, 32, 48, 3], "new/16x16": [2, 16, 16, 3], "new": [2, 24, 24, 3]}
+    assert capsys.readouterr().out.count("model.pt2: pixels uint8 [] to logits; in torch it differs") == 3

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from eyetoy_image.detection.comparison import export_detector, object_differences
 from eyetoy_image.detection.model import Detector
-from eyetoy_image.detection.portable import PortableDetector, export_detector, object_differences
+from eyetoy_image.detection.portable import PortableDetector
 from eyetoy_train import ModelRecipe, UnreadableFileError
 
 PICO = ModelRecipe(name="eyetoy2d_pico")

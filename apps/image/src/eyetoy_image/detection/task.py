@@ -21,6 +21,7 @@ from eyetoy_image.dense.masks import decode, encode
 from eyetoy_image.dense.pyramids import count_maps
 from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.detection.anchors import fit_anchors
+from eyetoy_image.detection.comparison import export_detector
 from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
@@ -28,7 +29,6 @@ from eyetoy_image.detection.datasets.objects import Category, CocoSet, ObjectSou
 from eyetoy_image.detection.figures import DRAWN_SCORE, Objects, draw_objects
 from eyetoy_image.detection.metrics import DetectionMetrics
 from eyetoy_image.detection.model import LAYOUT, OVER_STAGES, Detector, load_detector
-from eyetoy_image.detection.portable import export_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
 from eyetoy_image.figures import Panel

@@ -52,9 +52,10 @@ def export_segmenter(
     views = "one whole picture, once" if steps is None else "windows of {0} x {0} pixels every {1}".format(*steps)
     side, colour = height if height == width else [*size], described(background)
     given = export_pixels(size, 3, {"mode": "RGB", "background": colour, "size": side, "views": views})
-    pictures = example_pictures([size] * sum(BATCHES))[: sum(BATCHES)]
+    pictures = torch.stack(example_pictures([size] * sum(BATCHES))[: sum(BATCHES)])
     files = [TF.resize(read_image(file, grayscale=False), [*size], antialias=True) for file in check_on]
-    examples = [*torch.stack(pictures).split(BATCHES), *(file.movedim(0, -1)[None].contiguous() for file in files)]
+    batches = [pictures[: BATCHES[0]], pictures[BATCHES[0] :]]
+    examples = [*batches, *(file.movedim(0, -1)[None].contiguous() for file in files)]
     return ExportModel(
         SegmenterWithPreprocessing(model, steps).eval(),
         replace(given, examples=examples),
