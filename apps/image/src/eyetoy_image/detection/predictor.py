@@ -12,8 +12,9 @@ from torch import Tensor
 from eyetoy_image.dense.masks import decode
 from eyetoy_image.dense.predictor import PicturePredictor, Readable
 from eyetoy_image.detection.app import APP
+from eyetoy_image.detection.figures import DRAWN_SCORE
 from eyetoy_image.detection.model import Detector
-from eyetoy_image.detection.task import DRAWN_SCORE, Detection
+from eyetoy_image.detection.task import Detection
 
 
 @dataclass(frozen=True)
