@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
         ValueError: it is not JSON, or nested more deeply than Python reads; the message names the file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # a ValueError also where it is not UTF-8
         raise ValueError(f"{path} is no JSON file: {error}") from error
 
@@ -52,7 +52,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         with path.open(
             encoding="utf-8-sig", newline=""
         ) as file:  # -sig: spreadsheets begin files with a byte order mark
-            rows = csv.DictReader(file)
+            rows = csv.DictReader(file, skipinitialspace=True)
             lacking = [column for column in columns if column not in (rows.fieldnames or ())]
             if lacking:
                 had = f"it has {rows.fieldnames}, and lacks {', '.join(lacking)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from eyetoy_train import ClassFolder
@@ -218,3 +220,68 @@ def test_times_of_kinetics_may_be_written_with_a_point(kinetics, check_read):
     table.write_text(f"{lines[0]}\nrun,abc,soon,20,train\n")
     with pytest.raises(ValueError, match=r"train.csv has a clip whose times are not seconds: run, abc, soon"):
         read_kinetics(kinetics)
+
+
+@pytest.mark.parametrize("name", ["{}_{:06d}_{:06d}", "{}_{}_{}"])
+@pytest.mark.parametrize("folder", ["train", "clips", "videos/all", "."])
+def test_clips_of_kinetics_lie_where_tools_put_them(tmp_path, copies, folder, name, check_read):
+    lines = [f"{('run', 'jump')[i % 2]},id{i},{10 * i}.0,{10 * i + 10}.0" for i in range(6)]
+    for split, chosen in (("train", lines[:4]), ("val", lines[4:])):
+        table = "\n".join(["label,youtube_id,time_start,time_end", *chosen, ""])
+        (tmp_path / f"{split}.csv").write_text(table)
+    copies(*(tmp_path / folder / f"{name.format(f'id{i}', 10 * i, 10 * i + 10)}.mp4" for i in range(6)))
+    assert check_read(read_kinetics(tmp_path)) == {"train": 4, "val": 2}
+
+
+def test_a_clip_of_the_own_split_comes_before_others_of_its_name(kinetics, copies):
+    copies(kinetics / "aside" / "-val_000000_000000_000010.mp4", kinetics / "zzz" / "-val_000000_000000_000010.mp4")
+    first = read_kinetics(kinetics).splits["val"][0][0]
+    assert first == kinetics / "val" / "part_0" / "-val_000000_000000_000010.mp4"
+
+
+# How tables are written by other programs: each keeps the meaning.
+WRITTEN = {
+    "with a mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "by Windows": lambda text: text.replace("\n", "\r\n").encode(),
+    "with spaces": lambda text: text.replace(",", ", ").encode(),
+    "in quotes": lambda text: "".join(
+        ",".join(f'"{value}"' for value in line.split(",")) + "\n" for line in text.splitlines()
+    ).encode(),
+    "with empty lines": lambda text: text.replace("\n", "\n\n").encode(),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_official_lists_are_read_however_they_are_written(kinetics, written):
+    clean = read_kinetics(kinetics)
+    for table in (kinetics / "annotations").iterdir():
+        table.write_bytes(WRITTEN[written](table.read_text()))
+    assert read_kinetics(kinetics) == clean
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("classes", ["", "walking\nwaving\n"])
+def test_lists_are_read_however_they_are_written(tmp_path, written, classes):
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.csv").write_bytes(WRITTEN[written]("a b.mp4,0\nc.mp4,1\n"))
+    if classes:
+        (tmp_path / "classes.txt").write_bytes(WRITTEN["with a mark"](classes))
+    found = read_lists(tmp_path)
+    assert found.splits["train"] == ((tmp_path / "a b.mp4", 0), (tmp_path / "c.mp4", 1))
+    assert found.classes == (("walking", "waving") if classes else ("0", "1"))
+
+
+ODD = [os.fsdecode(b"caf\xe9"), "a\u2028b", "a\x85b", "$5_%", "שלום 🐱", "a, b"]
+
+
+@pytest.mark.parametrize("name", ODD, ids=range(len(ODD)))
+def test_names_in_lists_are_read_back(tmp_path, name):
+    found = ClassFolder((name, "other"), dict.fromkeys(("train", "val"), ((tmp_path / name / "a.mp4", 0),)))
+    write_lists(tmp_path, found)
+    assert read_lists(tmp_path) == found
+
+
+def test_a_name_with_a_line_break_is_in_no_list(tmp_path):
+    found = ClassFolder(("a\nb",), {"train": ((tmp_path / "a.mp4", 0),)})
+    with pytest.raises(ValueError, match=r"a\\nb has a line break, which a list cannot hold"):
+        write_lists(tmp_path, found)

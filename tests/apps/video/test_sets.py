@@ -176,3 +176,20 @@ def test_the_same_seed_holds_out_the_same_whatever_is_missing(ucf101):
     kept = ListedSource(VideoData(root=str(ucf101), missing="skip"), lambda: found).folder
     assert kept.splits["val"] == found.splits["val"]
     assert len(kept.splits["train"]) == 64 - 22
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_lists_of_windows_and_names_with_spaces_are_read(ucf101, hmdb51, something, mark, end):
+    def read():
+        return read_ucf101(ucf101, 2), read_hmdb51(hmdb51, 3), read_something_something(something)
+
+    clean = read()
+    for pattern in ("*list02.txt", "*_split3.txt", "*.json"):
+        for table in ucf101.rglob(pattern):  # the three fixtures share a folder
+            table.write_bytes(mark + table.read_text().replace("\n", end).encode())
+    assert read() == clean
+    train = ucf101 / "ucfTrainTestlist" / "trainlist02.txt"
+    train.write_text(train.read_text() + "\nArchery/v_Archery_g99 a_c01.avi 1\n")
+    names = [path.name for samples in read_ucf101(ucf101, 2).splits.values() for path, _ in samples]
+    assert "v_Archery_g99 a_c01.avi" in names

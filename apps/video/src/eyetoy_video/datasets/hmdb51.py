@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eyetoy_train import ClassFolder
 from eyetoy_train.data.folder import Sample
-from eyetoy_video.datasets.source import ListedSource, hold_out
+from eyetoy_video.datasets.source import ListedSource, hold_out, read_lines
 from eyetoy_video.recipe import VideoData
 
 LISTS = "testTrainMulti_7030_splits"
@@ -44,10 +44,10 @@ def read_hmdb51(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
     classes = tuple(table.name.removesuffix(ending) for table in tables)
     marked: dict[str, list[Sample]] = {TRAIN: [], TEST: []}
     for label, (name, table) in enumerate(zip(classes, tables, strict=True)):
-        for line in table.read_text(encoding="utf-8").splitlines():
+        for line in read_lines(table):
             # A line is a name and a mark. Names may have spaces, so both are taken from the end.
             if line.strip() and (mark := line.split()[-1]) in marked:
-                marked[mark].append((root / name / line.rsplit(maxsplit=1)[0], label))
+                marked[mark].append((root / name / line.strip().rsplit(maxsplit=1)[0], label))
     train, val = hold_out(marked[TRAIN], _film, seed)
     return ClassFolder(classes, {"train": train, "val": val, "test": tuple(marked[TEST])})
 

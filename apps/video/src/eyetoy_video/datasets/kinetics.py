@@ -20,8 +20,8 @@ COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 FETCH = """Kinetics is not in {root}. It should hold one of
 - train, val and optionally test with a folder for every class, as in torchvision;
-- the official train.csv, val.csv and optionally test.csv, or annotations with these, and train, val and test with the
-  clips in any folders, as YTID_000010_000020.mp4;
+- the official train.csv, val.csv and optionally test.csv, or annotations with these, and the clips in any folders, as
+  YTID_000010_000020.mp4;
 - train.csv, val.csv and optionally test.csv with a path and a label in each line, as in SlowFast and pytorchvideo.
 This fetches Kinetics-400 with its lists to kinetics-dataset/k400 (456 GB; k600 has 779 GB, k700_2020 710 GB):
     git clone https://github.com/cvdfoundation/kinetics-dataset
@@ -33,9 +33,9 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
 
     With the official lists in `root` or `root/annotations`, which have the columns label, youtube_id, time_start and
     time_end, clips are `root/SPLIT/**/YTID_000010_000020.mp4`, or of another suffix; some may be missing. Clips in
-    `root/replacement`, CVDF's replacements of broken ones, come first. A list without labels, as in some editions for
-    the test, is ignored. For lists of paths and labels, see `read_lists`. Without lists, clips are
-    `root/SPLIT/CLASS/**/*.mp4`, see `read_class_folder`.
+    `root/replacement`, CVDF's replacements of broken ones, come first, and clips elsewhere in `root` last. A list
+    without labels, as in some editions for the test, is ignored. For lists of paths and labels, see `read_lists`.
+    Without lists, clips are `root/SPLIT/CLASS/**/*.mp4`, see `read_class_folder`.
 
     Args:
         root: the folder of the set.
@@ -58,14 +58,15 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
 def _header(table: Path) -> Sequence[str]:
     with table.open(encoding="utf-8-sig", newline="") as file:  # some editions begin with a byte order mark
         try:
-            return next(csv.reader(file), [])
+            return next(csv.reader(file, skipinitialspace=True), [])
         except csv.Error as error:
             raise ValueError(f"cannot read {table}: {error}") from error
 
 
 def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> ClassFolder:
     tables = {split: table for split, table in tables.items() if split == "train" or "label" in _header(table)}
-    rows = {split: _rows(root, split, table) for split, table in tables.items()}
+    clips = find_clips(root)
+    rows = {split: _rows(root, clips, split, table) for split, table in tables.items()}
     classes = tuple(sorted({label for _, label in rows["train"]}))
     labels = {name: number for number, name in enumerate(classes)}
     splits = {split: labelled(found, labels, tables[split]) for split, found in rows.items()}
@@ -75,9 +76,17 @@ def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> Clas
     return ClassFolder(classes, splits)
 
 
-def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
+def _rows(root: Path, anywhere: dict[str, Path], split: Split, table: Path) -> list[tuple[Path, str]]:
+    """Return the clips of a list, with their labels: replacements first, then those of the split's folder, then others.
+
+    Args:
+        root: the folder of the set.
+        anywhere: all clips in it, by their names; some tools put those of all splits into one folder.
+        split: the split of the list.
+        table: the list.
+    """
     folder = root / (find_only_split(split, [path.name for path in root.iterdir() if path.is_dir()], root) or split)
-    present = find_clips(folder) | find_clips(root / REPLACEMENT)  # the right side wins: replacements
+    present = anywhere | find_clips(folder) | find_clips(root / REPLACEMENT)  # the right side wins: replacements
     clips = []
     for row in read_table(table, COLUMNS):
         try:  # pandas writes whole seconds as 10.0 where a column has a gap
@@ -85,8 +94,9 @@ def _rows(root: Path, split: Split, table: Path) -> list[tuple[Path, str]]:
         except (ValueError, OverflowError) as error:
             raise ValueError(f"{table} has a clip whose times are not seconds: {', '.join(row.values())}") from error
         name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+        unpadded = f"{row['youtube_id']}_{start}_{end}"
         # A missing clip is listed as well: `ListedSource` refuses or skips it.
-        clips.append((present.get(name, folder / f"{name}.mp4"), row["label"]))
+        clips.append((present.get(name) or present.get(unpadded) or folder / f"{name}.mp4", row["label"]))
     return clips
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.splits import find_split_files
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
-from eyetoy_video.datasets.source import ListedSource, hold_out, labelled
+from eyetoy_train.utils.text import shown
+from eyetoy_video.datasets.source import ListedSource, hold_out, labelled, read_lines
 from eyetoy_video.recipe import VideoData
 
 CLASSES = "classes.txt"
@@ -79,15 +80,20 @@ def write_lists(output: Path, clips: ClassFolder) -> None:
         )
     folder = output.parent if one else output
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CLASSES).write_text("".join(f"{name}\n" for name in clips.classes), encoding="utf-8")
+    lines = {folder / CLASSES: list(clips.classes)}
     for split, samples in clips.splits.items():
-        lines = "".join(f"{path.absolute()} {label}\n" for path, label in samples)
-        (output if one else folder / f"{split}.csv").write_text(lines, encoding="utf-8")
+        table = output if one else folder / f"{split}.csv"
+        lines[table] = [f"{path.absolute()} {label}" for path, label in samples]
+    for broken in (line for table in lines.values() for line in table if "\n" in line or "\r" in line):
+        raise ValueError(f"{shown(broken)} has a line break, which a list cannot hold; rename it")
+    for table, written in lines.items():
+        text = "".join(f"{line}\n" for line in written)
+        table.write_text(text, encoding="utf-8", errors="surrogateescape")  # as `read_lines` reads it
 
 
 def _read(table: Path, folder: Path) -> list[Row]:
-    lines = table.read_text(encoding="utf-8-sig").splitlines()
-    rows = [_row(line, f"{table}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(read_lines(table), 1)
+    rows = [_row(line, f"{table}, line {number}") for number, line in lines if line.strip()]
     if rows and rows[0][0].lower() in HEADER[0] and rows[0][1].lower() in HEADER[1]:
         del rows[0]
     return [(folder / path, label) for path, label in rows]
@@ -115,7 +121,7 @@ def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[
     # All or none: with one name among numbers, the numbers are names, too.
     are_numbers = all(label.isdecimal() for label in labels)
     if names.is_file():
-        classes = tuple(line for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
+        classes = tuple(line for line in read_lines(names) if line.strip())
     elif are_numbers:
         last = max(map(int, labels), default=-1)
         if last >= MOST_CLASSES:

@@ -26,6 +26,16 @@ def find_clips(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in list_files(folder, VIDEO_SUFFIXES)[0]}
 
 
+def read_lines(table: Path) -> list[str]:
+    """Return the lines of a list.
+
+    Lists of Windows begin with a byte order mark. Names that are not UTF-8 are read as `os.listdir` gives them.
+    """
+    text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    # Not `splitlines`, which also splits at characters that names may hold, such as the line separator of Unicode.
+    return text.split("\n")  # `read_text` makes all ends of lines this one
+
+
 def missing_files(files: Sequence[Path]) -> list[Path]:
     """Return the files that do not exist."""
     # Each folder is listed once: a call for each file takes minutes for Kinetics on a network file system.

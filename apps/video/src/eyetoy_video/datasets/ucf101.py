@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder
-from eyetoy_video.datasets.source import ListedSource, hold_out, labelled
+from eyetoy_video.datasets.source import ListedSource, hold_out, labelled, read_lines
 from eyetoy_video.recipe import VideoData
 
 FOLDER, LISTS = "UCF-101", "ucfTrainTestlist"
@@ -48,8 +49,8 @@ def read_ucf101(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
 
 def _rows(root: Path, table: Path) -> list[tuple[Path, str]]:
     """Read lines such as `Archery/v_Archery_g08_c01.avi 3`, or without the number."""
-    # Only the lists for training have numbers; the class is the folder in both.
-    paths = [Path(line.split()[0]) for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # Only the lists for training have numbers; the class is the folder in both. Names may have spaces.
+    paths = [Path(re.sub(r"\s+\d+$", "", line.strip())) for line in read_lines(table) if line.strip()]
     return [(root / FOLDER / path, path.parent.name) for path in paths]
 
 
