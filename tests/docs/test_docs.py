@@ -120,6 +120,17 @@ def test_recipes_have_the_time_and_score_of_their_heads():
         assert ("not run" in rows[name]) == ("not run" in head), name
 
 
+def test_every_line_of_what_we_work_with_has_its_test():
+    rows = [line for line in (DOCS / "works_with.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row != "| tool | how | test |"]
+    assert len(rows) > 40
+    for row in rows:
+        found = re.search(r"\| `(test_\w+\.py)::(test_\w+)` \|$", row)
+        assert found, row
+        code = (REPOSITORY / "tests" / "eyetoy" / found[1]).read_text(encoding="utf-8")
+        assert re.search(rf"^def {found[2]}\(", code, re.MULTILINE), row
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere_in_the_repository_too(page):
     links = re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text(encoding="utf-8"))

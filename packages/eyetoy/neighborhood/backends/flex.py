@@ -27,6 +27,7 @@ from eyetoy.neighborhood.backends.dilation import attend_groups
 from eyetoy.neighborhood.problem import QKV, Call, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import ceil_div, volume
+from eyetoy.tracing import is_transformed
 
 TILES = {1: (128,), 2: (8, 16), 3: (4, 4, 8)}
 """Tile by the number of grid axes; the product is 128, the block of FlexAttention."""
@@ -100,7 +101,7 @@ def _from_tiles(x: Tensor, grid: tuple[int, ...], tile: tuple[int, ...]) -> Tens
 def _block_mask(
     rules: tuple[AxisRule, ...], tile: tuple[int, ...], valid: Tensor | None, *, batch: int, device: torch.device
 ) -> BlockMask:
-    plan = _plan if torch.compiler.is_compiling() else _cached_plan
+    plan = _plan if torch.compiler.is_compiling() or is_transformed() else _cached_plan
     axes = tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in rules)
     (counts, indices), (q_counts, q_indices), bounds = plan(axes, tile, str(device))
 

@@ -56,7 +56,7 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
     is_traced = torch.compiler.is_compiling() or is_jit_tracing() or is_transformed() or type(query) is not Tensor
     query_cuts, key_cuts, seen = (_plan if is_traced else _cached_plan)(
         # `index`, because a plan is for one grid: a compiler that leaves sizes open compiles again for the next one.
-        tuple((index(rule.length), rule.window, rule.stride, rule.is_causal) for rule in problem.rules),
+        tuple((index(rule.length), index(rule.window), index(rule.stride), rule.is_causal) for rule in problem.rules),
         index(fixed_sizes(query.shape)[-1]),
         str(query.device),
     )
