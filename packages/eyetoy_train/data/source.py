@@ -136,6 +136,11 @@ class FolderSource(ClassificationSource):
             self._write()
         _ = self.folder  # listed here, before workers are forked, so that they share the list
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Numbers of files and folders that are no samples, by the reason."""
+        return self.folder.left_out
+
     # `listed` and `folder` are two so that a subclass can leave files out of `folder` and still name them.
 
     @cached_property
@@ -161,11 +166,6 @@ class FolderSource(ClassificationSource):
     def places(self) -> Mapping[Split, str]:
         """Where the samples of a split were found."""
         return self.folder.sources
-
-    @property
-    def left_out(self) -> Mapping[str, int]:
-        """Numbers of files and folders that are no samples, by the reason."""
-        return self.folder.left_out
 
 
 class DecodedStream(SampleStream):
