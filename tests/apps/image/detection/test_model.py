@@ -178,6 +178,7 @@ def test_checkpointing_changes_no_gradient(name):
         (ModelRecipe(name="eyetoy2d_pico", options={"wings": 2}), "do not fit eyetoy2d_pico"),
         (ModelRecipe(name="eyetoy2d_none"), "no model is named 'eyetoy2d_none'"),
         (ModelRecipe(name="timm/no_such_model"), "timm has no model named 'no_such_model'"),
+        (ModelRecipe(name="timm/test_convnex"), "near it are .*test_convnext"),
         (ModelRecipe(name="timm/resnet18", options={"wings": 2}), "do not fit timm's resnet18"),
         (ModelRecipe(name="timm/resnet18", stem_strides=[2]), "model.stem_strides is for this project's encoders"),
     ],
@@ -185,3 +186,18 @@ def test_checkpointing_changes_no_gradient(name):
 def test_wrong_encoders_are_refused_in_words(recipe, message):
     with pytest.raises(ValueError, match=message):
         build_pyramid(recipe, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "stages", "message"),
+    [
+        ("timm/test_convnext", {}, [0, 4], r"has the stages 0 to 3, .* such as \[0, 1, 2, 3\]"),
+        ("timm/resnet10t", {}, [5], r"has the stages 0 to 4, .* such as \[1, 2, 3, 4\]"),
+        ("timm/vit_tiny_patch16_224", {"depth": 8, "embed_dim": 24}, [1, 8], r"0 to 7, .* such as \[1, 3, 5, 7\]"),
+        ("timm/test_convnext", {}, [], r"one stage or more, from fine to coarse; got \[\]"),
+        ("timm/test_convnext", {}, [2, 1], r"from fine to coarse; got \[2, 1\]"),
+    ],
+)
+def test_stages_that_a_model_of_timm_does_not_have_are_refused_with_those_it_has(name, options, stages, message):
+    with pytest.raises(ValueError, match=message):
+        build_pyramid(ModelRecipe(name=name, options=options), stages)
