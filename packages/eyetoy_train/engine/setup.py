@@ -64,7 +64,7 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
 
     Raises:
         ValueError: models would be sharded in a way that this engine cannot checkpoint or train; or `accelerate launch`
-            or its environment asks for something else than the recipe.
+            or its environment asks for something else than the recipe, or for a device that torch cannot use.
     """
     check_launch(recipe)
     accelerator = Accelerator(
@@ -77,6 +77,11 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
         # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    try:
+        torch.empty(1, device=accelerator.device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"the device {accelerator.device} was asked for, and torch cannot use it: {why}") from error
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and recipe.optimizer == "muon":
         raise ValueError("optimizer: muon needs full matrices, which FSDP shards over processes; use adamw")
