@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -65,7 +66,9 @@ def encoder_params(
         ValueError: no model has this name (the message lists all names), or it cannot be changed or inflated so.
     """
     if name not in MODELS:
-        raise ValueError(f"no model is named {name!r}; there are {', '.join(list_models())}")
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no model is named {name!r}; there are {', '.join(list_models())}{meant}")
     check_rates(dropout=0.0, drop_path=drop_path)
     params = MODELS[name]()
     dim = params.num_spatial_dims

@@ -160,6 +160,16 @@ def predicted(checkpoints: Path, out: Path, *overrides: object) -> int:
     return len(json.loads((out / "found.json").read_text()))
 
 
+def test_a_checkpoint_without_its_recipe_is_refused(checkpoints, tmp_path):
+    """It would be judged by the defaults of the recipe's class."""
+    best = checkpoints / "runs" / "audio" / "checkpoints" / "best"
+    for path in best.iterdir():
+        if path.name != "recipe.yaml":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(FileNotFoundError, match="no recipe.yaml"):
+        AUDIO.open(tmp_path)
+
+
 def test_thresholds_of_a_detector_are_followed(checkpoints, tmp_path):
     everything = ("--detector.score_threshold", 0, "--detector.nms_threshold", 1)
     assert predicted(checkpoints, tmp_path, *everything, "--detector.max_detections", 7) == 7

@@ -115,14 +115,16 @@ class App(Generic[T]):
             command: the name of the command that opens it; None for a program of one's own.
 
         Raises:
-            FileNotFoundError: there is no checkpoint.
+            FileNotFoundError: there is no checkpoint, or it has no recipe.
             ValueError: it has no list of classes, the task refuses its recipe, or the command would ignore an override.
         """
         folder = find_checkpoint(checkpoint)
         if option_place(overrides, "--config") is not None:
             raise ValueError("--config is for train.py, and a checkpoint has its own recipe; name single options of it")
         saved = folder / "recipe.yaml"
-        before = options_before(self.recipe, read_recipe(saved)) if saved.is_file() else []
+        if not saved.is_file():  # the parser would take the defaults of the class, without a word
+            raise FileNotFoundError(f"{folder} holds a model, and no recipe.yaml that tells how it was trained")
+        before = options_before(self.recipe, read_recipe(saved))
         recipe = parse_recipe(self.recipe, saved, [*before, *overrides])
         refuse_ignored_options(self.recipe, overrides, command)
         return Checkpoint(folder, self.task(recipe), read_labels(folder))

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
+from eyetoy_train.commands.ending import exit_on_error as exit_on_error  # its former place
 from eyetoy_train.concerns import Command, refuse_ignored
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import Split
@@ -22,7 +23,7 @@ from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import CLUTTER_REASONS, list_files, reasons
 from eyetoy_train.utils.processes import let_the_first_speak
 from eyetoy_train.utils.text import shown_lines
-from eyetoy_train.utils.untrusted import check_yaml
+from eyetoy_train.utils.untrusted import check_yaml, read_yaml
 
 R = TypeVar("R", bound=Recipe)
 
@@ -83,8 +84,8 @@ def parse_recipe(
         # The argument is rewritten: jsonargparse opens --config itself and would look in the current folder only.
         index, value = place
         try:
-            path = str(shipped_config(value, default_config))
-        except OSError as error:
+            path = str(_readable(shipped_config(value, default_config)))
+        except (OSError, ValueError) as error:
             RecipeParser().error(str(error))
         arguments[index] = f"--config={path}" if arguments[index].startswith("--config=") else path
     parser = _recipe_parser(recipe_class, default_config if place is None else None, description)
@@ -191,6 +192,17 @@ def shipped_config(name: str, default_config: Path | None) -> Path:
         f"--config {name} is no recipe: there is no such file{there_are}"
         + (f". Did you mean --config {near[0]}?" if near else "")
     )
+
+
+def _readable(path: Path) -> Path:
+    """Return the file of a recipe; raise a ValueError that names it if it holds something else."""
+    try:
+        content = read_yaml(path)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config {path} is no recipe: {error}") from error
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"--config {path} is no recipe: it should hold keys and values, such as epochs: 5")
+    return path
 
 
 def _load(text: str) -> Any:

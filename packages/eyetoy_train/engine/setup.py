@@ -36,11 +36,19 @@ def open_run(recipe: Recipe) -> RunFolder:
 
     Raises:
         FileExistsError: the recipe's `output_dir` is taken.
+        ValueError: `accelerate launch` started processes for GPUs that the machine does not have.
     """
     chosen: list[RunFolder | OSError] = [RunFolder(Path())]
     # The Accelerator is built later, because its trackers need the folder. It honours this flag of `accelerate launch`;
     # a bare PartialState would not, and would see one process.
-    if PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).is_main_process:
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes < launched:  # each of them would train for itself, in the same folder
+        raise ValueError(
+            f"accelerate launch started {launched} processes, one for each GPU, and this machine has no GPU that torch "
+            "can use; add --cpu to accelerate launch, or start python train.py"
+        )
+    if state.is_main_process:
         try:
             chosen = [choose_run_folder(recipe)]
         except OSError as error:  # the others must hear of it, or they would wait for ever
@@ -56,7 +64,7 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
 
     Raises:
         ValueError: models would be sharded in a way that this engine cannot checkpoint or train; or `accelerate launch`
-            or its environment asks for something else than the recipe.
+            or its environment asks for something else than the recipe, or for a device that torch cannot use.
     """
     check_launch(recipe)
     accelerator = Accelerator(
@@ -69,6 +77,11 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
         # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    try:
+        torch.empty(1, device=accelerator.device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"the device {accelerator.device} was asked for, and torch cannot use it: {why}") from error
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and recipe.optimizer == "muon":
         raise ValueError("optimizer: muon needs full matrices, which FSDP shards over processes; use adamw")

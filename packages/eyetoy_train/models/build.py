@@ -60,7 +60,10 @@ def build_classifier(
             raise ValueError(f"model.options {recipe.options} do not fit {recipe.name}: {error}") from error
     else:
         if recipe.stem_strides is not None:
-            raise ValueError(f"model.stem_strides is for this project's models; {recipe.name} has a stem of its own")
+            raise ValueError(
+                f"model.stem_strides is for this project's models, and {recipe.name} has a stem of its own; give "
+                "--model.stem_strides null"
+            )
         arguments: dict[str, Any] = {
             "num_classes": num_classes,
             "in_channels": 3 if in_channels is None else in_channels,

@@ -6,6 +6,7 @@ function, `Build`, and one entry of a mapping, `Families`.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,9 +73,7 @@ def build_timm(name: str, arguments: dict[str, Any], grid: Sequence[int] | None)
         TypeError: the model takes no such argument.
     """
     timm = import_timm()
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
-        raise ValueError(f"timm has no model named {name!r}; near it are {', '.join(near) or 'none'}")
+    require_timm_model(timm, name)
     refuse_weight_arguments(arguments)
     arguments = {TIMM_NAMES.get(key, key): value for key, value in arguments.items()}
     # Transformers with learned positions are built for one size, 224 by default; convolutional models take any, and
@@ -83,6 +82,17 @@ def build_timm(name: str, arguments: dict[str, Any], grid: Sequence[int] | None)
     size = {"img_size": tuple(grid)} if fixed and grid is not None else {}
     model: nn.Module = timm.create_model(name, pretrained=False, **(size | arguments))
     return model
+
+
+def require_timm_model(timm: Any, name: str) -> None:
+    """Refuse a name that timm does not have.
+
+    Raises:
+        ValueError: it has no such model; the message has the nearest names.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
+        raise ValueError(f"timm has no model named {name!r}; near it are {', '.join(near) or 'none'}")
 
 
 TIMM_NAMES = {"in_channels": "in_chans", "drop_path": "drop_path_rate", "dropout": "drop_rate"}

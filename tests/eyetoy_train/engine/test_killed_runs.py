@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
 from eyetoy_train import train
 from eyetoy_train.checkpoint.run_folder import choose_run_folder
+from eyetoy_train.utils import signals
+from eyetoy_train.utils.signals import NAMES, StopRequested, StopSignal
 
 RECIPE = {
     "epochs": 40,  # of five steps; a kill comes nine steps after the one before it at the latest
@@ -54,21 +57,22 @@ def test_it_goes_on_at_the_next_batch(every_steps, num_workers, toy, toy_recipe,
     runs.assert_equal(tmp_path / "whole", tmp_path / "run")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("launch", [None, ("--multi_gpu", "--num_processes", "2")], ids=["one", "two"])
-def test_sigterm_saves_and_says_so(launch, tmp_path, start_toy, run_toy, runs):
-    """To a process alone with its loading workers, as Slurm sends it, or to one of two training processes."""
+def test_a_signal_saves_and_says_so(launch, number, tmp_path, start_toy, run_toy, runs):
+    """To a process with its workers, as Slurm sends it; or to one of two, and Ctrl-C to both and the launcher."""
     run = tmp_path / "run"
     recipe = {"epochs": 12, "output_dir": str(run), "num_workers": 2 if launch is None else 0}
     process = start_toy(recipe, "--task", "slow", launch=launch)
     wait_for(run / "checkpoints" / "step-00000010")
-    if launch is None:
-        os.killpg(process.pid, signal.SIGTERM)
+    if launch is None or number == signal.SIGINT:
+        os.killpg(process.pid, number)
     else:
         os.kill(training_processes(process.pid)[1], signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
-    assert "SIGTERM: saved after step" in printed
-    assert process.returncode == (143 if launch is None else 1)  # the launcher reports a child's failure as 1
-    assert "143" in printed or launch is None
+    assert f"{NAMES[number]}: saved after step" in printed
+    assert process.returncode == (128 + number if launch is None else 1)  # the launcher reports a child's failure as 1
+    assert "143" in printed or launch is None or number == signal.SIGINT
     step = int(runs.latest(run).name.removeprefix("step-"))
     printed = run_toy(recipe, "--task", "slopes")
     assert f"going on after step {step}" in printed
@@ -129,8 +133,30 @@ def test_a_run_that_fails_with_workers_at_work_ends_at_once(tmp_path, start_toy)
     assert "cannot read val 9" in printed
 
 
-def test_sigterm_is_only_taken_while_a_run_needs_it(slopes, toy_recipe):
-    before = signal.getsignal(signal.SIGTERM)
+def test_signals_are_only_taken_while_a_run_needs_them(slopes, toy_recipe):
+    before = [signal.getsignal(number) for number in NAMES]
     recipe = toy_recipe(epochs=1)
     train(slopes(recipe), recipe)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in NAMES] == before
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_a_second_ctrl_c_ends_the_program_at_once(launched, monkeypatch, capfd):
+    """Under a launcher only after a moment, since the launcher passes on the first one."""
+    if launched:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    ended, now = [], [100.0]
+    monkeypatch.setattr(signals.os, "_exit", ended.append)
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with StopSignal(Accelerator(cpu=True)) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(StopRequested, match="Ctrl-C"):
+            stop.check()
+        assert "press it again to end at once" in capfd.readouterr().err
+        assert (signal.getsignal(signal.SIGINT) is signal.SIG_DFL) is not launched
+        if launched:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not ended
+            now[0] += 2
+            os.kill(os.getpid(), signal.SIGINT)
+            assert ended == [130]

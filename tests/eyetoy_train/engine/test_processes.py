@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from eyetoy_train import train
+
 # No dropout and no stochastic depth: their draws belong to a process.
 RECIPE = {"epochs": 10, "log_steps": 1, "model": {"name": "eyetoy1d_pico", "stem_strides": [8]}, "ema": {"decay": 0.9}}
 TWO = ("--multi_gpu", "--num_processes", "2")
@@ -128,3 +130,19 @@ def test_sharding_that_accelerate_leaves_out_is_said(tmp_path, run_toy):
     recipe = RECIPE | {"output_dir": str(tmp_path / "run"), "max_steps": 1}
     printed = run_toy(recipe, launch=TWO, **SHARDED)
     assert "every process here holds the whole model" in printed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has the device that is asked for")
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("ACCELERATE_TORCH_DEVICE", "cuda", "the device cuda was asked for, and torch cannot use it"),
+        ("WORLD_SIZE", "2", "accelerate launch started 2 processes, one for each GPU, .* add --cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(variable, value, message, slopes, toy_recipe, monkeypatch, tmp_path):
+    monkeypatch.setenv(variable, value)
+    recipe = toy_recipe()
+    with pytest.raises(ValueError, match=message):
+        train(slopes(recipe), recipe)
+    assert not (tmp_path / "run").exists()

@@ -178,6 +178,7 @@ def test_checkpointing_changes_no_gradient(name):
         (ModelRecipe(name="eyetoy2d_pico", options={"wings": 2}), "do not fit eyetoy2d_pico"),
         (ModelRecipe(name="eyetoy2d_none"), "no model is named 'eyetoy2d_none'"),
         (ModelRecipe(name="timm/no_such_model"), "timm has no model named 'no_such_model'"),
+        (ModelRecipe(name="timm/test_convnex"), "near it are .*test_convnext"),
         (ModelRecipe(name="timm/resnet18", options={"wings": 2}), "do not fit timm's resnet18"),
         (ModelRecipe(name="timm/resnet18", stem_strides=[2]), "model.stem_strides is for this project's encoders"),
     ],

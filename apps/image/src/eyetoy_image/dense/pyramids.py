@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from eyetoy import FeaturePyramid, encoder_params
 from eyetoy_train import ModelRecipe
 from eyetoy_train.models.build import prepare_model
-from eyetoy_train.models.external import TIMM, import_timm, refuse_weight_arguments, split_name
+from eyetoy_train.models.external import TIMM, import_timm, refuse_weight_arguments, require_timm_model, split_name
 from eyetoy_train.models.transfer import Trained, load_encoder, read_trained
 
 FLEXIBLE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
@@ -85,7 +85,9 @@ def build_pyramid(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> tup
     external = split_name(recipe.name, TIMM)
     if external is not None:
         if recipe.stem_strides is not None:
-            raise ValueError(f"model.stem_strides is for this project's encoders; got {recipe.name}")
+            raise ValueError(
+                f"model.stem_strides is for this project's encoders; got {recipe.name}: give --model.stem_strides null"
+            )
         drop_path = {"drop_path_rate": recipe.drop_path} if recipe.drop_path else {}
         pyramid = TimmPyramid(external[1], out_indices, drop_path | recipe.options)
         if recipe.weights is not None:
@@ -167,8 +169,7 @@ def _plain(name: str) -> str:
 
 def _create(name: str, options: dict[str, Any]) -> Any:
     timm = import_timm()
-    if not timm.is_model(name):
-        raise ValueError(f"timm has no model named {name!r}")
+    require_timm_model(timm, name)
     refuse_weight_arguments(options)
     # A model that does not know an argument raises a TypeError. The last attempt has none of them, so that its error is
     # about the recipe's options.
@@ -179,4 +180,30 @@ def _create(name: str, options: dict[str, Any]) -> Any:
             refused = error
         except RuntimeError as error:
             raise ValueError(f"timm's {name} gives no features: {error}") from error
+        except (IndexError, AssertionError) as error:  # of a stage that the model does not have
+            if "out_indices" not in options:
+                raise
+            stages = _stages(name, options)
+            raise ValueError(
+                f"timm's {name} has the stages 0 to {len(stages) - 1}, and out_indices are "
+                f"{list(options['out_indices'])}; take some of them, such as {_usual(stages)}"
+            ) from error
     raise ValueError(f"model.options {options} do not fit timm's {name}: {refused}") from refused
+
+
+def _stages(name: str, options: dict[str, Any]) -> list[int]:
+    """Return by how much each stage of a model of timm is coarser than its input."""
+    others = {key: value for key, value in options.items() if key != "out_indices"}
+    model = import_timm().create_model(name, pretrained=False, **others)
+    return [stage["reduction"] for stage in model.feature_info]
+
+
+def _usual(stages: list[int]) -> list[int]:
+    """Return the stages that dense predictors use: a quarter as fine as the input, or coarser.
+
+    For example [1, 2, 3, 4] for the reductions 2, 4, 8, 16, 32; and [2, 5, 8, 11] for twelve blocks of one size.
+    """
+    if len(set(stages)) > 1:
+        return [index for index, reduction in enumerate(stages) if reduction >= 4]
+    quarter = max(len(stages) // 4, 1)
+    return list(range(quarter - 1, len(stages), quarter))

@@ -1,0 +1,116 @@
+"""What `train.py` says of wrong input: one sentence, code 2 and no traceback."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from eyetoy_audio.app import APP as AUDIO
+from eyetoy_image.app import APP as IMAGE
+from eyetoy_train.commands import app as commands
+from eyetoy_video.app import APP as VIDEO
+from helpers.commands import write_pictures
+
+APPS = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
+OWN = ("--data.source", "folder", "--data.root")
+PICTURES = (*OWN, "pictures", "--data.image_size", "16")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder: pictures, an empty folder, and files that are no recipe."""
+    write_pictures(tmp_path / "pictures")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    (tmp_path / "list.yaml").write_text("- epochs\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*OWN, "nowhere"), "there is no folder nowhere; it should hold one folder per class"),
+        ((*OWN, "file"), "there is no folder file"),
+        ((*OWN, "empty"), "found no file ending in"),
+        (("--data.root", "nowhere"), "there is no folder nowhere (--data.root), and the default recipe would write"),
+        (("--config", "nowhere"), "--config nowhere is no recipe: there is no such file; the included ones are"),
+        (("--config", "binary.yaml"), "binary.yaml"),
+        (("--config", "list.yaml"), "list.yaml"),
+        (("--config", "empty"), "--config empty is no recipe"),
+        (("--epochs", "many"), "epochs"),
+        (("--ephocs", "3"), "Did you mean --epochs?"),
+        (("--mixed_precision", "fp8"), "mixed_precision"),
+    ],
+)
+def test_in_every_app(app, arguments, message, folder, capsys):
+    assert message in refused(APPS[app], arguments, capsys)
+    assert not (folder / "runs").exists()
+    assert not (folder / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config", "own_picture"), "Did you mean --config own_pictures?"),
+        ((*PICTURES, "--model.name", "eyetoy2d_picco"), "did you mean 'eyetoy2d_pico'?"),
+        ((*PICTURES, "--model.name", "timm/resnet1818"), "give --model.stem_strides null"),
+        ((*PICTURES, "--model.name", "timm/resnet1818", "--model.stem_strides", "null"), "near it are resnet18"),
+        ((*PICTURES, "--model.name", "tim/resnet18"), "'tim/resnet18' is of no known family"),
+        ((*PICTURES, "--model.weights", "no/such/folder"), "no/such/folder"),
+        ((*PICTURES, "--model.weights", "empty"), "empty holds no checkpoint"),
+        ((*PICTURES, "--output_dir", "file"), "output_dir=file holds"),
+        ((*PICTURES, "--output_dir", "file/run"), "file/run"),
+        ((*PICTURES, "--trackers", "[nothing]"), "there is no tracker 'nothing'"),
+        ((*PICTURES, "--batch_size", "7", "--gradient_accumulation_steps", "2"), "choose a multiple of 2"),
+        (("--task", "detection", *OWN, "empty"), "empty"),
+        (("--task", "segmentation", *OWN, "empty"), "empty"),
+        (("--task", "detection", "--data.root", "nowhere"), "the default recipe would write its own data there"),
+    ],
+)
+def test_of_a_picture(arguments, message, folder, capsys):
+    assert message in refused(IMAGE, arguments, capsys)
+    assert not [*folder.glob("runs/*")]
+
+
+def refused(app, arguments, capsys) -> str:
+    """Return the last line that a refused command prints."""
+    with pytest.raises(SystemExit) as stop:
+        app.train(list(arguments))
+    assert stop.value.code == 2
+    *_, last = capsys.readouterr().err.strip().splitlines()
+    assert last.startswith("train.py: error: ")
+    return last
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(28, "No space left on device"), 2),
+        (FloatingPointError("the loss is not finite"), 2),
+        (KeyboardInterrupt(), 130),
+        (KeyError("a bug"), None),
+        (ValueError("a bug"), None),
+    ],
+)
+def test_a_bug_in_a_run_that_has_started_keeps_its_traceback(error, code, folder, monkeypatch):
+    def fit() -> None:
+        raise error
+
+    monkeypatch.setattr(commands, "started_run", lambda task, recipe: nullcontext(SimpleNamespace(fit=fit)))
+    with pytest.raises(SystemExit if code else type(error)) as stop:
+        IMAGE.train(list(PICTURES))
+    assert code is None or stop.value.code == code
+
+
+def test_several_processes_say_it_once(tmp_path, run_command):
+    done = run_command(tmp_path, "apps/image/train.py", *OWN, "nowhere", processes=2, check=False)
+    assert done.stderr.count("train.py: error: there is no folder nowhere") == 1
+    assert done.stderr.count("train.py: error: ") == 1
