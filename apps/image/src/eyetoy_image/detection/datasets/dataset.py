@@ -54,7 +54,7 @@ class DetectionDataset(PictureDataset[Picture]):
         return {"image": image, "target": target}
 
 
-def read_picture(picture: Picture, background: Background) -> Tensor:
+def read_picture(picture: Picture, background: Background = "white") -> Tensor:
     """Return an image as uint8 `[3, height, width]`.
 
     Raises:
