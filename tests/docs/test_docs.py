@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import eyetoy
 import eyetoy_train
@@ -22,6 +23,7 @@ from eyetoy import create_model
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.app import APP as IMAGE
 from eyetoy_video.app import APP as VIDEO
+from helpers.dense import save_run
 from helpers.paths import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -30,6 +32,7 @@ READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md")
 EXTENDING = DOCS / "extending.md"
 """Its code and commands need its diffs, and are run by test_extending.py; only the example in docs is run here."""
 OWN = "runs/own-pictures/checkpoints/best"
+DETECTOR = "runs/composed-detection"
 CONFIGS = {path.stem: path for path in sorted(REPOSITORY.glob("apps/*/src/*/configs/*.yaml"))}
 
 
@@ -53,6 +56,9 @@ def test_python_runs(page, tmp_path):
     code = [block for block in blocks(page, "python") if is_run_here(block)]
     if any(OWN in block for block in code):
         create_model("eyetoy2d_pico", num_classes=3).save_pretrained(tmp_path / OWN)
+    if any(DETECTOR in block for block in code):
+        save_run("detector", tmp_path / DETECTOR)
+        Image.new("RGB", (70, 50)).save(tmp_path / "street.jpg")
     for block in code:
         done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +11,13 @@ from PIL import Image
 
 from eyetoy import Classifier, Encoder1D, Encoder2D, FeaturePyramid, create_encoder, create_model, create_pyramid
 from eyetoy_image.detection import APP as DETECTION
-from eyetoy_image.detection import Detection, DetectionPredictor, DetectionRecipe, DetectorRecipe
-from eyetoy_image.detection.datasets.coco import Category
+from eyetoy_image.detection import DetectionPredictor
 from eyetoy_image.segmentation import APP as SEGMENTATION
-from eyetoy_image.segmentation import Segmentation, SegmentationPredictor, SegmentationRecipe, SegmenterRecipe
+from eyetoy_image.segmentation import SegmentationPredictor
 from eyetoy_train import ModelRecipe, build_classifier
+from helpers.dense import CLASSES, save_run
 
-CLASSES = ["cat", "dog", "cow"]
-PREDICTORS = {"detector": DetectionPredictor, "segmenter": SegmentationPredictor}
+KINDS = ("detector", "segmenter")
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +25,8 @@ def workplace(tmp_path_factory):
     """Untrained runs of a detector and a segmenter, and pictures, one of them transparent, gray and turned."""
     folder = tmp_path_factory.mktemp("predictors")
     torch.manual_seed(0)
-    model = ModelRecipe(name="eyetoy2d_pico", options={"changes": {"global_depth": 0}})
-    head = DetectorRecipe(fpn_channels=8, anchor_sizes=[8, 16, 32], box_head_channels=8, mask_head_channels=[8],
-                          score_threshold=0.0, max_detections=6, proposals_eval=20)  # fmt: skip
-    detection = Detection(DetectionRecipe(model=model, detector=head))
-    detection.recipe.data.short_side, detection.recipe.data.long_side = 64, 96
-    segmentation = Segmentation(SegmentationRecipe(model=model, segmenter=SegmenterRecipe(channels=8, norm="group")))
-    for name, task in (("detector", detection), ("segmenter", segmentation)):
-        categories = [Category(10 * i, label) for i, label in enumerate(CLASSES, 1)]
-        task.source = SimpleNamespace(classes=CLASSES, categories=categories)
-        task.recipe.data.background = [200, 30, 90]
-        task.save(task.build_model(), folder / name / "checkpoints" / "best")
+    for kind in KINDS:
+        save_run(kind, folder / kind, background=[200, 30, 90])
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 4), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6

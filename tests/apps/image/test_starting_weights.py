@@ -11,14 +11,11 @@ import torch
 
 from eyetoy import create_model
 from eyetoy_image.dense.pyramids import build_pyramid
-from eyetoy_image.detection import Detection, DetectionRecipe, DetectorRecipe
-from eyetoy_image.segmentation import Segmentation, SegmentationRecipe, SegmenterRecipe
+from eyetoy_image.detection import Detection, DetectionRecipe
+from eyetoy_image.segmentation import Segmentation, SegmentationRecipe
 from eyetoy_train import ModelRecipe, build_classifier
-
-PICO = ModelRecipe(name="eyetoy2d_pico", options={"changes": {"global_depth": 0}})
-DETECTOR = DetectorRecipe(fpn_channels=8, anchor_sizes=[8, 16, 32], box_head_channels=8, mask_head_channels=[8])
-SEGMENTER = SegmenterRecipe(channels=8, auxiliary_channels=8, norm="group")
-CLASSES = ["cat", "dog", "cow"]
+from helpers.dense import CLASSES, DETECTOR, SEGMENTER
+from helpers.dense import MODEL as PICO
 
 
 class Source:

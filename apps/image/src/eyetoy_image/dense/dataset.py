@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import Dataset
 
+from eyetoy_image.io.background import Background
 from eyetoy_train import Batch
 
 P = TypeVar("P")
@@ -17,10 +18,12 @@ class PictureDataset(Dataset[Batch], Generic[P]):
 
     Args:
         pictures: the pictures, without bad annotations.
+        background: what transparent pixels are laid on.
     """
 
-    def __init__(self, pictures: Sequence[P]) -> None:
+    def __init__(self, pictures: Sequence[P], background: Background) -> None:
         self.pictures = pictures
+        self.background = background
 
     def __len__(self) -> int:
         return len(self.pictures)

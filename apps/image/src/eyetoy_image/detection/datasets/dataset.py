@@ -37,14 +37,13 @@ class DetectionDataset(PictureDataset[Picture]):
         labels: Mapping[int, int],
         *,
         with_masks: bool,
-        transform: TrainingTransform | None = None,
         background: Background = "white",
+        transform: TrainingTransform | None = None,
     ) -> None:
-        super().__init__(pictures)
+        super().__init__(pictures, background)
         self.labels = labels
         self.with_masks = with_masks
         self.transform = transform
-        self.background = background
 
     def __getitem__(self, index: int) -> Batch:
         picture = self.pictures[index]
@@ -55,7 +54,7 @@ class DetectionDataset(PictureDataset[Picture]):
         return {"image": image, "target": target}
 
 
-def read_picture(picture: Picture, background: Background) -> Tensor:
+def read_picture(picture: Picture, background: Background = "white") -> Tensor:
     """Return an image as uint8 `[3, height, width]`.
 
     Raises:

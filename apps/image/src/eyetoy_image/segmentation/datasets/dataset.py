@@ -31,10 +31,9 @@ class SegmentationDataset(PictureDataset[LabelledPicture]):
         transform: TrainingTransform | None = None,
         background: Background = "white",
     ) -> None:
-        super().__init__(pictures)
+        super().__init__(pictures, background)
         self.table = table
         self.transform = transform
-        self.background = background
 
     def __getitem__(self, index: int) -> Batch:
         picture = self.pictures[index]
