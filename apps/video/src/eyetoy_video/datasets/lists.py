@@ -71,7 +71,7 @@ def write_lists(output: Path, clips: ClassFolder) -> None:
     """Write lists for `read_lists`, with absolute paths: a folder of lists, or a single one if its name ends in .csv.
 
     Raises:
-        ValueError: `output` is a single list, and there are several splits.
+        ValueError: `output` is a single list, and there are several splits; or a name has a line break.
     """
     one = output.suffix == ".csv"
     if one and len(clips.splits) > 1:
