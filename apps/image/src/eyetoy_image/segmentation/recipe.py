@@ -86,13 +86,13 @@ class SegmentationData(PictureOptions):
     """The images, their label maps and preprocessing."""
 
     concerns: ClassVar[Concerns] = {
-        ANYWHERE: ("root",),
         DATA: (
             *("source", "ignored", "values", "classes", "image_column", "label_column", "splits", "config"),
             "revision",
         ),
         READING: ("bad_annotations",),
         VIEWS: ("short_side", "long_side"),
+        ANYWHERE: ("root",),
     }
 
     source: str = "folder"
