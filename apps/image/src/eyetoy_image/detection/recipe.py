@@ -64,8 +64,8 @@ class DetectorRecipe:
         """Refuse what no detector can be built of."""
         numbers = ("fpn_channels", "proposals_train", "proposals_eval", "rpn_samples", "roi_samples")
         check_fields(self, "at least 1", *numbers, "box_head_channels", "max_detections", prefix="detector.")
-        lists = ("anchor_sizes",) if self.anchor_sizes != "auto" else ()
-        lists += ("anchor_ratios", "mask_head_channels")
+        given = ("anchor_sizes",) if self.anchor_sizes != "auto" else ()
+        lists = (*given, "anchor_ratios", "mask_head_channels")
         check_fields(self, "numbers above 0, at least one", *lists, prefix="detector.")
         check_fields(self, "from 0 to 1", "score_threshold", "nms_threshold", prefix="detector.")
 

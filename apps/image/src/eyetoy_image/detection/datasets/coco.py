@@ -40,12 +40,9 @@ class CocoSource(ObjectSource):
         missing: str = "there is no {path}, the {split} split's",
         write: Callable[[Path], None] | None = None,
     ) -> None:
-        self.data = data
-        self.suffix = suffix
-        self.required = splits
-        self.missing = missing
-        self.write = write
         self._splits: dict[Split, CocoSet | None] = {}
+        self.data, self.suffix, self.required = data, suffix, splits
+        self.missing, self.write = missing, write
 
     @property
     def root(self) -> str:

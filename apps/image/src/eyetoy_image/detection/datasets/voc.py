@@ -36,6 +36,7 @@ def read_voc(tree: Tree) -> Listed:
     """
     files = tree.ending_in(".xml")
     lists = _read_lists(tree)
+    splits: list[Split | None]
     if lists:
         listed = {name for names in lists.values() for name in names}
         by_name = {path.stem: path for path in files}
@@ -129,8 +130,8 @@ def _size(root: Element) -> tuple[int, int] | None:
 def _object(entry: Element, number: int, path: Path) -> Annotation:
     """Return an object; its `category_id` is the name of its class until all names are known."""
     name = (entry.findtext("name") or "").strip()
-    content = {"id": f"{number} of {path.name}", "category_id": name}
-    content["iscrowd"] = (entry.findtext("difficult") or "0").strip() not in ("", "0")
+    is_difficult = (entry.findtext("difficult") or "0").strip() not in ("", "0")
+    content = {"id": f"{number} of {path.name}", "category_id": name, "iscrowd": int(is_difficult)}
     box = entry.find("bndbox")
     sides = [_number_of(box, side) for side in SIDES]
     if any(side is None for side in sides):
