@@ -109,6 +109,13 @@ def source_of(root: Path, **data: object):
     return DATASETS.open(DetectionData(root=str(root), **data), 0)
 
 
+def described(source) -> str:
+    """The line that a run and the check say about a set."""
+    source.prepare()
+    splits = {split: source.split(split) for split in ("train", "val", "test")}
+    return source.inventory({split: len(coco.pictures) for split, coco in splits.items() if coco}).describe()
+
+
 def boxes(coco) -> dict:
     """The boxes of a split by picture and class."""
     names = {category.id: category.name for category in coco.categories}
@@ -119,19 +126,19 @@ def boxes(coco) -> dict:
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
-def test_every_layout_has_the_same_boxes_and_classes(write, tmp_path, capsys):
+def test_every_layout_has_the_same_boxes_and_classes(write, tmp_path):
     source = source_of(write(tmp_path / "set"))
-    source.prepare()
+    said = described(source)
     assert list(source.classes) == ["cat", "cup"]
     for split, count in LAYOUTS[write].items():
         coco = source.split(split)
         assert (coco and len(coco.pictures)) == count
         for found in boxes(coco).values() if coco else ():
             assert found == {"cat": pytest.approx(CAT), "cup": pytest.approx(CUP)}
-    said = capsys.readouterr().err
     assert ("PASCAL VOC's" if "voc" in write.__name__ or write is write_two_folders else "YOLO's") in said
-    assert f"train {LAYOUTS[write]['train']} ({2 * LAYOUTS[write]['train']} boxes)" in said
-    assert ("1 (2 boxes, held out)" in said) == (LAYOUTS[write]["val"] == 1)
+    assert f"samples: train {LAYOUTS[write]['train']}" in said
+    assert f"boxes: train {2 * LAYOUTS[write]['train']}" in said
+    assert ("val 1 (held out)" in said) == (LAYOUTS[write]["val"] == 1)
 
 
 def test_what_is_held_out_depends_on_the_seed_and_on_names_alone(tmp_path):
@@ -145,13 +152,12 @@ def test_what_is_held_out_depends_on_the_seed_and_on_names_alone(tmp_path):
     assert names["one", 0] == names["other", 0] != names["other", 1]
 
 
-def test_a_coco_set_without_validation_holds_some_out(write_tree, capsys):
+def test_a_coco_set_without_validation_holds_some_out(write_tree):
     root = write_tree(splits=("train",))
     source = source_of(root)
-    source.prepare()
+    assert "val 1 (held out)" in described(source)
     assert {split: len(source.split(split).pictures) for split in ("train", "val")} == {"train": 2, "val": 1}
     assert source.split("test") is None
-    assert "held out" in capsys.readouterr().err
 
 
 def test_difficult_objects_are_neither_learned_nor_scored(tmp_path, capsys, recipe_of, boxes_alone):
@@ -294,17 +300,15 @@ def test_lists_count_also_where_they_are_in_an_inner_folder(tmp_path):
     assert len(source_of(tmp_path / "above").split("val").pictures) == 2
 
 
-def test_pictures_and_files_that_are_left_out_are_counted(tmp_path, capsys):
+def test_pictures_and_files_that_are_left_out_are_counted(tmp_path):
     voc = write_plain_voc(tmp_path / "voc")
     write_picture(voc / "unlabelled.jpg")
-    source_of(voc).prepare()
-    assert "left out: 1 pictures without an XML file" in capsys.readouterr().err
+    assert "left out: 1 pictures without an XML file" in described(source_of(voc))
     yolo = write_yolo(tmp_path / "yolo")
     (yolo / "labels" / "train" / "0.txt").unlink()
     (yolo / "labels" / "train" / "stray.txt").write_text("")
     source = source_of(yolo)
-    source.prepare()
-    said = capsys.readouterr().err
+    said = described(source)
     assert "left out: 1 label files without a picture" in said
     assert "1 pictures have no label file, and count as pictures without objects" in said
     assert [len(picture.annotations) for picture in source.split("train").pictures] == [0, 2, 2]
