@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from eyetoy.encoder import ENCODERS, EncoderOutput
 from eyetoy.hub import HubModel
 from eyetoy.params import EncoderParams, Pool, as_encoder_params
+from eyetoy.pyramid import stage_indices
 from eyetoy.sizes import check_count, check_rates
 
 
@@ -57,6 +59,39 @@ class Classifier(HubModel):
         """Return the encoder's features and context; arguments and errors as in `Encoder.forward`."""
         output: EncoderOutput = self.encoder(x, lengths)
         return output
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[EncoderOutput, list[Tensor]]:
+        """Return the result of `forward_features` and the output of stages, as timm's models do.
+
+        Args:
+            x: the input, as in `Encoder.forward`.
+            indices: stages, counted from the finest; one integer is the number of the last ones; all by default.
+            norm: put the encoder's last norm on the output of the last stage.
+            stop_early: compute no stage after the chosen ones; it needs `intermediates_only`.
+            output_fmt: "NCHW", for `[batch, channels, *grid]` in any number of dimensions.
+            intermediates_only: return the output of the stages alone.
+
+        Raises:
+            ValueError: there is no such stage or format, or `stop_early` leaves nothing to finish with.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt must be 'NCHW', which is [batch, channels, *grid] here; got {output_fmt!r}")
+        if stop_early and not intermediates_only:
+            raise ValueError("stop_early leaves no final features; give intermediates_only=True with it")
+        last = len(self.encoder.stages) - 1
+        chosen = stage_indices(indices, last + 1)
+        stages = self.encoder.forward_stages(x, num_stages=max(chosen) + 1 if stop_early else None)
+        outputs = [self.encoder.norm(stages[i]) if norm and i == last else stages[i] for i in chosen]
+        maps = [output.movedim(-1, 1) for output in outputs]
+        return maps if intermediates_only else (self.encoder.finish(stages[-1]), maps)
 
     def forward_head(self, features: EncoderOutput, *, pre_logits: bool = False) -> Tensor:
         """Return the logits of the result of `forward_features`, or, with `pre_logits`, the last layer's input."""

@@ -111,7 +111,7 @@ class FeaturePyramid(HubModel):
     def __init__(self, params: EncoderParams | dict[str, Any], out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()
         params = as_encoder_params(params)
-        self.out_indices = _checked(out_indices, len(params.stages))
+        self.out_indices = stage_indices(out_indices, len(params.stages))
         self.encoder = ENCODERS[params.num_spatial_dims](params)
         self.last = len(params.stages) - 1
         widths, reductions = params.stage_channels, params.stage_reductions
@@ -154,7 +154,8 @@ class FeaturePyramid(HubModel):
             module.requires_grad_(False)
 
 
-def _checked(out_indices: int | Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
+def stage_indices(out_indices: int | Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
+    """Return the chosen stages, counted from the finest; arguments and errors as in `FeaturePyramid`."""
     if isinstance(out_indices, int):
         if not 1 <= out_indices <= num_stages:
             raise ValueError(

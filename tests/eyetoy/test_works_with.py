@@ -434,3 +434,20 @@ def test_threads_with_second_derivatives_leave_the_settings_of_the_process_alone
         first.square().sum().backward()
     assert seen
     assert all(seen)
+
+
+@pytest.mark.parametrize("indices", [None, 2, (0, -1)])
+def test_timms_intermediates(dimension: int, indices: Any, encoders: Any) -> None:
+    """Those of a pyramid before its norms, and with them the same result as without."""
+    params = encoders.encoder_params(dimension)
+    model, pyramid, x = Classifier(params, 3).eval(), FeaturePyramid(params, indices), inputs(dimension)
+    final, found = model.forward_intermediates(x, indices)
+    same(final, model.forward_features(x), exactly=True)
+    same(found, model.forward_intermediates(x, indices, intermediates_only=True, stop_early=True), exactly=True)
+    stages = model.encoder.forward_stages(x)
+    same(found, [stages[i].movedim(-1, 1) for i in pyramid.out_indices], exactly=True)
+    (normed,) = model.forward_intermediates(x, 1, norm=True, intermediates_only=True)
+    same(normed, model.encoder.norm(stages[-1]).movedim(-1, 1), exactly=True)
+    for options, message in (({"output_fmt": "NLC"}, "NCHW"), ({"stop_early": True}, "intermediates_only=True")):
+        with pytest.raises(ValueError, match=message):
+            model.forward_intermediates(x, indices, **options)
