@@ -37,11 +37,11 @@ EVALUATION = Concern(
     "is about the model, and a check looks at the data alone",
 )
 """How an input is prepared, looked at and judged."""
-VIEWS = Concern(
+SIZES = Concern(
     frozenset(["validate", "predict", "visualize"]),
-    "is about an evaluation, and an exported model takes one whole picture of the size of training's crops",
+    "is about pictures of all sizes, and the size of an exported model is --sizes",
 )
-"""Parts, sizes and mirror images of a picture, which an exported model does not have."""
+"""To which size pictures are brought, where an exported model takes one size."""
 DATA = Concern(frozenset(["validate", "check"]), "is about a data set, and this command reads none")
 """Which samples there are, and what their labels are."""
 READING = Concern(frozenset(["validate"]), "is about how a run reads its data set")

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from eyetoy_image.io.background import PictureOptions
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_train import Recipe
-from eyetoy_train.concerns import ANYWHERE, DATA, EXPORTED_SIZE, MODEL, READING, TRAINING, VIEWS, Concerns
+from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, EXPORTED_SIZE, MODEL, READING, SIZES, TRAINING, Concerns
 from eyetoy_train.data.source import RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
 
@@ -91,7 +91,7 @@ class SegmentationData(PictureOptions):
             "revision",
         ),
         READING: ("bad_annotations",),
-        VIEWS: ("short_side", "long_side"),
+        SIZES: ("short_side", "long_side"),
         ANYWHERE: ("root",),
     }
 
@@ -186,7 +186,7 @@ class SegmentationEvaluation:
 class SegmentationRecipe(Recipe):
     """Train a segmenter, which predicts the class of every pixel, on Encoder2D."""
 
-    concerns: ClassVar[Concerns] = {ANYWHERE: ("task",), VIEWS: ("evaluation",)}
+    concerns: ClassVar[Concerns] = {ANYWHERE: ("task",), EVALUATION: ("evaluation",)}
 
     task: Literal["segmentation"] = "segmentation"
     """The task of the image app."""
