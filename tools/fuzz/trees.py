@@ -7,6 +7,7 @@ that is refused, is a finding; so is a tree that one of both refuses and the oth
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import itertools
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder in memory, where thousands of small files take no time
 HOME = Path(tempfile.mkdtemp(prefix="fuzzing-trees-", dir=MEMORY if MEMORY.is_dir() else None))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 SPELLINGS = {
     "train": ("train", "Train", "TRAIN", "training", "Training"),
     "val": ("val", "Val", "VAL", "valid", "validation", "Validation", "validate", "dev"),
