@@ -138,7 +138,8 @@ def test_the_run_says_what_it_read_and_what_it_left_out(recipe_of, tree, capsys)
     Detection(recipe_of(tree)).prepare()
     assert capsys.readouterr().err.splitlines() == [
         "data: 2 classes; samples: train 2, val 3; COCO's format; boxes: train 4, val 4; "
-        "left out: 1 files of other types, 1 files that are no split's, 2 folders that are no split's (a, annotations/old), 1 hidden or system files, "
+        "left out: 1 files of other types, 1 files that are no split's, "
+        "2 folders that are no split's (a, annotations/old), 1 hidden or system files, "
         "1 pictures that no annotations name, 1 training pictures without an object"
     ]
 
