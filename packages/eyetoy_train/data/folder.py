@@ -20,8 +20,8 @@ from eyetoy_train.data.layouts import (
     composed,
     refuse_hidden_splits,
     refuse_inner_splits,
-    refuse_names,
     refuse_shared_folders,
+    refuse_twins,
 )
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_only_split
 from eyetoy_train.types import Split
@@ -98,7 +98,7 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     train_folder = folders["train"] or root
     # Sorted: the order of a folder's entries differs between file systems, and a label must mean the same on each.
     classes = tuple(folder.name for folder in list_folders(train_folder))
-    refuse_names(train_folder, classes)
+    refuse_twins(train_folder, classes)
     left_out: Counter[str] = Counter()
     if held_out:
         left_out += count_beside(root, "files beside the split folders")
@@ -172,7 +172,7 @@ def _class_folders(folder: Path, classes: Sequence[str]) -> dict[int, Path]:
     unknown = [path.name for path in present if composed(path.name) not in labels]
     if unknown:
         raise ValueError(f"{folder} has classes that the training set has not: {named(unknown)}")
-    refuse_names(folder, [path.name for path in present])
+    refuse_twins(folder, [path.name for path in present])
     found = {labels[composed(path.name)]: path for path in present}
     return dict(sorted(found.items()))
 

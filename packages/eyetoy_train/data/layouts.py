@@ -79,18 +79,12 @@ def refuse_shared_folders(folders: Sequence[Path]) -> None:
             )
 
 
-def refuse_names(folder: Path, names: Collection[str]) -> None:
-    """Refuse names of classes that no text file or page can show, and names that look alike.
+def refuse_twins(folder: Path, names: Collection[str]) -> None:
+    """Refuse names of classes that look the same.
 
     Raises:
-        ValueError: a name has control characters or is not UTF-8, or two differ in their Unicode form alone.
+        ValueError: two names differ in their Unicode form alone.
     """
-    for name in names:
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise ValueError(
-                f"the name of the folder {named([name])} in {folder} has control characters, or is not UTF-8; a class "
-                "needs a name that can be shown: rename it"
-            )
     known: dict[str, str] = {}
     for name in names:
         if known.setdefault(composed(name), name) != name:
