@@ -116,6 +116,7 @@ def expect_coco(root: str) -> tuple[dict[str, Counter[str]], int]:
         refuse(not {entry["category_id"] for entry in content["annotations"]} <= known.keys(), "an unknown class")
         refuse(any(map(is_empty, listed)), "no picture")
         used = [entry["id"] for entry in content["images"] if split != "train" or entry["id"] in boxed]
+        refuse(split == "train" and not used, "nothing to learn")
         samples[split] = Counter(str(number) for number in used)
         left_out += len(listed) - len(used)
         for folder, below, others in os.walk(place):
