@@ -51,7 +51,7 @@ def test_a_broken_file_is_named(app, tmp_path, run_command):
     broken.write_bytes(b"not what it says")
     source = ("--data.source", "folder", "--data.root", "files", "--output_dir", "run")
     done = run_command(tmp_path, f"apps/{app}/train.py", *source, *options, "--epochs", 1, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert broken.name in done.stderr
 
 

@@ -115,7 +115,7 @@ def test_from_a_folder_to_a_drawn_prediction(write, tmp_path, monkeypatch, capsy
         run(words)
     drawn = tmp_path / ("drawn-maps" if is_maps else "drawn") / "1.png"
     with Image.open(drawn) as picture:
-        assert picture.size == (48, 48)
+        assert picture.size[0] >= 48  # a label map has a legend below, which is wider than so small a picture
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert scores["count"] == 2
     assert ("mIoU" if is_maps else "box_AP") in scores
@@ -124,4 +124,5 @@ def test_from_a_folder_to_a_drawn_prediction(write, tmp_path, monkeypatch, capsy
         clean = json.loads((tmp_path / "my" / "clean" / "instances_val.json").read_text())
         assert [entry["bbox"] for entry in clean["annotations"]] == [pytest.approx(BOX, abs=0.01)] * 2
         said = {write_voc: "PASCAL VOC's", write_yolo: "YOLO's", write_coco: "COCO's"}[write]
-        assert f"data: {said} format, 1 class; pictures: train 2 (2 boxes), val 2 (2 boxes)" in capsys.readouterr().out
+        line = f"data: 1 class; samples: train 2, val 2; {said} format; boxes: train 2, val 2"
+        assert line in capsys.readouterr().out

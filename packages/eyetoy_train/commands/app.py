@@ -82,8 +82,8 @@ class App(Generic[T]):
         given = given_keys(self.recipe, arguments)
         if self.default_config is None or option_place(arguments, "--config") or "data.source" in given:
             return
-        root, source = recipe.data.root, recipe.data.source
-        if "data.root" in given and source != "hub" and not Path(root).exists():
+        root, source = recipe.data.root, getattr(recipe.data, "source", None)
+        if "data.root" in given and source not in (None, "hub") and not Path(root).exists():
             raise ValueError(
                 f"there is no folder {root} (--data.root), and the default recipe would write its own data there; add "
                 f"--data.source folder for data of your own, or --data.source {source} to have them written"

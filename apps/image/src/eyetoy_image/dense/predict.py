@@ -88,7 +88,7 @@ class DensePredictApp(App[T], ABC, Generic[T, R]):
         """Print, draw or write what is seen; return on how many pictures."""
 
 
-def readable_pictures(files: Sequence[Path], background: Background) -> Iterator[tuple[Path, Tensor]]:
+def readable_pictures(files: Sequence[Path], background: Background = "white") -> Iterator[tuple[Path, Tensor]]:
     """Yield files with their pixels, uint8 `[3, height, width]`; unreadable ones are named on stderr and left out."""
     for file in files:
         try:

@@ -180,30 +180,4 @@ def _create(name: str, options: dict[str, Any]) -> Any:
             refused = error
         except RuntimeError as error:
             raise ValueError(f"timm's {name} gives no features: {error}") from error
-        except (IndexError, AssertionError) as error:  # of a stage that the model does not have
-            if "out_indices" not in options:
-                raise
-            stages = _stages(name, options)
-            raise ValueError(
-                f"timm's {name} has the stages 0 to {len(stages) - 1}, and out_indices are "
-                f"{list(options['out_indices'])}; take some of them, such as {_usual(stages)}"
-            ) from error
     raise ValueError(f"model.options {options} do not fit timm's {name}: {refused}") from refused
-
-
-def _stages(name: str, options: dict[str, Any]) -> list[int]:
-    """Return by how much each stage of a model of timm is coarser than its input."""
-    others = {key: value for key, value in options.items() if key != "out_indices"}
-    model = import_timm().create_model(name, pretrained=False, **others)
-    return [stage["reduction"] for stage in model.feature_info]
-
-
-def _usual(stages: list[int]) -> list[int]:
-    """Return the stages that dense predictors use: a quarter as fine as the input, or coarser.
-
-    For example [1, 2, 3, 4] for the reductions 2, 4, 8, 16, 32; and [2, 5, 8, 11] for twelve blocks of one size.
-    """
-    if len(set(stages)) > 1:
-        return [index for index, reduction in enumerate(stages) if reduction >= 4]
-    quarter = max(len(stages) // 4, 1)
-    return list(range(quarter - 1, len(stages), quarter))

@@ -15,7 +15,7 @@ from eyetoy_image.detection.datasets.objects import CocoSet
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
-from eyetoy_train.commands.cli import parse_with_overrides
+from eyetoy_train.commands.cli import parse_with_overrides, refuse_ignored_options
 from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import write_text
@@ -32,6 +32,7 @@ def check(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder for annotation files without the bad annotations")
     options, overrides = parse_with_overrides(parser, argv)
     recipe = parse_recipe(DetectionRecipe, APP.default_config, overrides)
+    refuse_ignored_options(DetectionRecipe, overrides, "check")
     task = Detection(recipe)
     splits = get_args(Split) if options.split is None else (options.split,)
     present = {split: coco for split in splits if (coco := task.source.split(split)) is not None}

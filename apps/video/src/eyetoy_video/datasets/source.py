@@ -22,8 +22,8 @@ SHOWN = 5
 
 
 def find_clips(folder: Path) -> dict[str, Path]:
-    """Return the video files in a folder and below it, by their names without suffix."""
-    return {path.stem: path for path in list_files(folder, VIDEO_SUFFIXES)[0]}
+    """Return the video files in a folder and below it, if it is there, by their names without suffix."""
+    return {path.stem: path for path in list_files(folder, VIDEO_SUFFIXES)[0]} if folder.is_dir() else {}
 
 
 def read_lines(table: Path) -> list[str]:
