@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -36,6 +38,15 @@ register_random(_TORCH_RANDOM)
 def _same_numbers_every_time() -> None:
     """Seed PyTorch before every test, so that a failure can be repeated, whatever ran before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state() -> Iterator[None]:
+    """Let the next test choose its own precision and processes: Accelerate keeps those of the first."""
+    yield
+    if state := sys.modules.get("accelerate.state"):  # most tests of the encoders never import it
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

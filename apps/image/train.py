@@ -3,4 +3,4 @@
 from eyetoy_image.app import APP
 
 if __name__ == "__main__":
-    APP.train()
+    APP.of_recipe().train()

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from torchvision import datasets
 
@@ -226,13 +225,6 @@ WRITE = {
     "coco2017": write_coco,
     "moving_digits": lambda root: write_moving_digits(root, train=2, val=1, test=1, num_frames=16),
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate_state():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def app_of(path: Path):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 from eyetoy_image.app import APP
@@ -24,13 +23,6 @@ SMALL = ["--model.name", "eyetoy2d_pico", "--max_steps", "2", "--batch_size", "2
 SPLITS = ("train", "val")
 BOX = (8, 6, 20, 12)
 """x, y, width and height of the one object, on pictures of 48 x 48 pixels."""
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate_state():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def write_picture(path: Path) -> None:

@@ -11,7 +11,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 import helpers.toy
@@ -95,10 +94,3 @@ def _assert_equal_runs(first: Path, second: Path) -> None:
 def runs():
     """Functions that look into the folder of a run."""
     return SimpleNamespace(weights=_weights, latest=_latest, lines=_lines, assert_equal=_assert_equal_runs)
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate_state():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from torch.utils.data import default_collate
 
 from eyetoy_audio.app import APP
@@ -19,13 +18,6 @@ from eyetoy_train import ModelRecipe, train
 RATE = 2000
 STILL = {"speed": 0.0, "shift": 0.0, "noise_probability": 0.0, "gain": 0.0}
 MEL = {"num_bands": 16, "window_ms": 32, "hop_ms": 16}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate_state():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.fixture
