@@ -41,6 +41,7 @@ WINGS_MAY_IMPORT = {
     "concerns": [],
     "recipe": ["concerns"],
     "utils": [],
+    "ending": ["types", "utils"],
     "media": [],
     "task": ["recipe", "types"],
     "data": ["concerns", "types", "utils"],
@@ -50,7 +51,7 @@ WINGS_MAY_IMPORT = {
     "export": ["types"],
     "report": ["eyetoy", "checkpoint.run_folder", "recipe", "task", "types", "utils"],
     "engine": [
-        *("checkpoint", "data", "optim", "recipe", "task", "types", "utils"),
+        *("checkpoint", "data", "ending", "optim", "recipe", "task", "types", "utils"),
         *("report.page", "report.model_card"),  # what a finished run writes, and nothing of how it is drawn
     ],
     "classification": [
@@ -58,8 +59,8 @@ WINGS_MAY_IMPORT = {
     ],
     "visualize": ["eyetoy", "classification", "models", "recipe", "types", "utils"],
     "commands": [
-        *("checkpoint", "classification", "concerns", "data", "engine", "export", "models", "recipe", "task"),
-        *("types", "utils"),
+        *("checkpoint", "classification", "concerns", "data", "ending", "engine", "export", "models", "recipe"),
+        *("task", "types", "utils"),
     ],
 }
 """The parts of eyetoy_train, and which others each may import: a whole one, or a single module of it."""

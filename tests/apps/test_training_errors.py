@@ -10,7 +10,7 @@ import pytest
 
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.app import APP as IMAGE
-from eyetoy_train.commands import app as commands
+from eyetoy_train.engine import trainer
 from eyetoy_video.app import APP as VIDEO
 from helpers.commands import write_pictures
 
@@ -104,7 +104,7 @@ def test_a_bug_in_a_run_that_has_started_keeps_its_traceback(error, code, folder
     def fit() -> None:
         raise error
 
-    monkeypatch.setattr(commands, "started_run", lambda task, recipe: nullcontext(SimpleNamespace(fit=fit)))
+    monkeypatch.setattr(trainer, "started_run", lambda task, recipe: nullcontext(SimpleNamespace(fit=fit)))
     with pytest.raises(SystemExit if code else type(error)) as stop:
         IMAGE.train(list(PICTURES))
     assert code is None or stop.value.code == code

@@ -7,8 +7,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,22 +27,14 @@ from eyetoy_train.commands.cli import (
     parse_with_overrides,
     refuse_ignored_options,
 )
-from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.concerns import Command
-from eyetoy_train.data.unreadable import UnreadableFileError
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.engine.evaluation import Evaluation
-from eyetoy_train.engine.trainer import started_run
+from eyetoy_train.engine.trainer import train_or_exit
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint, read_labels
 from eyetoy_train.recipe import Recipe, options_before
 from eyetoy_train.task import LabelledTask
-from eyetoy_train.types import CheckpointError
-from eyetoy_train.utils.console import log
-from eyetoy_train.utils.processes import this_command
-from eyetoy_train.utils.signals import Preempted
-
-RUNNING = (OSError, CheckpointError, FloatingPointError, UnreadableFileError)
-"""What may go wrong in a run that has started: a full disk, a loss that is not finite, a damaged file."""
 
 T = TypeVar("T", bound=LabelledTask)
 Classifier = TypeVar("Classifier", bound=ClassificationTask)
@@ -89,22 +81,12 @@ class App(Generic[T]):
                 f"--data.source folder for data of your own, or --data.source {source} to have them written"
             )
 
-    @exit_on_error(RUNNING)
     def train(self, argv: Sequence[str] | None = None) -> None:
         """Train with the default recipe, or that of `--config`, and overrides from the command line.
 
-        Wrong input ends the program with a message and code 2. On SIGTERM or Ctrl-C the run is saved, and the program
-        ends with code 143 or 130.
+        It ends as `train_or_exit` does.
         """
-        with ExitStack() as run:
-            with exit_on_error():
-                trainer = run.enter_context(started_run(*self.parse_args(argv)))
-            try:
-                trainer.fit()
-            except Preempted:
-                if trainer.accelerator.is_main_process:
-                    log(f"go on with: {this_command()}")
-                raise
+        train_or_exit(partial(self.parse_args, argv))
 
     def open(self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None) -> Checkpoint[T]:
         """Open a checkpoint, or the best one of a run folder.

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, TypeVar, get_args
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
-from eyetoy_train.commands.ending import exit_on_error as exit_on_error  # its former place
 from eyetoy_train.concerns import Command, refuse_ignored
+from eyetoy_train.ending import exit_on_error as exit_on_error  # its former place
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 
 from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import checkpoint_parser, parse_with_overrides
-from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
 from eyetoy_train.utils.console import log

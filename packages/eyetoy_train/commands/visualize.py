@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from eyetoy_train.commands.cli import check_output_folder, expand, files_parser, parse_with_overrides
-from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.data.unreadable import UnreadableFileError
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.text import shown
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import yaml
 
 from eyetoy_train.commands.cli import option_place, shipped_config
-from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.concerns import Command
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.recipe import Recipe

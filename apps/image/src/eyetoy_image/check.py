@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from eyetoy_image.app import APPS, ImageApp, app_of
 from eyetoy_image.detection.check import check as check_detection
 from eyetoy_image.segmentation.check import check as check_segmentation
-from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.ending import exit_on_error
 
 CHECKS: dict[str, Callable[[Sequence[str] | None], int]] = {
     "detection": check_detection,

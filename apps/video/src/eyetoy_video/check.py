@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from eyetoy_train import ClassFolder, parse_recipe
 from eyetoy_train.commands.cli import check_parser, parse_with_overrides, refuse_ignored_options
-from eyetoy_train.commands.ending import exit_on_error
 from eyetoy_train.data.source import FolderSource
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.media.errors import NotVideoError
 from eyetoy_train.media.video import Decoder, decode, describe_decoders, open_video
 from eyetoy_train.utils.console import log

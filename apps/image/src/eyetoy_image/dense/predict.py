@@ -19,7 +19,7 @@ from eyetoy_image.io.files import read_image
 from eyetoy_train import UnreadableFileError
 from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import check_output_folder, expand, parse_with_overrides
-from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.models.build import best_device
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.task import LabelledTask

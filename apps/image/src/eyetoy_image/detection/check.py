@@ -16,7 +16,7 @@ from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
 from eyetoy_train.commands.cli import parse_with_overrides, refuse_ignored_options
-from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.untrusted import read_json

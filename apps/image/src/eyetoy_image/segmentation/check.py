@@ -12,7 +12,7 @@ from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summar
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_train import parse_recipe
 from eyetoy_train.commands.cli import parse_with_overrides, refuse_ignored_options
-from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils.console import log
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from eyetoy_train import CheckpointError
-from eyetoy_train.commands.ending import exit_on_error
+from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils import processes
 from eyetoy_train.utils.processes import let_the_first_speak, this_command
 
@@ -49,7 +49,7 @@ def test_errors_that_are_not_expected_are_bugs():
 
 def test_nobody_is_told_when_the_reader_leaves():
     program = (
-        "import sys; from eyetoy_train.commands.ending import exit_on_error\n"
+        "import sys; from eyetoy_train.ending import exit_on_error\n"
         "with exit_on_error():\n for i in range(100_000): print(i)"
     )
     command = [sys.executable, "-c", program]
