@@ -262,6 +262,8 @@ def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
     if getattr(recipe, "task", "") == "detection":
         recipe.data.short_side = recipe.data.long_side = MOST_PIXELS
         recipe.data.augmentation.short_sides = [MOST_PIXELS]
+        recipe.detector.proposals_train = recipe.detector.proposals_eval = recipe.detector.roi_samples = 16
+        recipe.detector.max_detections = 8
     if getattr(recipe.data, "seconds", 0) > MOST_SECONDS:
         recipe.data.seconds = MOST_SECONDS
     if getattr(recipe, "task", "") == "segmentation":
