@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, register_random, settings
 
-from helpers.commands import checkpoints, repository, run_command
+from helpers.commands import checkpoints, refused, repository, run_command
 
-__all__ = ["checkpoints", "repository", "run_command"]  # fixtures of all folders
+__all__ = ["checkpoints", "refused", "repository", "run_command"]  # fixtures of all folders
 
 DIMENSIONS = (1, 2, 3)
 DEVICES = ("cpu", "cuda", "mps")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import wave
@@ -42,6 +43,21 @@ def run_command():
         if check and done.returncode:
             pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
+
+    return run
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Run a script of the repository in this process, which takes no seconds to start, and return why it refuses."""
+
+    def run(folder: Path, script: str, *arguments: object) -> str:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [str(REPOSITORY / script), *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        assert stop.value.code == 2
+        return capsys.readouterr().err
 
     return run
 
