@@ -48,7 +48,7 @@ READING = Concern(frozenset(["validate"]), "is about how a run reads its data se
 """What becomes of samples that are missing or bad."""
 PRECISION = Concern(frozenset(["validate"]), "is about training and its scores; this command computes in float32")
 TRAINING = Concern(frozenset(), "is used by training alone")
-MODEL = Concern(frozenset(), "is built into the trained model; train another one with it")
+MODEL = Concern(frozenset(), "is built into the trained model, and another value takes another training")
 CHECKED_MODEL = Concern(frozenset(["check"]), MODEL.why_not)
 """A part of the model that tells a check which annotations are needed."""
 EXPORTED_SIZE = Concern(frozenset(["export"]), "is used by training, and as the size of an exported model")
