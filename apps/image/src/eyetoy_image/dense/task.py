@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_args
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
@@ -17,6 +18,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.figures import Panel, draw_sheet
 from eyetoy_train import Batch, SavedModel, Split, save_model
+from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.source import DatasetRegistry, DatasetSource
 from eyetoy_train.models.transfer import Layout, load_parts, read_trained
 from eyetoy_train.recipe import recipe_text
@@ -72,14 +74,21 @@ class DenseTask(ABC, Generic[S]):
             BadAnnotationsError: something is wrong with an annotation, and the recipe does not say to leave it out.
         """
         self.source.prepare()
+        for split in get_args(Split):
+            self.checked(split)
+        if PartialState().is_main_process:  # what is left out takes a look at every file of COCO's folders
+            self._inventory().tell()
+
+    def _inventory(self) -> Inventory:
+        """Return what was read: the classes and the pictures of every split, without bad ones."""
         sizes: dict[Split, int | str] = {}
         files: dict[Split, list[Path]] = {}
-        for split in get_args(Split):
-            if self.checked(split) is not None:
+        for split, found in self._checked.items():
+            if found is not None:
                 pictures = cast("PictureDataset[Any]", self.dataset(split)).pictures
                 sizes[split] = len(pictures)
                 files[split] = [picture.path for picture in pictures if isinstance(picture.path, Path)]
-        self.source.inventory(sizes, self.seen, self.left_out, files).tell()
+        return self.source.inventory(sizes, self.seen, self.left_out, files)
 
     def checked(self, split: Split) -> S | None:
         """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""
