@@ -80,6 +80,14 @@ def test_of_a_picture(arguments, message, folder, capsys):
     assert not [*folder.glob("runs/*")]
 
 
+def test_a_label_that_training_does_not_have(folder, capsys):
+    write_pictures(folder / "split" / "train")
+    write_pictures(folder / "split" / "val")
+    (folder / "split" / "val" / "dark").rename(folder / "split" / "val" / "zebra")
+    arguments = (*OWN, "split", "--data.image_size", "16")
+    assert "classes that the training set has not: zebra" in refused(IMAGE, arguments, capsys)
+
+
 def refused(app, arguments, capsys) -> str:
     """Return the last line that a refused command prints."""
     with pytest.raises(SystemExit) as stop:
