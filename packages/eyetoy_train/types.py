@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 
 Split = Literal["train", "val", "test"]
 Batch = dict[str, Any]
+Modality = Literal["image", "audio", "video"]
+"""What a model takes, and so the name of the app that it belongs to."""
 
 
 @dataclass(frozen=True)

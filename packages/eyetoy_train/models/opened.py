@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import torch
+import yaml
 from torch import nn
 
 from eyetoy.hub import WEIGHTS
 from eyetoy_train.task import LabelledTask
-from eyetoy_train.utils.untrusted import read_json
+from eyetoy_train.types import Modality
+from eyetoy_train.utils.untrusted import read_json, read_yaml
 
 LABELS = "labels.json"
+MODALITY = "modality"
+"""The key of config.json that says what a model takes."""
 
 T = TypeVar("T", bound=LabelledTask)
 
@@ -44,6 +48,44 @@ def find_checkpoint(path: Path) -> Path:
     raise FileNotFoundError(
         f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with model.safetensors"
     )
+
+
+def modality_of(checkpoint: Path) -> Modality:
+    """Return whether a checkpoint's model takes images, sounds or videos.
+
+    Its config.json says so under `modality`. An older one does not, and then the keys of its saved recipe tell.
+
+    Args:
+        checkpoint: its folder, or a run's for its best checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint, or neither file tells and there is no recipe.
+        ValueError: config.json or recipe.yaml cannot be read, or config.json names no modality of this project.
+    """
+    folder = find_checkpoint(checkpoint)
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    named = config.get(MODALITY) if isinstance(config, dict) else None
+    if named in get_args(Modality):
+        found: Modality = named
+        return found
+    if named is not None:
+        raise ValueError(f"{folder / 'config.json'}: modality must be image, audio or video; got {named!r}")
+    saved = folder / "recipe.yaml"
+    if not saved.is_file():
+        raise FileNotFoundError(f"{folder} holds a model, and no recipe.yaml that tells how it was trained")
+    try:
+        recipe = read_yaml(saved)
+    except yaml.YAMLError as error:
+        raise ValueError(f"cannot read {saved}: {error}") from error
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), dict):
+        raise ValueError(f"{saved} has no part data, which tells what the model takes")
+    return _recipe_modality(recipe["data"])
+
+
+def _recipe_modality(data: dict[str, Any]) -> Modality:
+    """Return the modality of a recipe's data by the keys that only one modality has."""
+    keys: dict[str, Modality] = {"sample_rate": "audio", "num_frames": "video"}
+    return next((modality for key, modality in keys.items() if key in data), "image")
 
 
 def best_device() -> torch.device:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import yaml
 
 from eyetoy_train.data.splits import find_split
-from eyetoy_train.models.build import find_checkpoint
+from eyetoy_train.models.opened import find_checkpoint, modality_of
+from eyetoy_train.types import Modality
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import list_files, list_folders
 from eyetoy_train.utils.untrusted import read_yaml
 
-Modality = Literal["image", "audio", "video"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 MOST_SAMPLES = 8
 
@@ -69,14 +69,8 @@ def _run(folder: Path) -> Run | None:
     try:
         checkpoint = find_checkpoint(folder)
         recipe = read_yaml(checkpoint / "recipe.yaml")
-    except (OSError, yaml.YAMLError):
+        if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), dict):
+            return None
+        return Run(folder, modality_of(checkpoint), Path(recipe["data"].get("root", "")))
+    except (OSError, ValueError, yaml.YAMLError):
         return None  # no run, or an unfinished one without a checkpoint
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), dict):
-        return None
-    return Run(folder, _modality(recipe), Path(recipe["data"].get("root", "")))
-
-
-def _modality(recipe: dict[str, Any]) -> Modality:
-    """Return the modality of a recipe's data by the keys that only one modality has."""
-    keys: dict[str, Modality] = {"sample_rate": "audio", "num_frames": "video"}
-    return next((modality for key, modality in keys.items() if key in recipe["data"]), "image")

@@ -18,8 +18,8 @@ import eyetoy_image.io.files
 import eyetoy_image.visualize
 import eyetoy_video.io.files
 import eyetoy_video.visualize
-from eyetoy_demo.checkpoints import Modality
 from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
+from eyetoy_train.types import Modality
 from eyetoy_train.utils.text import shown
 
 OPEN: dict[Modality, OpenViewer] = {

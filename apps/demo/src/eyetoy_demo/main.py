@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from eyetoy_demo.checkpoints import MODALITIES, Modality, find_runs
+from eyetoy_demo.checkpoints import MODALITIES, find_runs
+from eyetoy_train.types import Modality
 from eyetoy_train.utils.console import log
 
 DEFAULT_RUNS: dict[Modality, str] = {"image": "digits", "audio": "spoken-keywords", "video": "moving-digits"}

@@ -11,8 +11,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from eyetoy_demo.checkpoints import MODALITIES, Modality, Run, find_runs, sample_files
+from eyetoy_demo.checkpoints import MODALITIES, Run, find_runs, sample_files
 from eyetoy_demo.looking import EXTENSIONS, answer
+from eyetoy_train.types import Modality
 
 TITLES: dict[Modality, str] = {"image": "Image", "audio": "Sound", "video": "Video"}
 AXES: dict[Modality, tuple[str, ...]] = {
