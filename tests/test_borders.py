@@ -34,6 +34,7 @@ PACKAGES_MAY_IMPORT = {
     "eyetoy_audio": ["eyetoy", "eyetoy_train"],
     "eyetoy_image": ["eyetoy", "eyetoy_train"],
     "eyetoy_video": ["eyetoy", "eyetoy_train"],
+    "eyetoy_cli": ["eyetoy", "eyetoy_train", "eyetoy_audio", "eyetoy_image", "eyetoy_video", "eyetoy_demo"],
     "eyetoy_demo": ["eyetoy", "eyetoy_train", "eyetoy_audio", "eyetoy_image", "eyetoy_video"],
 }
 WINGS_MAY_IMPORT = {

@@ -42,8 +42,8 @@ class About:
     """Name of the data on Hugging Face's hub, if they come from there."""
     pipeline_tag: str = ""
     """The hub's name of the task, such as `image-classification`."""
-    predict: str = "predict.py"
-    """The script that applies a model to files."""
+    predict: str = "python predict.py"
+    """The command that applies a model to files."""
     limits: Sequence[str] = ()
     """Limits of the model that the scores do not show, in sentences."""
 

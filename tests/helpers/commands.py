@@ -26,7 +26,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Run a script of the repository in a folder, alone or with several processes of `accelerate launch`."""
+    """Run a script of the repository, or `eyetoy`, in a folder, alone or with several processes of `accelerate launch`."""
 
     def run(folder: Path, script: str, *arguments: object, processes: int | None = None, check: bool = True):
         command = [sys.executable]
@@ -35,7 +35,8 @@ def run_command():
             command += ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
             command += ["--num_processes", str(processes)]
             command += ["--multi_gpu"] if processes > 1 else []
-        command += [str(REPOSITORY / script), *map(str, arguments)]
+        command += ["-m", script] if script == "eyetoy" else [str(REPOSITORY / script)]
+        command += map(str, arguments)
         environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False

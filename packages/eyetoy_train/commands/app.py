@@ -27,6 +27,7 @@ from eyetoy_train.commands.cli import (
     parse_with_overrides,
     refuse_ignored_options,
 )
+from eyetoy_train.commands.export import export_checkpoint
 from eyetoy_train.concerns import Command
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.engine.evaluation import Evaluation
@@ -102,7 +103,7 @@ class App(Generic[T]):
         """
         folder = find_checkpoint(checkpoint)
         if option_place(overrides, "--config") is not None:
-            raise ValueError("--config is for train.py, and a checkpoint has its own recipe; name single options of it")
+            raise ValueError("--config is for training, and a checkpoint has its own recipe; name single options of it")
         saved = folder / "recipe.yaml"
         if not saved.is_file():  # the parser would take the defaults of the class, without a word
             raise FileNotFoundError(f"{folder} holds a model, and no recipe.yaml that tells how it was trained")
@@ -158,6 +159,10 @@ class App(Generic[T]):
                 path = options.output / f"{table.title.lower()}.csv"
                 with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                     csv.writer(file).writerows([table.header, *table.rows])
+
+    def export(self, argv: Sequence[str] | None = None) -> None:
+        """Write a checkpoint as a file that runs without this code; see `export_checkpoint`."""
+        export_checkpoint(self, argv)
 
 
 LabelledApp = App

@@ -260,7 +260,7 @@ def check_parser(description: str) -> argparse.ArgumentParser:
     the program with a message and code 2.
     """
     parser = argparse.ArgumentParser(
-        description=f"{description} Further options are those of train.py, such as --config NAME and --data.root "
+        description=f"{description} Further options are those of training, such as --config NAME and --data.root "
         "FOLDER.",
         allow_abbrev=False,
     )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from huggingface_hub import HfApi
 
-from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import checkpoint_parser, parse_with_overrides
+from eyetoy_train.concerns import Command
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
+from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.utils.console import log
 
 DESCRIPTION = (
@@ -24,8 +25,17 @@ DESCRIPTION = (
 )
 
 
+class Opens(Protocol):
+    """What opens checkpoints: an `App`, or the app of a modality with several tasks."""
+
+    def open(
+        self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None
+    ) -> Checkpoint[Any]:
+        """Open a run folder or a checkpoint; see `App.open`."""
+
+
 @exit_on_error()
-def export_checkpoint(app: App[Any], argv: Sequence[str] | None = None) -> None:
+def export_checkpoint(app: Opens, argv: Sequence[str] | None = None) -> None:
     """Export a checkpoint as the command line says, and print the file and its difference from the model.
 
     Args:

@@ -46,7 +46,7 @@ def open_run(recipe: Recipe) -> RunFolder:
     if state.num_processes < launched:  # each of them would train for itself, in the same folder
         raise ValueError(
             f"accelerate launch started {launched} processes, one for each GPU, and this machine has no GPU that torch "
-            "can use; add --cpu to accelerate launch, or start python train.py"
+            "can use; add --cpu to accelerate launch, or train without a launcher"
         )
     if state.is_main_process:
         try:
@@ -107,7 +107,7 @@ def check_launch(recipe: Recipe) -> None:
         if asked not in ("", nothing, ours):
             raise ValueError(
                 f"accelerate launch, or {variable}, asks for {option} {asked}, and the recipe says {ours}; the recipe "
-                f"decides: give --{option} {asked} to train.py, or take it from the launcher"
+                f"decides: give --{option} {asked} to the training, or take it from the launcher"
             )
 
 

@@ -144,7 +144,7 @@ def _recipe(run: Trained) -> str:
         ("seed", recipe.seed),
         ("training time", duration(run.results["training_seconds"])),
     ]
-    return "All of it is in `recipe.yaml`, which `train.py --config` takes.\n\n" + _table(("", ""), rows)
+    return "All of it is in `recipe.yaml`, which `--config` of training takes.\n\n" + _table(("", ""), rows)
 
 
 def _environment(run: Trained) -> str:
@@ -152,7 +152,7 @@ def _environment(run: Trained) -> str:
 
 
 def _use(run: Trained) -> str:
-    predict = f"`python {run.task.about.predict} FOLDER FILE ...` reads files; `labels.json` names the classes."
+    predict = f"`{run.task.about.predict} FOLDER FILE ...` reads files; `labels.json` names the classes."
     if not isinstance(run.model, HubModel):
         return predict
     kind = type(run.model).__name__

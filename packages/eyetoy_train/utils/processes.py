@@ -60,5 +60,7 @@ def let_the_first_speak(*, perhaps_of_another: bool = False) -> None:
 def this_command() -> str:
     """Return the command line of this program, with that of its launcher, if there is one, in front."""
     own, started_by = sys.orig_argv, psutil.Process(os.getppid()).cmdline()
-    # A launcher's ends with the script and its arguments, as does that of `nice` and the like.
-    return shlex.join(started_by if started_by[-len(sys.argv) :] == sys.argv else own)
+    # A launcher's ends with the script and its arguments, as does that of `nice` and the like. Not compared with
+    # `sys.argv`, whose first word is a program's name for itself.
+    script = len(sys.argv)
+    return shlex.join(started_by if started_by[-script:] == own[-script:] else own)

@@ -28,7 +28,7 @@ class Described:
         data="slopes with noise",
         hub_dataset="someone/slopes",
         pipeline_tag="audio-classification",
-        predict="apps/audio/predict.py",
+        predict="eyetoy predict",
         limits=("It knows slopes alone.",),
     )
 

@@ -60,7 +60,7 @@ class AudioClassification(ClassificationTask):
         if data.source == "spoken_keywords":
             limits.append(SYNTHETIC)
         self.about = About.of_data(
-            "sounds", data, pipeline_tag="audio-classification", predict="apps/audio/predict.py", limits=limits
+            "sounds", data, pipeline_tag="audio-classification", predict="eyetoy predict", limits=limits
         )
 
     def describe_decoders(self) -> str:

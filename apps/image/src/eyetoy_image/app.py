@@ -58,6 +58,9 @@ class TaskApp(Protocol):
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Predict for image files."""
 
+    def export(self, argv: Sequence[str] | None = None) -> None:
+        """Export a checkpoint."""
+
 
 def app_of(task: str) -> TaskApp:
     """Return the app of one of the tasks in `APPS`."""
@@ -147,6 +150,10 @@ class ImageApp:
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify, detect or segment image files, by the checkpoint's task."""
         self.of_checkpoint(argv).predict(argv)
+
+    def export(self, argv: Sequence[str] | None = None) -> None:
+        """Export a checkpoint; see `App.export`."""
+        self.of_checkpoint(argv).export(argv)
 
 
 APP = ImageApp()

@@ -64,7 +64,7 @@ class VideoClassification(ClassificationTask):
             self.protocol = f"{views}x{data.frame_stride} frames of {size} pixels{rate}"
         limits = (FORCED_CHOICE, COMPOSED) if data.source == "moving_digits" else (FORCED_CHOICE,)
         self.about = About.of_data(
-            "videos", data, pipeline_tag="video-classification", predict="apps/video/predict.py", limits=limits
+            "videos", data, pipeline_tag="video-classification", predict="eyetoy predict", limits=limits
         )
 
     def describe_decoders(self) -> str:

@@ -50,7 +50,7 @@ class ImageClassification(ClassificationTask):
             "pictures",
             data,
             pipeline_tag="image-classification",
-            predict="apps/image/predict.py",
+            predict="eyetoy predict",
             limits=(FORCED_CHOICE,),
         )
 

@@ -20,7 +20,7 @@ def refuse_or_skip_bad(findings: Sequence[object], summary: str, choice: RefuseO
     Raises:
         BadAnnotationsError: there are findings, and the choice is `refuse`.
     """
-    hint = "\n".join(filter(None, [hint, "apps/image/check.py --all names all of them"]))
+    hint = "\n".join(filter(None, [hint, "eyetoy check image --all names all of them"]))
     refuse_or_skip(findings, summary, choice, "data.bad_annotations", error=BadAnnotationsError, hint=hint)
 
 

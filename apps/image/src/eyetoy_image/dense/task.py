@@ -64,7 +64,7 @@ class DenseTask(ABC, Generic[S]):
     @property
     def about(self) -> About:
         """What a card says of the data and the task."""
-        return About.of_data("pictures", self.data, pipeline_tag=self.pipeline_tag, predict="apps/image/predict.py")
+        return About.of_data("pictures", self.data, pipeline_tag=self.pipeline_tag, predict="eyetoy predict")
 
     def prepare(self) -> None:
         """Compose the digits if need be, and look at all annotations.

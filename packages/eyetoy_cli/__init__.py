@@ -1,0 +1,1 @@
+"""The command `eyetoy`: the apps' commands under one name, in any folder."""

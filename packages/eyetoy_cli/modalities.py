@@ -1,0 +1,19 @@
+"""The apps by modality, and where their recipes lie; found without importing them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+MODALITIES = ("image", "audio", "video")
+"""What data may be; `eyetoy_NAME` is the package of each app."""
+
+
+def recipe_files(modality: str) -> Mapping[str, Path]:
+    """Return the files of an app's recipes by their names, sorted."""
+    spec = find_spec(f"eyetoy_{modality}")
+    if spec is None:
+        raise ModuleNotFoundError(f"the installation of eyetoy lacks its part eyetoy_{modality}")
+    folders = [Path(folder) / "configs" for folder in spec.submodule_search_locations or ()]
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
