@@ -21,9 +21,12 @@ import eyetoy
 import eyetoy_train
 from eyetoy import create_model
 from eyetoy_audio.app import APP as AUDIO
+from eyetoy_cli.commands import COMMANDS as EYETOY
+from eyetoy_cli.modalities import MODALITIES
 from eyetoy_image.app import APP as IMAGE
 from eyetoy_video.app import APP as VIDEO
 from helpers.dense import save_run
+from helpers.docs import app_command
 from helpers.paths import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -82,28 +85,41 @@ def test_a_command_names_what_there_is(page, words):
     for word in words:
         if re.fullmatch(r"(apps|benchmarks|docs)/\S+\.(py|yaml)", word) or word == "noxfile.py":
             assert (REPOSITORY / word).is_file(), word
+    command = app_command(words)
+    if command and words[0] == "eyetoy":
+        assert command.name in EYETOY, command.name
+        assert (command.app in MODALITIES) == (EYETOY[command.name].takes == "modality")
     for option, value in itertools.pairwise(words):
         if option == "--config" and "/" not in value:  # the name of a shipped recipe
-            (app,) = [word.split("/")[1] for word in words if word.startswith("apps/") and word.endswith(".py")]
-            assert CONFIGS[value].is_relative_to(REPOSITORY / "apps" / app), value
+            assert command
+            assert CONFIGS[value].is_relative_to(REPOSITORY / "apps" / str(command.app)), value
     extras = re.findall(r"\.\[(.+)\]", " ".join(words))
     known = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert [name for group in extras for name in group.split(",") if name not in known] == []
 
 
-TRAINING = [(page, words) for page, words in COMMANDS if any(re.search(r"apps/\w+/train\.py", word) for word in words)]
+TRAINING = [
+    (page, command)
+    for page, words in COMMANDS
+    if (command := app_command(words)) is not None and command.name == "train"
+]
 
 
-@pytest.mark.parametrize(("page", "words"), TRAINING, ids=lambda value: named(value) if isinstance(value, Path) else "")
-def test_a_training_command_gives_a_recipe(page, words, monkeypatch):
+def test_the_docs_train():
+    assert len(TRAINING) > 20
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), TRAINING, ids=lambda value: named(value) if isinstance(value, Path) else ""
+)
+def test_a_training_command_gives_a_recipe(page, command, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    place = next(i for i, word in enumerate(words) if word.endswith("train.py"))
-    name, options = words[place].split("/")[1], words[place + 1 :]
+    options = list(command.arguments)
     if "--config" in options and "/" not in (value := options[options.index("--config") + 1]):
         options[options.index(value)] = str(CONFIGS[value])  # the path of a recipe means the same as its name
     if "--help" in options:
         return
-    app = {"audio": AUDIO, "video": VIDEO, "image": IMAGE}[name]
+    app = {"audio": AUDIO, "video": VIDEO, "image": IMAGE}[command.app]
     task, recipe = app.parse_args(options)
     assert task.recipe is recipe
 

@@ -14,6 +14,7 @@ from PIL import Image
 from eyetoy_image.app import APP
 from eyetoy_image.check import check
 from eyetoy_train import train
+from helpers.docs import app_command
 from helpers.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "start" / "own_boxes.md").read_text(encoding="utf-8")
@@ -81,15 +82,14 @@ def write_maps(root: Path) -> None:
 
 def run(words: list[str]) -> None:
     """Run a command here, a training run for two steps of a small model."""
-    place = next(place for place, word in enumerate(words) if word.endswith(".py"))
-    script, arguments = Path(words[place]).stem, words[place + 1 :]
-    assert (REPOSITORY / words[place]).is_file()
-    if script == "train":
-        train(*APP.parse_args([*arguments, *SMALL]))
-    elif script == "check":
-        assert check(arguments) == 0
+    command = app_command(words)
+    assert command
+    if command.name == "train":
+        train(*APP.parse_args([*command.arguments, *SMALL]))
+    elif command.name == "check":
+        assert check(command.arguments) == 0
     else:
-        {"validate": APP.validate, "predict": APP.predict}[script](arguments)
+        {"validate": APP.validate, "predict": APP.predict}[command.name](command.arguments)
 
 
 @pytest.mark.parametrize("write", [write_voc, write_yolo, write_coco, write_maps], ids=lambda write: write.__name__)

@@ -26,7 +26,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Run a script of the repository, or `eyetoy`, in a folder, alone or with several processes of `accelerate launch`."""
+    """Run a script of the repository, or `eyetoy`, alone or with several processes of `accelerate launch`."""
 
     def run(folder: Path, script: str, *arguments: object, processes: int | None = None, check: bool = True):
         command = [sys.executable]
