@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import torch
-from torch import nn
-
-from eyetoy.hub import WEIGHTS
+from eyetoy.kinds import WEIGHTS
 from eyetoy_train.task import LabelledTask
 from eyetoy_train.utils.untrusted import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 LABELS = "labels.json"
 
@@ -48,6 +49,8 @@ def find_checkpoint(path: Path) -> Path:
 
 def best_device() -> torch.device:
     """Return this machine's accelerator, or its CPU."""
+    import torch
+
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
