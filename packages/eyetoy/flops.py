@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from eyetoy.msnat import SharedScaleNA
@@ -26,6 +25,8 @@ def count_flops(model: nn.Module, shape: Sequence[int]) -> int:
         model: any module that takes one tensor.
         shape: the input's, `[batch, channels, *grid]`.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
     counted = copy.deepcopy(model).to("meta").eval()
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _NoModules()

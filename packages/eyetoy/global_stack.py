@@ -7,11 +7,10 @@ is exact: the rows of the global tokens are one plain attention, and a spatial r
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from eyetoy.layers import FeedForward, ResidualBranch
 from eyetoy.lengths import mean_over_tokens, valid_tokens
@@ -19,6 +18,9 @@ from eyetoy.params import GlobalAttentionParams, Pool
 from eyetoy.second_order import fused_attention
 from eyetoy.sizes import check_divisible
 from eyetoy.tracing import one_fx_node
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 def create_attention_mask(num_global_tokens: int, num_spatial_tokens: int, *, device: str = "cpu") -> BlockMask:
@@ -32,6 +34,8 @@ def create_attention_mask(num_global_tokens: int, num_spatial_tokens: int, *, de
     Returns:
         the mask; its `mask_mod(batch, head, query, key)` tells whether a query sees a key.
     """
+
+    from torch.nn.attention.flex_attention import create_block_mask  # slow to import
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query < num_global_tokens) | (key < num_global_tokens) | (query == key)
@@ -72,6 +76,8 @@ def global_attention(
     if backend == "flex":
         if key_mask is not None:
             raise ValueError("backend 'flex' takes no key_mask; 'exact' does")
+        from torch.nn.attention.flex_attention import flex_attention
+
         mask = create_attention_mask(num_global_tokens, tokens - num_global_tokens, device=str(query.device))
         out: Tensor = flex_attention(query, key, value, block_mask=mask)
         return out

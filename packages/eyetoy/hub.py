@@ -15,12 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy.inflation import inflated_weight
-from eyetoy.kinds import check_kind, is_complete, run_checkpoint
+from eyetoy.kinds import WEIGHTS, check_kind, is_complete, run_checkpoint
 from eyetoy.params import as_encoder_params
 from eyetoy.sizes import ceil_div
 from eyetoy.tracing import Unscriptable
 
-WEIGHTS = "model.safetensors"
 STEM = "initial_proj.convs.0.weight"
 """The only weight whose shape depends on the input's channels; they are its last axis."""
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+WEIGHTS = "model.safetensors"
+"""Name of the file with the weights of a saved model."""
 READERS = {
     "classifier": "eyetoy.Classifier.from_pretrained",
     "pyramid": "eyetoy.FeaturePyramid.from_pretrained",

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
 
 M = TypeVar("M", bound=nn.Module)
+F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,6 +48,16 @@ class Unscriptable:
             f"torch.jit.script cannot compile {type(self).__name__}, whose attention is planned in Python; use "
             f"torch.export, torch.compile or torch.jit.trace"
         )
+
+
+def constant_in_graphs(function: F) -> F:
+    """Mark a function that a compiler, which cannot follow it, calls as it traces and whose answer it keeps.
+
+    This does what `torch.compiler.assume_constant_result` does, which imports the compiler: a second for every program
+    that imports this package, also for those that compile nothing.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def fixed_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.types import About, Batch, Details, SampleStream, Split
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.data import Dataset
 
 
 class Metrics(Protocol):

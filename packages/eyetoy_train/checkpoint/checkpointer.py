@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from eyetoy.hub import WEIGHTS
+from eyetoy.kinds import WEIGHTS
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.state_dicts import (
     full_weights,

@@ -10,13 +10,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eyetoy_train.checkpoint.run_folder import read_recipe
-from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
-from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.commands.cli import (
     checkpoint_parser,
     expand,
@@ -27,18 +23,31 @@ from eyetoy_train.commands.cli import (
     parse_with_overrides,
     refuse_ignored_options,
 )
-from eyetoy_train.commands.export import export_checkpoint
+from eyetoy_train.commands.train import train_or_exit
 from eyetoy_train.concerns import Command
 from eyetoy_train.ending import exit_on_error
-from eyetoy_train.engine.evaluation import Evaluation
-from eyetoy_train.engine.trainer import train_or_exit
-from eyetoy_train.models.build import find_checkpoint
-from eyetoy_train.models.opened import Checkpoint, read_labels
+from eyetoy_train.models.opened import Checkpoint, find_checkpoint, read_labels
 from eyetoy_train.recipe import Recipe, options_before
 from eyetoy_train.task import LabelledTask
 
+# What needs torch is imported by the command that uses it, after its options were read: a `--help` is there at once.
+if TYPE_CHECKING:
+    from eyetoy_train.classification.task import ClassificationTask
+
 T = TypeVar("T", bound=LabelledTask)
-Classifier = TypeVar("Classifier", bound=ClassificationTask)
+Classifier = TypeVar("Classifier", bound="ClassificationTask")
+
+
+@dataclass(frozen=True)
+class Deferred(Generic[T]):
+    """The task of an `App` whose class is imported when it is first used, so that `--help` does not wait for torch."""
+
+    find: Callable[[], Callable[[Any], T]]
+    """Imports the class and returns it."""
+
+    def __call__(self, recipe: Any) -> T:
+        """Return the task of a recipe."""
+        return self.find()(recipe)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class App(Generic[T]):
     recipe: type[Any]
     """The class of its recipes, a `Recipe`."""
     task: Callable[[Any], T]
-    """Returns the task of a recipe."""
+    """Returns the task of a recipe: the class of the task, or a `Deferred` one."""
     extensions: Collection[str] = ()
     """Lower-case suffixes of the files that it reads in a folder."""
     default_config: Path | None = None
@@ -125,6 +134,10 @@ class App(Generic[T]):
             help="folder for scores.json, with tables and figures",
         )
         options, overrides = parse_with_overrides(parser, argv)
+        from accelerate import Accelerator
+
+        from eyetoy_train.engine.evaluation import Evaluation
+
         opened = self.open(options.checkpoint, overrides, command="validate")
         task = opened.task
         accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
@@ -162,6 +175,8 @@ class App(Generic[T]):
 
     def export(self, argv: Sequence[str] | None = None) -> None:
         """Write a checkpoint as a file that runs without this code; see `export_checkpoint`."""
+        from eyetoy_train.commands.export import export_checkpoint
+
         export_checkpoint(self, argv)
 
 
@@ -182,7 +197,11 @@ class ClassificationApp(App[Classifier]):
             "--batch_size", type=int, default=32, help="number of files classified at a time (default: 32)"
         )
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
-        if isinstance(self.task, type) and issubclass(self.task, Timeline):
+        from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
+        from eyetoy_train.classification.task import Timeline
+
+        task = self.task.find() if isinstance(self.task, Deferred) else self.task
+        if isinstance(task, type) and issubclass(task, Timeline):
             parser.add_argument(
                 "--timeline",
                 type=float,

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from accelerate import PartialState
-
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log, named
 from eyetoy_train.utils.files import reasons
@@ -82,6 +80,8 @@ class Inventory:
 
     def tell(self) -> None:
         """Log the line and the warnings, on the main process."""
+        from accelerate import PartialState
+
         if PartialState().is_main_process:
             # On stderr: the stdout of validate.py is JSON.
             log(f"data: {self.describe()}", file=sys.stderr)

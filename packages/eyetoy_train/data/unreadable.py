@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from accelerate import PartialState
 from tqdm import tqdm
 
 from eyetoy_train.utils.console import log
@@ -63,6 +62,8 @@ def why_unreadable(sources: Sequence[T], read: Callable[[T], object]) -> list[st
 
 def log_skipped(reasons: Sequence[str], total: int) -> None:
     """Log the files that are left out, on the main process."""
+    from accelerate import PartialState
+
     if reasons and PartialState().is_main_process:
         log("\n".join([f"skipped {len(reasons)} of {total} files, which cannot be read:", *reasons]))
 
@@ -91,6 +92,8 @@ def refuse_or_skip(
     """
     if not found:
         return
+    from accelerate import PartialState
+
     named = "\n".join([f"{summary}:", *name_few(found)])
     if choice == "refuse":
         raise error("\n".join(filter(None, [named, hint, f"{option}: skip leaves them out"])))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -21,7 +21,6 @@ from eyetoy_train.checkpoint.run_folder import RunFolder, append_line, read_line
 from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.data.loading import Loading, training_data
 from eyetoy_train.data.unreadable import UnreadableFileError
-from eyetoy_train.ending import exit_on_error
 from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.setup import (
     begin_run,
@@ -46,7 +45,6 @@ from eyetoy_train.task import Task
 from eyetoy_train.types import Batch, CheckpointError, SampleStream, Split
 from eyetoy_train.utils.console import EpochBar, Timed, duration, log, peak_memory_bytes, score_text
 from eyetoy_train.utils.files import write_text
-from eyetoy_train.utils.processes import this_command
 from eyetoy_train.utils.seeds import derive_seed, seed_generators
 from eyetoy_train.utils.signals import Preempted, StopRequested, StopSignal
 
@@ -77,27 +75,6 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
     """
     with started_run(task, recipe) as trainer:
         return trainer.fit()
-
-
-@exit_on_error(RUNNING)
-def train_or_exit(parse: Callable[[], tuple[Task, Recipe]]) -> None:
-    """Train as a command does, whose user looks at sentences and exit codes.
-
-    Wrong input ends the program with a message and code 2. On SIGTERM or Ctrl-C the run is saved, and the program ends
-    with code 143 or 130.
-
-    Args:
-        parse: returns the task and the recipe, such as `App.parse_args`.
-    """
-    with ExitStack() as run:
-        with exit_on_error():  # before the first step, nearly every error is about the input
-            trainer = run.enter_context(started_run(*parse()))
-        try:
-            trainer.fit()
-        except Preempted:
-            if trainer.accelerator.is_main_process:
-                log(f"go on with: {this_command()}")
-            raise
 
 
 @contextmanager

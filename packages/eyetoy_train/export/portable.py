@@ -38,6 +38,10 @@ class ExportInput:
     """How to make the input from a file (sizes, sample rate), and what the model does by itself; for model.json."""
 
 
+PlainInput = ExportInput
+"""The former name of `ExportInput`."""
+
+
 def largest_difference(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> Tensor:
     """Return the largest difference of two results, `[1]`, relative to the expected one's largest value, or to 1.
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
-import torch
 import yaml
-from torch import nn
 
-from eyetoy.hub import WEIGHTS
+from eyetoy.kinds import WEIGHTS
 from eyetoy_train.task import LabelledTask
 from eyetoy_train.types import Modality
 from eyetoy_train.utils.untrusted import read_json, read_yaml
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 LABELS = "labels.json"
 MODALITY = "modality"
@@ -90,6 +92,8 @@ def _recipe_modality(data: dict[str, Any]) -> Modality:
 
 def best_device() -> torch.device:
     """Return this machine's accelerator, or its CPU."""
+    import torch
+
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eyetoy import Classifier, Encoder, FeaturePyramid
-from eyetoy.hub import WEIGHTS
+from eyetoy.kinds import WEIGHTS
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.types import CheckpointError
 from eyetoy_train.utils.untrusted import read_json

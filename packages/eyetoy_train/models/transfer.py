@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eyetoy import Classifier
-from eyetoy.hub import WEIGHTS
+from eyetoy.kinds import WEIGHTS
 from eyetoy_train.models.opened import LABELS, find_checkpoint, read_labels
 from eyetoy_train.models.saved import CONFIG, kind_of
 from eyetoy_train.utils.console import log

@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Generic, Self, TextIO, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TextIO, TypeVar
 
-import torch
 from tqdm import tqdm
 
 from eyetoy_train.utils.text import shown, shown_lines
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -72,6 +74,8 @@ class Timed(Generic[T], Iterator[T]):
 def peak_memory_bytes(device: torch.device) -> int | None:
     """Return the peak memory of this process, on its GPU if it has one; None where the system does not tell."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource

@@ -7,11 +7,10 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-import psutil
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 T = TypeVar("T")
 
@@ -24,6 +23,8 @@ def on_main_process(accelerator: Accelerator, work: Callable[[], T]) -> T:
 
     Without the error, the others would go on to the next collective call and wait there for ever.
     """
+    from accelerate.utils import broadcast_object_list
+
     found: list[T | Exception | None] = [None]
     if accelerator.is_main_process:
         try:
@@ -59,6 +60,8 @@ def let_the_first_speak(*, perhaps_of_another: bool = False) -> None:
 
 def this_command() -> str:
     """Return the command line of this program, with that of its launcher, if there is one, in front."""
+    import psutil
+
     own, started_by = sys.orig_argv, psutil.Process(os.getppid()).cmdline()
     # A launcher's ends with the script and its arguments, as does that of `nice` and the like. Not compared with
     # `sys.argv`, whose first word is a program's name for itself.

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # Of splitmix64 (Steele, Lea and Flood, 2014), as signed integers.
 _STEP, _MIX_1, _MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
@@ -32,6 +34,8 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
     `torch.manual_seed` seeds every kind of device that PyTorch was built for, which takes a millisecond.
     """
+    import torch
+
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(seed)
@@ -40,6 +44,8 @@ def seed_generators(seed: int, device: torch.device) -> None:
 @contextmanager
 def kept_generator() -> Iterator[None]:
     """Restore the CPU's global generator at the end of a `with` block."""
+    import torch
+
     state = torch.default_generator.get_state()
     try:
         yield
@@ -57,6 +63,8 @@ def uniforms(seeds: Tensor, count: int) -> Tensor:
         seeds: int64 `[batch]`, unrelated to each other, such as `derive_seed` gives.
         count: how many numbers.
     """
+    import torch
+
     bits = seeds[:, None] + _STEP * torch.arange(1, count + 1, device=seeds.device)
     for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
         bits = (bits ^ _shifted(bits, shift)) * factor

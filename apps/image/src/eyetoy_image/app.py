@@ -17,8 +17,7 @@ import yaml
 from eyetoy_train.commands.cli import option_place, shipped_config
 from eyetoy_train.concerns import Command
 from eyetoy_train.ending import exit_on_error
-from eyetoy_train.models.build import find_checkpoint
-from eyetoy_train.models.opened import Checkpoint
+from eyetoy_train.models.opened import Checkpoint, find_checkpoint
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.utils.untrusted import read_yaml
 

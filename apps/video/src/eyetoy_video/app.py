@@ -1,11 +1,24 @@
 """The video app: the recipe and the task behind its commands."""
 
-from eyetoy_train import ClassificationApp
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eyetoy_train.commands.app import ClassificationApp, Deferred
+from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_video.configs import CONFIGS
-from eyetoy_video.io.files import EXTENSIONS
 from eyetoy_video.recipe import VideoClassificationRecipe
-from eyetoy_video.task import VideoClassification
+
+if TYPE_CHECKING:
+    from eyetoy_video.task import VideoClassification
+
+
+def _task() -> type[VideoClassification]:
+    from eyetoy_video.task import VideoClassification
+
+    return VideoClassification
+
 
 APP = ClassificationApp(
-    VideoClassificationRecipe, VideoClassification, EXTENSIONS, default_config=CONFIGS / "moving_digits.yaml"
+    VideoClassificationRecipe, Deferred(_task), VIDEO_SUFFIXES, default_config=CONFIGS / "moving_digits.yaml"
 )

@@ -10,7 +10,7 @@ from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, READING, TRAINING,
 from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
 from eyetoy_video.datasets import DATASETS
-from eyetoy_video.transforms.clips import ClipTransformParams
+from eyetoy_video.transforms.params import ClipTransformParams
 
 FOLDS = (1, 2, 3)
 CROPS = (1, 3)

@@ -15,19 +15,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
 from eyetoy.neighborhood.problem import QKV, Call, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.sizes import ceil_div, volume
-from eyetoy.tracing import is_transformed
+from eyetoy.tracing import constant_in_graphs, is_transformed
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 TILES = {1: (128,), 2: (8, 16), 3: (4, 4, 8)}
 """Tile by the number of grid axes; the product is 128, the block of FlexAttention."""
@@ -52,6 +55,8 @@ def why_not(call: Call) -> str | None:
 
 
 def _attend(tokens: QKV, problem: Problem) -> Tensor:
+    from torch.nn.attention.flex_attention import flex_attention  # slow to import
+
     rules, tile = problem.rules, TILES[len(problem.rules)]
     q, k, v = (_in_tiles(x, tile) for x in tokens)  # [batch, heads, slots, dim]
     valid = None
@@ -67,6 +72,8 @@ def _attend(tokens: QKV, problem: Problem) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
     compiled: Callable[..., Tensor] = torch.compile(flex_attention)
     return compiled
 
@@ -101,6 +108,8 @@ def _from_tiles(x: Tensor, grid: tuple[int, ...], tile: tuple[int, ...]) -> Tens
 def _block_mask(
     rules: tuple[AxisRule, ...], tile: tuple[int, ...], valid: Tensor | None, *, batch: int, device: torch.device
 ) -> BlockMask:
+    from torch.nn.attention.flex_attention import BlockMask
+
     plan = _plan if torch.compiler.is_compiling() or is_transformed() else _cached_plan
     axes = tuple((rule.length, rule.window, rule.stride, rule.is_causal) for rule in rules)
     (counts, indices), (q_counts, q_indices), bounds = plan(axes, tile, str(device))
@@ -131,7 +140,7 @@ def _block_mask(
 Pair = tuple[Tensor, Tensor]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def _plan(
     axes: tuple[tuple[int, int, int, bool], ...], tile: tuple[int, ...], device: str
 ) -> tuple[Pair, Pair, list[tuple[Tensor, ...]]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eyetoy.neighborhood.problem import Call, Problem
 from eyetoy.neighborhood.window import AxisRule
+from eyetoy.tracing import constant_in_graphs
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
@@ -78,13 +79,13 @@ def why_not_first(call: Call) -> str | None:
 
 
 # A compiler cannot follow a search for packages; it runs these two as it traces and keeps the answer.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def is_installed() -> bool:
     """Whether NATTEN can be imported."""
     return find_spec("natten") is not None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def has_kernels() -> bool:
     """Whether NATTEN comes with its compiled CUDA kernels, libnatten."""
     return is_installed() and bool(getattr(import_module("natten"), "HAS_LIBNATTEN", False))

@@ -20,7 +20,7 @@ from eyetoy.neighborhood.backends import flex, natten, reference
 from eyetoy.neighborhood.backends.tiled import attention as tiled
 from eyetoy.neighborhood.problem import Call, Problem
 from eyetoy.second_order import differentiable_again
-from eyetoy.tracing import is_transformed
+from eyetoy.tracing import constant_in_graphs, is_transformed
 
 VARIABLE = "EYETOY_NEIGHBORHOOD_BACKEND"
 """Environment variable that names the backend of calls with `backend="auto"`."""
@@ -146,7 +146,7 @@ def _automatic(call: Call) -> str:
     raise AssertionError("'tiled' can do every call")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def _log_message_once(level: int, message: str) -> None:
     """Log a message the first time; a compiler, which cannot follow a logger, calls this as it traces."""
     _log_once(level, message)

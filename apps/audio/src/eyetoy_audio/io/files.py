@@ -6,15 +6,15 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torchaudio
-from torch import Tensor, nn
-
-from eyetoy_train import UnreadableFileError
+from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.media.decoders import Decoder
 from eyetoy_train.media.errors import NotSoundError
 from eyetoy_train.media.kinds import SOUND_KINDS
-from eyetoy_train.media.sound import decode_checked
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 EXTENSIONS = tuple(SOUND_KINDS)
 """Suffixes of the files that `read_sound` reads, in lower case."""
@@ -72,6 +72,8 @@ def read_sound_bytes(content: bytes, name: str, sample_rate: int, decoder: Decod
         MissingDecoderError: the decoder, or every one for this format, is not installed.
         ValueError: `sample_rate` is not positive.
     """
+    from eyetoy_train.media.sound import decode_checked  # slow to import: `--help` needs only EXTENSIONS
+
     _check_rate(sample_rate)
     try:
         decoded = decode_checked(content, name, decoder)
@@ -103,5 +105,7 @@ def _resampler(rate: int, sample_rate: int) -> nn.Module:
     ratio = Fraction(max(rate, sample_rate), min(rate, sample_rate))
     near = ratio.limit_denominator(max(math.isqrt(int(MOST_TAPS / ratio)), 1))
     before, after = near.as_integer_ratio() if rate > sample_rate else near.as_integer_ratio()[::-1]
+    import torchaudio
+
     resampler: nn.Module = torchaudio.transforms.Resample(before, after)
     return resampler

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from eyetoy_image.io.background import HIDDEN, Background, on_background, opacity_of, stored_layout
-from eyetoy_train import UnreadableFileError
+from eyetoy_train.data.unreadable import UnreadableFileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Suffixes of image files, in lower case."""
@@ -108,6 +109,8 @@ def to_pixels(image: Image.Image, *, grayscale: bool, background: Background = "
     Raises:
         ValueError: its pixels have no known range, or its transparent colour is lost.
     """
+    from torchvision.transforms.v2.functional import pil_to_tensor  # slow to import: `--help` needs only EXTENSIONS
+
     layout = stored_layout(image)  # before `orientation`, which loads a PNG
     # Phones store pixels as the sensor has them, and the orientation in EXIF; Pillow does not apply it by itself. Not
     # ImageOps.exif_transpose, which also writes new EXIF data, and fails where another value among them is broken.
@@ -120,7 +123,7 @@ def to_pixels(image: Image.Image, *, grayscale: bool, background: Background = "
         upright = upright.convert("RGBA")
     if opacity is not None:
         upright = on_background(upright, opacity, background)
-    pixels: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
+    pixels: Tensor = pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
     return pixels
 
 

@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from eyetoy.neighborhood.backends.dilation import attend_groups
 from eyetoy.neighborhood.backends.tiled.kernel import TiledKernel
@@ -50,6 +49,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tenso
 def _refuse_dynamic_sizes(problem: Problem) -> None:
     if not torch.compiler.is_exporting() or problem.is_dense:  # plain attention needs no plan
         return
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # slow to import
+
     dynamic = [axis for axis, size in enumerate(problem.grid) if not has_static_value(size)]
     if dynamic:
         raise ValueError(

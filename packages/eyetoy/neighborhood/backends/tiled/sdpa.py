@@ -23,7 +23,7 @@ from eyetoy.neighborhood.problem import QKV, Problem
 from eyetoy.neighborhood.window import AxisRule
 from eyetoy.second_order import fused_attention, plain_attention
 from eyetoy.sizes import volume
-from eyetoy.tracing import fixed_sizes, is_jit_tracing, is_transformed
+from eyetoy.tracing import constant_in_graphs, fixed_sizes, is_jit_tracing, is_transformed
 
 
 def attend_dense(tokens: QKV, problem: Problem) -> Tensor:
@@ -73,7 +73,7 @@ def attend_tiles(tokens: QKV, problem: Problem, *, plain: bool = False) -> Tenso
     return _join(out, query_cuts)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def _plan(
     rules: tuple[tuple[int, int, int, bool], ...], head_dim: int, device: str
 ) -> tuple[list[Cut], list[Cut], Tensor | None]:
