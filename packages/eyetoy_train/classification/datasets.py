@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -38,6 +39,8 @@ class SampleDataset(Dataset[Batch]):
         self.reader = reader
         self.samples = samples
         self.training = training
+        self.balanced_labels: Sequence[int] | None = None
+        """The number of each sample's class, to have every class drawn equally often in training."""
         self.uses_randomness = training and reader.uses_randomness
         self._loaded: dict[int, Tensor] = {}
 
@@ -90,6 +93,18 @@ def without_unreadable(
             "mend their files, or take these classes out of the data set"
         )
     return dict(readable)
+
+
+def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Return the weight n / (k n_c) of every class, `[classes]`: that of all samples of a class is the same, n / k.
+
+    Args:
+        labels: the number of each of the n samples' class.
+        num_classes: their number; k is the number of those that have a sample, and the others have weight 0.
+    """
+    counts = torch.tensor(labels).bincount(minlength=num_classes)
+    weights = len(labels) / (int((counts > 0).sum()) * counts.clamp(min=1).double())
+    return torch.where(counts > 0, weights, 0.0).float()
 
 
 def labels_of(samples: LabelledSamples) -> set[int]:
