@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
-from eyetoy_train.classification.datasets import SampleDataset, class_weights, labels_of, without_unreadable
+from eyetoy_train.classification.datasets import SampleDataset, class_weights, labels_of, limited, without_unreadable
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, spread_samples
 from eyetoy_train.data.inventory import Inventory
@@ -25,7 +25,7 @@ from eyetoy_train.data.source import ClassificationSource, DecodedStream, Folder
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.models.saved import save_model
-from eyetoy_train.recipe import ClassificationRecipe, recipe_text
+from eyetoy_train.recipe import ClassificationRecipe, check, recipe_text
 from eyetoy_train.report.figures import LabelledSample, draw_samples
 from eyetoy_train.task import Metrics
 from eyetoy_train.types import About, Batch, SampleStream, Split
@@ -84,8 +84,12 @@ class ClassificationTask(ABC):
         if source.multi_label:
             self.multi_label = True
         self.sampling: str = getattr(options, "sampling", "shuffled")
+        self.limit: int | None = getattr(options, "limit", None)
+        check(self.limit is None or self.limit >= 1, "data.limit", self.limit, "at least 1")
         self._check_one_label()
         self._readable: dict[Split, LabelledSamples] = {}
+        self._limited: dict[Split, LabelledSamples] = {}
+        self._num_beyond: dict[Split, int] = {}
 
     def _check_one_label(self) -> None:
         """Refuse to treat classes evenly in two ways at once, or where a sample has several; and an unfit score."""
@@ -174,7 +178,7 @@ class ClassificationTask(ABC):
         files: dict[Split, list[Path]] = {}
         unreadable = 0
         for split in get_args(Split):
-            samples = self.source.split(split)
+            samples = self._samples(split)
             if isinstance(samples, SampleStream):
                 sizes[split] = f"a stream of {samples.num_shards:,} parts"
             elif samples is not None:
@@ -182,14 +186,29 @@ class ClassificationTask(ABC):
                 sizes[split], labels[split] = len(readable), labels_of(readable)
                 files[split] = [source for source, _ in readable if isinstance(source, Path)]
                 unreadable += len(samples) - len(readable)
-        return self.source.inventory(sizes, labels, {"unreadable files": unreadable}, files)
+        beyond = {f"samples beyond data.limit {self.limit}": sum(self._num_beyond.values())}
+        left_out = {"unreadable files": unreadable, **beyond}
+        return self.source.inventory(sizes, labels, left_out, files)
+
+    def _samples(self, split: Split) -> LabelledSamples | SampleStream | None:
+        """Return the samples of a split, no more than the recipe's limit."""
+        if split in self._limited:
+            return self._limited[split]
+        samples = self.source.split(split)
+        if self.limit is None or samples is None:
+            return samples
+        if isinstance(samples, SampleStream):
+            raise ValueError(f"data.limit={self.limit} is for sets that are not streamed; take max_steps for a stream")
+        self._limited[split] = limited(samples, self.limit, self.recipe.seed)
+        self._num_beyond[split] = len(samples) - len(self._limited[split])
+        return self._limited[split]
 
     def _readable_samples(self, split: Split, samples: LabelledSamples) -> LabelledSamples:
         """Return the samples of a split that can be read; they are read once, and the others are named."""
         if split not in self._readable:
             # The splits of a folder share the record of whole files, which is written for all of them at once.
             together = get_args(Split) if isinstance(self.source, FolderSource) else (split,)
-            found = {name: samples if name == split else self.source.split(name) for name in together}
+            found = {name: samples if name == split else self._samples(name) for name in together}
             listed = {name: given for name, given in found.items() if isinstance(given, Sequence)}
             self._readable |= without_unreadable(
                 listed, self.root, lambda source: self.load_sample(source, training=False), self.classes
@@ -199,7 +218,7 @@ class ClassificationTask(ABC):
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split as dicts with `input` and `label`."""
         training = split == "train"
-        samples = self.source.split(split)
+        samples = self._samples(split)
         if samples is None:
             return None
         if not isinstance(samples, SampleStream):

@@ -263,6 +263,7 @@ class DatasetOptions(HubOptions):
     concerns: ClassVar[Concerns] = {
         ANYWHERE: ("root", "cache"),
         READING: ("unreadable",),
+        DATA: ("limit",),
         TRAINING: ("sampling",),
     }
 
@@ -273,6 +274,9 @@ class DatasetOptions(HubOptions):
     that cannot be read; in a stream they are left out as they come."""
     cache: bool = False
     """Keep loaded samples in memory."""
+    limit: int | None = None
+    """Use at most this many samples of each split, spread evenly over the classes, for a quick try; always the same
+    ones for a seed. For sets that are not streamed."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """Order of the training samples. Shuffled: an epoch has every sample once. Balanced: an epoch is as long, and has
     every class equally often; samples of rare classes come several times, augmented anew, and of common ones a random
