@@ -1,4 +1,4 @@
-"""Find bad annotations: `python apps/image/check.py [--config NAME or FILE]`."""
+"""Find bad pictures and annotations: `python apps/image/check.py [--config NAME or FILE]`."""
 
 from eyetoy_image.check import check
 

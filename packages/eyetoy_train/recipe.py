@@ -202,10 +202,17 @@ class Recipe:
 class ClassificationRecipe(Recipe):
     """A recipe for a classifier."""
 
-    concerns: ClassVar[Concerns] = {TRAINING: ("label_smoothing",)}
+    concerns: ClassVar[Concerns] = {TRAINING: ("label_smoothing", "class_weights", "eval_metric")}
 
     label_smoothing: float = 0.1
     """Share of the target probability that is spread over all classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the cross-entropy of training. Balanced: n / (k n_c) for a class with n_c of the n
+    training samples of k classes, so that rare classes count as much as common ones. For sets with one label a sample;
+    `data.sampling: balanced` is another way to the same end, so use one of the two."""
+    eval_metric: Literal["accuracy", "mean_class_accuracy", "top5", "mAP", "f1"] | None = None
+    """Validation score that chooses the best checkpoint and stops early: accuracy if not given, and mAP where a sample
+    has several labels. `mean_class_accuracy`, also called balanced accuracy, is right for uneven classes."""
 
 
 RANGES: dict[str, Callable[[Any], bool]] = {

@@ -37,7 +37,8 @@ class Task(Protocol):
 
     Datasets, map-style or streams, return dicts of tensors that the default collate function can stack. A map-style
     dataset may have a method `collate` instead, which makes a batch of a list of samples, such as images of different
-    sizes. In a batch, a list has an entry for every sample.
+    sizes. It may have an attribute `balanced_labels`, the number of each sample's class, to have every class drawn
+    equally often in training. In a batch, a list has an entry for every sample.
 
     Random numbers of a training sample, or of the loss, must come from torch's global generator, which the engine seeds
     for each sample and each micro-batch. The engine also adds the seed of a training sample to it, as `seed`. Draw from
@@ -45,7 +46,7 @@ class Task(Protocol):
     many processes share the batch.
 
     A task whose loss is a mean over something of which samples have different numbers, such as labelled pixels, may
-    have a method `num_averaged(batch) -> int` that counts them in a batch on the CPU. Micro batches and processes are
+    have a method `num_averaged(batch) -> float` that counts them in a batch on the CPU. Micro batches and processes are
     then weighed by it, so that the loss of a step is the mean over the whole step.
 
     A task whose loss is made of several may have an attribute `loss_parts`: a dict of detached scalars, such as

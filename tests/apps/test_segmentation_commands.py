@@ -84,7 +84,3 @@ def test_the_check_takes_the_recipes_task(workplace, run_command, repository):
     done = run_command(workplace, "apps/image/check.py", *arguments, check=False)
     assert done.returncode == 1
     assert "val of spoiled: 5 pictures; wrong: 1 missing map" in done.stdout
-    other = config("image", "digits")
-    done = run_command(workplace, "apps/image/check.py", "--config", other, check=False)
-    assert done.returncode == 2
-    assert "only detection and segmentation have annotations to check; got classification" in done.stderr

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -13,6 +16,7 @@ from eyetoy_train.data.source import LabelledSamples
 from eyetoy_train.data.unreadable import log_skipped, unreadable_files, why_unreadable
 from eyetoy_train.types import Batch, Split
 from eyetoy_train.utils.console import named
+from eyetoy_train.utils.seeds import derive_seed
 
 
 class SampleReader(Protocol):
@@ -38,6 +42,8 @@ class SampleDataset(Dataset[Batch]):
         self.reader = reader
         self.samples = samples
         self.training = training
+        self.balanced_labels: Sequence[int] | None = None
+        """The number of each sample's class, to have every class drawn equally often in training."""
         self.uses_randomness = training and reader.uses_randomness
         self._loaded: dict[int, Tensor] = {}
 
@@ -90,6 +96,36 @@ def without_unreadable(
             "mend their files, or take these classes out of the data set"
         )
     return dict(readable)
+
+
+def limited(samples: LabelledSamples, limit: int, seed: int) -> LabelledSamples:
+    """Return at most `limit` samples, in their order: as many of each class as of any other, as far as there are some.
+
+    For example, of classes of 500, 50 and 2 samples a limit of 30 takes 14, 14 and 2. Which ones is random, decided by
+    the seed for each class by itself. Samples with several labels are drawn from all of them together.
+    """
+    places: dict[Any, list[int]] = defaultdict(list)
+    for place, (_, label) in enumerate(samples):
+        places[-1 if isinstance(label, Sequence) else int(label)].append(place)
+    chosen: list[int] = []
+    # From the smallest class on: what it lacks of its share goes to the larger ones.
+    ordered = sorted(places.items(), key=lambda item: (len(item[1]), item[0]))
+    for number, (label, members) in enumerate(ordered):
+        count = min((limit - len(chosen)) // (len(ordered) - number), len(members))
+        chosen += random.Random(derive_seed(seed, "limit", label)).sample(members, count)
+    return [samples[place] for place in sorted(chosen)]
+
+
+def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Return the weight n / (k n_c) of every class, `[classes]`: that of all samples of a class is the same, n / k.
+
+    Args:
+        labels: the number of each of the n samples' class.
+        num_classes: their number; k is the number of those that have a sample, and the others have weight 0.
+    """
+    counts = torch.tensor(labels).bincount(minlength=num_classes)
+    weights = len(labels) / (int((counts > 0).sum()) * counts.clamp(min=1).double())
+    return torch.where(counts > 0, weights, 0.0).float()
 
 
 def labels_of(samples: LabelledSamples) -> set[int]:

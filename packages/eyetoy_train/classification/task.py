@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
-from eyetoy_train.classification.datasets import SampleDataset, labels_of, without_unreadable
+from eyetoy_train.classification.datasets import SampleDataset, class_weights, labels_of, limited, without_unreadable
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, spread_samples
 from eyetoy_train.data.inventory import Inventory
@@ -25,7 +25,7 @@ from eyetoy_train.data.source import ClassificationSource, DecodedStream, Folder
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.models.saved import save_model
-from eyetoy_train.recipe import ClassificationRecipe, recipe_text
+from eyetoy_train.recipe import ClassificationRecipe, check, recipe_text
 from eyetoy_train.report.figures import LabelledSample, draw_samples
 from eyetoy_train.task import Metrics
 from eyetoy_train.types import About, Batch, SampleStream, Split
@@ -68,6 +68,8 @@ class ClassificationTask(ABC):
     """Whether `example` draws from torch's global generator in training; False saves seeding it for every sample."""
     multi_label: bool = False
     """Whether a sample has any number of labels instead of one."""
+    mixes: bool = False
+    """Whether `augment` mixes samples, and replaces labels by probabilities."""
     about: About = About()
     """Facts about the data and the task for the model card."""
 
@@ -81,7 +83,26 @@ class ClassificationTask(ABC):
         self.skip_unreadable = options is not None and options.unreadable == "skip"
         if source.multi_label:
             self.multi_label = True
+        self.sampling: str = getattr(options, "sampling", "shuffled")
+        self.limit: int | None = getattr(options, "limit", None)
+        check(self.limit is None or self.limit >= 1, "data.limit", self.limit, "at least 1")
+        self._check_one_label()
         self._readable: dict[Split, LabelledSamples] = {}
+        self._limited: dict[Split, LabelledSamples] = {}
+        self._num_beyond: dict[Split, int] = {}
+
+    def _check_one_label(self) -> None:
+        """Refuse to treat classes evenly in two ways at once, or where a sample has several; and an unfit score."""
+        recipe = self.recipe
+        options = {"class_weights": recipe.class_weights == "balanced", "data.sampling": self.sampling == "balanced"}
+        chosen = [f"{name}: balanced" for name, is_balanced in options.items() if is_balanced]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} would correct for uneven classes twice; use one of the two")
+        if chosen and self.multi_label:
+            raise ValueError(f"{chosen[0]} is for sets with one label a sample; this one has any number of them")
+        scores = ("mAP", "f1") if self.multi_label else ("accuracy", "mean_class_accuracy", "top5")
+        if recipe.eval_metric not in (None, *scores):
+            raise ValueError(f"eval_metric must be one of {', '.join(scores)} here; got {recipe.eval_metric}")
 
     # The modality's part.
 
@@ -133,6 +154,8 @@ class ClassificationTask(ABC):
     @property
     def score(self) -> str:
         """Name of the metric by which the best epoch is chosen."""
+        if self.recipe.eval_metric is not None:
+            return self.recipe.eval_metric
         return "mAP" if self.multi_label else "accuracy"
 
     @property
@@ -155,7 +178,7 @@ class ClassificationTask(ABC):
         files: dict[Split, list[Path]] = {}
         unreadable = 0
         for split in get_args(Split):
-            samples = self.source.split(split)
+            samples = self._samples(split)
             if isinstance(samples, SampleStream):
                 sizes[split] = f"a stream of {samples.num_shards:,} parts"
             elif samples is not None:
@@ -163,14 +186,29 @@ class ClassificationTask(ABC):
                 sizes[split], labels[split] = len(readable), labels_of(readable)
                 files[split] = [source for source, _ in readable if isinstance(source, Path)]
                 unreadable += len(samples) - len(readable)
-        return self.source.inventory(sizes, labels, {"unreadable files": unreadable}, files)
+        beyond = {f"samples beyond data.limit {self.limit}": sum(self._num_beyond.values())}
+        left_out = {"unreadable files": unreadable, **beyond}
+        return self.source.inventory(sizes, labels, left_out, files)
+
+    def _samples(self, split: Split) -> LabelledSamples | SampleStream | None:
+        """Return the samples of a split, no more than the recipe's limit."""
+        if split in self._limited:
+            return self._limited[split]
+        samples = self.source.split(split)
+        if self.limit is None or samples is None:
+            return samples
+        if isinstance(samples, SampleStream):
+            raise ValueError(f"data.limit={self.limit} is for sets that are not streamed; take max_steps for a stream")
+        self._limited[split] = limited(samples, self.limit, self.recipe.seed)
+        self._num_beyond[split] = len(samples) - len(self._limited[split])
+        return self._limited[split]
 
     def _readable_samples(self, split: Split, samples: LabelledSamples) -> LabelledSamples:
         """Return the samples of a split that can be read; they are read once, and the others are named."""
         if split not in self._readable:
             # The splits of a folder share the record of whole files, which is written for all of them at once.
             together = get_args(Split) if isinstance(self.source, FolderSource) else (split,)
-            found = {name: samples if name == split else self.source.split(name) for name in together}
+            found = {name: samples if name == split else self._samples(name) for name in together}
             listed = {name: given for name, given in found.items() if isinstance(given, Sequence)}
             self._readable |= without_unreadable(
                 listed, self.root, lambda source: self.load_sample(source, training=False), self.classes
@@ -180,12 +218,18 @@ class ClassificationTask(ABC):
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split as dicts with `input` and `label`."""
         training = split == "train"
-        samples = self.source.split(split)
+        samples = self._samples(split)
         if samples is None:
             return None
         if not isinstance(samples, SampleStream):
             readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
-            return SampleDataset(self, readable, training=training)
+            dataset = SampleDataset(self, readable, training=training)
+            if training and self.sampling == "balanced":
+                dataset.balanced_labels = [label for _, label in readable]
+            return dataset
+        for option, choice in (("class_weights", self.recipe.class_weights), ("data.sampling", self.sampling)):
+            if training and choice == "balanced":
+                raise ValueError(f"{option}: balanced counts the samples of every class, which a stream does not tell")
         # A partial of a method, not a closure: the stream is pickled for workers that are spawned.
         decode = partial(self._decode, training=training)
         return DecodedStream(samples, decode, skip_unreadable=self.skip_unreadable)
@@ -211,6 +255,23 @@ class ClassificationTask(ABC):
             classes=self.classes,
         )
 
+    @cached_property
+    def _class_weights(self) -> Tensor | None:
+        """The recipe's weights of the classes, `[classes]`."""
+        if self.recipe.class_weights == "none":
+            return None
+        dataset = self.dataset("train")
+        assert isinstance(dataset, SampleDataset)
+        return class_weights([label for _, label in dataset.samples], len(self.classes))
+
+    @property
+    def num_averaged(self) -> Callable[[Batch], float] | None:
+        """Returns the weights of a batch's samples, by whose sum `F.cross_entropy` divides; None if it does not."""
+        weights = self._class_weights
+        if weights is None or self.mixes:  # with probabilities it divides by the number of samples
+            return None
+        return lambda batch: float(weights[batch["label"]].sum())
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of a batch; the mean of binary ones where a sample has several labels."""
         batch = self.augment(self.to_input(batch))
@@ -218,7 +279,9 @@ class ClassificationTask(ABC):
         if self.multi_label:
             # Smoothed towards 1/2, the even choice of a binary decision; F.cross_entropy does it towards 1 / classes.
             return F.binary_cross_entropy_with_logits(logits, target * (1 - smoothing) + smoothing / 2)
-        return F.cross_entropy(logits, target, label_smoothing=smoothing)
+        weights = self._class_weights
+        weights = None if weights is None else weights.to(logits.device)
+        return F.cross_entropy(logits, target, weight=weights, label_smoothing=smoothing)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits, `[batch, classes]`; with several views, the logits of their mean probability."""

@@ -67,6 +67,10 @@ class ClassFolder:
         return Inventory(self.classes, sizes, places=self.sources, left_out=self.left_out).describe()
 
 
+class EmptyClassError(ValueError):
+    """A class has no file for training. The message names it."""
+
+
 def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
     """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
 
@@ -79,8 +83,9 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
 
     Raises:
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
-        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`; a
-            class has no file for training; or the folders are not what they seem, see `eyetoy_train.data.layouts`.
+        EmptyClassError: a class has no file for training.
+        ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`; or
+            the folders are not what they seem, see `eyetoy_train.data.layouts`.
         OSError: a folder cannot be read.
     """
     if not root.is_dir():
@@ -118,7 +123,7 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     trained = {label for _, label in splits["train"]}
     untrained = [name for label, name in enumerate(classes) if label not in trained]
     if untrained:
-        raise ValueError(
+        raise EmptyClassError(
             f"{train_folder} has classes without a file for training: {named(untrained)}; remove these folders, "
             f"or add files ending in {', '.join(sorted(extensions))}"
         )

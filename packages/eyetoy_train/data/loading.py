@@ -11,9 +11,10 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from eyetoy_train.data.collate import SharedCollate
@@ -83,6 +84,8 @@ class ShuffledSampler(Sampler[Key]):
         num_processes: how many there are.
         num_micro_batches: micro batches per optimizer step.
         repeats: how often a sample comes in a row. An epoch keeps its length, so it sees that many times fewer.
+        labels: the number of each sample's class, to draw every class equally often; see `balanced_order`. None to draw
+            every sample once in an epoch.
 
     Attributes:
         start: the first micro batch to give, numbered from the start of the run.
@@ -102,6 +105,7 @@ class ShuffledSampler(Sampler[Key]):
         num_processes: int = 1,
         num_micro_batches: int = 1,
         repeats: int = 1,
+        labels: Sequence[int] | None = None,
     ) -> None:
         if size < 1:
             raise ValueError("the training set is empty; it must hold at least one sample")
@@ -113,6 +117,8 @@ class ShuffledSampler(Sampler[Key]):
         self.local_batch_size = self.global_micro_batch_size // num_processes
         self.steps_per_epoch = max(size // batch_size, 1)
         self.micro_batches_per_epoch = self.steps_per_epoch * num_micro_batches
+        self.classes = None if labels is None else Classes.of(labels)
+        self.length = max(size, batch_size)
         self.start, self.stop = 0, self.micro_batches_per_epoch
 
     def __len__(self) -> int:
@@ -126,14 +132,19 @@ class ShuffledSampler(Sampler[Key]):
     def keys(self, micro_batch: int) -> list[Key]:
         """Return what all processes together see in a micro batch."""
         epoch, micro_batch = divmod(micro_batch, self.micro_batches_per_epoch)
-        order = _order(self.size, derive_seed(self.seed, "order", epoch))
+        seed = derive_seed(self.seed, "order", epoch)
+        order, earlier = _order(self.size, seed), None
+        if self.classes is not None:
+            order, earlier = _balanced_order(self.classes, self.length, seed)
         keys = []
         first = micro_batch * self.global_micro_batch_size
         for draw in range(first, first + self.global_micro_batch_size):
             # With repeats=3, draws 0, 1, 2 are the sample at place 0, draws 3, 4, 5 the one at place 1. In a set of two
             # samples, draw 6 comes back to place 0, whose sample has come 3 times by then.
             place, times = divmod(draw, self.repeats)
-            rounds, place = divmod(place, self.size)
+            rounds, place = divmod(place, len(order))
+            if earlier is not None:  # a balanced order is never too short, and has samples several times itself
+                rounds = earlier[place]
             keys.append((epoch, order[place], times + rounds * self.repeats))
         return keys
 
@@ -142,6 +153,56 @@ class ShuffledSampler(Sampler[Key]):
 def _order(size: int, seed: int) -> list[int]:
     order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
     return order
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity, so that a cache need not look at a million labels
+class Classes:
+    """The samples of every class."""
+
+    members: tuple[Tensor, ...]
+    """Their indices, by class; classes without samples are left out."""
+
+    @classmethod
+    def of(cls, labels: Sequence[int]) -> Self:
+        """Return the samples of every class.
+
+        Args:
+            labels: the number of each sample's class.
+        """
+        numbers = torch.tensor(labels)
+        counts = numbers.bincount()
+        return cls(torch.split(numbers.argsort(stable=True), counts[counts > 0].tolist()))
+
+
+def balanced_order(classes: Classes, length: int, seed: int) -> tuple[list[int], list[int]]:
+    """Return an order in which the classes come equally often, as evenly as the length allows.
+
+    In every round each class comes once, in an order of its own. A class gives its samples in a random order, and all
+    of them before any comes again. For example, of samples 0 to 3 of class a and 4 of class b: 4, 2, 0, 4, 4, 3.
+
+    Args:
+        classes: the samples of every class.
+        length: of the order.
+        seed: decides it.
+
+    Returns:
+        the index of the sample at each place, and how often it has come before.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = len(classes.members)
+    rounds = -(-length // count)
+    turns = torch.rand(rounds, count, generator=generator).argsort(1).flatten()[:length]  # whose turn it is
+    order, earlier = torch.empty(length, dtype=torch.long), torch.empty(length, dtype=torch.long)
+    places = torch.split(turns.argsort(stable=True), turns.bincount(minlength=count).tolist())
+    for members, own in zip(classes.members, places, strict=True):
+        times = -(-len(own) // len(members))
+        shuffled = [members[torch.randperm(len(members), generator=generator)] for _ in range(times)]
+        order[own] = torch.cat([*shuffled, members[:0]])[: len(own)]
+        earlier[own] = torch.arange(len(own)) // len(members)
+    return order.tolist(), earlier.tolist()
+
+
+_balanced_order = lru_cache(maxsize=2)(balanced_order)
 
 
 class EvaluationSampler(Sampler[int]):
@@ -248,6 +309,7 @@ class MapData:
             num_processes=loading.num_processes,
             num_micro_batches=loading.num_micro_batches,
             repeats=loading.repeats,
+            labels=getattr(dataset, "balanced_labels", None),
         )
         self.steps_per_epoch: int | None = self.sampler.steps_per_epoch
         self.loader = loading.loader(SeededDataset(dataset, loading.seed), self.sampler)

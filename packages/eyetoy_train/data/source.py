@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
-from eyetoy_train.concerns import ANYWHERE, DATA, READING, Concerns
+from eyetoy_train.concerns import ANYWHERE, DATA, READING, TRAINING, Concerns
 from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.types import Batch, SampleStream, Split
@@ -260,7 +260,12 @@ class HubOptions:
 class DatasetOptions(HubOptions):
     """The part of a recipe's `data` that is the same in every classification app."""
 
-    concerns: ClassVar[Concerns] = {ANYWHERE: ("root", "cache"), READING: ("unreadable",)}
+    concerns: ClassVar[Concerns] = {
+        ANYWHERE: ("root", "cache"),
+        READING: ("unreadable",),
+        DATA: ("limit",),
+        TRAINING: ("sampling",),
+    }
 
     root: str = "data"
     """Folder of the data, or name of a set on the hub."""
@@ -269,6 +274,13 @@ class DatasetOptions(HubOptions):
     that cannot be read; in a stream they are left out as they come."""
     cache: bool = False
     """Keep loaded samples in memory."""
+    limit: int | None = None
+    """Use at most this many samples of each split, spread evenly over the classes, for a quick try; always the same
+    ones for a seed. For sets that are not streamed."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """Order of the training samples. Shuffled: an epoch has every sample once. Balanced: an epoch is as long, and has
+    every class equally often; samples of rare classes come several times, augmented anew, and of common ones a random
+    part. For sets with one label a sample that are not streamed."""
 
     @property
     def path(self) -> Path:

@@ -293,7 +293,7 @@ class Trainer:
         total = counts.sum()
         if num_processes > 1:
             total = cast("Tensor", self.accelerator.reduce(total, reduction="sum"))
-        factors = counts * (num_micro_batches * num_processes) / total.clamp(min=1)
+        factors = counts * (num_micro_batches * num_processes) / total.clamp(min=torch.finfo(total.dtype).tiny)
         while waiting:  # popped, so that a batch is freed once it has been learned
             yield waiting.pop(0), factors[-len(waiting) - 1]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
+import struct
 import sys
 import time
 from pathlib import Path
@@ -23,9 +25,9 @@ CONFIG = config("video", "moving_digits")
 
 @pytest.fixture
 def root(tmp_path, videos, copies):
-    """Clips of two classes: whole ones, broken ones in four ways, a short one, and one that is only listed."""
+    """Clips of two classes, none a copy: whole ones, ones broken in four ways, a short one, and one only listed."""
     folder = tmp_path / "set"
-    copies(*(folder / name / f"{number}.mp4" for name in ("run", "walk") for number in range(4)), count=12)
+    copies(*(folder / name / f"{number}.mp4" for name in ("run", "walk") for number in range(5)), count=12)
     copies(folder / "walk" / "short.mp4", count=5)
     copies(folder / "run" / "cut.mp4", count=12)
     videos.cut(folder / "run" / "cut.mp4", 0.6)
@@ -33,9 +35,12 @@ def root(tmp_path, videos, copies):
     (folder / "walk" / "text.mp4").write_text("not a video")
     videos.write_sound(folder / "walk" / "sound.mp4")
     files = sorted(folder.rglob("*.mp4"))
-    train = [f"{path.relative_to(folder)} {int(path.parent.name == 'walk')}" for path in files]
+    for number, path in enumerate(path for path in files if path.stem.isdecimal()):
+        with path.open("ab") as file:  # an empty box of the format, of another content in each
+            file.write(struct.pack(">I4sI", 12, b"free", number))
+    train = [f"{path.relative_to(folder)} {int(path.parent.name == 'walk')}" for path in files if path.stem != "4"]
     (folder / "train.csv").write_text("\n".join([*train, "walk/lost.mp4 1"]))
-    (folder / "val.csv").write_text("run/0.mp4 0\nwalk/0.mp4 1\n")
+    (folder / "val.csv").write_text("run/4.mp4 0\nwalk/4.mp4 1\n")
     (folder / "classes.txt").write_text("run\nwalk\n")
     return folder
 
@@ -59,7 +64,7 @@ def test_what_is_wrong_is_told_by_name_and_the_rest_is_listed(root, tmp_path, ca
     assert look(root, "--output", tmp_path / "clean") == 1
     decoded, head, *lines = capsys.readouterr().out.splitlines()
     assert decoded.startswith("videos are decoded by ")
-    assert head == "14 files: 8 right, 1 missing, 4 broken, 1 short"
+    assert head == "16 files: 10 right, 1 missing, 4 broken, 1 short"
     assert len(lines) == len(WRONG)
     for line, (kind, name, why) in zip(lines, WRONG, strict=True):
         assert line.startswith(f"{kind}: {root / name}: {why}")
@@ -75,13 +80,30 @@ def test_what_is_wrong_is_told_by_name_and_the_rest_is_listed(root, tmp_path, ca
 def test_a_clean_list_has_nothing_wrong(root, tmp_path, capsys):
     look(root, "--output", tmp_path / "clean")
     assert look(tmp_path / "clean") == 0
-    assert "8 files: 8 right, 0 missing, 0 broken, 0 short" in capsys.readouterr().out
+    assert "10 files: 10 right\n" in capsys.readouterr().out
+
+
+def test_copies_in_other_splits_and_classes_are_found_and_left_out_of_the_lists(root, tmp_path, capsys):
+    look(root, "--output", tmp_path / "clean")
+    shutil.copy(root / "run" / "4.mp4", root / "run" / "0.mp4")
+    shutil.copy(root / "walk" / "1.mp4", root / "run" / "1.mp4")
+    capsys.readouterr()
+    assert look(tmp_path / "clean", "--output", tmp_path / "cleaner") == 1
+    _, head, *lines = capsys.readouterr().out.splitlines()
+    assert head == "10 files: 7 right, 1 duplicate, 2 contradictory"
+    assert [line.partition(": it is ")[0] for line in sorted(lines)] == [
+        f"contradictory: {root / 'run' / '1.mp4'}",
+        f"contradictory: {root / 'walk' / '1.mp4'}",
+        f"duplicate: {root / 'run' / '0.mp4'}",
+    ]
+    left = read_lists(tmp_path / "cleaner").splits
+    assert [len(left[split]) for split in ("train", "val")] == [5, 2]
 
 
 def test_one_split_may_be_looked_at_alone_and_listed_in_one_file(root, tmp_path, capsys):
     (root / "val.csv").write_text("run/0.mp4 0\nwalk/short.mp4 1\n")
     assert look(root, "--split", "val", "--output", tmp_path / "val.csv") == 1
-    assert "2 files: 1 right, 0 missing, 0 broken, 1 short" in capsys.readouterr().out
+    assert "2 files: 1 right, 1 short" in capsys.readouterr().out
     assert (tmp_path / "val.csv").read_text() == f"{root / 'run' / '0.mp4'} 0\n"
     for wrong in (("--output", tmp_path / "all.csv"), ("--split", "test")):
         with pytest.raises(SystemExit, match="^2$"):
@@ -95,7 +117,7 @@ def test_files_of_less_than_some_seconds_are_short(root, capsys):
     assert look(root, "--split", "val") == 0
     assert look(root, "--split", "val", "--seconds", 0.47) == 0, "12 frames at 25 per second are 0.48 seconds"
     assert look(root, "--split", "val", "--seconds", 0.5) == 1
-    assert f"short: {root / 'run' / '0.mp4'}: 12 frames, 0.48 seconds" in capsys.readouterr().out
+    assert f"short: {root / 'run' / '4.mp4'}: 12 frames, 0.48 seconds" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -108,7 +130,7 @@ def looks(monkeypatch):
 
 def test_whole_files_are_not_looked_at_again_until_they_change(root, looks, copies):
     look(root)
-    assert len(looks) == 13, "what both lists name is looked at once"
+    assert len(looks) == 15, "all of both lists"
     looks.clear()
     os.utime(root / "run" / "1.mp4", (0, 0))
     look(root)
@@ -116,7 +138,7 @@ def test_whole_files_are_not_looked_at_again_until_they_change(root, looks, copi
     assert {path.name for path in looks} == broken | {"1.mp4"}
     looks.clear()
     look(root, "--every_frame")
-    assert len(looks) == 13, "to have decoded some frames is not enough"
+    assert len(looks) == 15, "to have decoded some frames is not enough"
 
 
 def test_an_interrupted_look_goes_on_where_it_was(root, looks, monkeypatch):
@@ -134,13 +156,13 @@ def test_an_interrupted_look_goes_on_where_it_was(root, looks, monkeypatch):
     monkeypatch.setattr(checking, "tqdm", lambda items, *rest, **options: (item for item in items))
     with pytest.raises(SystemExit, match="130"):
         look(root)
-    assert len(looks) < 13, "it ends at once"
+    assert len(looks) < 15, "it ends at once"
     lines = (root / RECORD).read_text().splitlines()
     assert len(lines) == 5
     (root / RECORD).write_text("\n".join(lines)[:-9])  # and it was killed while it wrote
     looks.clear()
     look(root)
-    assert len(looks) == 13 - 4
+    assert len(looks) == 15 - 4
     assert json.loads((root / RECORD).read_text().splitlines()[-1])[0].startswith(str(root))
 
 

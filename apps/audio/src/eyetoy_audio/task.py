@@ -55,6 +55,7 @@ class AudioClassification(ClassificationTask):
         grids = {"waveform": (data.num_samples,), "log_mel": (frames,)}
         self.grid = grids.get(data.features, (data.mel.num_bands, frames))  # of log_mel_image
         self.num_views = data.windows
+        self.mixes = bool(data.augmentation.mixup)
         self.protocol = f"{data.windows} windows of {data.seconds:g} s" if data.windows > 1 else ""
         limits = [] if self.multi_label else [FORCED_CHOICE]
         if data.source == "spoken_keywords":

@@ -1,19 +1,22 @@
-"""Check a set of video files before a run: find missing, broken and short ones."""
+"""Check a set of video files before a run: find missing, broken, short and odd ones, and copies."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from tqdm import tqdm
 
 from eyetoy_train import ClassFolder, parse_recipe
-from eyetoy_train.commands.cli import check_parser, parse_with_overrides, refuse_ignored_options
-from eyetoy_train.data.source import FolderSource
+from eyetoy_train.commands.check import files_check_parser, files_of, listed_files
+from eyetoy_train.commands.cli import parse_with_overrides, refuse_ignored_options
+from eyetoy_train.data.findings import Finding, find_copies, find_empty, find_odd, summary, without
+from eyetoy_train.data.folder import EmptyClassError
+from eyetoy_train.data.unreadable import name_few
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.media.errors import NotVideoError
 from eyetoy_train.media.video import Decoder, decode, describe_decoders, open_video
@@ -32,16 +35,8 @@ SMALL = 16
 AT_ONCE = 512
 """Number of frames decoded at a time."""
 
-Kind = Literal["missing", "broken", "short"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A faulty file."""
-
-    kind: Kind
-    path: Path
-    why: str
+LEFT_OUT = ("missing", "broken", "short", "contradictory", "duplicate")
+"""Kinds of findings whose files are no part of the lists of good files; an odd one may be right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +122,7 @@ def check(argv: Sequence[str] | None = None) -> int:
 
     The exit code is returned, see `check_parser`.
     """
-    parser = check_parser("Find missing, broken and short files.")
+    parser = files_check_parser("Find files that are missing, broken, short, odd or come twice, and empty classes.")
     parser.add_argument("--seconds", type=float, default=0.0, help="files shorter than this are short (default: 0)")
     parser.add_argument("--every_frame", action="store_true", help="decode all frames, not just those of an evaluation")
     parser.add_argument("--output", type=Path, help="folder, or with --split a .csv file, for lists of the good files")
@@ -136,36 +131,30 @@ def check(argv: Sequence[str] | None = None) -> int:
     refuse_ignored_options(VideoClassificationRecipe, overrides, "check")
     data = recipe.data
     log(describe_decoders(data.decoder))
-    source = DATASETS.open(data, recipe.seed)
-    if not isinstance(source, FolderSource):
-        raise ValueError(f"{data.root} is a set of the hub, which has no list of files")
-    clips = source.listed
-    if options.split is not None:
-        if options.split not in clips.splits:
-            raise ValueError(f"the set has no split {options.split!r}, but {', '.join(clips.splits)}")
-        clips = ClassFolder(clips.classes, {options.split: clips.splits[options.split]})
-    files = list({path: None for samples in clips.splits.values() for path, _ in samples})
-    findings = _findings(files, data, seconds=options.seconds, every_frame=options.every_frame)
-    _report(findings, len(files))
+    try:
+        _, clips = listed_files(DATASETS, data, recipe.seed, options)
+    except EmptyClassError as error:
+        log(f"empty: {error}")
+        return 1
+    findings = _findings(clips, data, options)
+    log(summary(findings, len(files_of(clips))))
+    for line in map(str, findings) if options.all else name_few(findings):
+        log(line)
     if options.output:
-        write_lists(options.output, clips.without({finding.path for finding in findings}))
+        write_lists(options.output, without(clips, [one for one in findings if one.kind in LEFT_OUT]))
     return int(bool(findings))
 
 
-def _findings(files: Sequence[Path], data: VideoData, *, seconds: float, every_frame: bool) -> list[Finding]:
+def _findings(clips: ClassFolder, data: VideoData, options: argparse.Namespace) -> list[Finding]:
+    files = files_of(clips)
     lost = set(missing_files(files))
     sampling = ClipSampling(data.num_frames, data.frame_stride, data.frame_rate, data.clips)
-    examine = Examination(sampling=sampling, decoder=data.decoder, every_frame=every_frame)
+    examine = Examination(sampling=sampling, decoder=data.decoder, every_frame=options.every_frame)
     root = Path(data.root)
-    record = Record((root.parent if root.is_file() else root) / RECORD, every_frame=every_frame)
+    record = Record((root.parent if root.is_file() else root) / RECORD, every_frame=options.every_frame)
     lengths, broken = find_broken([path for path in files if path not in lost], examine, record)
     missing = [Finding("missing", path, "there is no such file") for path in files if path in lost]
-    return [*missing, *broken, *find_short(lengths, data.num_frames, seconds)]
-
-
-def _report(findings: Sequence[Finding], total: int) -> None:
-    counts = {kind: [finding for finding in findings if finding.kind == kind] for kind in get_args(Kind)}
-    faulty = ", ".join(f"{len(found)} {kind}" for kind, found in counts.items())
-    log(f"{total} files: {total - len(findings)} right, {faulty}")
-    for finding in findings:
-        log(f"{finding.kind}: {finding.path}: {finding.why}")
+    short = find_short(lengths, data.num_frames, options.seconds)
+    faulty = {finding.what for finding in short}  # not odd as well
+    measures = {path: {"seconds": length.seconds} for path, length in lengths.items() if path not in faulty}
+    return [*missing, *broken, *short, *find_copies(clips), *find_empty(clips), *find_odd(measures, options.odd)]

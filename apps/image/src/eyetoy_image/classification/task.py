@@ -46,6 +46,7 @@ class ImageClassification(ClassificationTask):
         self.uses_randomness = self.training_transform is not None
         self.in_channels = 1 if data.grayscale else 3
         self.grid = (data.image_size, data.image_size)
+        self.mixes = bool(data.augmentation.mixup or data.augmentation.cutmix)
         self.about = About.of_data(
             "pictures",
             data,
