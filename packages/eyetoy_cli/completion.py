@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
 
 from eyetoy_cli.commands import COMMANDS
 from eyetoy_cli.modalities import MODALITIES, recipe_files
@@ -59,4 +60,8 @@ def candidates(before: Sequence[str]) -> Sequence[str]:
         return []
     if arguments[-1] == "--config":
         return list(recipe_files(arguments[0]))
-    return ["--config", "--help"]
+    try:
+        options: list[str] = import_module(f"eyetoy_{arguments[0]}.app").APP.options(arguments[1:])
+    except ModuleNotFoundError:  # the app's extra is not installed, and a tab is no place to say so
+        return ["--config", "--help"]
+    return options

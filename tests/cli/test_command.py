@@ -173,7 +173,9 @@ def test_models_are_listed_with_the_sizes_of_the_docs(eyetoy):
     [
         ([], ["train", "predict"]),
         (["train"], ["image", "audio", "video"]),
-        (["check", "video"], ["--config"]),
+        (["check", "video"], ["--config", "--data.root"]),
+        (["train", "image"], ["--config", "--epochs", "--data.image_size"]),
+        (["train", "image", "--config", "own_detection"], ["--detector.anchor_sizes"]),
         (["train", "image", "--epochs", "3", "--config"], ["digits", "own_pictures"]),
         (["train", "audio", "--config"], ["spoken_keywords"]),
         (["completion"], ["bash", "zsh", "fish"]),

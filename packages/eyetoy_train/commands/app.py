@@ -21,6 +21,7 @@ from eyetoy_train.commands.cli import (
     option_place,
     parse_recipe,
     parse_with_overrides,
+    recipe_options,
     refuse_ignored_options,
 )
 from eyetoy_train.commands.train import train_or_exit
@@ -90,6 +91,10 @@ class App(Generic[T]):
                 f"there is no folder {root} (--data.root), and the default recipe would write its own data there; add "
                 f"--data.source folder for data of your own, or --data.source {source} to have them written"
             )
+
+    def options(self, argv: Sequence[str] | None = None) -> list[str]:
+        """Return the options of `train`, whatever is on the command line."""
+        return recipe_options(self.recipe)
 
     def train(self, argv: Sequence[str] | None = None) -> None:
         """Train with the default recipe, or that of `--config`, and overrides from the command line.

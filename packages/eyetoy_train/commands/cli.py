@@ -52,8 +52,12 @@ class RecipeParser(ArgumentParser):
         file = file or sys.stderr  # as argparse does
         super()._print_message(shown_lines(message, file.encoding), file)
 
+    def options(self) -> list[str]:
+        """Return its options, with their dashes."""
+        return [option for action in self._actions for option in action.option_strings]
+
     def _suggestion(self, key: str) -> str:
-        known = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+        known = [option.lstrip("-") for option in self.options()]
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         return f"\nDid you mean --{nearest[0]}?" if nearest else f"\nThe keys are: {', '.join(sorted(known))}"
 
@@ -104,6 +108,11 @@ def parse_recipe(
         return recipe_class(**made)
     except (ValueError, TypeError) as error:  # TypeError: a recipe's checks compare values that may not be numbers
         parser.error(str(error))
+
+
+def recipe_options(recipe_class: type[Recipe]) -> list[str]:
+    """Return the options that `parse_recipe` takes for a recipe of this class, such as `--data.root`."""
+    return _recipe_parser(recipe_class, None, None).options()
 
 
 def given_keys(recipe_class: type[Recipe], arguments: Sequence[str]) -> list[str]:

@@ -43,6 +43,9 @@ class TaskApp(Protocol):
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
         """Return the task and the recipe that a command line asks for."""
 
+    def options(self, argv: Sequence[str] | None = None) -> list[str]:
+        """Return the options of `train`."""
+
     def train(self, argv: Sequence[str] | None = None) -> None:
         """Train by the recipe of a command line."""
 
@@ -131,6 +134,10 @@ class ImageApp:
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[Any, Recipe]:
         """Return the task and the recipe of a command line; see `App.parse_args`."""
         return self.of_recipe(argv).parse_args(argv)
+
+    def options(self, argv: Sequence[str] | None = None) -> list[str]:
+        """Return the options of `train` for the task of a command line; see `App.options`."""
+        return self.of_recipe(argv).options(argv)
 
     def train(self, argv: Sequence[str] | None = None) -> None:
         """Train by the recipe of a command line; see `App.train`."""
