@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         global_attention,
     )
     from eyetoy.inflation import Inflation, inflated
+    from eyetoy.loading import load
     from eyetoy.msnat import (
         MSNATTransformer,
         MSNATTransformer1D,
@@ -66,6 +67,7 @@ else:
                 "global_attention",
             ],
             "inflation": ["Inflation", "inflated"],
+            "loading": ["load"],
             "msnat": [
                 "MSNATTransformer",
                 "MSNATTransformer1D",
@@ -130,6 +132,7 @@ __all__ = [
     "global_attention",
     "inflated",
     "list_models",
+    "load",
     "na1d",
     "na2d",
     "na3d",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,14 +12,18 @@ from torch import Tensor, nn
 from eyetoy.encoder import ENCODERS, EncoderOutput
 from eyetoy.hub import HubModel
 from eyetoy.params import EncoderParams, Pool, as_encoder_params
+from eyetoy.prepared import labels_in, preprocessing_in, warn_if_raw
 from eyetoy.pyramid import stage_indices
 from eyetoy.sizes import check_count, check_rates
+from eyetoy.tracing import is_plain_call
 
 
 class Classifier(HubModel):
     """Map inputs `[batch, in_channels, *grid]` of any size to logits `[batch, num_classes]`.
 
     `save_pretrained(folder)` and `from_pretrained(folder or hub name)` write and read safetensors and a JSON config.
+    A model that training saved also has the names of its classes there, `id2label`, and its `preprocessing`; both are
+    empty otherwise. It warns once of an input on a CPU that looks unprepared: `eyetoy.load` prepares samples.
 
     Args:
         params: the encoder's parameters, also as a dict from a JSON config.
@@ -38,6 +42,12 @@ class Classifier(HubModel):
         params = as_encoder_params(params)
         self.num_classes = num_classes
         self.dropout = dropout
+        self.id2label: dict[int, str] = {}
+        """Names of the classes by their place in the logits."""
+        self.preprocessing: dict[str, Any] = {}
+        """How samples become inputs: sizes, and `mean` and `std` of pixels or the `rms` of sounds."""
+        self.warns_of_raw_input = True
+        """Whether an unprepared input is warned of; only a model with `preprocessing` can tell."""
         self.encoder = ENCODERS[params.num_spatial_dims](params)
         self.head = _head(params.out_channels, num_classes)
 
@@ -53,10 +63,12 @@ class Classifier(HubModel):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the logits of `x`; arguments and errors as in `Encoder.forward`."""
+        self._look_at(x, lengths)
         return self.forward_head(self.encoder(x, lengths, context_only=True))
 
     def forward_features(self, x: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
         """Return the encoder's features and context; arguments and errors as in `Encoder.forward`."""
+        self._look_at(x, lengths)
         output: EncoderOutput = self.encoder(x, lengths)
         return output
 
@@ -117,7 +129,7 @@ class Classifier(HubModel):
         head = _head(self.num_features, num_classes, device=weight.device, dtype=weight.dtype)
         if global_pool is not None:
             self.set_pool(global_pool)
-        self.head, self.num_classes = head, num_classes
+        self.head, self.num_classes, self.id2label = head, num_classes, {}
 
     def set_pool(self, global_pool: Pool) -> None:
         """Let the global stack return another context: "token", its context token, or "avg", the mean of the features.
@@ -144,6 +156,20 @@ class Classifier(HubModel):
         if isinstance(self.head, nn.Identity):
             return {**arguments, "num_classes": 0}
         return {**arguments, "num_classes": getattr(self.head, "out_features", self.num_classes)}
+
+    def _description(self) -> dict[str, Any]:
+        """Return the labels and the preprocessing for the config."""
+        names = {str(place): name for place, name in self.id2label.items()}
+        return {key: value for key, value in (("id2label", names), ("preprocessing", self.preprocessing)) if value}
+
+    def _take_description(self, config: Mapping[str, Any]) -> None:
+        """Take labels and preprocessing from a config, if they are of a model like this one."""
+        self.id2label, self.preprocessing = labels_in(config, self.num_classes), preprocessing_in(config)
+
+    def _look_at(self, x: Tensor, lengths: Tensor | None) -> None:
+        """Warn once of an input that was not prepared; see `is_plain_call` for when its values are looked at."""
+        if self.preprocessing and self.warns_of_raw_input and not self.training and is_plain_call(x):
+            self.warns_of_raw_input = not (x.is_floating_point() and warn_if_raw(x, lengths, self.preprocessing))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the inside of every block in the backward pass: less memory for more time."""

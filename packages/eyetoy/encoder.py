@@ -221,7 +221,11 @@ class Encoder(HubModel):
         # Under autocast any floating-point input is right. Devices without autocast, such as meta, refuse the question.
         cast = x.is_floating_point() and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if x.dtype != dtype and not cast:
-            raise ValueError(f"{type(self).__name__} has weights of {dtype} and takes input of {dtype}; got {x.dtype}")
+            prepared = "; eyetoy.load(checkpoint).predict takes pixels and samples as they are"
+            raise ValueError(
+                f"{type(self).__name__} has weights of {dtype} and takes input of {dtype}; got {x.dtype}"
+                + prepared * (not x.is_floating_point())
+            )
 
     def _check_lengths(self, x: Tensor, lengths: Tensor | None) -> None:
         if lengths is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -69,7 +69,7 @@ class HubModel(
         arguments = given or self._arguments()
         if not given:
             _warn_of_undescribed(self, arguments)
-        config = {"kind": self.kind, **arguments}
+        config = {"kind": self.kind, **arguments, **({} if given else self._description())}
         saved: str | None = super().save_pretrained(save_directory, config=config, **options)
         return saved
 
@@ -77,6 +77,13 @@ class HubModel(
         """Return the arguments of the constructor that build this model, for JSON."""
         arguments: dict[str, Any] = self._hub_mixin_config  # type: ignore[assignment]
         return arguments
+
+    def _description(self) -> dict[str, Any]:
+        """Return what the config says besides the constructor's arguments."""
+        return {}
+
+    def _take_description(self, config: Mapping[str, Any]) -> None:
+        """Take what `_description` wrote to the config of the saved model, as far as it is true of this one."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
@@ -156,6 +163,8 @@ class HubModel(
         if other_head and strict:  # otherwise `_load` names what is missing or left over
             _set_head(model, weights)
         _load(model, weights, model_id, strict=strict)
+        if isinstance(config, dict) and in_channels is None and not other:
+            model._take_description(config)
         return model.to(map_location).eval()
 
 

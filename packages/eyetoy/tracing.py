@@ -35,6 +35,21 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def is_plain_call(x: Any) -> bool:
+    """Whether a model computes here and now on a CPU, so that values of its input may be looked at.
+
+    On a GPU a look would wait for all work before it. What compiles, traces, transforms or counts has no values.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and not is_jit_tracing()
+        and not is_transformed()
+        and not torch._C._len_torch_dispatch_stack()
+    )
+
+
 class Unscriptable:
     """A module that `torch.jit.script` refuses by name, alone and inside of other modules."""
 

@@ -6,6 +6,8 @@ from eyetoy.lazy import lazy_names
 
 if TYPE_CHECKING:
     from eyetoy_train.classification.metrics import ClassificationMetrics
+    from eyetoy_train.classification.predict import Prediction
+    from eyetoy_train.classification.predictor import ClassifierPredictor
     from eyetoy_train.classification.task import ClassificationTask, FolderClassification
     from eyetoy_train.commands.app import App, ClassificationApp, LabelledApp
     from eyetoy_train.commands.cli import parse_recipe
@@ -27,6 +29,8 @@ else:
         __name__,
         {
             "classification.metrics": ["ClassificationMetrics"],
+            "classification.predict": ["Prediction"],
+            "classification.predictor": ["ClassifierPredictor"],
             "classification.task": ["ClassificationTask", "FolderClassification"],
             "commands.app": ["App", "ClassificationApp", "LabelledApp"],
             "commands.cli": ["parse_recipe"],
@@ -57,6 +61,7 @@ __all__ = [
     "ClassificationMetrics",
     "ClassificationRecipe",
     "ClassificationTask",
+    "ClassifierPredictor",
     "Details",
     "EmaRecipe",
     "ExportInput",
@@ -66,6 +71,7 @@ __all__ = [
     "Metrics",
     "ModelRecipe",
     "PlainInput",
+    "Prediction",
     "Preempted",
     "Recipe",
     "SampleStream",

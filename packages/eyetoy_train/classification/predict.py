@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device
@@ -18,7 +18,8 @@ from torch.utils.data import default_collate
 
 from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.data.unreadable import UnreadableFileError
-from eyetoy_train.models.build import best_device
+from eyetoy_train.models.opened import best_device
+from eyetoy_train.models.saved import ExternalModel
 from eyetoy_train.types import Batch
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.text import shown
@@ -29,10 +30,21 @@ class Prediction:
     """The most probable classes of a file, or of a part of one, with their probabilities, the best first."""
 
     file: str
+    """Its name; empty for an array."""
     span: dict[str, float]
     """`start` and `end` of the part, in seconds; empty for a whole file."""
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.classes[0]
+
+    @property
+    def probability(self) -> float:
+        """The probability of the most probable class."""
+        return self.probabilities[0]
 
     @property
     def ranked(self) -> Iterator[tuple[str, float]]:
@@ -43,17 +55,23 @@ class Prediction:
 class Piece(NamedTuple):
     """An input of the classifier: a file, or a part of one."""
 
-    file: Path
+    file: str
     span: dict[str, float]
     example: Batch
 
 
 class LoadedClassifier:
-    """A trained model with its preprocessing and labels."""
+    """A trained model with its preprocessing and labels, on this machine's accelerator if no device is given."""
 
-    def __init__(self, task: ClassificationTask, model: nn.Module, labels: Sequence[str]) -> None:
+    def __init__(
+        self,
+        task: ClassificationTask,
+        model: nn.Module,
+        labels: Sequence[str],
+        device: torch.device | None = None,
+    ) -> None:
         self.task = task
-        self.model = model.to(best_device()).eval()
+        self.model = model.to(device or best_device()).eval()
         self.labels = labels
         self.skipped: list[Path] = []
         """Files that could not be read, or not to the end."""
@@ -72,23 +90,27 @@ class LoadedClassifier:
             timeline: length of the parts in seconds, roughly; None for whole files.
         """
         # A generator: a batch is in memory at a time, and the parts of one file may span several batches.
-        pieces = (piece for file in files for piece in self._read(file, timeline))
+        yield from self.answer((piece for file in files for piece in self.read(file, timeline)), top_k, batch_size)
+
+    def answer(self, pieces: Iterator[Piece], top_k: int, batch_size: int) -> Iterator[Prediction]:
+        """Classify what was read; arguments as in `predict`."""
         while batch := list(itertools.islice(pieces, batch_size)):
             for piece, probabilities in zip(batch, self.classify([piece.example for piece in batch]), strict=True):
                 best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
                 classes = tuple(self.labels[i] for i in best.indices.tolist())
                 rounded = tuple(round(p, 4) for p in best.values.tolist())
-                yield Prediction(str(piece.file), piece.span, classes, rounded)
+                yield Prediction(piece.file, piece.span, classes, rounded)
 
-    def _read(self, file: Path, timeline: float | None) -> Iterator[Piece]:
+    def read(self, file: Path, timeline: float | None = None) -> Iterator[Piece]:
+        """Yield a file, or its parts; nothing if it cannot be read, after it was named on stderr."""
         try:
             if timeline is None:
                 raw = self.task.load_sample(file, training=False)
-                yield Piece(file, {}, self.task.example(raw, training=False))
+                yield Piece(str(file), {}, self.task.example(raw, training=False))
             else:
                 assert isinstance(self.task, Timeline)
                 for start, end, example in self.task.parts(file, timeline):
-                    yield Piece(file, {"start": round(start, 3), "end": round(end, 3)}, example)
+                    yield Piece(str(file), {"start": round(start, 3), "end": round(end, 3)}, example)
         except (UnreadableFileError, OSError) as error:
             self.skipped.append(file)
             log(f"skipped: {error}", file=sys.stderr)
@@ -96,8 +118,46 @@ class LoadedClassifier:
     @torch.inference_mode()
     def classify(self, examples: Sequence[Batch]) -> Tensor:
         """Return the probabilities of examples, `[examples, classes]`."""
+        return self.task.probabilities(self._outputs(examples)).cpu()
+
+    @torch.inference_mode()
+    def embed(self, examples: Sequence[Batch]) -> Tensor:
+        """Return what the model's head sees of examples, the encoder's context, float32 `[examples, channels]`.
+
+        The contexts of several views of a sample are averaged.
+
+        Raises:
+            ValueError: the model does not tell which layer is its head.
+        """
+        seen: list[Tensor] = []
+        handle = _head(self.model).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        try:
+            self._outputs(examples)
+        finally:
+            handle.remove()
+        vectors = torch.stack(seen).float().mean(0)  # of views, which the task hands to the model one after another
+        if vectors.ndim != 2:
+            raise ValueError(
+                f"the head of this model sees {list(vectors.shape)}, where a vector for each sample was expected"
+            )
+        return vectors.cpu()
+
+    def _outputs(self, examples: Sequence[Batch]) -> Tensor:
         batch = send_to_device(default_collate(list(examples)), next(self.model.parameters()).device)
-        return self.task.probabilities(self.task.outputs(self.model, batch)).cpu()
+        return self.task.outputs(self.model, batch)
+
+
+def _head(model: nn.Module) -> nn.Module:
+    """Return the last layer of a model of this project or of timm."""
+    inner = model.model if isinstance(model, ExternalModel) else model
+    get: Any = getattr(inner, "get_classifier", None)
+    head = get() if get is not None else None
+    if not isinstance(head, nn.Module):
+        raise ValueError(
+            f"a {type(inner).__name__} does not tell its last layer, by get_classifier() as this project's and timm's "
+            "models do, so that there are no vectors of it"
+        )
+    return head
 
 
 def write_predictions(predictions: Iterable[Prediction], output: Path | None) -> None:

@@ -149,6 +149,14 @@ class ClassificationTask(ABC):
         """
         return ""
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how samples become the model's input, for users who look into config.json.
+
+        `modality` names the app that opens the checkpoint. By `mean` and `std` of pixels from 0 to 1, or the `rms` of
+        sounds, a model tells an input that was not prepared. The rest is for people; the recipe is what counts.
+        """
+        return {}
+
     # What the engine asks, see `eyetoy_train.task.Task`.
 
     @property
@@ -306,13 +314,16 @@ class ClassificationTask(ABC):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the labels and the recipe."""
-        save_model(model, folder)
+        save_model(model, folder, id2label=dict(enumerate(self.classes)), preprocessing=self.preprocessing())
         (folder / "labels.json").write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_text(self.recipe), encoding="utf-8")
 
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
-        return load_classifier(folder, self.families)
+        model = load_classifier(folder, self.families)
+        if isinstance(model, Classifier):
+            model.warns_of_raw_input = False  # the task prepares what it gives to it
+        return model
 
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 24) -> list[Path]:
         """Draw `count` samples of a split, spread over its classes, with the model's predictions.
@@ -375,6 +386,25 @@ class Timeline(Protocol):
 
         Raises:
             ValueError: `seconds` is too short for the model's input.
+        """
+
+
+@runtime_checkable
+class TakesArrays(Protocol):
+    """A task that classifies what is in memory, too; see `ClassifierPredictor`."""
+
+    batched_axes: int | None
+    """Axes of an array that holds a batch of samples; None where a batch is always a list."""
+
+    def load_array(self, given: Any, rate: float | None) -> Tensor:
+        """Return what `load_sample` returns for a file with the same content.
+
+        Args:
+            given: an array, or another object in memory that stands for a sample.
+            rate: samples or frames of it per second, where that matters.
+
+        Raises:
+            ValueError: it is no such sample, or the rate is missing or makes no sense.
         """
 
 

@@ -33,6 +33,9 @@ from eyetoy_train.task import LabelledTask
 
 # What needs torch is imported by the command that uses it, after its options were read: a `--help` is there at once.
 if TYPE_CHECKING:
+    import torch
+
+    from eyetoy_train.classification.predictor import ClassifierPredictor
     from eyetoy_train.classification.task import ClassificationTask
 
 T = TypeVar("T", bound=LabelledTask)
@@ -192,6 +195,12 @@ LabelledApp = App
 @dataclass(frozen=True)
 class ClassificationApp(App[Classifier]):
     """The app of a modality's classifier."""
+
+    def load(self, checkpoint: Path, *, device: torch.device | str | None = None) -> ClassifierPredictor[Classifier]:
+        """Return a checkpoint as an object that classifies files and arrays; errors as in `open`."""
+        from eyetoy_train.classification.predictor import ClassifierPredictor
+
+        return ClassifierPredictor(self.open(checkpoint), device)
 
     @exit_on_error()
     def predict(self, argv: Sequence[str] | None = None) -> None:

@@ -25,6 +25,18 @@ class UnreadableFileError(ValueError):
     """A file is damaged, or not of the type of its suffix. The message names the file and the reason."""
 
 
+def refused_sample(given: object, right: str) -> ValueError:
+    """Return the error about an object that is no sample, which says what would be one."""
+    kind, shape = getattr(given, "dtype", None), getattr(given, "shape", None)
+    if hasattr(given, "numpy"):
+        found = "a tensor: give its .numpy(), in the layout of NumPy and Pillow"
+    elif kind is not None and shape is not None:
+        found = f"an array of {kind} {list(shape)}"
+    else:
+        found = f"a {type(given).__name__}"
+    return ValueError(f"a sample must be a file, {right}; got {found}")
+
+
 def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], object]) -> dict[Path, str]:
     """Read every file once, and return those that cannot be read, each with the reason.
 

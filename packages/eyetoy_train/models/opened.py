@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABELS = "labels.json"
-MODALITY = "modality"
-"""The key of config.json that says what a model takes."""
 
 T = TypeVar("T", bound=LabelledTask)
 
@@ -55,7 +53,7 @@ def find_checkpoint(path: Path) -> Path:
 def modality_of(checkpoint: Path) -> Modality:
     """Return whether a checkpoint's model takes images, sounds or videos.
 
-    Its config.json says so under `modality`. An older one does not, and then the keys of its saved recipe tell.
+    Its config.json says so under `preprocessing`. An older one does not, and then the keys of its saved recipe tell.
 
     Args:
         checkpoint: its folder, or a run's for its best checkpoint.
@@ -66,12 +64,15 @@ def modality_of(checkpoint: Path) -> Modality:
     """
     folder = find_checkpoint(checkpoint)
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    named = config.get(MODALITY) if isinstance(config, dict) else None
+    preprocessing = config.get("preprocessing") if isinstance(config, dict) else None
+    named = preprocessing.get("modality") if isinstance(preprocessing, dict) else None
     if named in get_args(Modality):
         found: Modality = named
         return found
     if named is not None:
-        raise ValueError(f"{folder / 'config.json'}: modality must be image, audio or video; got {named!r}")
+        raise ValueError(
+            f"{folder / 'config.json'}: preprocessing.modality must be image, audio or video; got {named!r}"
+        )
     saved = folder / "recipe.yaml"
     if not saved.is_file():
         raise FileNotFoundError(f"{folder} holds a model, and no recipe.yaml that tells how it was trained")

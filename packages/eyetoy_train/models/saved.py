@@ -106,8 +106,20 @@ class ExternalModel(SavedModel):
         checkpointing(enable)
 
 
-def save_model(model: nn.Module, folder: Path) -> None:
+def save_model(
+    model: nn.Module,
+    folder: Path,
+    *,
+    id2label: Mapping[int, str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> None:
     """Write a model so that `load_model` reads it: one of the core, a `SavedModel`, or any with `save_pretrained`.
+
+    Args:
+        model: the model.
+        folder: the folder of its files.
+        id2label: names of its classes by the number of their output, for config.json.
+        preprocessing: how samples become its input, for config.json; see `ClassificationTask.preprocessing`.
 
     Raises:
         TypeError: the model has no method `save_pretrained`.
@@ -116,6 +128,11 @@ def save_model(model: nn.Module, folder: Path) -> None:
     if save is None:
         raise TypeError(f"a model must have save_pretrained(folder) to be saved; {type(model).__name__} has not")
     save(folder)
+    labels = {str(place): name for place, name in (id2label or {}).items()}
+    said = {key: value for key, value in (("id2label", labels), ("preprocessing", preprocessing)) if value}
+    if said:
+        config = read_json(folder / CONFIG)
+        (folder / CONFIG).write_text(json.dumps({**config, **said}, indent=2), encoding="utf-8")
 
 
 def load_model(folder: Path, *, kinds: Kinds = KINDS, families: Families = TIMM) -> nn.Module:

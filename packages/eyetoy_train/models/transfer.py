@@ -212,6 +212,7 @@ def start_classifier(model: Classifier, trained: Trained, classes: Sequence[str]
         return model
     params = model.encoder.params
     started = Classifier.from_pretrained(trained.folder, params=params, num_classes=model.num_classes, **options)
+    started.id2label, started.preprocessing = {}, {}  # of the run that it starts from
     if classes is None or not any(name.startswith("head.") for name in trained.weights):
         return started
     order = class_order(trained, classes)

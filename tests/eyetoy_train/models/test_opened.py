@@ -20,8 +20,8 @@ def checkpoint(folder: Path, config: object, recipe: str | None) -> Path:
 @pytest.mark.parametrize(
     ("config", "recipe", "modality"),
     [
-        ({"modality": "video"}, None, "video"),
-        ({"modality": "image"}, "data: {sample_rate: 16000}", "image"),
+        ({"preprocessing": {"modality": "video"}}, None, "video"),
+        ({"preprocessing": {"modality": "image"}}, "data: {sample_rate: 16000}", "image"),
         ({}, "data: {sample_rate: 16000}", "audio"),
         ({}, "data: {num_frames: 8}", "video"),
         ({"params": {}}, "data: {image_size: 8}", "image"),

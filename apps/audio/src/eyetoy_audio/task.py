@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eyetoy_audio.datasets import DATASETS
 from eyetoy_audio.datasets.speech_commands import background_noise
 from eyetoy_audio.figures import draw_sound, write_wav
-from eyetoy_audio.io.files import read_sound
+from eyetoy_audio.io.files import read_array, read_sound
 from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
 from eyetoy_audio.transforms.augmentation import Augment, mixup
@@ -41,6 +41,8 @@ def augmentation(data: AudioData) -> Augment:
 
 class AudioClassification(ClassificationTask):
     """Classify sounds with Encoder1D, or with Encoder2D on log-mel images."""
+
+    batched_axes: int | None = None  # [channels, samples] has as many axes as a batch would have
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
         self.data = data = recipe.data
@@ -87,6 +89,10 @@ class AudioClassification(ClassificationTask):
         if isinstance(source, HubSample):
             return read_stored_sound(source.stored, f"sound {source.place}", rate, decoder)
         return read_stored_sound(source, "a sound of the stream", rate, decoder)
+
+    def load_array(self, given: Any, rate: float | None) -> Tensor:
+        """Return the waveform of a sound in memory, `[1, samples]`; see `read_array`."""
+        return read_array(given, rate, self.data.sample_rate)
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
         """Return a waveform `[1, num_samples]` of unit level, or several windows of it, `[windows, 1, num_samples]`.
@@ -154,6 +160,22 @@ class AudioClassification(ClassificationTask):
     def model_args(self, batch: Batch) -> tuple[Tensor, ...]:
         """Return the sounds, and their lengths if padding is masked."""
         return (batch["input"],) if "length" not in batch else (batch["input"], batch["length"])
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how sounds become the model's input."""
+        data = self.data
+        mel = {} if data.features == "waveform" else {"mel": dataclasses.asdict(data.mel)}
+        return {
+            "modality": "audio",
+            "sample_rate": data.sample_rate,
+            "seconds": data.seconds,
+            "windows": data.windows,
+            "padding": data.padding,
+            "features": data.features,
+            "channels": "mono, the mean of a file's",
+            "rms": 1.0,  # of waveforms divided by LEVEL, and of log-mel features, whose variance is 1
+            **mel,
+        }
 
     def export_input(self) -> ExportInput:
         """Return the input of an exported model: the samples of a whole clip of any length."""

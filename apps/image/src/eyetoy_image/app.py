@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
@@ -21,12 +21,20 @@ from eyetoy_train.models.opened import Checkpoint, find_checkpoint
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.utils.untrusted import read_yaml
 
+if TYPE_CHECKING:
+    import torch
+
 APPS: Mapping[str, str] = {
     "classification": "eyetoy_image.classification.app",
     "detection": "eyetoy_image.detection.app",
     "segmentation": "eyetoy_image.segmentation.app",
 }
 """The modules whose `APP` is for a task. One is imported when a recipe asks for it: others may need more packages."""
+PREDICTORS: Mapping[str, tuple[str, str]] = {
+    "detection": ("eyetoy_image.detection.predictor", "DetectionPredictor"),
+    "segmentation": ("eyetoy_image.segmentation.predictor", "SegmentationPredictor"),
+}
+"""The modules and classes of those whose app has no `load` of its own."""
 
 
 UNNAMED = "classification"
@@ -79,6 +87,18 @@ def _asked_task(arguments: Sequence[str]) -> str | None:
     return None if place is None else place[1]
 
 
+def _task_of(path: Path) -> str:
+    """Return the task of a recipe, or the default one for an unreadable file; refuse one that is not in `APPS`."""
+    try:
+        recipe = read_yaml(path)
+    except (OSError, yaml.YAMLError):
+        recipe = {}
+    task = recipe.get("task", UNNAMED) if isinstance(recipe, dict) else UNNAMED
+    if not isinstance(task, str) or task not in APPS:
+        raise ValueError(f"{path}: task must be one of {', '.join(APPS)}; got {task}")
+    return task
+
+
 @dataclass(frozen=True)
 class ImageApp:
     """The commands of the app of a recipe's or checkpoint's task."""
@@ -119,13 +139,7 @@ class ImageApp:
     @exit_on_error()
     def _of_file(self, path: Path, arguments: Sequence[str]) -> TaskApp:
         """Return the app of a recipe, or the default one for an unreadable file, whose parser has the right message."""
-        try:
-            recipe = read_yaml(path)
-        except (OSError, yaml.YAMLError):
-            recipe = {}
-        task = recipe.get("task", UNNAMED) if isinstance(recipe, dict) else UNNAMED
-        if not isinstance(task, str) or task not in APPS:
-            raise ValueError(f"{path}: task must be one of {', '.join(APPS)}; got {task}")
+        task = _task_of(path)
         asked = _asked_task(arguments)
         if asked not in (None, task):
             raise ValueError(f"--task {asked} does not fit {path}, which is of {task}; leave it out, or name another")
@@ -148,6 +162,19 @@ class ImageApp:
     ) -> Checkpoint[Any]:
         """Open a run folder or a checkpoint; see `App.open`."""
         return self.of_checkpoint([str(checkpoint), *overrides]).open(checkpoint, overrides, command=command)
+
+    def load(self, checkpoint: Path, *, device: torch.device | str | None = None) -> Any:
+        """Return a checkpoint as an object whose `predict` takes files and arrays, by its task.
+
+        A `ClassifierPredictor`, a `DetectionPredictor` or a `SegmentationPredictor`; errors as in `App.open`.
+        """
+        folder = find_checkpoint(checkpoint)
+        task = _task_of(folder / "recipe.yaml")
+        if task in PREDICTORS:
+            module, name = PREDICTORS[task]
+            return getattr(importlib.import_module(module), name).from_pretrained(folder, device=device)
+        app: Any = app_of(task)
+        return app.load(folder, device=device)
 
     def validate(self, argv: Sequence[str] | None = None) -> None:
         """Score a checkpoint; see `App.validate`."""

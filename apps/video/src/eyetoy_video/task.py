@@ -21,7 +21,7 @@ from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.models.external import Families, Family
 from eyetoy_train.types import About
 from eyetoy_video.datasets import DATASETS
-from eyetoy_video.io.files import read_clips, read_parts
+from eyetoy_video.io.files import read_array, read_clips, read_parts
 from eyetoy_video.io.hub import read_stored_clips
 from eyetoy_video.recipe import VideoClassificationRecipe
 from eyetoy_video.transforms.clips import ClipMixing, EvaluationTransform, TrainingTransform, normalized_clips
@@ -42,6 +42,7 @@ class VideoClassification(ClassificationTask):
     """Classify clips with Encoder3D."""
 
     families = FAMILIES
+    batched_axes: int | None = 5
 
     def __init__(self, recipe: VideoClassificationRecipe) -> None:
         self.data = data = recipe.data
@@ -86,6 +87,10 @@ class VideoClassification(ClassificationTask):
         stored, name = (source, "a video of the stream") if isinstance(source, dict) else (source.stored, source.place)
         return read_stored_clips(stored, sampling, name=name, short_side=side, decoder=decoder)
 
+    def load_array(self, given: Any, rate: float | None) -> Tensor:
+        """Return the frames of all clips of a video in memory, uint8 `[clips * num_frames, 3, height, width]`."""
+        return read_array(given, self.evaluation_sampling, rate)
+
     def parts(self, source: Path, seconds: float) -> Iterator[tuple[float, float, Batch]]:
         """Read a file, and yield parts of about `seconds`, each preprocessed as a whole file in an evaluation."""
         side, decoder = self.data.transform.size, self.data.decoder
@@ -107,6 +112,20 @@ class VideoClassification(ClassificationTask):
         """Mix the clips of a training batch, as the recipe says."""
         x, target = self.mixing(batch["input"], batch["label"])
         return batch | {"input": x, "label": target}
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how clips become the model's input."""
+        data, transform = self.data, self.data.transform
+        return {
+            "modality": "video",
+            **{name: getattr(data, name) for name in ("num_frames", "frame_stride", "frame_rate", "clips", "crops")},
+            "short_side": transform.size,
+            "size": [transform.size, transform.size],
+            "crop": "centre",
+            "interpolation": "bilinear, antialiased",
+            "mean": list(transform.mean),
+            "std": list(transform.std),
+        }
 
     def export_input(self) -> ExportInput:
         """Return the input of an exported model: uint8 pixels of a clip's frames, one view at a time."""

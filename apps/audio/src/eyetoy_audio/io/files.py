@@ -6,9 +6,9 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from eyetoy_train.data.unreadable import UnreadableFileError
+from eyetoy_train.data.unreadable import UnreadableFileError, refused_sample
 from eyetoy_train.media.decoders import Decoder
 from eyetoy_train.media.errors import NotSoundError
 from eyetoy_train.media.kinds import SOUND_KINDS
@@ -22,6 +22,8 @@ MOST_BYTES = 2**32
 """Largest size of a file."""
 MOST_RESAMPLED = 2**29
 """Most samples after resampling: 2 GiB as float32. A short file with a false, low rate would become far longer."""
+MOST_CHANNELS = 32
+"""Of an array: one with more has its axes in the other order."""
 MOST_TAPS = 2**20
 """Most taps of a resampling filter over all its phases; two usual rates need fewer."""
 
@@ -80,6 +82,35 @@ def read_sound_bytes(content: bytes, name: str, sample_rate: int, decoder: Decod
         return _resample(decoded.samples.mean(dim=0, keepdim=True), decoded.rate, sample_rate)
     except NotSoundError as error:
         raise UnreadableSoundError(f"{name}: {error}") from error
+
+
+def read_array(given: Any, rate: float | None, sample_rate: int) -> Tensor:
+    """Return a sound in memory as `read_sound` returns a file.
+
+    Args:
+        given: float32 or float64 `[samples]` or `[channels, samples]`; integers of a file are scaled to [-1, 1] first.
+        rate: its samples per second.
+        sample_rate: in Hz; the sound is resampled to it.
+
+    Raises:
+        ValueError: it is no sound, or some samples are not finite; or `rate` is missing, or not a positive integer.
+    """
+    import numpy as np
+    import torch
+
+    is_sound = isinstance(given, np.ndarray) and given.ndim in (1, 2) and given.size > 0
+    if not is_sound or given.dtype not in (np.float32, np.float64) or (given.ndim == 2 and len(given) > MOST_CHANNELS):
+        raise refused_sample(
+            given, f"or float32 or float64 [samples] or [channels, samples], with at most {MOST_CHANNELS} channels"
+        )
+    if rate is None:
+        raise ValueError("an array does not tell its samples per second; give them as rate, such as rate=44100")
+    if rate <= 0 or rate != int(rate):
+        raise ValueError(f"rate must be a positive integer, the samples per second; got {rate:g}")
+    samples = torch.from_numpy(np.ascontiguousarray(np.atleast_2d(given), dtype=np.float32))
+    if not samples.isfinite().all():
+        raise ValueError("a sound must have finite samples; the array holds NaN or infinity")
+    return _resample(samples.mean(dim=0, keepdim=True), int(rate), sample_rate)
 
 
 def _check_rate(sample_rate: int) -> None:

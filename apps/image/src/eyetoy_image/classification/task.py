@@ -17,13 +17,15 @@ from eyetoy_image.classification.portable import export_pixels
 from eyetoy_image.classification.recipe import ImageClassificationRecipe
 from eyetoy_image.classification.transforms import (
     BLACK,
+    MEAN,
+    STD,
     evaluation_transform,
     normalized,
     resized_side,
     training_transform,
 )
 from eyetoy_image.io.background import described
-from eyetoy_image.io.files import read_image
+from eyetoy_image.io.files import read_array, read_image
 from eyetoy_image.io.hub import read_stored_image
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
@@ -34,6 +36,8 @@ from eyetoy_train.types import About
 
 class ImageClassification(ClassificationTask):
     """Classify images with Encoder2D."""
+
+    batched_axes: int | None = 4
 
     def __init__(self, recipe: ImageClassificationRecipe) -> None:
         self.data = data = recipe.data
@@ -82,6 +86,14 @@ class ImageClassification(ClassificationTask):
             return read_tarred(source, grayscale=grayscale, background=background)
         return read_stored_image(source, "a picture of the stream", grayscale, background)
 
+    def load_array(self, given: Any, rate: float | None) -> Tensor:
+        """Return the pixels of a picture in memory, uint8 `[channels, size, size]`; see `read_array`."""
+        if rate is not None:
+            raise ValueError(f"rate is for sounds and clips, and a picture has none; got {rate:g}")
+        pixels = read_array(given, grayscale=self.data.grayscale, background=self.data.background)
+        prepared: Tensor = self.evaluation_transform(pixels)
+        return prepared
+
     def example(self, raw: Tensor, *, training: bool) -> Batch:
         """Return uint8 pixels `[channels, image_size, image_size]`."""
         if not training or self.training_transform is None:
@@ -99,6 +111,21 @@ class ImageClassification(ClassificationTask):
         x, target = self.batch_augmentation(batch["input"], batch["seed"]), batch["label"]
         x, target = (x, target) if self.mixing is None else self.mixing(x, target)
         return batch | {"input": x, "label": target}
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how pictures become the model's input."""
+        size = self.data.image_size
+        return {
+            "modality": "image",
+            "channels": self.in_channels,
+            "background": described(self.data.background),
+            "short_side": resized_side(size, self.data.crop_pct),
+            "size": [size, size],
+            "crop": "centre",
+            "interpolation": "bilinear, antialiased",
+            "mean": MEAN,
+            "std": STD,
+        }
 
     def export_input(self) -> ExportInput:
         """Return the input of an exported model: uint8 pixels, resized and cropped."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eyetoy.kinds import READERS
 from eyetoy_image.dense.predict import DensePredictApp, PictureTask
-from eyetoy_image.io.files import read_image, to_pixels
+from eyetoy_image.io.files import read_array, read_image
 from eyetoy_train.models.opened import best_device
 from eyetoy_train.models.saved import CONFIG, kind_of
 from eyetoy_train.models.transfer import KNOWN, checkpoint_folder
@@ -63,16 +63,8 @@ class PicturePredictor(Generic[T, R]):
             ValueError: the array is no picture.
         """
         background = self.task.data.background
-        if isinstance(picture, np.ndarray):
-            is_colour = picture.ndim == 3 and picture.shape[2] in (3, 4)
-            if picture.dtype != np.uint8 or not (is_colour or picture.ndim == 2):
-                raise ValueError(
-                    "pixels must be uint8 [height, width, 3], [height, width, 4] or [height, width]; got "
-                    f"{picture.dtype} {list(picture.shape)}"
-                )
-            picture = Image.fromarray(picture)
-        if isinstance(picture, Image.Image):
-            return to_pixels(picture, grayscale=False, background=background)
+        if not isinstance(picture, str | Path):
+            return read_array(picture, grayscale=False, background=background)
         return read_image(Path(picture), grayscale=False, background=background)
 
     @torch.inference_mode()

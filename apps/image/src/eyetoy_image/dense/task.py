@@ -15,8 +15,10 @@ from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
+from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.dense.dataset import PictureDataset
 from eyetoy_image.figures import Panel, draw_sheet
+from eyetoy_image.io.background import described
 from eyetoy_train import Batch, SavedModel, Split, save_model
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.source import DatasetRegistry, DatasetSource
@@ -134,9 +136,21 @@ class DenseTask(ABC, Generic[S]):
         load_parts(model, trained, self.classes, layout, refused)
         return model
 
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how pictures become the model's input; see `ClassificationTask.preprocessing`."""
+        return {
+            "modality": "image",
+            "channels": 3,
+            "background": described(self.data.background),
+            "mean": MEAN,
+            "std": STD,
+        }
+
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model, the classes and the recipe."""
-        save_model(model, folder)
+        save_model(
+            model, folder, id2label=dict(enumerate(self.classes, self.first_label)), preprocessing=self.preprocessing()
+        )
         (folder / LABELS).write_text(json.dumps(list(self.classes), indent=2), encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_text(self.saved_recipe), encoding="utf-8")
 

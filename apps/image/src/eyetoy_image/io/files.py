@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from eyetoy_image.io.background import HIDDEN, Background, on_background, opacity_of, stored_layout
-from eyetoy_train.data.unreadable import UnreadableFileError
+from eyetoy_train.data.unreadable import UnreadableFileError, refused_sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +62,30 @@ def read_image(
             return to_pixels(image, grayscale=grayscale, background=background)
     except Exception as error:  # decoders raise errors of many types for damaged bytes
         raise UnreadableImageError(f"cannot read {name or source} as a picture: {error}") from error
+
+
+def read_array(given: Any, *, grayscale: bool, background: Background = "white") -> Tensor:
+    """Return a picture in memory as `read_image` returns a file.
+
+    Args:
+        given: an image of Pillow; or pixels, uint8 `[height, width, 3]`, `[height, width, 4]` with alpha, or grey
+            `[height, width]`.
+        grayscale: as in `read_image`.
+        background: as in `read_image`.
+
+    Raises:
+        ValueError: it is no picture.
+    """
+    if isinstance(given, np.ndarray):
+        has_colour = given.ndim == 3 and given.shape[2] in (3, 4)
+        if given.dtype == np.uint8 and (has_colour or given.ndim == 2) and given.size:
+            given = Image.fromarray(given)
+    if not isinstance(given, Image.Image):
+        raise refused_sample(
+            given,
+            "an image of Pillow, or pixels, uint8 [height, width, 3], [height, width, 4] or [height, width]",
+        )
+    return to_pixels(given, grayscale=grayscale, background=background)
 
 
 @contextmanager

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from eyetoy_train import UnreadableFileError
 from eyetoy_train.classification.task import equal_spans
+from eyetoy_train.data.unreadable import refused_sample
 from eyetoy_train.media.errors import NotVideoError
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.media.video import Decoder, Source, Video, decode, open_video
+from eyetoy_train.media.video_index import FrameIndex
 from eyetoy_video.transforms.sampling import ClipSampling
 
 EXTENSIONS = VIDEO_SUFFIXES
@@ -61,6 +65,33 @@ def read_clips(
             return _frames(video, sampling.numbers(video.index), short_side, decoder)
     except NotVideoError as error:
         raise UnreadableVideoError(f"{name or _called(source)}: {error}") from error
+
+
+def read_array(given: Any, sampling: ClipSampling, rate: float | None) -> Tensor:
+    """Return clips of a video in memory as `read_clips` returns those of a file.
+
+    Args:
+        given: uint8 `[time, height, width, 3]`, the frames in order.
+        sampling: chooses the frames.
+        rate: its frames per second, which matter if `sampling` counts in them.
+
+    Raises:
+        ValueError: it is no video, or `rate` is missing or not above 0.
+    """
+    is_video = isinstance(given, np.ndarray) and given.ndim == 4 and given.shape[3] == 3 and given.size > 0
+    if not is_video or given.dtype != np.uint8:
+        raise refused_sample(given, "or a clip, uint8 [time, height, width, 3]")
+    if rate is None and sampling.rate is not None:
+        raise ValueError(
+            f"an array does not tell its frames per second, and data.frame_rate is {sampling.rate:g}; give them as "
+            "rate, such as rate=25"
+        )
+    if rate is not None and not rate > 0:
+        raise ValueError(f"rate must be above 0 frames per second; got {rate:g}")
+    # Without a rate to count in, the frames that are chosen are the same at every rate.
+    index = FrameIndex(range(len(given)), [0], len(given), 1 / (rate or 1.0), counted=True)
+    frames = torch.from_numpy(np.ascontiguousarray(given[sampling.numbers(index)]))
+    return frames.movedim(-1, 1)
 
 
 class Part(NamedTuple):
