@@ -320,10 +320,7 @@ class ClassificationTask(ABC):
 
     def load(self, folder: Path) -> nn.Module:
         """Return the model that `save` wrote."""
-        model = load_classifier(folder, self.families)
-        if isinstance(model, Classifier):
-            model.warns_of_raw_input = False  # the task prepares what it gives to it
-        return model
+        return load_classifier(folder, self.families, warns_of_raw_input=False)  # the task prepares what it gives to it
 
     def write_samples(self, model: nn.Module, split: Split, path: Path, *, count: int = 24) -> list[Path]:
         """Draw `count` samples of a split, spread over its classes, with the model's predictions.

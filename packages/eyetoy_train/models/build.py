@@ -137,6 +137,12 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.to(memory_format=formats[x.ndim]) if x.ndim in formats else x
 
 
-def load_classifier(folder: Path, families: Families = TIMM) -> nn.Module:
-    """Return a saved classifier, of this project or of `families`, in evaluation mode; errors as in `load_model`."""
-    return load_model(folder, kinds={Classifier.kind: Classifier.from_pretrained}, families=families)
+def load_classifier(folder: Path, families: Families = TIMM, *, warns_of_raw_input: bool = True) -> nn.Module:
+    """Return a saved classifier, of this project or of `families`, in evaluation mode; errors as in `load_model`.
+
+    With `warns_of_raw_input`, one of this project warns of an input that was not prepared; see `Classifier`.
+    """
+    model = load_model(folder, kinds={Classifier.kind: Classifier.from_pretrained}, families=families)
+    if isinstance(model, Classifier):
+        model.warns_of_raw_input = warns_of_raw_input
+    return model
