@@ -58,10 +58,11 @@ WINGS_MAY_IMPORT = {
     "classification": [
         *("data", "export.portable", "models", "recipe", "report.figures", "task", "types", "utils"),
     ],
+    "embedding": ["utils"],
     "visualize": ["eyetoy", "classification", "models", "recipe", "types", "utils"],
     "commands": [
-        *("checkpoint", "classification", "concerns", "data", "ending", "engine", "export", "models", "recipe"),
-        *("task", "types", "utils"),
+        *("checkpoint", "classification", "concerns", "data", "embedding", "ending", "engine", "export", "models"),
+        *("recipe", "task", "types", "utils"),
     ],
 }
 """The parts of eyetoy_train, and which others each may import: a whole one, or a single module of it."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Command = Literal["validate", "predict", "visualize", "export", "check"]
+Command = Literal["validate", "predict", "embed", "visualize", "export", "check"]
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ Concerns = Mapping[Concern, Iterable[str]]
 """Names of a part's fields, by what they concern. A part that is named as a whole need not tell of its fields."""
 
 ANYWHERE = Concern(
-    frozenset(["validate", "predict", "visualize", "export", "check"]),
+    frozenset(["validate", "predict", "embed", "visualize", "export", "check"]),
     "",
 )
 """Right for every command: where files lie, how fast and by which library they are read, which frames of a video."""
 EVALUATION = Concern(
-    frozenset(["validate", "predict", "visualize", "export"]),
+    frozenset(["validate", "predict", "embed", "visualize", "export"]),
     "is about the model, and a check looks at the data alone",
 )
 """How an input is prepared, looked at and judged."""
 SIZES = Concern(
-    frozenset(["validate", "predict", "visualize"]),
+    frozenset(["validate", "predict", "embed", "visualize"]),
     "is about pictures of all sizes, and the size of an exported model is --sizes",
 )
 """To which size pictures are brought, where an exported model takes one size."""

@@ -187,6 +187,11 @@ class App(Generic[T]):
 
         export_checkpoint(self, argv)
 
+    @exit_on_error()
+    def embed(self, argv: Sequence[str] | None = None) -> None:
+        """Refuse to write vectors, which classifiers alone have."""
+        raise ValueError("embed takes the checkpoint of a classifier; this one has no vector for a whole file")
+
 
 LabelledApp = App
 """The former name of `App`."""
@@ -237,3 +242,9 @@ class ClassificationApp(App[Classifier]):
         write_predictions(predictions, options.output)
         if classifier.skipped:
             raise SystemExit(1)  # what could not be read was named
+
+    def embed(self, argv: Sequence[str] | None = None) -> None:
+        """Write the vectors of the files of a folder; see `embed_folder`."""
+        from eyetoy_train.commands.embed import embed_folder
+
+        embed_folder(partial(self.open, command="embed"), self.extensions, argv)

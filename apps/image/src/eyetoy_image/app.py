@@ -71,6 +71,9 @@ class TaskApp(Protocol):
     def export(self, argv: Sequence[str] | None = None) -> None:
         """Export a checkpoint."""
 
+    def embed(self, argv: Sequence[str] | None = None) -> None:
+        """Write vectors of image files."""
+
 
 def app_of(task: str) -> TaskApp:
     """Return the app of one of the tasks in `APPS`."""
@@ -187,6 +190,10 @@ class ImageApp:
     def export(self, argv: Sequence[str] | None = None) -> None:
         """Export a checkpoint; see `App.export`."""
         self.of_checkpoint(argv).export(argv)
+
+    def embed(self, argv: Sequence[str] | None = None) -> None:
+        """Write vectors of image files; see `embed_folder`."""
+        self.of_checkpoint(argv).embed(argv)
 
 
 APP = ImageApp()
