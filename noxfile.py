@@ -58,9 +58,9 @@ def run(session: nox.Session, program: str, *arguments: str, **variables: str) -
 
 
 def launch(session: nox.Session, script: str) -> None:
-    """Run a training script with `accelerate launch` and the options of the session."""
+    """Run a training script in one process, with the options of the session; `accelerate launch` starts several."""
     install(session)
-    run(session, "accelerate", "launch", script, *session.posargs)
+    run(session, "python", script, *session.posargs)
 
 
 @session

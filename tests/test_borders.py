@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import json
 import subprocess
 import sys
@@ -284,12 +285,77 @@ def test_a_hidden_module_is_found(code: str, is_hidden: bool, tmp_path: Path) ->
     assert bool(hidden_modules(modules_of([tmp_path]))) is is_hidden
 
 
-def test_importing_the_core_loads_no_modality_and_no_engine() -> None:
-    heavy = ["torchvision", "torchaudio", "accelerate", "matplotlib", "natten", "timm", "eyetoy_train"]
-    code = f"import eyetoy, json, sys; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert json.loads(result.stdout) == []
+STARTED = """
+import contextlib, io, json, runpy, sys
+import eyetoy, eyetoy_train.commands.cli
+early = {}
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    assert "--model.name" in shown.getvalue(), shown.getvalue()
+    early[script] = sorted(sys.modules)
+import torch
+before = {*sys.modules}
+from eyetoy import *
+create_model("eyetoy2d_pico", num_classes=2)(torch.randn(1, 3, 32, 32)).sum().backward()
+print(json.dumps({"early": early, "late": sorted({*sys.modules} - before)}))
+"""
+HEAVY = ("torch", "torchvision", "torchaudio", "accelerate", "datasets", "matplotlib", "sklearn", "skimage", "pandas")
+COMPILERS = ("torch._dynamo", "torch._inductor", "torch.nn.attention.flex_attention", "triton", "sympy", "natten")
+
+
+def test_nothing_slow_is_imported_before_it_is_needed() -> None:
+    scripts = [str(ROOT / "apps" / app / "train.py") for app in APPS if app != OVER_ALL]
+    result = subprocess.run(
+        [sys.executable, "-c", STARTED, *scripts], capture_output=True, text=True, check=True, timeout=120
+    )
     assert result.stderr == ""
+    imported = json.loads(result.stdout)
+    assert len(imported["early"]) == 3
+    # `--help`, of all apps, and the name of the library need no torch.
+    for script, modules in imported["early"].items():
+        assert "jsonargparse" in modules
+        assert [module for module in HEAVY if module in modules] == [], script
+    # What is imported beyond torch for a model on a CPU: no compiler, no modality, no engine.
+    assert "eyetoy.classifier" in imported["late"]
+    others = [*HEAVY, *COMPILERS, "timm", "eyetoy_train.engine"]
+    assert [module for module in others if module in imported["late"]] == []
+
+
+def lazy_names_of(file: Path) -> dict[str, list[str]]:
+    """Return the names that a package imports later, as its source says in three places: for mypy, to run, to list."""
+    imported, found = [], {}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            imports = [inner for inner in node.body if isinstance(inner, ast.ImportFrom)]
+            imported += [f"{inner.module}.{alias.name}" for inner in imports for alias in inner.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_names":
+            modules: dict[str, list[str]] = ast.literal_eval(node.args[1])
+            found["run"] = sorted(f"{module}.{name}" for module, names in modules.items() for name in names)
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            found["listed"] = ast.literal_eval(node.value)
+    return found | {"typed": sorted(imported)}
+
+
+LAZY = [name for name, file in MODULES.items() if "import lazy_names" in file.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_lazy_packages_have_the_names_that_type_checkers_see(package: str) -> None:
+    assert len(LAZY) >= 5
+    found = lazy_names_of(MODULES[package])
+    assert found["typed"] == [f"{package}.{name}" for name in found["run"]]
+    assert found["listed"] == sorted(name.rpartition(".")[2] for name in found["run"])
+    module = importlib.import_module(package)
+    assert {*found["listed"]} <= {*dir(module)}
+    for name in found["run"]:
+        home, _, member = name.rpartition(".")
+        assert getattr(module, member) is getattr(importlib.import_module(f"{package}.{home}"), member)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        _ = module.nothing
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec(f"from {package} import nothing")  # noqa: S102
 
 
 def test_public_names_exist_and_are_documented() -> None:

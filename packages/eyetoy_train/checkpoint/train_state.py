@@ -100,6 +100,10 @@ class TrainState:
     """Whether early stopping has ended the run."""
     seconds: float = 0.0
     """Time spent in training and validation."""
+    processes: int = 0
+    """Processes that trained last; 0 where the checkpoint does not tell."""
+    threads: int = 0
+    """Threads of each of them on a CPU; 0 on other devices."""
     stats: EpochStats = field(default_factory=EpochStats)
     """Sums over the steps of the current epoch; `record` in trainer.json."""
 

@@ -15,8 +15,8 @@ from eyetoy_train.utils.processes import this_command
 def train_or_exit(parse: Callable[[], tuple[Task, Recipe]]) -> None:
     """Train as a command does, whose user looks at sentences and exit codes.
 
-    Wrong input ends the program with a message and code 2. On SIGTERM or Ctrl-C the run is saved, and the program ends
-    with code 143 or 130.
+    On a CPU it uses all cores, unless OMP_NUM_THREADS or the like is set. Wrong input ends the program with a message
+    and code 2. On SIGTERM or Ctrl-C the run is saved, and the program ends with code 143 or 130.
 
     Args:
         parse: returns the task and the recipe, such as `App.parse_args`.
@@ -29,7 +29,7 @@ def train_or_exit(parse: Callable[[], tuple[Task, Recipe]]) -> None:
 
     with exit_on_error(RUNNING), ExitStack() as run:
         with exit_on_error():  # before the first step, nearly every error is about the input
-            trainer = run.enter_context(started_run(task, recipe))
+            trainer = run.enter_context(started_run(task, recipe, all_cores=True))
         try:
             trainer.fit()
         except Preempted:

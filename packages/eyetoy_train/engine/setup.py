@@ -23,9 +23,12 @@ from accelerate.utils import (
 
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.run_folder import RunFolder, choose_run_folder
+from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import Task
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.processes import on_main_process
+from eyetoy_train.utils.threads import free_threads
 
 PROJECT = "eyetoy"
 """Name of the project in trackers such as Weights & Biases."""
@@ -109,6 +112,38 @@ def check_launch(recipe: Recipe) -> None:
                 f"accelerate launch, or {variable}, asks for {option} {asked}, and the recipe says {ours}; the recipe "
                 f"decides: give --{option} {asked} to the training, or take it from the launcher"
             )
+
+
+def use_all_cores(accelerator: Accelerator) -> bool:
+    """Compute with all cores that this process may use, on a CPU; return whether the number of threads was free."""
+    threads = free_threads()
+    if threads is None or accelerator.device.type != "cpu":
+        return False
+    torch.set_num_threads(threads)
+    return True
+
+
+def keep_threads(state: TrainState, accelerator: Accelerator, *, is_free: bool) -> None:
+    """Go on with as many threads as the run had, since their number changes the last bits of sums.
+
+    Args:
+        state: of the run; it is told the numbers of processes and threads.
+        accelerator: the processes and their device.
+        is_free: whether the number may be changed here. Where it may not, and it is another one, the run says so.
+    """
+    before, now = (state.processes, state.threads), (accelerator.num_processes, torch.get_num_threads())
+    state.processes = accelerator.num_processes
+    state.threads = torch.get_num_threads() if accelerator.device.type == "cpu" else 0
+    if not state.threads or before[0] != now[0] or before[1] in (0, now[1]):
+        return  # with other processes, the sums are others anyway
+    if is_free:
+        state.threads = before[1]
+        torch.set_num_threads(before[1])
+    elif accelerator.is_main_process:
+        log(
+            f"warning: the run had {before[1]} thread(s) until now, and has {now[1]}: the last bits of its sums may be "
+            "others than those of a run without a break"
+        )
 
 
 def prepare_data(task: Task, accelerator: Accelerator) -> None:

@@ -29,10 +29,12 @@ from eyetoy_train.engine.setup import (
     describe_environment,
     describe_start,
     deterministic,
+    keep_threads,
     lacks_sharding,
     open_run,
     prepare_data,
     start_trackers,
+    use_all_cores,
 )
 from eyetoy_train.engine.step_recorder import NotFiniteError, StepRecorder
 from eyetoy_train.optim.build import build_optimizer
@@ -78,20 +80,23 @@ def train(task: Task, recipe: Recipe) -> dict[str, Any]:
 
 
 @contextmanager
-def started_run(task: Task, recipe: Recipe) -> Iterator[Trainer]:
+def started_run(task: Task, recipe: Recipe, *, all_cores: bool = False) -> Iterator[Trainer]:
     """Give the `Trainer` of a run, whose folder is locked in the `with` block. Arguments and errors as in `train`.
 
-    What is wrong with the recipe, the data or the machine is found out here, before the first step.
+    What is wrong with the recipe, the data or the machine is found out here, before the first step. With `all_cores` a
+    CPU computes with as many threads as it has cores, unless the user has chosen a number.
     """
     check_trackers(recipe.trackers)
     run = open_run(recipe)
     accelerator = build_accelerator(recipe, run)
+    is_free = all_cores and use_all_cores(accelerator)
     prepare_data(task, accelerator)
     # After `prepare_data`, which may draw random numbers, but only in the run that finds no data on disk yet.
     set_seed(recipe.seed)
     lock = run_lock(run.path) if accelerator.is_main_process else nullcontext()
     with lock, deterministic(recipe.deterministic), StopSignal(accelerator) as stop:
         trainer = Trainer(task, recipe, run=run, accelerator=accelerator, stop=stop)
+        keep_threads(trainer.state, accelerator, is_free=is_free)
         # Not before the Trainer, which may refuse the recipe: a run that cannot start leaves nothing behind.
         start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.state.step)
         yield trainer

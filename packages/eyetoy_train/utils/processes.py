@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import psutil
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -60,8 +62,6 @@ def let_the_first_speak(*, perhaps_of_another: bool = False) -> None:
 
 def this_command() -> str:
     """Return the command line of this program, with that of its launcher, if there is one, in front."""
-    import psutil
-
     own, started_by = sys.orig_argv, psutil.Process(os.getppid()).cmdline()
     # A launcher's ends with the script and its arguments, as does that of `nice` and the like. Not compared with
     # `sys.argv`, whose first word is a program's name for itself.

@@ -9,21 +9,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from eyetoy_image.io.background import Background, PictureOptions
 from eyetoy_image.io.files import read_image
-from eyetoy_train import UnreadableFileError
 from eyetoy_train.commands.app import App
 from eyetoy_train.commands.cli import check_output_folder, expand, parse_with_overrides
+from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.ending import exit_on_error
-from eyetoy_train.models.build import best_device
-from eyetoy_train.models.opened import Checkpoint
+from eyetoy_train.models.opened import Checkpoint, best_device
 from eyetoy_train.task import LabelledTask
 from eyetoy_train.utils.console import log
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class PictureTask(LabelledTask, Protocol):
@@ -61,13 +60,16 @@ class DensePredictApp(App[T], ABC, Generic[T, R]):
         if num_seen < len(files):
             raise SystemExit(1)  # what could not be read was named
 
-    @torch.inference_mode()
     def _look(self, opened: Checkpoint[T], files: Sequence[Path]) -> Iterator[Seen[R]]:
         """Look at files that can be read."""
+        import torch
+
         device = best_device()
         model = opened.load_model(device)
         for file, image in readable_pictures(files, opened.task.data.background):
-            yield Seen(file, image, self.see(opened.task, model, image.to(device)))
+            with torch.inference_mode():
+                result = self.see(opened.task, model, image.to(device))
+            yield Seen(file, image, result)
 
     @abstractmethod
     def predict_parser(self) -> argparse.ArgumentParser:

@@ -7,28 +7,30 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
-from torchvision.transforms.v2.functional import to_pil_image
+from typing import TYPE_CHECKING, Any
 
 from eyetoy_image.configs import CONFIGS
 from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
-from eyetoy_image.detection.figures import DRAWN_SCORE, Objects, draw_objects
 from eyetoy_image.detection.recipe import DetectionRecipe
-from eyetoy_image.detection.task import CATEGORIES, Detection, drawable, results
 from eyetoy_image.io.files import EXTENSIONS
+from eyetoy_train.commands.app import Deferred
 from eyetoy_train.commands.cli import files_parser
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.text import shown
 from eyetoy_train.utils.untrusted import read_json
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from eyetoy_image.detection.figures import Objects
+    from eyetoy_image.detection.task import Detection
+
 Found = Seen[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class DetectionApp(DensePredictApp[Detection, dict[str, Any]]):
+class DetectionApp(DensePredictApp["Detection", dict[str, Any]]):
     """The app of detection and instance segmentation.
 
     `predict` prints the objects on pictures, draws them, or writes them in COCO's results format.
@@ -36,6 +38,8 @@ class DetectionApp(DensePredictApp[Detection, dict[str, Any]]):
 
     def predict_parser(self) -> argparse.ArgumentParser:
         """Return the parser of `predict`."""
+        from eyetoy_image.detection.figures import DRAWN_SCORE
+
         parser = files_parser(
             "Find objects in pictures with a checkpoint. Further options override its recipe.", EXTENSIONS
         )
@@ -82,6 +86,11 @@ def _is_json(options: argparse.Namespace) -> bool:
 
 def _show(found: Iterator[Found], classes: Sequence[str], options: argparse.Namespace) -> int:
     """Print or draw what is found; return on how many pictures."""
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from eyetoy_image.detection.figures import draw_objects
+    from eyetoy_image.detection.task import drawable
+
     done = 0
     for one in found:
         done += 1
@@ -100,6 +109,8 @@ def _print(file: Path, objects: Objects) -> None:
 
 def _write_results(found: Iterator[Found], folder: Path, files: Sequence[Path], output: Path) -> int:
     """Write what is found in COCO's results format; return on how many pictures."""
+    from eyetoy_image.detection.task import CATEGORIES, results
+
     categories = [entry["id"] for entry in read_json(folder / CATEGORIES)]
     numbers, entries, done = _numbers(files), [], 0
     for one in found:
@@ -118,4 +129,10 @@ def _numbers(files: Sequence[Path]) -> dict[Path, int]:
     return dict(zip(files, numbers, strict=True))
 
 
-APP = DetectionApp(DetectionRecipe, Detection, EXTENSIONS, default_config=CONFIGS / "composed_detection.yaml")
+def _task() -> type[Detection]:
+    from eyetoy_image.detection.task import Detection
+
+    return Detection
+
+
+APP = DetectionApp(DetectionRecipe, Deferred(_task), EXTENSIONS, default_config=CONFIGS / "composed_detection.yaml")

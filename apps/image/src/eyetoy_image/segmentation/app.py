@@ -6,28 +6,28 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torchvision.transforms.v2.functional import to_pil_image
+from typing import TYPE_CHECKING, Any
 
 from eyetoy_image.configs import CONFIGS
 from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
 from eyetoy_image.io.files import EXTENSIONS
-from eyetoy_image.segmentation.figures import draw_named_labels, to_map_picture
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
-from eyetoy_image.segmentation.task import Segmentation
+from eyetoy_train.commands.app import Deferred
 from eyetoy_train.commands.cli import files_parser
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.text import shown
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from eyetoy_image.segmentation.task import Segmentation
+
 NAMED_CLASSES = 5
 
 
 @dataclass(frozen=True)
-class SegmentationApp(DensePredictApp[Segmentation, Tensor]):
+class SegmentationApp(DensePredictApp["Segmentation", "Tensor"]):
     """The app of semantic segmentation.
 
     `predict` tells the class of every pixel: it prints shares, draws maps over pictures, or writes maps.
@@ -69,6 +69,10 @@ class SegmentationApp(DensePredictApp[Segmentation, Tensor]):
         self, seen: Iterator[Seen[Tensor]], opened: Checkpoint[Any], files: Sequence[Path], options: argparse.Namespace
     ) -> int:
         """Print, draw or write the classes; return on how many pictures."""
+        from torchvision.transforms.v2.functional import to_pil_image
+
+        from eyetoy_image.segmentation.figures import draw_named_labels, to_map_picture
+
         done = 0
         for file, image, labels in seen:
             done += 1
@@ -82,12 +86,20 @@ class SegmentationApp(DensePredictApp[Segmentation, Tensor]):
 
 
 def _line(file: Path, labels: Tensor, classes: Sequence[str]) -> str:
+    import torch
+
     shares = torch.bincount(labels.flatten().long(), minlength=len(classes)) / labels.numel()
     best = shares.topk(min(NAMED_CLASSES, len(classes)))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return "  ".join([str(file), *(f"{classes[label]} {share:.1%}" for label, share in pairs if share)])
 
 
+def _task() -> type[Segmentation]:
+    from eyetoy_image.segmentation.task import Segmentation
+
+    return Segmentation
+
+
 APP = SegmentationApp(
-    SegmentationRecipe, Segmentation, EXTENSIONS, default_config=CONFIGS / "composed_segmentation.yaml"
+    SegmentationRecipe, Deferred(_task), EXTENSIONS, default_config=CONFIGS / "composed_segmentation.yaml"
 )
