@@ -29,13 +29,19 @@ from eyetoy_train.commands.cli import (
 )
 from eyetoy_train.commands.export import export_checkpoint
 from eyetoy_train.concerns import Command
-from eyetoy_train.ending import exit_on_error
+from eyetoy_train.ending import WRONG_INPUT, exit_on_error
+from eyetoy_train.engine.dry_run import dry_run
 from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.trainer import train_or_exit
 from eyetoy_train.models.build import find_checkpoint
 from eyetoy_train.models.opened import Checkpoint, read_labels
 from eyetoy_train.recipe import Recipe, options_before
 from eyetoy_train.task import LabelledTask
+
+DRY_RUN = ("--dry_run", "--dry-run")
+DRY_RUN_HELP = """--dry_run: build the data and the model, and take one batch forward and backward. Say what a step
+costs and how many there would be, draw the batch after augmentation to batch.png in the folder that the run would get,
+and end. No run is started."""
 
 T = TypeVar("T", bound=LabelledTask)
 Classifier = TypeVar("Classifier", bound=ClassificationTask)
@@ -60,12 +66,19 @@ class App(Generic[T]):
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[T, Recipe]:
         """Return the task and the recipe of a command line, for `train`.
 
-        On a wrong option the program exits with a message and code 2.
+        On a wrong option the program exits with a message and code 2. With `--dry_run` it takes one step, see
+        `eyetoy_train.engine.dry_run`, and exits with code 0.
         """
-        recipe: Recipe = parse_recipe(self.recipe, self.default_config, argv)
-        with exit_on_error():
-            self._refuse_to_make_up(recipe, list(sys.argv[1:] if argv is None else argv))
-            return self.task(recipe), recipe
+        given = list(sys.argv[1:] if argv is None else argv)
+        arguments = [argument for argument in given if argument not in DRY_RUN]
+        recipe: Recipe = parse_recipe(self.recipe, self.default_config, arguments, epilog=DRY_RUN_HELP)
+        with exit_on_error((*WRONG_INPUT, FloatingPointError)):
+            self._refuse_to_make_up(recipe, arguments)
+            task = self.task(recipe)
+            if arguments != given:
+                dry_run(task, recipe)
+                raise SystemExit(0)
+            return task, recipe
 
     def _refuse_to_make_up(self, recipe: Any, arguments: Sequence[str]) -> None:
         """Refuse a `--data.root` that does not exist, where the default recipe would write its own data there.
