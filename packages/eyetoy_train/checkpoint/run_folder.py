@@ -52,6 +52,8 @@ class RunFolder:
     """Folder of TensorBoard's events."""
     metrics = _Place("metrics.jsonl")
     """Scores of every epoch."""
+    batch = _Place("batch.png")
+    """The first batch, as `--dry_run` draws it."""
     steps = _Place("steps.jsonl")
     """Loss, learning rate and gradient norm, every `log_steps` steps."""
 
@@ -167,8 +169,8 @@ def read_recipe(path: Path) -> Any:
 
 
 def _is_usable(path: Path, recipe: Recipe) -> bool:
-    # A run that was killed as it began leaves these two files at most.
-    leftovers = (LOCK, "recipe.yaml.partial")
+    # A run that was killed as it began leaves the first two at most, and a dry run the picture.
+    leftovers = (LOCK, "recipe.yaml.partial", "batch.png")
     if not path.exists() or (path.is_dir() and all(file.name in leftovers for file in path.iterdir())):
         return not is_locked(path)
     written = path / "recipe.yaml"

@@ -26,13 +26,15 @@ from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.models.saved import save_model
 from eyetoy_train.recipe import ClassificationRecipe, check, recipe_text
-from eyetoy_train.report.figures import LabelledSample, draw_samples
+from eyetoy_train.report.figures import LabelledSample, TitledSample, draw_samples, draw_titled
 from eyetoy_train.task import Metrics
 from eyetoy_train.types import About, Batch, SampleStream, Split
 from eyetoy_train.utils.console import log
 
 FORCED_CHOICE = "It names one of its classes for whatever it is given, also for what is none of them."
 """A limit of every classifier whose samples have one label."""
+LEAST_SHARE, MOST_SHARES = 0.005, 2
+"""Smallest share of a class in a mixed sample that is named in a figure, and the most of them."""
 
 
 class ClassificationTask(ABC):
@@ -117,6 +119,10 @@ class ClassificationTask(ABC):
     @abstractmethod
     def plot(self, axes: Axes, x: Tensor) -> None:
         """Plot the `input` of an example, one view of it."""
+
+    def plot_input(self, axes: Axes, x: Tensor) -> None:
+        """Plot the `input` of a sample after `to_input` and `augment`, where that is not what `plot` takes."""
+        self.plot(axes, x)
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
         """Turn the tensor of `load_sample` into `input` and other entries, with random changes in training.
@@ -356,6 +362,26 @@ class ClassificationTask(ABC):
             return []
         named = zip(views, enumerate(samples, 1), strict=True)
         return [self.play(x, sample_file(path.with_suffix(""), number, sample)) for x, (number, sample) in named]
+
+    def write_batch(self, batch: Batch, path: Path, *, count: int = 24) -> None:
+        """Draw the first `count` samples of a training batch, augmented and mixed as the model gets them."""
+        with torch.no_grad():
+            batch = self.augment(self.to_input(batch))
+        samples = [
+            # x=x: see `write_samples`.
+            TitledSample(draw=lambda axes, x=x: self.plot_input(axes, x), title=self._title(label))  # type: ignore[misc]
+            for x, label in zip(batch["input"][:count].float().cpu(), batch["label"][:count].cpu(), strict=True)
+        ]
+        draw_titled(samples, path)
+
+    def _title(self, label: Tensor) -> str:
+        """Return the class of a label, or its classes, with their shares where samples are mixed, a line for each."""
+        if label.ndim == 0:
+            return self.classes[int(label)]
+        shares = [(float(share), name) for share, name in zip(label, self.classes, strict=True) if share >= LEAST_SHARE]
+        if all(share == 1 for share, _ in shares):
+            return ", ".join(name for _, name in shares) or "none"
+        return "\n".join(f"{share:.0%} {name}" for share, name in sorted(shares, reverse=True)[:MOST_SHARES])
 
 
 class FolderClassification(ClassificationTask):

@@ -26,7 +26,7 @@ from eyetoy_train.commands.cli import (
 )
 from eyetoy_train.commands.train import train_or_exit
 from eyetoy_train.concerns import Command
-from eyetoy_train.ending import exit_on_error
+from eyetoy_train.ending import WRONG_INPUT, exit_on_error
 from eyetoy_train.models.opened import Checkpoint, find_checkpoint, read_labels
 from eyetoy_train.recipe import Recipe, options_before
 from eyetoy_train.task import LabelledTask
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 
     from eyetoy_train.classification.predictor import ClassifierPredictor
     from eyetoy_train.classification.task import ClassificationTask
+
+DRY_RUN = ("--dry_run", "--dry-run")
+DRY_RUN_HELP = """--dry_run: build the data and the model, and take one batch forward and backward. Say what a step
+costs and how many there would be, draw the batch after augmentation to batch.png in the folder that the run would get,
+and end. No run is started."""
 
 T = TypeVar("T", bound=LabelledTask)
 Classifier = TypeVar("Classifier", bound="ClassificationTask")
@@ -73,12 +78,21 @@ class App(Generic[T]):
     def parse_args(self, argv: Sequence[str] | None = None) -> tuple[T, Recipe]:
         """Return the task and the recipe of a command line, for `train`.
 
-        On a wrong option the program exits with a message and code 2.
+        On a wrong option the program exits with a message and code 2. With `--dry_run` it takes one step, see
+        `eyetoy_train.engine.dry_run`, and exits with code 0.
         """
-        recipe: Recipe = parse_recipe(self.recipe, self.default_config, argv)
-        with exit_on_error():
-            self._refuse_to_make_up(recipe, list(sys.argv[1:] if argv is None else argv))
-            return self.task(recipe), recipe
+        given = list(sys.argv[1:] if argv is None else argv)
+        arguments = [argument for argument in given if argument not in DRY_RUN]
+        recipe: Recipe = parse_recipe(self.recipe, self.default_config, arguments, epilog=DRY_RUN_HELP)
+        with exit_on_error((*WRONG_INPUT, FloatingPointError)):
+            self._refuse_to_make_up(recipe, arguments)
+            task = self.task(recipe)
+            if arguments != given:
+                from eyetoy_train.engine.dry_run import dry_run
+
+                dry_run(task, recipe)
+                raise SystemExit(0)
+            return task, recipe
 
     def _refuse_to_make_up(self, recipe: Any, arguments: Sequence[str]) -> None:
         """Refuse a `--data.root` that does not exist, where the default recipe would write its own data there.
@@ -97,7 +111,7 @@ class App(Generic[T]):
 
     def options(self, argv: Sequence[str] | None = None) -> list[str]:
         """Return the options of `train`, whatever is on the command line."""
-        return recipe_options(self.recipe)
+        return [*recipe_options(self.recipe), DRY_RUN[0]]
 
     def train(self, argv: Sequence[str] | None = None) -> None:
         """Train with the default recipe, or that of `--config`, and overrides from the command line.

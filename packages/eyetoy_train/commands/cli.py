@@ -68,6 +68,7 @@ def parse_recipe(
     argv: Sequence[str] | None = None,
     *,
     description: str | None = None,
+    epilog: str | None = None,
 ) -> R:
     """Read a recipe from the command line.
 
@@ -81,6 +82,7 @@ def parse_recipe(
         default_config: the recipe file without `--config`.
         argv: the command line; `sys.argv[1:]` by default.
         description: shown by `--help`; the class's docstring by default.
+        epilog: shown at the end of `--help`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     place = option_place(arguments, "--config")
@@ -92,7 +94,7 @@ def parse_recipe(
         except (OSError, ValueError) as error:
             RecipeParser().error(str(error))
         arguments[index] = f"--config={path}" if arguments[index].startswith("--config=") else path
-    parser = _recipe_parser(recipe_class, default_config if place is None else None, description)
+    parser = _recipe_parser(recipe_class, default_config if place is None else None, description, epilog)
     try:
         values = parser.parse_args(arguments)
         del values["config"]
@@ -136,7 +138,9 @@ def refuse_ignored_options(recipe_class: type[Recipe], arguments: Sequence[str],
         refuse_ignored(recipe_class, given_keys(recipe_class, arguments), command)
 
 
-def _recipe_parser(recipe_class: type[Recipe], default_config: Path | None, description: str | None) -> RecipeParser:
+def _recipe_parser(
+    recipe_class: type[Recipe], default_config: Path | None, description: str | None, epilog: str | None = None
+) -> RecipeParser:
     set_parsing_settings(
         docstring_parse_attribute_docstrings=True,  # the docstring of a field is its --help
         # A recipe is data. By default jsonargparse would import and build whatever a value names as `class_path`.
@@ -146,6 +150,7 @@ def _recipe_parser(recipe_class: type[Recipe], default_config: Path | None, desc
     set_loader(MODE, _load, (yaml.YAMLError,))
     parser = RecipeParser(
         description=description or recipe_class.__doc__,
+        epilog=epilog,
         # Not the default beneath a named file: values that the file leaves out are those of the class.
         default_config_files=[] if default_config is None else [str(default_config)],
         allow_abbrev=False,  # or a misspelled key would silently match a longer one

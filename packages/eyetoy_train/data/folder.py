@@ -34,6 +34,29 @@ Sample = tuple[Path, Any]
 
 
 @dataclass(frozen=True)
+class Fold:
+    """One of several equal parts of a data set, which is for the test.
+
+    Args:
+        number: from 1 to `count`.
+        count: of all parts, at least 2.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no division has."""
+        if self.count < 2:
+            raise ValueError(f"data.folds must be at least 2; got {self.count}")
+        if not 1 <= self.number <= self.count:
+            raise ValueError(f"data.fold must be from 1 to data.folds={self.count}; got {self.number}")
+
+
+@dataclass(frozen=True)
 class ClassFolder:
     """The files of a data set with their classes, by split."""
 
@@ -71,12 +94,17 @@ class EmptyClassError(ValueError):
     """A class has no file for training. The message names it."""
 
 
-def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0) -> ClassFolder:
+def read_class_folder(
+    root: Path, extensions: Collection[str], *, seed: int = 0, fold: Fold | None = None
+) -> ClassFolder:
     """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
 
     Split folders may have any usual name, in upper or lower case, such as `Train` or `testing`. Without them, a fifth
     of every class is held out for the test and a tenth for validation. With train alone, or train and test, a tenth of
     train is held out for validation. `seed` decides which files.
+
+    With `fold`, that fold of every class is for the test instead, and a tenth of the other folds for validation. So
+    over all folds every file is for the test once, except for classes of a single file, which stay in training.
 
     Hidden files and folders, and those of systems, such as `.ipynb_checkpoints`, are neither classes nor samples. What
     is no sample is counted in `left_out`.
@@ -85,7 +113,7 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
         EmptyClassError: a class has no file for training.
         ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`; or
-            the folders are not what they seem, see `eyetoy_train.data.layouts`.
+            the folders are not what they seem, see `eyetoy_train.data.layouts`, or have splits where there is a fold.
         OSError: a folder cannot be read.
     """
     if not root.is_dir():
@@ -96,6 +124,8 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
         folders = dict.fromkeys(folders)
     refuse_hidden_splits(root, folders, present)
     held_out = sorted(folder.name for folder in folders.values() if folder)
+    if fold:
+        _refuse_splits(root, held_out)
     if held_out and not folders["train"]:
         raise FileNotFoundError(
             f"{root} has split folders ({', '.join(held_out)}) but none for training; it should be called train"
@@ -115,11 +145,7 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
     if any(folder.is_symlink() for folder in (*read.values(), *together)):
         refuse_shared_folders(together)
     listed = {split: _list(read[split], members, extensions, left_out) for split, members in found.items()}
-    splits: dict[Split, tuple[Sample, ...]] = {split: samples for split, samples in listed.items() if split}
-    if "train" not in splits:
-        splits = _hold_out(listed[None], ("test", "val"), seed)
-    elif "val" not in splits:
-        splits |= _hold_out(splits["train"], ("val",), seed)
+    splits = _split(listed, seed, fold)
     trained = {label for _, label in splits["train"]}
     untrained = [name for label, name in enumerate(classes) if label not in trained]
     if untrained:
@@ -128,7 +154,10 @@ def read_class_folder(root: Path, extensions: Collection[str], *, seed: int = 0)
             f"or add files ending in {', '.join(sorted(extensions))}"
         )
     sources = {split: folder.name if (folder := folders[split]) else "held out" for split in splits}
-    return ClassFolder(classes, splits, sources if train_folder != root else {}, left_out)
+    sources = sources if train_folder != root else {}
+    if fold:
+        sources = {"val": "held out", "test": f"fold {fold.number} of {fold.count}"}
+    return ClassFolder(classes, splits, sources, left_out)
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:
@@ -197,6 +226,49 @@ def _list(
             f"found no file ending in {', '.join(sorted(extensions))} in the class folders of {folder}"
         )
     return tuple(samples)
+
+
+def _refuse_splits(root: Path, names: Sequence[str]) -> None:
+    if names:
+        raise ValueError(
+            f"data.folds divides a folder without splits, and {root} has {', '.join(names)}; leave it out, or move "
+            "the class folders together"
+        )
+
+
+def _split(
+    listed: Mapping[Split | None, tuple[Sample, ...]], seed: int, fold: Fold | None
+) -> dict[Split, tuple[Sample, ...]]:
+    """Return the splits of the listed files, with what has to be held out of them."""
+    if fold:
+        rest, test = _divide(listed[None], fold, seed)
+        return {**_hold_out(rest, ("val",), seed), "test": test}
+    splits = {split: samples for split, samples in listed.items() if split}
+    if "train" not in splits:
+        return _hold_out(listed[None], ("test", "val"), seed)
+    if "val" not in splits:
+        splits |= _hold_out(splits["train"], ("val",), seed)
+    return splits
+
+
+def _divide(samples: tuple[Sample, ...], fold: Fold, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Return the samples of the other folds, and of one fold: an equal part of every class.
+
+    For example a class of 12 files in 5 folds has 2 or 3 in each. A class of one file is in none of them.
+    """
+    chosen: set[Sample] = set()
+    for label in sorted({label for _, label in samples}):
+        members = [sample for sample in samples if sample[1] == label]
+        generator = random.Random(derive_seed(seed, "fold", label))  # as in `_hold_out`
+        generator.shuffle(members)
+        # The larger folds are others in each class: or small classes would all be missing from the same folds.
+        first = (fold.number - 1 + generator.randrange(fold.count)) % fold.count
+        if len(members) > 1:
+            chosen.update(members[first :: fold.count])
+    if not chosen:
+        raise ValueError(f"fold {fold.number} of {fold.count} is empty: no class has so many files; take fewer folds")
+    rest = tuple(sample for sample in samples if sample not in chosen)
+    return rest, tuple(sample for sample in samples if sample in chosen)
 
 
 def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) -> dict[Split, tuple[Sample, ...]]:

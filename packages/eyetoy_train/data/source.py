@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from eyetoy_train.concerns import ANYWHERE, DATA, READING, TRAINING, Concerns
-from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
+from eyetoy_train.data.folder import ClassFolder, Fold, read_class_folder, write_once
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.types import Batch, SampleStream, Split
 
@@ -123,11 +123,17 @@ class FolderSource(ClassificationSource):
 
     @classmethod
     def of_classes(
-        cls, root: str | Path, extensions: Collection[str], seed: int, *, write: Callable[[Path], None] | None = None
+        cls,
+        root: str | Path,
+        extensions: Collection[str],
+        seed: int,
+        *,
+        write: Callable[[Path], None] | None = None,
+        fold: Fold | None = None,
     ) -> Self:
         """Return the source of class folders, which `write` makes if they are missing; see `read_class_folder`."""
         root = Path(root).expanduser()
-        read = partial(read_class_folder, root, extensions, seed=seed)
+        read = partial(read_class_folder, root, extensions, seed=seed, fold=fold)
         return cls(read, write=None if write is None else partial(write_once, root, write))
 
     def prepare(self) -> None:
@@ -210,10 +216,12 @@ class DatasetRegistry:
         package: the package of the modules in `entries`.
         entries: `module:function` by name. A module is imported when its set is opened, so that the libraries of one
             set (scikit-learn, torchvision's sets) neither slow the others down nor have to be installed for them.
+        with_folds: names of the sets that have a division of their own, of which `data.fold` chooses a part.
     """
 
     package: str
     entries: Mapping[str, str]
+    with_folds: Collection[str] = ()
 
     def as_choices(self, data: type[D]) -> type[D]:
         """Let the field `source` of a recipe's `data` take these names alone; a decorator, below `@dataclass`."""
@@ -229,10 +237,20 @@ class DatasetRegistry:
             seed: the recipe's; decides which samples are held out where the data have no such split.
 
         Raises:
-            ValueError: no data set has this name.
+            ValueError: no data set has this name, or the data have folds, which it does not.
         """
         if data.source not in self.entries:
             raise ValueError(f"data.source must be one of {', '.join(self.entries)}; got {data.source!r}")
+        if getattr(data, "folds", None) is not None and data.source != "folder":
+            raise ValueError(
+                f"data.folds divides the files of a folder, and data.source is {data.source}; leave it out"
+            )
+        if (
+            getattr(data, "fold", 1) != 1
+            and getattr(data, "folds", None) is None
+            and data.source not in self.with_folds
+        ):
+            raise ValueError(f"data.fold={data.fold} is one of the parts that data.folds makes; give their number, too")
         module, _, function = self.entries[data.source].partition(":")
         open_dataset: OpenDataset = getattr(importlib.import_module(f"{self.package}.{module}"), function)
         return open_dataset(data, seed)
@@ -263,7 +281,7 @@ class DatasetOptions(HubOptions):
     concerns: ClassVar[Concerns] = {
         ANYWHERE: ("root", "cache"),
         READING: ("unreadable",),
-        DATA: ("limit",),
+        DATA: ("folds", "fold", "limit"),
         TRAINING: ("sampling",),
     }
 
@@ -274,6 +292,11 @@ class DatasetOptions(HubOptions):
     that cannot be read; in a stream they are left out as they come."""
     cache: bool = False
     """Keep loaded samples in memory."""
+    folds: int | None = None
+    """Divide a folder without splits into this many equal parts of every class, for cross-validation; `fold` chooses
+    the one for the test, and a tenth of the others is for validation. The seed decides the parts."""
+    fold: int = 1
+    """The part for the test, from 1 to `folds`."""
     limit: int | None = None
     """Use at most this many samples of each split, spread evenly over the classes, for a quick try; always the same
     ones for a seed. For sets that are not streamed."""
@@ -281,6 +304,11 @@ class DatasetOptions(HubOptions):
     """Order of the training samples. Shuffled: an epoch has every sample once. Balanced: an epoch is as long, and has
     every class equally often; samples of rare classes come several times, augmented anew, and of common ones a random
     part. For sets with one label a sample that are not streamed."""
+
+    @property
+    def test_fold(self) -> Fold | None:
+        """The fold for the test, if the data are divided into folds."""
+        return None if self.folds is None else Fold(self.fold, self.folds)
 
     @property
     def path(self) -> Path:

@@ -24,6 +24,7 @@ from accelerate.utils import (
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.run_folder import RunFolder, choose_run_folder
 from eyetoy_train.checkpoint.train_state import TrainState
+from eyetoy_train.data.loading import Loading
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import Task
 from eyetoy_train.utils.console import log
@@ -206,6 +207,20 @@ def start_trackers(accelerator: Accelerator, names: Sequence[str], run: RunFolde
     }
     accelerator.init_trackers(
         PROJECT, config={"recipe": recipe}, init_kwargs={name: options[name] for name in names if name in options}
+    )
+
+
+def loading_of(recipe: Recipe, accelerator: Accelerator) -> Loading:
+    """Return how a recipe loads its training set, and this process's part in it."""
+    return Loading(
+        batch_size=recipe.batch_size,
+        num_micro_batches=recipe.gradient_accumulation_steps,
+        repeats=recipe.augmentation_repeats,
+        seed=recipe.seed,
+        num_workers=recipe.num_workers,
+        process=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        pin_memory=accelerator.device.type == "cuda",
     )
 
 

@@ -19,7 +19,7 @@ from eyetoy_train.checkpoint.checkpointer import Checkpointer, resume_weights
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.run_folder import RunFolder, append_line, read_lines, run_lock
 from eyetoy_train.checkpoint.train_state import TrainState
-from eyetoy_train.data.loading import Loading, training_data
+from eyetoy_train.data.loading import training_data
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.setup import (
@@ -31,6 +31,7 @@ from eyetoy_train.engine.setup import (
     deterministic,
     keep_threads,
     lacks_sharding,
+    loading_of,
     open_run,
     prepare_data,
     start_trackers,
@@ -127,17 +128,7 @@ class Trainer:
         train_set, val_set = task.dataset("train"), task.dataset("val")
         if train_set is None or val_set is None:
             raise ValueError("the data need a training and a validation split")
-        loading = Loading(
-            batch_size=recipe.batch_size,
-            num_micro_batches=recipe.gradient_accumulation_steps,
-            repeats=recipe.augmentation_repeats,
-            seed=recipe.seed,
-            num_workers=recipe.num_workers,
-            process=accelerator.process_index,
-            num_processes=accelerator.num_processes,
-            pin_memory=accelerator.device.type == "cuda",
-        )
-        self.data, self.val_set = training_data(train_set, loading), val_set
+        self.data, self.val_set = training_data(train_set, loading_of(recipe, accelerator)), val_set
         self.lengths = run_lengths(recipe, self.data.steps_per_epoch)
 
         # The order of what follows matters. Weights are loaded into the plain model, which has the names of the

@@ -18,6 +18,8 @@ MOST_CLASSES_NUMBERED = 40
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 LONGEST_NAME = 20
 """Of a class, above a sample: titles of neighbors must not overlap."""
+LONGEST_TITLE = 26
+"""Of a line above a sample that says what it is."""
 MOST_MARKED = 30
 """Most points of a curve that are marked one by one."""
 TRAINED, PARTS = "train_", "train_loss_"
@@ -142,15 +144,27 @@ class LabelledSample:
     confidence: float
 
 
+@dataclass(frozen=True)
+class TitledSample:
+    """A sample and what it is."""
+
+    draw: Callable[[Axes], None]
+    title: str
+
+
+def draw_titled(samples: Sequence[TitledSample], path: Path, *, columns: int = 6) -> None:
+    """Draw samples in a grid to a PNG file, each with its title."""
+    figure, grid = _sample_grid(len(samples), columns)
+    for axes, sample in zip(grid, samples, strict=False):
+        sample.draw(axes)
+        lines = [drawn(line, LONGEST_TITLE) for line in sample.title.split("\n")]
+        axes.set_title("\n".join(lines), y=1.02, fontsize=9)
+    _write(figure, path)
+
+
 def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int = 6) -> None:
     """Draw samples in a grid to a PNG file; a wrong prediction is red and names the truth."""
-    rows = -(-len(samples) // columns)
-    # Margins by hand: a constrained layout would shrink all images where one title has two lines.
-    figure = Figure(figsize=(1.9 * columns, 2.3 * rows))
-    places = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.3 / rows, "wspace": 0.08, "hspace": 0.35}
-    grid = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat)
-    for axes in grid:
-        axes.set_axis_off()
+    figure, grid = _sample_grid(len(samples), columns)
     for axes, sample in zip(grid, samples, strict=False):
         sample.draw(axes)
         right = sample.truth == sample.prediction
@@ -158,6 +172,18 @@ def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int 
         title += "" if right else f"\nis {drawn(sample.truth, LONGEST_NAME)}"
         axes.set_title(title, y=1.02, fontsize=9, color=RIGHT if right else WRONG)
     _write(figure, path)
+
+
+def _sample_grid(count: int, columns: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with places for `count` samples and their titles."""
+    rows = -(-count // columns)
+    # Margins by hand: a constrained layout would shrink all images where one title has two lines.
+    figure = Figure(figsize=(1.9 * columns, 2.3 * rows))
+    places = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.3 / rows, "wspace": 0.08, "hspace": 0.35}
+    grid = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=places).flat)
+    for axes in grid:
+        axes.set_axis_off()
+    return figure, grid
 
 
 def _write(figure: Figure, path: Path) -> None:

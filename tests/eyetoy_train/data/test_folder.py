@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from eyetoy_train import ClassificationRecipe, FolderClassification, UnreadableFileError, read_class_folder
+from eyetoy_train.data.folder import Fold
+from eyetoy_train.data.source import DatasetRegistry
 
 
 def make(root: Path, **files: int) -> Path:
@@ -223,3 +225,55 @@ def test_a_class_that_skipping_leaves_nothing_to_train_on_is_refused_by_name(tmp
         "data: 2 classes; samples: train 5 (train), val 2 (val); left out: 2 unreadable files",
         "warning: classes without a sample in val, whose score there says nothing of them: b",
     ]
+
+
+def test_over_all_folds_every_file_is_for_the_test_once_and_every_class_in_equal_parts(tmp_path):
+    root, sizes = make(tmp_path, cat=23, dog=12, rare=3), {"cat": 23, "dog": 12, "rare": 3}
+    folds = [read_class_folder(root, [".txt"], fold=Fold(number, 5)) for number in range(1, 6)]
+    tests = [sample for folder in folds for sample in folder.splits["test"]]
+    everything = [sample for samples in folds[0].splits.values() for sample in samples]
+    assert sorted(tests) == sorted(everything)
+    for folder in folds:
+        assert sorted(sample for samples in folder.splits.values() for sample in samples) == sorted(everything)
+        for label, size in enumerate(sizes.values()):
+            count = sum(sample[1] == label for sample in folder.splits["test"])
+            assert count in (size // 5, size // 5 + 1)
+        assert 1 <= sum(sample[1] == 0 for sample in folder.splits["val"]) <= 3
+    counts = [len(folds[1].splits[split]) for split in ("val", "test")]
+    assert folds[1].describe().endswith("val {} (held out), test {} (fold 2 of 5)".format(*counts))
+
+
+def test_folds_depend_on_the_seed_and_not_on_other_classes(tmp_path):
+    few, many = make(tmp_path / "few", a=20, b=20), make(tmp_path / "many", a=20, b=33)
+
+    def test_of(root, seed=0):
+        found = read_class_folder(root, [".txt"], seed=seed, fold=Fold(2, 4)).splits["test"]
+        return [path.relative_to(root) for path, label in found if label == 0]
+
+    assert test_of(few) == test_of(many)
+    assert test_of(few) != test_of(few, seed=1)
+
+
+def test_folds_that_cannot_be_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^data.fold must be from 1 to data.folds=5; got 0"):
+        Fold(0, 5)
+    with pytest.raises(ValueError, match=r"^data.folds must be at least 2; got 1"):
+        Fold(1, 1)
+    with pytest.raises(ValueError, match=r"has train, val; leave it out"):
+        read_class_folder(make(tmp_path / "a", train__a=4, val__a=4), [".txt"], fold=Fold(1, 2))
+    alone = make(tmp_path / "b", a=1, b=1)
+    with pytest.raises(ValueError, match=r"^fold 1 of 2 is empty"):
+        read_class_folder(alone, [".txt"], fold=Fold(1, 2))
+    # A class of one file stays in training, and is not lost.
+    found = read_class_folder(make(tmp_path / "c", a=1, b=20), [".txt"], fold=Fold(1, 20))
+    assert 0 in {label for _, label in found.splits["train"]}
+
+
+def test_folds_of_other_sets_are_refused():
+    registry = DatasetRegistry("nowhere", {"folder": "a:b", "hub": "a:b", "own": "a:b"}, with_folds=("own",))
+    with pytest.raises(ValueError, match=r"^data.folds divides the files of a folder, and data.source is hub"):
+        registry.open(SimpleNamespace(source="hub", folds=5, fold=1), 0)
+    with pytest.raises(ValueError, match=r"^data.fold=2 is one of the parts that data.folds makes"):
+        registry.open(SimpleNamespace(source="folder", folds=None, fold=2), 0)
+    with pytest.raises(ModuleNotFoundError):
+        registry.open(SimpleNamespace(source="own", folds=None, fold=2), 0)

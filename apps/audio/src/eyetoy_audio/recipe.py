@@ -98,7 +98,7 @@ class AudioData(DatasetOptions):
     """The sounds and their preprocessing."""
 
     concerns: ClassVar[Concerns] = {
-        DATA: ("source", "fold"),
+        DATA: ("source",),
         EVALUATION: ("sample_rate", "seconds", "windows", "padding", "decoder"),
         MODEL: ("features",),
         READING: ("missing",),
@@ -113,7 +113,8 @@ class AudioData(DatasetOptions):
     missing: RefuseOrSkip = "refuse"
     """Refuse: listed clips that are missing stop the run. Skip: they are counted and left out."""
     fold: int = 1
-    """The fold of ESC-50 for the test, from 1 to 5; the next one is for validation."""
+    """The part for the test, from 1 to `folds`; the fold of ESC-50 for the test, from 1 to 5, of which the next one is
+    for validation."""
     sample_rate: int = 16_000
     """Samples per second of the model's input; files are resampled to it."""
     seconds: float = 1.0

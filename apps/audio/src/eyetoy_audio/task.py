@@ -200,6 +200,13 @@ class AudioClassification(ClassificationTask):
         """Plot a waveform and its spectrogram."""
         draw_sound(axes, x)
 
+    def plot_input(self, axes: Axes, x: Tensor) -> None:
+        """Plot a waveform, or log-mel features with high bands up."""
+        if self.data.features == "waveform":
+            self.plot(axes, x)
+        else:
+            axes.imshow(x.view(-1, x.shape[-1]).numpy(), origin="lower", aspect="auto", cmap="magma")
+
     def play(self, x: Tensor, path: Path) -> Path:
         """Write a waveform as a wav file."""
         file = path.with_name(f"{path.name}.wav")

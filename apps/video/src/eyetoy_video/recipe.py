@@ -23,7 +23,7 @@ class VideoData(DatasetOptions):
 
     concerns: ClassVar[Concerns] = {
         ANYWHERE: ("num_frames", "frame_stride", "frame_rate", "clips", "decoder"),
-        DATA: ("source", "path_prefix", "fold"),
+        DATA: ("source", "path_prefix"),
         EVALUATION: ("crops",),
         READING: ("missing",),
         TRAINING: ("temporal_jitter",),
@@ -39,7 +39,7 @@ class VideoData(DatasetOptions):
     path_prefix: str = ""
     """Folder of the paths in lists; the folder of the lists if not given."""
     fold: int = 1
-    """The official division of UCF-101 and HMDB-51: 1, 2 or 3."""
+    """The part for the test, from 1 to `folds`; the official division of UCF-101 and HMDB-51: 1, 2 or 3."""
     missing: RefuseOrSkip = "refuse"
     """Refuse: listed clips that are missing, as some of Kinetics are, stop the run. Skip: they are logged and left
     out."""
@@ -72,7 +72,7 @@ class VideoData(DatasetOptions):
         check_fields(self, "at least 1", "num_frames", "clips", "frame_stride", prefix="data.")
         check_fields(self, "above 0", "frame_rate", prefix="data.")
         check(self.crops in CROPS, "data.crops", self.crops, "1 or 3")
-        check(self.fold in FOLDS, "data.fold", self.fold, "1, 2 or 3")
+        check(self.folds is not None or self.fold in FOLDS, "data.fold", self.fold, "1, 2 or 3")
 
 
 @dataclass(kw_only=True)

@@ -12,4 +12,5 @@ DATASETS = DatasetRegistry(
         "speech_commands": "speech_commands:open_speech_commands",
         "esc50": "esc50:open_esc50",
     },
+    with_folds=("esc50",),
 )

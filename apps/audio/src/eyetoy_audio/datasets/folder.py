@@ -9,4 +9,4 @@ from eyetoy_train.data.source import FolderSource
 
 def open_folder(data: AudioData, seed: int) -> FolderSource:
     """Return the files of `data.root`; see `read_class_folder`."""
-    return FolderSource.of_classes(data.root, EXTENSIONS, seed)
+    return FolderSource.of_classes(data.root, EXTENSIONS, seed, fold=data.test_fold)

@@ -22,6 +22,7 @@ from eyetoy_image.classification.transforms import (
     evaluation_transform,
     normalized,
     resized_side,
+    shown,
     training_transform,
 )
 from eyetoy_image.io.background import described
@@ -140,3 +141,7 @@ class ImageClassification(ClassificationTask):
     def plot(self, axes: Axes, x: Tensor) -> None:
         """Plot an image."""
         axes.imshow(x.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255)
+
+    def plot_input(self, axes: Axes, x: Tensor) -> None:
+        """Plot a normalized image."""
+        self.plot(axes, shown(x))

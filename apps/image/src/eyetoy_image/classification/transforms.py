@@ -67,6 +67,11 @@ def normalized(x: Tensor) -> Tensor:
     return (x.float() / 255 - MEAN) / STD
 
 
+def shown(x: Tensor) -> Tensor:
+    """Return uint8 pixels of normalized ones, which mixing and resampling may have left out of range."""
+    return ((x * STD + MEAN).clamp(0, 1) * 255).round().byte()
+
+
 def _compose(steps: list[nn.Module]) -> nn.Module:
     composed: nn.Module = v2.Compose(steps)
     return composed

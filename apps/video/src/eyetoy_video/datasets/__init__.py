@@ -14,4 +14,5 @@ DATASETS = DatasetRegistry(
         "ucf101": "ucf101:open_ucf101",
         "hmdb51": "hmdb51:open_hmdb51",
     },
+    with_folds=("ucf101", "hmdb51"),
 )

@@ -9,4 +9,4 @@ from eyetoy_video.recipe import VideoData
 
 def open_folder(data: VideoData, seed: int) -> FolderSource:
     """Return the files of `data.root`; see `read_class_folder`."""
-    return FolderSource.of_classes(data.root, VIDEO_SUFFIXES, seed)
+    return FolderSource.of_classes(data.root, VIDEO_SUFFIXES, seed, fold=data.test_fold)
