@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from eyetoy.lengths import repeat_last, shrink
 from eyetoy.params import ConvParams
 from eyetoy.sizes import ceil_div, per_axis, volume
-from eyetoy.tracing import one_fx_node
+from eyetoy.tracing import is_jit_tracing, is_transformed, one_fx_node
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_CROPPING_DEVICES = ("cpu", "cuda", "meta")
+"""Where interpolation is known to follow its scales if the size that is asked for is not their multiple."""
 
 
 class StridedConv(nn.Module):
@@ -125,6 +126,30 @@ def upsample(x: Tensor, stride: tuple[int, ...], grid: tuple[int, ...], lengths:
     if all(s == 1 for s in stride):
         return x
     x = repeat_last(x, shrink(lengths, stride))
-    padded = tuple(n * s for n, s in zip(x.shape[1:-1], stride, strict=True))
-    fine = F.interpolate(x.movedim(-1, 1), size=padded, mode=_INTERPOLATIONS[len(grid)], align_corners=False)
-    return fine.movedim(1, -1)[(slice(None), *(slice(n) for n in grid))]
+    if len(grid) == 1:
+        # As an image of one row: interpolation keeps channels innermost in two and three dimensions only.
+        return _interpolate(x[:, None], (1, *stride), (1, *grid))[:, 0]
+    return _interpolate(x, stride, grid)
+
+
+def _interpolate(x: Tensor, stride: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+    coarse = x.movedim(-1, 1)
+    is_traced = torch.compiler.is_compiling() or is_jit_tracing() or is_transformed() or type(x) is not Tensor
+    if is_traced or x.device.type not in _CROPPING_DEVICES:
+        # A traced graph has the usual operator, which every exporter knows, and a compiler drops what is cropped.
+        padded = tuple(n * s for n, s in zip(x.shape[1:-1], stride, strict=True))
+        mode = "bilinear" if len(grid) == 2 else "trilinear"
+        whole = F.interpolate(coarse, size=padded, mode=mode, align_corners=False)
+        return whole.movedim(1, -1)[(slice(None), *(slice(n) for n in grid))]
+    # With both scales and size, tokens after the grid's end are never computed.
+    operator = torch.ops.aten.upsample_bilinear2d if len(grid) == 2 else torch.ops.aten.upsample_trilinear3d
+    fine: Tensor = operator(coarse, grid, False, *map(float, stride)).movedim(1, -1)
+    if fine.requires_grad and x.device.type == "cpu":
+        fine.register_hook(_without_gaps)  # type: ignore[no-untyped-call]
+    return fine
+
+
+def _without_gaps(grad: Tensor | None) -> Tensor | None:
+    # This gradient is a part of that of all groups. With gaps between its tokens, the backward pass on a CPU would go
+    # channel by channel, which takes five times as long as this copy and the pass.
+    return None if grad is None else grad.contiguous()

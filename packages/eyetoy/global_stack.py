@@ -210,10 +210,10 @@ class GlobalAttentionStack(nn.Module):
     def tokens(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return global and spatial tokens, `[batch, tokens, channels]`, and the mask of the tokens to see."""
         spatial = x.flatten(1, -2)
-        given = self.global_tokens.expand(x.shape[0], -1, -1)
+        given = [self.global_tokens.expand(x.shape[0], -1, -1)]
         if self.begins_as_mean:
-            context = given[:, :1] + mean_over_tokens(spatial, lengths)[:, None]
-            given = torch.cat([context, given[:, 1:]], dim=1)
-        tokens = torch.cat([given, spatial], dim=1)
+            context = given[0][:, :1] + mean_over_tokens(spatial, lengths)[:, None]
+            given = [context, given[0][:, 1:]]
+        tokens = torch.cat([*given, spatial], dim=1)
         # Global tokens come first and are always real, so a clip's tokens still end in its padding.
         return tokens, None if lengths is None else valid_tokens(lengths + self.num_global_tokens, tokens.shape[1])

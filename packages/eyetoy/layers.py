@@ -56,11 +56,11 @@ class ResidualBranch(nn.Module):
     def forward(self, shortcut: Tensor, branch: Tensor) -> Tensor:
         """Return `shortcut + branch`, both `[batch, ..., channels]`."""
         branch = F.dropout(branch, self.dropout, training=self.training)
-        if self.gamma is not None:
-            branch = branch * self.gamma
-        if self.training and self.drop_path > 0:
-            # Drops the branch of whole samples, and scales up the others so that the expectation stays the same.
-            keep = 1 - self.drop_path
-            kept = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(keep)
-            branch = branch * (kept / keep)
-        return shortcut + branch
+        if not self.training or self.drop_path == 0:
+            # One operation for scale and sum.
+            return shortcut + branch if self.gamma is None else torch.addcmul(shortcut, branch, self.gamma)
+        # Drops the branch of whole samples, and scales up the others so that the expectation stays the same.
+        keep = 1 - self.drop_path
+        kept = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(keep)
+        scale = kept if self.gamma is None else kept * self.gamma  # [batch, 1, ..., 1 or channels]
+        return torch.addcmul(shortcut, branch, scale, value=1 / keep)

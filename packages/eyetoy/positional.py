@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eyetoy.sizes import channels_for
-from eyetoy.tracing import one_fx_node
+from eyetoy.tracing import is_jit_tracing, is_transformed, one_fx_node
 
 
 class PositionalEmbedding(nn.Module):
@@ -42,25 +45,39 @@ class PositionalEmbedding(nn.Module):
     @one_fx_node
     def forward(self, x: Tensor) -> Tensor:
         """Add the positions of the grid of `x`."""
-        return x + self.positions(tuple(x.shape[-1 - self.num_spatial_dims : -1]), x.device).to(x.dtype)
+        is_traced = torch.compiler.is_compiling() or is_jit_tracing() or is_transformed() or type(x) is not Tensor
+        grid = tuple(x.shape[-1 - self.num_spatial_dims : -1])
+        return x + self._positions(grid, x.device, _axis if is_traced else _cached_axis).to(x.dtype)
 
     def positions(self, grid: tuple[int, ...], device: torch.device | None = None) -> Tensor:
         """Return the float32 positions `[*grid, channels]`."""
-        # For example in 2d: rows [H, 2p] -> [H, 1, 2p] -> [H, W, 2p], columns [W, 2p] -> [1, W, 2p] -> [H, W, 2p].
-        axes = [self._axis(length, device) for length in grid]  # [length, 2 * pairs] each
-        spread = [
-            axis.reshape(*(n if i == j else 1 for j, n in enumerate(grid)), -1).expand(*grid, -1)
-            for i, axis in enumerate(axes)
-        ]
-        unused = self.channels - channels_for(self.num_spatial_dims, self.pairs)
-        return torch.cat([*spread, torch.zeros(*grid, unused, device=device, dtype=torch.float32)], dim=-1)
+        return self._positions(grid, device, _axis)
 
-    def _axis(self, length: int, device: torch.device | None) -> Tensor:
-        # Float32 throughout: in bfloat16, whole positions above 256 would collide. `forward` casts the result.
-        exponents = torch.arange(self.pairs, device=device, dtype=torch.float32) / self.pairs
-        frequencies = torch.exp(-math.log(self.max_wavelength) * exponents)
-        angles = torch.arange(length, device=device)[:, None] * frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+    def _positions(self, grid: tuple[int, ...], device: torch.device | None, axis: Callable[..., Tensor]) -> Tensor:
+        # For example in 2d: rows [H, 2p] -> [H, 1, 2p] -> [H, W, 2p], columns [W, 2p] -> [1, W, 2p] -> [H, W, 2p].
+        unused = self.channels - channels_for(self.num_spatial_dims, self.pairs)
+        spread = []
+        for i, length in enumerate(grid):
+            zeros = unused if i == len(grid) - 1 else 0  # the last axis also has the channels that are left over
+            values = axis(length, self.pairs, zeros, self.max_wavelength, device)
+            spread.append(values.reshape(*(n if i == j else 1 for j, n in enumerate(grid)), -1).expand(*grid, -1))
+        return torch.cat(spread, dim=-1) if len(grid) > 1 else spread[0]
+
+
+def _axis(length: int, pairs: int, zeros: int, max_wavelength: float, device: torch.device | None) -> Tensor:
+    """Return sines, cosines and zeros for the places along an axis, `[length, 2 * pairs + zeros]`."""
+    # Float32 throughout: in bfloat16, whole positions above 256 would collide. `forward` casts the result.
+    exponents = torch.arange(pairs, device=device, dtype=torch.float32) / pairs
+    frequencies = torch.exp(-math.log(max_wavelength) * exponents)
+    angles = torch.arange(length, device=device)[:, None] * frequencies
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, zeros))
+
+
+# By axis, because these are small: on a GPU, to compute them anew would launch ten kernels for each.
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)  # they are also used in training
+def _cached_axis(length: int, pairs: int, zeros: int, max_wavelength: float, device: torch.device) -> Tensor:
+    return _axis(length, pairs, zeros, max_wavelength, device)
 
 
 class PositionalEmbedding1D(PositionalEmbedding):

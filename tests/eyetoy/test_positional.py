@@ -58,6 +58,20 @@ def test_is_added_to_every_sample_and_learns_nothing(dimension: int, device: str
     assert not embedding.state_dict()
 
 
+def test_what_is_made_without_gradients_or_changed_by_a_caller_serves_training(dimension: int) -> None:
+    grid = (6, 3, 5)[:dimension]
+    embedding, x = EMBEDDINGS[dimension](12), torch.randn(2, *grid, 12)
+    with torch.inference_mode():
+        embedding(x)
+    expected = x + embedding.positions(grid, device=x.device)
+    embedding.positions(grid, device=x.device).zero_()
+    scale = torch.ones(12, requires_grad=True)
+    out = embedding(x * scale)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
+    out.square().sum().backward()
+    assert scale.grad is not None
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_keeps_the_dtype_of_its_input(dimension: int, dtype: torch.dtype) -> None:
     x = torch.zeros(1, *(3,) * dimension, 12, dtype=dtype)

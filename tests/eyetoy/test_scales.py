@@ -152,6 +152,20 @@ def test_upsampling_interpolates_between_token_centers(
     torch.testing.assert_close(upsample(x, stride, grid).cpu(), oracle.upsample(x.cpu(), stride, grid), **EXACT)
 
 
+def test_gradients_of_upsampling_among_other_channels(dimension: int, stride_kind: int) -> None:
+    """The gradient that comes back from a concatenation has gaps between its tokens; so has the crop's."""
+    stride = STRIDES[dimension][stride_kind]
+    grid = tuple(2 * step - (step > 1) for step in stride)
+    x = torch.randn(2, *(2,) * dimension, 3, dtype=torch.float64, requires_grad=True)
+    other = torch.randn(2, *grid, 2, dtype=torch.float64)
+
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([other, upsample(x, stride, grid)], dim=-1).sin()
+
+    assert torch.autograd.gradcheck(joined, x)
+    assert torch.autograd.gradgradcheck(joined, x)
+
+
 def test_upsampling_keeps_a_ramp_and_its_channels(
     dimension: int, device: str, double: torch.dtype, stride_kind: int
 ) -> None:
