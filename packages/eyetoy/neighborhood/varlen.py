@@ -26,7 +26,7 @@ from eyetoy.neighborhood.backends.registry import BACKENDS, choose_backend
 from eyetoy.neighborhood.functional import neighborhood_attention
 from eyetoy.neighborhood.problem import check_problem, describe_call
 from eyetoy.second_order import in_autocast_dtype
-from eyetoy.sizes import Size, per_axis, volume
+from eyetoy.sizes import Size, volume
 
 
 def varlen_attention(

@@ -37,7 +37,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tenso
     """Neighborhood attention by Triton; see `registry.Backend`."""
     tokens = query, key, value
     if needs_gradients(tokens):
-        trained: Tensor = _TritonAttention.apply(*tokens, problem.key_mask, problem.lengths, problem.rules, problem.scale)
+        trained: Tensor = _TritonAttention.apply(
+            *tokens, problem.key_mask, problem.lengths, problem.rules, problem.scale
+        )
         return trained
     return _run_forward(tokens, problem)[0]
 
@@ -72,7 +74,9 @@ def _why_not_device(device: str) -> str | None:
     if torch.version.hip is None and torch.cuda.is_available():
         capability = torch.cuda.get_device_capability()
         if capability < OLDEST:
-            return f"Triton needs compute capability {OLDEST[0]}.{OLDEST[1]}; this GPU has {capability[0]}.{capability[1]}"
+            return (
+                f"Triton needs compute capability {OLDEST[0]}.{OLDEST[1]}; this GPU has {capability[0]}.{capability[1]}"
+            )
     return None
 
 

@@ -93,7 +93,7 @@ def _num_tiles(axis, TILE: tl.constexpr):
 def _program(heads, tiles):
     """Return the program's tile, sample and head, and the last two as one number.
 
-    One axis of programs has room for 2^31; the others end at 65,535, which tiles and samples with their heads may exceed.
+    One axis has room for 2^31 programs; the others end at 65,535, and there may be more tiles, or heads of samples.
     """
     row = tl.program_id(0) // tiles
     return tl.program_id(0) % tiles, row // heads, row % heads, row
@@ -305,7 +305,7 @@ def key_value_gradient(
     CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, WIDTH: tl.constexpr, VALUE_WIDTH: tl.constexpr,
     TILE: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients of a tile of keys and values; the arguments are those of `query_gradient`, which runs first."""
+    """Compute the gradients of a tile of keys and values; the arguments are those of `query_gradient`, run first."""
     tile, sample, head, row = _program(heads, tiles)
     group, members, start = _locate(tile, axes, lengths, sample, HAS_LENGTHS, TILE)
     k_member = _places(tl.arange(0, TILE[0] * TILE[1] * TILE[2]), start, TILE)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from eyetoy.neighborhood.backends.triton.tiles import Axis, choose_tiles, filled_up_width, num_programs
+from eyetoy.neighborhood.backends.triton.tiles import Axis, choose_tiles, filled_up, num_programs
 from eyetoy.neighborhood.problem import QKV, Problem
 
 KERNELS = "eyetoy.neighborhood.backends.triton.kernels"
@@ -91,8 +91,8 @@ def _launch(kernel: str, tensors: dict[str, Tensor], problem: Problem) -> Launch
     query, value = tensors["query"], tensors["value"]
     batch, heads, channels, value_channels = query.shape[0], query.shape[-2], query.shape[-1], value.shape[-1]
     axes = _axes(problem)
-    width, value_width = filled_up_width(channels), filled_up_width(value_channels)
-    tiles = choose_tiles(kernel, axes, max(width, value_width), query.element_size())
+    width, value_width = filled_up(channels), filled_up(value_channels)
+    tiles = choose_tiles(axes, max(width, value_width), query.element_size())
     mask = None if problem.key_mask is None else problem.key_mask.view(torch.uint8)
     strides = {f"{name}_strides": _strides(x) for name, x in tensors.items() if name not in ("sums", "products")}
     missing = 3 - len(problem.rules)

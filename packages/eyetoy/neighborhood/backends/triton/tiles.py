@@ -36,22 +36,21 @@ class Tiles(NamedTuple):
 
 
 @lru_cache(maxsize=512)
-def choose_tiles(kernel: str, axes: tuple[Axis, Axis, Axis], width: int, num_bytes: int) -> Tiles:
-    """Return the tiles for a kernel.
+def choose_tiles(axes: tuple[Axis, Axis, Axis], width: int, num_bytes: int) -> Tiles:
+    """Return the tiles for a grid.
 
     Args:
-        kernel: its name.
         axes: length, window, dilation and stride per axis.
         width: the wider of the channels of keys and values, filled up to a power of two.
         num_bytes: of a number.
     """
-    tokens, block, num_warps = _sizes(kernel, width, num_bytes)
+    # The largest sizes at which all kernels keep everything in registers, see `benchmarks/kernels.py`. Products in
+    # float32 need more of them. How fast which size is, only a GPU can tell.
+    tokens, block = (64, 32) if num_bytes == 2 else (32, 16)
     members = math.prod(ceil_div(length, dilation) for length, _, dilation, _ in axes)
-    # A grid that is smaller than a tile, and a box that is smaller than a block, need no more than they have.
-    tokens = min(tokens, max(_filled_up(members), NARROWEST))
-    block = min(block, max(_filled_up(members), NARROWEST))
+    tokens = min(tokens, filled_up(members))  # a smaller grid needs no more
     tile = min(_tiles_of(tokens), key=lambda tile: _num_keys(axes, tile, block))
-    return Tiles(tile, block, num_warps, num_stages=2)
+    return Tiles(tile, block, num_warps=4 if width <= 64 else 8, num_stages=2)
 
 
 def num_programs(axes: tuple[Axis, Axis, Axis], tile: tuple[int, int, int]) -> int:
@@ -62,14 +61,9 @@ def num_programs(axes: tuple[Axis, Axis, Axis], tile: tuple[int, int, int]) -> i
     )
 
 
-def filled_up_width(channels: int) -> int:
-    """Return the number of channels that the kernels compute with."""
-    return max(_filled_up(channels), NARROWEST)
-
-
-def _sizes(kernel: str, width: int, num_bytes: int) -> tuple[int, int, int]:
-    """Return the tokens of a tile, those of a block, and the warps, such that everything stays in registers."""
-    return 64, 64, 4
+def filled_up(count: int) -> int:
+    """Return the next power of two that Triton's products take, for channels or tokens."""
+    return max(1 << (count - 1).bit_length(), NARROWEST)
 
 
 def _num_keys(axes: tuple[Axis, Axis, Axis], tile: tuple[int, int, int], block: int) -> int:
@@ -86,8 +80,3 @@ def _tiles_of(tokens: int) -> list[tuple[int, int, int]]:
     sizes = [2**power for power in range(tokens.bit_length())]
     shapes = [shape for shape in itertools.product(sizes, repeat=3) if math.prod(shape) == tokens]
     return sorted(shapes, key=lambda shape: shape[::-1], reverse=True)
-
-
-def _filled_up(count: int) -> int:
-    """Return the next power of two."""
-    return 1 << (count - 1).bit_length()
