@@ -106,6 +106,23 @@ def matrix(session: nox.Session, dimension: int, device: str) -> None:
 
 
 @session
+@nox.parametrize("dimension", DIMENSIONS)
+def interpreter(session: nox.Session, dimension: int) -> None:
+    """Compare the Triton kernels, interpreted on a CPU, with the reference on 500 random problems of a dimension."""
+    install(session)
+    variables = {"TRITON_INTERPRET": "1", "EYETOY_NUM_PROBLEMS": "500", "OMP_NUM_THREADS": "1"}
+    arguments = ["-q", "tests/eyetoy/interpreted_triton.py", f"--dimension={dimension}", *session.posargs]
+    run(session, "pytest", *arguments, **variables)
+
+
+@session
+def kernels(session: nox.Session) -> None:
+    """Compile the Triton kernels for all shapes of all models and four GPUs, none of which has to be there."""
+    install(session)
+    run(session, "python", "benchmarks/kernels.py", "--all", *session.posargs)
+
+
+@session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
     install(session)

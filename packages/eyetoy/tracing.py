@@ -50,6 +50,32 @@ def is_plain_call(x: Any) -> bool:
     )
 
 
+def needs_operator(x: Tensor) -> bool:
+    """Whether a kernel must go through the dispatcher: for a compiler, subclasses such as fake tensors, or `vmap`.
+
+    A plain call goes to the kernel directly, since a custom operator adds to the time of a small call.
+    """
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.is_meta:
+        return True
+    # `is_grads_batched` and `jacobian(vectorize=True)` still use the `vmap` from before `torch.func`.
+    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(x)
+
+
+def one_by_one(
+    operator: Callable[..., tuple[Tensor, ...]], batch_size: int, in_dims: Sequence[int | None], args: Sequence[Any]
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Return what an operator gives under `torch.vmap`, one after the other, and the dimensions that were mapped.
+
+    Calls share what is not mapped, such as what a forward pass has saved, and memory stays that of one.
+    """
+    rows = [
+        operator(*(x.select(dim, row) if isinstance(dim, int) else x for x, dim in zip(args, in_dims, strict=True)))
+        for row in range(batch_size)
+    ]
+    stacked = tuple(map(torch.stack, zip(*rows, strict=True)))
+    return stacked, (0,) * len(stacked)
+
+
 class Unscriptable:
     """A module that `torch.jit.script` refuses by name, alone and inside of other modules."""
 

@@ -50,10 +50,10 @@ def neighborhood_attention(
         scale: factor of the logits; `head_dim ** -0.5` by default.
         window: synonym of `kernel_size`; give one of the two.
         key_mask: bool `[batch, *grid]`, true where a token is valid. A query without any valid key gives zeros.
-        backend: "tiled", "flex", "natten", "reference", or "auto" (also None). "auto" takes the backend that the
-            environment variable EYETOY_NEIGHBORHOOD_BACKEND names. If it is not set, "auto" is "tiled", except on CUDA:
-            there it is the first of "natten" with its compiled kernels, "flex" and "tiled" that can do the call, and
-            "tiled" where windows span the grid. `available_backends` gives the reasons.
+        backend: "tiled", "triton", "flex", "natten", "reference", or "auto" (also None). "auto" takes the backend that
+            the environment variable EYETOY_NEIGHBORHOOD_BACKEND names. If it is not set, "auto" is "tiled", except on
+            CUDA: there it is the first of "natten" with its compiled kernels, "flex", "triton" and "tiled" that can do
+            the call, and "tiled" where windows span the grid. `available_backends` gives the reasons.
 
     Returns:
         `[batch, *grid, heads, head_dim of value]`.
@@ -84,10 +84,6 @@ def neighborhood_attention(
     if not volume(query.shape):
         # Nothing to compute, but the output must hang on all three inputs so that a training step goes through.
         return value + 0 * (query.sum() + key.sum())
-    if key_mask is not None:
-        # A masked key gets weight zero, and 0 * NaN is NaN: padding may hold anything, so it is cleared first.
-        invalid = ~key_mask[..., None, None]
-        key, value = key.masked_fill(invalid, 0), value.masked_fill(invalid, 0)
     return BACKENDS[chosen](query, key, value, problem)
 
 

@@ -26,12 +26,14 @@ class Problem:
     """Everything about a call but its query, key and value.
 
     `rules` has one entry per grid axis. `key_mask` is bool `[batch, *grid]`, true where a token is valid, or None if
-    all are; keys and values of invalid tokens are zero already.
+    all are; keys and values of invalid tokens are zero already, except for backends that never read them. `lengths`,
+    int64 `[batch]`, is for backends that know of rows of several lengths, padded at their ends; None if all are full.
     """
 
     rules: tuple[AxisRule, ...]
     scale: float
     key_mask: Tensor | None
+    lengths: Tensor | None = None
 
     @property
     def grid(self) -> tuple[int, ...]:

@@ -8,18 +8,25 @@ Every clip gets what it would get alone, where windows are shifted at its end. I
 
 A window that is not shifted lies inside the clip and is right already. The others belong to the last tokens of the
 clip. So as many tokens as a window spans are cut out and attend among themselves, where a shifted window sees all.
+
+A backend that knows of lengths, `triton`, does all this in one call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from eyetoy.lengths import valid_tokens
+from eyetoy.neighborhood.backends.registry import BACKENDS, choose_backend
 from eyetoy.neighborhood.functional import neighborhood_attention
-from eyetoy.sizes import Size, per_axis
+from eyetoy.neighborhood.problem import check_problem, describe_call
+from eyetoy.second_order import in_autocast_dtype
+from eyetoy.sizes import Size, volume
 
 
 def varlen_attention(
@@ -50,7 +57,40 @@ def varlen_attention(
     attend = partial(neighborhood_attention, kernel_size=window, dilation=dilation, is_causal=is_causal)
     if lengths is None or is_causal:  # a causal window is never shifted and never reaches the padding after it
         return attend(query, key, value)
-    (width,), (step,), length = per_axis(window, 1, "window"), per_axis(dilation, 1, "dilation"), query.shape[1]
+    query, key, value = in_autocast_dtype(query, key, value)
+    problem = check_problem(
+        query,
+        key,
+        value,
+        kernel_size=window,
+        dilation=dilation,
+        stride=None,
+        is_causal=is_causal,
+        key_mask=None,
+        scale=None,
+        kernel_size_name="window",
+    )
+    (rule,) = problem.rules
+    in_parts = partial(_attend_in_parts, lengths=lengths, width=rule.window, step=rule.dilation)
+    backend = BACKENDS[choose_backend("auto", describe_call(query, key, value, problem))]
+    if backend.takes_lengths and volume(query.shape):
+        plain = partial(in_parts, attend=partial(attend, backend="tiled"))
+        return backend(query, key, value, replace(problem, lengths=lengths), plain=plain)
+    return in_parts(query, key, value, attend=attend)
+
+
+def _attend_in_parts(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    lengths: Tensor,
+    width: int,
+    step: int,
+    attend: Callable[..., Tensor],
+) -> Tensor:
+    """Return `varlen_attention` by calls of `attend` with whole rows, and with the ends of the clips."""
+    length = query.shape[1]
     if width * step >= length:  # the window sees the whole row, or what the mask leaves of it
         return attend(query, key, value, key_mask=valid_tokens(lengths, length))
     positions = _last_positions(lengths, width * step)

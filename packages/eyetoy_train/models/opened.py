@@ -65,7 +65,7 @@ def modality_of(checkpoint: Path) -> Modality:
     folder = find_checkpoint(checkpoint)
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     preprocessing = config.get("preprocessing") if isinstance(config, dict) else None
-    named = preprocessing.get("modality") if isinstance(preprocessing, dict) else None
+    named: Any = preprocessing.get("modality") if isinstance(preprocessing, dict) else None
     if named in get_args(Modality):
         found: Modality = named
         return found

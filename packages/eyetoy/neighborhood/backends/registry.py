@@ -18,6 +18,7 @@ from torch import Tensor
 
 from eyetoy.neighborhood.backends import flex, natten, reference
 from eyetoy.neighborhood.backends.tiled import attention as tiled
+from eyetoy.neighborhood.backends.triton import attention as triton
 from eyetoy.neighborhood.problem import Call, Problem
 from eyetoy.second_order import differentiable_again
 from eyetoy.tracing import constant_in_graphs, is_transformed
@@ -42,27 +43,63 @@ class Backend:
         why_not_first: returns why "auto" passes it over for a call that it can do, or None if it need not.
         has_one_derivative: its backward pass cannot be differentiated; derivatives of gradients are then those of
             `tiled`.
+        skips_masked_keys: it never reads keys and values that the mask hides; others get copies where they are zero.
+        takes_lengths: it takes rows of several lengths, `Problem.lengths`; `varlen.py` does them with the others.
     """
 
     attend: Callable[[Tensor, Tensor, Tensor, Problem], Tensor]
     why_not: Callable[[Call], str | None] = _never
     why_not_first: Callable[[Call], str | None] = _never
     has_one_derivative: bool = False
+    skips_masked_keys: bool = False
+    takes_lengths: bool = False
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
-        """Call `attend`, with derivatives of any order."""
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        problem: Problem,
+        *,
+        plain: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Call `attend`, with derivatives of any order; those after the first are of `plain`, if it is given."""
+        if not self.skips_masked_keys:
+            key, value = _clear_masked(key, value, problem)
         out = self.attend(query, key, value, problem)
         if not self.has_one_derivative:
             return out
-        return differentiable_again(out, partial(tiled.attend_plain, problem=problem), (query, key, value))
+        return differentiable_again(out, plain or partial(_attend_plain, problem=problem), (query, key, value))
 
 
-# In the order in which "auto" tries them on CUDA; everywhere else it takes "tiled".
+def _attend_plain(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
+    return tiled.attend_plain(query, *_clear_masked(key, value, problem), problem)
+
+
+def _clear_masked(key: Tensor, value: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return key and value with zeros where the mask hides them: 0 * NaN is NaN, and padding may hold anything."""
+    if problem.key_mask is None:
+        return key, value
+    invalid = ~problem.key_mask[..., None, None]
+    return key.masked_fill(invalid, 0), value.masked_fill(invalid, 0)
+
+
+# In the order in which "auto" tries them on CUDA and ROCm; everywhere else it takes "tiled". No figure of "triton" on a
+# GPU exists yet, so it does what "natten" and "flex" cannot do, such as small head dimensions. Whether it should come
+# before them is for `benchmarks/gpu.py` to decide: move its line.
 BACKENDS: dict[str, Backend] = {
     "natten": Backend(
         attend=natten.attend, why_not=natten.why_not, why_not_first=natten.why_not_first, has_one_derivative=True
     ),
     "flex": Backend(attend=flex.attend, why_not=flex.why_not, has_one_derivative=True),
+    "triton": Backend(
+        attend=triton.attend,
+        why_not=triton.why_not,
+        why_not_first=triton.why_not_first,
+        has_one_derivative=True,
+        skips_masked_keys=True,
+        takes_lengths=True,
+    ),
     "tiled": Backend(attend=tiled.attend),
     "reference": Backend(attend=reference.attend),
 }

@@ -33,7 +33,7 @@ from eyetoy.neighborhood.backends.tiled.tiling import choose_tiling
 from eyetoy.neighborhood.problem import QKV, Problem, needs_gradients
 from eyetoy.neighborhood.window import Axis, AxisRule
 from eyetoy.second_order import gradients_again
-from eyetoy.tracing import is_jit_tracing, is_transformed
+from eyetoy.tracing import is_jit_tracing, is_transformed, needs_operator, one_by_one
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tensor:
@@ -114,7 +114,7 @@ def _run_forward(
     tokens: QKV, key_mask: Tensor | None, rules: tuple[AxisRule, ...], scale: float, *, save: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output, and the tiles and weights saved for the backward pass."""
-    if _needs_operator(tokens[0]):
+    if needs_operator(tokens[0]):
         result: tuple[Tensor, Tensor, Tensor] = _forward(*tokens, key_mask, *_options(rules), scale, save)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, tokens[0].dtype)
@@ -129,22 +129,11 @@ def _run_backward(
     rules: tuple[AxisRule, ...],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if _needs_operator(grad):
+    if needs_operator(grad):
         result: tuple[Tensor, Tensor, Tensor] = _backward(grad, *tokens, key_mask, *saved, *_options(rules), scale)
         return result
     kernel = _kernel(rules, tokens[0].shape[-1], scale, grad.dtype)
     return kernel.backward(grad, tokens, key_mask, saved)
-
-
-def _needs_operator(x: Tensor) -> bool:
-    """Whether the kernel must go through the dispatcher: for a compiler, subclasses such as fake tensors, or `vmap`.
-
-    A plain call goes to the kernel directly, since a custom operator adds to the time of a small call.
-    """
-    if torch.compiler.is_compiling() or type(x) is not Tensor:
-        return True
-    # `is_grads_batched` and `jacobian(vectorize=True)` still use the `vmap` from before `torch.func`.
-    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(x)
 
 
 @torch.library.custom_op("eyetoy::tiled_attention", mutates_args=(), device_types="cpu")
@@ -193,13 +182,8 @@ def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple
 
 @_backward.register_vmap
 def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    # `torch.vmap` over gradients of one output: one after the other they share what `_forward` saved, and memory stays
-    # that of one. The older `vmap` does the same for any operator.
-    rows = [
-        _backward(*(x.select(dim, row) if isinstance(dim, int) else x for x, dim in zip(args, in_dims, strict=True)))
-        for row in range(info.batch_size)
-    ]
-    return tuple(map(torch.stack, zip(*rows, strict=True))), (0, 0, 0)
+    # For gradients of one output. The `vmap` from before `torch.func` does the same for any operator.
+    return one_by_one(_backward, info.batch_size, in_dims, args)
 
 
 @lru_cache(maxsize=128)

@@ -1,0 +1,1 @@
+"""Neighborhood attention as fused kernels in Triton, for NVIDIA and AMD GPUs."""
