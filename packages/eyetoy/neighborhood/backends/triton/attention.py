@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from eyetoy.neighborhood.backends.triton import launch
 from eyetoy.neighborhood.problem import QKV, Call, Problem, needs_gradients
 from eyetoy.neighborhood.window import AxisRule
-from eyetoy.tracing import is_jit_tracing, is_transformed, needs_operator, one_by_one
+from eyetoy.tracing import constant_in_graphs, is_jit_tracing, is_transformed, needs_operator, one_by_one
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST = 128
@@ -63,7 +64,7 @@ def why_not_first(call: Call) -> str | None:
 
 
 # A compiler cannot follow a search for packages; it runs this as it traces and keeps the answer.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def _why_not_device(device: str) -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed; PyTorch for CUDA and ROCm brings it"
@@ -134,8 +135,13 @@ def _run_backward(grad: Tensor, tokens: QKV, saved: Sequence[Tensor], problem: P
     return _launch_backward(grad, tokens, saved, problem)
 
 
+def _on_device_of(x: Tensor) -> AbstractContextManager[Any]:
+    """Make the GPU of `x` the current one, where Triton launches; on a CPU do nothing."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
 def _launch_forward(tokens: QKV, problem: Problem) -> tuple[Tensor, Tensor]:
-    with torch.cuda.device_of(tokens[0]):
+    with _on_device_of(tokens[0]):
         (out, sums), forward = launch.forward(tokens, problem)
         forward.run()
     return out, sums
@@ -143,7 +149,7 @@ def _launch_forward(tokens: QKV, problem: Problem) -> tuple[Tensor, Tensor]:
 
 def _launch_backward(grad: Tensor, tokens: QKV, saved: Sequence[Tensor], problem: Problem) -> QKV:
     out, sums = saved
-    with torch.cuda.device_of(grad):
+    with _on_device_of(grad):
         (query_grad, products), first = launch.query_gradient(grad, tokens, (out, sums), problem)
         first.run()
         (key_grad, value_grad), second = launch.key_value_gradient(grad, tokens, (sums, products), problem)
