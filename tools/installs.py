@@ -2,8 +2,10 @@
 
 The wheel is built twice, which must give the same bytes. Then it is installed alone, with the newest PyTorch and the
 oldest, with each extra alone, and with the newest and the oldest of everything, for every supported Python that is
-there. Every environment is new, and what runs in it has an empty home and no project beside it but the apps' scripts.
-uv installs, since it links files that it has where pip would copy 6 GB again; the cache is in the temporary folder.
+there. For those that are not there, uv looks whether each extra has wheels for this system, and nothing runs: what was
+only resolved is printed. Every environment is new, and what runs in it has an empty home and no project beside it but
+the apps' scripts. uv installs, since it links files that it has where pip would copy 6 GB again; the cache is in the
+temporary folder.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PYTHONS = ("3.11", "3.12")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+EXTRAS = ("", "train", "image", "audio", "video", "demo", "export", "torchcodec")
+"""What must have wheels. natten and pytorchvideo (in baselines and dev) have none for any Python, and are built where
+they are installed."""
 FEW = "--max_steps 2 --num_workers 0 --output_dir run --data.root data"
 
 
@@ -140,27 +145,45 @@ def try_case(case: Case, python: str, wheel: Path, folder: Path) -> None:
         subprocess.run([venv / "bin" / "python", *arguments], env=environment, cwd=here, check=True)
 
 
-def is_there(python: str) -> bool:
-    """Return whether a Python of this version starts; a version manager's stand-in may not."""
-    found = shutil.which(f"python{python}")
-    return bool(found) and not subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode
+def resolve(extra: str, python: str, wheel: Path, folder: Path) -> str:
+    """Find wheels of all that an extra needs, for a Python that need not be there; return the versions that matter."""
+    name = f"eyetoy[{extra}]" if extra else "eyetoy"
+    needs = folder / "needs.txt"
+    needs.write_text(f"{name} @ {wheel.as_uri()}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "uv", "-q", "--cache-dir", str(folder / "cache"), "pip", "compile", str(needs)]
+    command += ["--python-version", python, "--only-binary", ":all:", "--no-header", "--no-annotate"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    return ", ".join(line for line in found if line.startswith(("torch==", "torchvision==", "torchaudio==", "numpy==")))
+
+
+def find_python(version: str) -> str | None:
+    """Return a Python that starts: from the path, where a version manager's stand-in may not, or one of pyenv."""
+    own = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+    for program in (shutil.which(f"python{version}"), *map(str, own)):
+        if program and not subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode:
+            return program
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES))
-    parser.add_argument("--python", nargs="+", default=[p for p in PYTHONS if is_there(p)])
+    parser.add_argument("--python", nargs="+", choices=PYTHONS, default=PYTHONS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_twice(Path(folder))
         print("two builds of", wheel.name, "are equal", flush=True)
-        for python in options.python:
-            for name in options.case:
+        for version in options.python:
+            python = find_python(version)
+            for extra in () if python else EXTRAS:
+                found = resolve(extra, version, wheel, Path(folder))
+                print(f"Python {version}, resolved and not run: {extra or 'alone'}, {found}", flush=True)
+            for name in options.case if python else ():
                 started, place = time.monotonic(), Path(folder) / "case"
                 place.mkdir()
-                try_case(CASES[name], python, wheel, place)
+                try_case(CASES[name], str(python), wheel, place)
                 shutil.rmtree(place)
-                print(f"Python {python}, {name}: {time.monotonic() - started:.0f} s", flush=True)
+                print(f"Python {version}, {name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,9 +151,29 @@ def test_choice_on_cuda_says_why_once(monkeypatch: pytest.MonkeyPatch, caplog: p
         assert [choose_backend("auto", ON_CUDA) for _ in range(2)] == ["flex", "flex"]
     (record,) = caplog.records
     assert record.getMessage().startswith("neighborhood attention by 'flex'; not 'natten': NATTEN is not installed")
-    monkeypatch.setattr(backends.natten, "is_installed", lambda: True)
+    monkeypatch.setattr(backends.natten, "import_problem", lambda: None)
     monkeypatch.setattr(backends.natten, "has_kernels", lambda: True)
     assert choose_backend("auto", ON_CUDA) == "natten"
+
+
+@pytest.mark.parametrize("error", ["ImportError", "OSError", "RuntimeError"])
+def test_a_natten_that_cannot_be_imported_is_passed_over(
+    error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "natten.py").write_text(f"raise {error}('libnatten: undefined symbol')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "natten", raising=False)
+    backends.natten._import_error.cache_clear()
+    try:
+        reason = f"NATTEN is installed and cannot be imported ({error}: libnatten: undefined symbol)"
+        assert available_backends("cuda")["natten"] == available_backends("cpu")["natten"] == reason
+        assert choose_backend("auto", ON_CUDA) == "flex"
+        x = torch.randn(1, 8, 2, 8)
+        neighborhood_attention(x, x, x, window=3)
+        with pytest.raises(ValueError, match="backend 'natten' cannot do this call: .* undefined symbol"):
+            neighborhood_attention(x, x, x, window=3, backend="natten")
+    finally:
+        backends.natten._import_error.cache_clear()
 
 
 def test_a_compiler_follows_the_choice_on_cuda(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from eyetoy import (
     create_model,
     neighborhood_attention,
 )
+from eyetoy.tracing import constant_in_graphs
 
 GRIDS = {1: (45,), 2: (9, 11), 3: (3, 5, 6)}
 
@@ -48,6 +49,14 @@ OPTIONS: list[dict[str, Any]] = [
 
 def tokens(dimension: int, batch: int = 2) -> Tensor:
     return torch.randn(batch, *GRIDS[dimension], 2, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_constants_are_marked_as_pytorch_marks_them() -> None:
+    """Its own decorator imports the compiler, so ours does what it does."""
+    ours, theirs = (lambda: 1), (lambda: 1)
+    assert constant_in_graphs(ours) is ours
+    torch.compiler.assume_constant_result(theirs)
+    assert vars(ours) == vars(theirs) != {}
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -35,8 +36,9 @@ def why_not(call: Call) -> str | None:
 
     NATTEN refuses most of this itself, but with errors that do not name the backend, or only in the backward pass.
     """
-    if not is_installed():
-        return 'NATTEN is not installed: pip install --no-build-isolation "eyetoy[natten]"'
+    problem = import_problem()
+    if problem is not None:
+        return problem
     if call.device not in ("cpu", "cuda"):
         return f"NATTEN does not run on {call.device}"
     if call.device == "cpu" and call.requires_grad:
@@ -78,17 +80,35 @@ def why_not_first(call: Call) -> str | None:
     return None if has_kernels() else "NATTEN is installed without its compiled kernels, libnatten"
 
 
-# A compiler cannot follow a search for packages; it runs these two as it traces and keeps the answer.
+# A compiler cannot follow a search for packages; it runs these as it traces and keeps the answer.
 @constant_in_graphs
 def is_installed() -> bool:
-    """Whether NATTEN can be imported."""
+    """Whether NATTEN is there; `import_problem` tells whether it can be imported."""
     return find_spec("natten") is not None
+
+
+@constant_in_graphs
+def import_problem() -> str | None:
+    """Return why NATTEN cannot be imported, or None if it can."""
+    if not is_installed():
+        return 'NATTEN is not installed: pip install --no-build-isolation "eyetoy[natten]"'
+    return _import_error()
+
+
+@lru_cache(maxsize=1)
+def _import_error() -> str | None:
+    try:
+        import_module("natten")
+    except Exception as error:  # of whatever a build for another PyTorch or CUDA fails with
+        reason = str(error).partition("\n")[0]
+        return f"NATTEN is installed and cannot be imported ({type(error).__name__}: {reason})"
+    return None
 
 
 @constant_in_graphs
 def has_kernels() -> bool:
     """Whether NATTEN comes with its compiled CUDA kernels, libnatten."""
-    return is_installed() and bool(getattr(import_module("natten"), "HAS_LIBNATTEN", False))
+    return import_problem() is None and bool(getattr(import_module("natten"), "HAS_LIBNATTEN", False))
 
 
 def _is_causal_over_all(rule: AxisRule) -> bool:
