@@ -19,12 +19,13 @@ from PIL import Image
 
 import eyetoy
 import eyetoy_train
-from eyetoy import create_model
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_cli.commands import COMMANDS as EYETOY
 from eyetoy_cli.modalities import MODALITIES
 from eyetoy_image.app import APP as IMAGE
+from eyetoy_image.app import app_of
 from eyetoy_video.app import APP as VIDEO
+from helpers.commands import save_untrained, write_pictures
 from helpers.dense import save_run
 from helpers.docs import app_command
 from helpers.paths import REPOSITORY
@@ -34,7 +35,8 @@ PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md"))]
 EXTENDING = DOCS / "extending.md"
 """Its code and commands need its diffs, and are run by test_extending.py; only the example in docs is run here."""
-OWN = "runs/own-pictures/checkpoints/best"
+OWN = "runs/own-pictures"
+VECTORS = "vectors.parquet"
 DETECTOR = "runs/composed-detection"
 CONFIGS = {path.stem: path for path in sorted(REPOSITORY.glob("apps/*/src/*/configs/*.yaml"))}
 
@@ -57,8 +59,18 @@ WITH_PYTHON = [page for page in PAGES if page != EXTENDING and any(map(is_run_he
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=named)
 def test_python_runs(page, tmp_path):
     code = [block for block in blocks(page, "python") if is_run_here(block)]
-    if any(OWN in block for block in code):
-        create_model("eyetoy2d_pico", num_classes=3).save_pretrained(tmp_path / OWN)
+    if any(OWN in block for block in code) or any(VECTORS in block for block in code):
+        write_pictures(tmp_path / "data", any_size=True)
+        save_untrained(
+            tmp_path / OWN / "checkpoints" / "best",
+            app_of("classification"),
+            CONFIGS["own_pictures"],
+            tmp_path / "data",
+            (),
+        )
+        Image.new("RGB", (70, 50)).save(tmp_path / "street.jpg")
+    if any(VECTORS in block for block in code):
+        IMAGE.embed([str(tmp_path / OWN), str(tmp_path / "data"), "--output", str(tmp_path / VECTORS)])
     if any(DETECTOR in block for block in code):
         save_run("detector", tmp_path / DETECTOR)
         Image.new("RGB", (70, 50)).save(tmp_path / "street.jpg")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args
 
 import yaml
 
@@ -67,8 +67,7 @@ def modality_of(checkpoint: Path) -> Modality:
     preprocessing = config.get("preprocessing") if isinstance(config, dict) else None
     named: Any = preprocessing.get("modality") if isinstance(preprocessing, dict) else None
     if named in get_args(Modality):
-        found: Modality = named
-        return found
+        return cast("Modality", named)
     if named is not None:
         raise ValueError(
             f"{folder / 'config.json'}: preprocessing.modality must be image, audio or video; got {named!r}"

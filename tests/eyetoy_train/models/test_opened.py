@@ -38,7 +38,7 @@ def test_a_checkpoint_tells_its_modality_and_an_older_one_by_its_recipe(config, 
     ("config", "recipe", "kind", "said"),
     [
         (
-            {"modality": "smell"},
+            {"preprocessing": {"modality": "smell"}},
             "data: {image_size: 8}",
             ValueError,
             "modality must be image, audio or video; got 'smell'",
