@@ -77,7 +77,13 @@ class LoadedClassifier:
         """Files that could not be read, or not to the end."""
 
     def predict(
-        self, files: Sequence[Path], top_k: int, batch_size: int = 32, *, timeline: float | None = None
+        self,
+        files: Sequence[Path],
+        top_k: int,
+        batch_size: int = 32,
+        *,
+        timeline: float | None = None,
+        threshold: float = 0.0,
     ) -> Iterator[Prediction]:
         """Classify files, or parts of them.
 
@@ -88,17 +94,22 @@ class LoadedClassifier:
             top_k: number of classes for each.
             batch_size: number of files, or parts, classified at a time.
             timeline: length of the parts in seconds, roughly; None for whole files.
+            threshold: least probability of a class; a file may have none then.
         """
         # A generator: a batch is in memory at a time, and the parts of one file may span several batches.
-        yield from self.answer((piece for file in files for piece in self.read(file, timeline)), top_k, batch_size)
+        pieces = (piece for file in files for piece in self.read(file, timeline))
+        yield from self.answer(pieces, top_k, batch_size, threshold)
 
-    def answer(self, pieces: Iterator[Piece], top_k: int, batch_size: int) -> Iterator[Prediction]:
+    def answer(
+        self, pieces: Iterator[Piece], top_k: int, batch_size: int, threshold: float = 0.0
+    ) -> Iterator[Prediction]:
         """Classify what was read; arguments as in `predict`."""
         while batch := list(itertools.islice(pieces, batch_size)):
             for piece, probabilities in zip(batch, self.classify([piece.example for piece in batch]), strict=True):
                 best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
-                classes = tuple(self.labels[i] for i in best.indices.tolist())
-                rounded = tuple(round(p, 4) for p in best.values.tolist())
+                pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                found = [(self.labels[i], round(p, 4)) for i, p in pairs if p >= threshold]
+                classes, rounded = tuple(name for name, _ in found), tuple(p for _, p in found)
                 yield Prediction(piece.file, piece.span, classes, rounded)
 
     def read(self, file: Path, timeline: float | None = None) -> Iterator[Piece]:
@@ -165,18 +176,22 @@ def write_predictions(predictions: Iterable[Prediction], output: Path | None) ->
     if output is None:
         for prediction in predictions:
             when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
-            classes = [f"{name} {p:.1%}" for name, p in prediction.ranked]
+            classes = [f"{name} {p:.1%}" for name, p in prediction.ranked] or ["none"]
             log(shown("  ".join([prediction.file, *when, *classes])))  # one line, whatever the names hold
     elif output.suffix == ".json":
         rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
         output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     else:
-        rows = [
-            {"file": prediction.file, **prediction.span, "rank": rank, "class": name, "probability": p}
-            for prediction in predictions
-            for rank, (name, p) in enumerate(prediction.ranked, 1)
-        ]
+        rows = [row for prediction in predictions for row in _rows(prediction)]
         with output.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["file", "rank", "class", "probability"])
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _rows(prediction: Prediction) -> list[dict[str, Any]]:
+    """Return a row for each class; one without a class for a file that has none, so that it is not missing."""
+    start = {"file": prediction.file, **prediction.span}
+    ranked = enumerate(prediction.ranked, 1)
+    rows = [{**start, "rank": rank, "class": name, "probability": p} for rank, (name, p) in ranked]
+    return rows or [{**start, "rank": "", "class": "", "probability": ""}]

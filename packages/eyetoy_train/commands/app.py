@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import sys
@@ -28,7 +29,7 @@ from eyetoy_train.commands.train import train_or_exit
 from eyetoy_train.concerns import Command
 from eyetoy_train.ending import WRONG_INPUT, exit_on_error
 from eyetoy_train.models.opened import Checkpoint, find_checkpoint, read_labels
-from eyetoy_train.recipe import Recipe, options_before
+from eyetoy_train.recipe import Recipe, check, options_before
 from eyetoy_train.task import LabelledTask
 
 # What needs torch is imported by the command that uses it, after its options were read: a `--help` is there at once.
@@ -225,7 +226,13 @@ class ClassificationApp(App[Classifier]):
     def predict(self, argv: Sequence[str] | None = None) -> None:
         """Classify files, and print or write the most probable classes of each."""
         parser = files_parser("Classify files with a checkpoint. Further options override its recipe.", self.extensions)
-        parser.add_argument("--top_k", type=int, default=5, help="number of classes for each file (default: 5)")
+        parser.add_argument("--top_k", type=int, help="number of classes for each file (default: 5)")
+        parser.add_argument(
+            "--threshold",
+            type=float,
+            help="where a file has any number of labels: name all of at least this probability, up to --top_k if that "
+            "is given (default: 0.5, or --top_k alone)",
+        )
         parser.add_argument(
             "--batch_size", type=int, default=32, help="number of files classified at a time (default: 32)"
         )
@@ -250,9 +257,10 @@ class ClassificationApp(App[Classifier]):
         if options.batch_size < 1:
             raise ValueError(f"--batch_size must be at least 1; got {options.batch_size}")
         opened = self.open(options.checkpoint, overrides, command="predict")
+        top_k, threshold = _chosen(options, len(opened.labels), multi_label=opened.task.multi_label)
         classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)
         files = list(expand(options.inputs, self.extensions))
-        predictions = classifier.predict(files, options.top_k, options.batch_size, timeline=timeline)
+        predictions = classifier.predict(files, top_k, options.batch_size, timeline=timeline, threshold=threshold)
         write_predictions(predictions, options.output)
         if classifier.skipped:
             raise SystemExit(1)  # what could not be read was named
@@ -262,3 +270,22 @@ class ClassificationApp(App[Classifier]):
         from eyetoy_train.commands.embed import embed_folder
 
         embed_folder(partial(self.open, command="embed"), self.extensions, argv)
+
+
+def _chosen(options: argparse.Namespace, num_classes: int, *, multi_label: bool) -> tuple[int, float]:
+    """Return how many classes of a file to name at most, and from which probability on.
+
+    Raises:
+        ValueError: there is a threshold, and a file has one label; or it is not from 0 to 1.
+    """
+    top_k, threshold = options.top_k, options.threshold
+    if threshold is not None and not multi_label:
+        raise ValueError(
+            "--threshold is for models of any number of labels, and this one gives a file one; take --top_k"
+        )
+    check(threshold is None or 0 <= threshold <= 1, "--threshold", threshold, "from 0 to 1")
+    if not multi_label:
+        return 5 if top_k is None else top_k, 0.0
+    if threshold is None:
+        threshold = 0.5 if top_k is None else 0.0
+    return num_classes if top_k is None else top_k, threshold

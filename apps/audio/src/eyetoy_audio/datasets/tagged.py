@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +12,9 @@ from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.recipe import AudioData
 from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.source import FolderSource, RefuseOrSkip
-from eyetoy_train.data.splits import HELD_OUT, find_split_files
-from eyetoy_train.data.unreadable import refuse_or_skip
+from eyetoy_train.data.splits import find_split_files
+from eyetoy_train.data.tagged import Tables, TaggedRow, listed_classes, tagged_folder
 from eyetoy_train.utils.files import is_clutter
-from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.untrusted import read_table
 
 AUDIOSET_CLASSES = "class_labels_indices.csv"
@@ -33,19 +30,7 @@ EXPECTED = """{root} has no table of clips for training. It should hold either
   YouTube's videos, and put them in any folder of {root} as YTID.wav, YYTID.wav, YTID_SECOND.wav or YTID_MILLISECOND.wav
 """
 
-TaggedClip = tuple[Path, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A clip in a table; the path is None if the file is missing."""
-
-    name: str
-    path: Path | None
-    labels: tuple[str, ...]
-
-
-_Tables = tuple[dict[str, str], dict[Split, list[_Row]]]
+_Tables = tuple[dict[str, str], Tables]
 """Names of the classes by their keys in the tables, in order; and the tables."""
 
 
@@ -73,28 +58,7 @@ def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) 
         ValueError: a table has other columns or an unknown label, or a split would be empty.
     """
     classes, tables = (_read_audioset if (root / AUDIOSET_CLASSES).is_file() else _read_tables)(root)
-    numbers = {key: number for number, key in enumerate(classes)}
-    splits: dict[Split, list[TaggedClip]] = {}
-    num_lost = 0
-    for split, rows in tables.items():
-        _check_labels(split, rows, numbers)
-        lost = [row.name for row in rows if row.path is None]
-        summary = f"{len(lost)} of {len(rows)} clips of the {split} split are not in {root}"
-        refuse_or_skip(lost, summary, missing, "data.missing", error=FileNotFoundError)
-        num_lost += len(lost)
-        splits[split] = [
-            # A set: a row may name a label twice, which would count it twice in the target.
-            (row.path, tuple(sorted({numbers[label] for label in row.labels})))
-            for row in rows
-            if row.path is not None
-        ]
-    if "val" not in splits:
-        splits["train"], splits["val"] = _hold_out(splits["train"], seed)
-    empty = [split for split, clips in splits.items() if not clips]
-    if empty:
-        raise ValueError(f"no clip is left for the {empty[0]} split of {root}; there should be at least one")
-    kept: dict[Split, tuple[TaggedClip, ...]] = {split: tuple(clips) for split, clips in splits.items()}
-    return ClassFolder(tuple(classes.values()), kept, left_out={"missing clips": num_lost})
+    return tagged_folder(classes, tables, root, noun="clip", missing=missing, seed=seed)
 
 
 def _read_tables(root: Path) -> _Tables:
@@ -102,19 +66,14 @@ def _read_tables(root: Path) -> _Tables:
     if "train" not in paths:
         raise FileNotFoundError(EXPECTED.format(root=root))
     tables = {split: list(_table_rows(path)) for split, path in paths.items()}
-    listed = root / "classes.txt"
-    if listed.is_file():
-        names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    else:
-        names = sorted({label for row in tables["train"] for label in row.labels})
-    return {name: name for name in names}, tables
+    return {name: name for name in listed_classes(root, tables["train"])}, tables
 
 
-def _table_rows(table: Path) -> Iterator[_Row]:
+def _table_rows(table: Path) -> Iterator[TaggedRow]:
     for row in read_table(table, ("file", "labels")):
         path = table.parent / row["file"]
         labels = (label.strip() for label in row["labels"].split(";"))
-        yield _Row(row["file"], path if path.is_file() else None, tuple(label for label in labels if label))
+        yield TaggedRow(row["file"], path if path.is_file() else None, tuple(label for label in labels if label))
 
 
 def _read_audioset(root: Path) -> _Tables:
@@ -143,7 +102,7 @@ def _clips_by_stem(root: Path) -> dict[str, Path]:
     return clips
 
 
-def _segments(table: Path, clips: dict[str, Path]) -> Iterator[_Row]:
+def _segments(table: Path, clips: dict[str, Path]) -> Iterator[TaggedRow]:
     """Read lines such as `-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw,/m/0k4j"`."""
     with table.open(encoding="utf-8", newline="") as file:
         # The header is a comment of three lines, which csv.DictReader would take for the columns.
@@ -154,7 +113,7 @@ def _segments(table: Path, clips: dict[str, Path]) -> Iterator[_Row]:
             # Downloaders often put a Y before the id, which may begin with a dash and be taken for an option.
             stems = (video, f"Y{video}", f"{video}_{seconds:g}", f"{video}_{seconds * 1000:.0f}")
             path = next((clips[stem] for stem in stems if stem in clips), None)
-            yield _Row(video, path, tuple(labels.split(",")))
+            yield TaggedRow(video, path, tuple(labels.split(",")))
 
 
 def _csv_rows(lines: Iterator[str], table: Path) -> Iterator[list[str]]:
@@ -162,27 +121,6 @@ def _csv_rows(lines: Iterator[str], table: Path) -> Iterator[list[str]]:
         yield from csv.reader(lines, skipinitialspace=True)
     except csv.Error as error:
         raise ValueError(f"cannot read {table}: {error}") from error
-
-
-def _check_labels(split: Split, rows: Sequence[_Row], numbers: dict[str, int]) -> None:
-    for row in rows:
-        unknown = [label for label in row.labels if label not in numbers]
-        if unknown:
-            known = f"the {len(numbers)} classes, such as {next(iter(numbers), None)!r}"
-            raise ValueError(
-                f"{row.name} of the {split} split has the label {unknown[0]!r}, which is not one of {known}"
-            )
-
-
-def _hold_out(clips: Sequence[TaggedClip], seed: int) -> tuple[list[TaggedClip], list[TaggedClip]]:
-    """Return clips for training and for validation.
-
-    Drawn from all clips together, not class by class as in `read_class_folder`: a clip has several classes.
-    """
-    count = min(max(round(len(clips) * HELD_OUT["val"]), 1), len(clips))
-    held_out = set(random.Random(derive_seed(seed, "split")).sample(range(len(clips)), count))
-    training = [clip for index, clip in enumerate(clips) if index not in held_out]
-    return training, [clips[index] for index in sorted(held_out)]
 
 
 def open_tagged(data: AudioData, seed: int) -> FolderSource:

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 from eyetoy_image.classification.datasets import DATASETS
 from eyetoy_image.io.background import PictureOptions
 from eyetoy_train import ClassificationRecipe
-from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, MODEL, TRAINING, Concerns
-from eyetoy_train.data.source import DatasetOptions
+from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, MODEL, READING, TRAINING, Concerns
+from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
+from eyetoy_train.data.tagged import Separator
 from eyetoy_train.recipe import check, check_fields
 
 
@@ -67,18 +68,24 @@ class ImageData(DatasetOptions, PictureOptions):
     """The images and their preprocessing."""
 
     concerns: ClassVar[Concerns] = {
-        DATA: ("source",),
+        DATA: ("source", "label_separator"),
+        READING: ("missing",),
         EVALUATION: ("image_size", "crop_pct"),
         MODEL: ("grayscale",),
         TRAINING: ("augmentation",),
     }
 
     source: str = "folder"
-    """A folder of class folders, with or without train, val and test; a set on Hugging Face's hub; WebDataset's tar
-    files; or a set by its name. Scikit-learn's digits are written to `root`. The others must be present; if one is
-    missing, the message has the command that fetches it."""
+    """A folder of class folders, with or without train, val and test; a folder with a table of any number of labels for
+    a picture (tagged); a set on Hugging Face's hub; WebDataset's tar files; or a set by its name. Scikit-learn's digits
+    are written to `root`. The others must be present; if one is missing, the message has the command that fetches
+    it."""
     root: str = "data/images"
     """Folder of the images, or name of a set on the hub."""
+    label_separator: Separator | None = None
+    """What is between the labels in the column of a table; found in the table if not given, where that is clear."""
+    missing: RefuseOrSkip = "refuse"
+    """Refuse: pictures that a table names and that are missing stop the run. Skip: they are counted and left out."""
     image_size: int = 224
     """Height and width of the model's input: the short side is resized to it, and the middle is cropped."""
     crop_pct: float = 1.0
@@ -91,6 +98,8 @@ class ImageData(DatasetOptions, PictureOptions):
     def __post_init__(self) -> None:
         """Refuse sizes of nothing."""
         super().__post_init__()
+        if self.label_separator is not None and self.source != "tagged":
+            raise ValueError(f"data.label_separator is for data.source: tagged; data.source is {self.source}")
         check_fields(self, "at least 1", "image_size", prefix="data.")
         check_fields(self, "above 0 and at most 1", "crop_pct", prefix="data.")
 

@@ -57,7 +57,7 @@ class ImageClassification(ClassificationTask):
             data,
             pipeline_tag="image-classification",
             predict="eyetoy predict",
-            limits=(FORCED_CHOICE,),
+            limits=() if self.multi_label else (FORCED_CHOICE,),
         )
 
     @cached_property

@@ -6,6 +6,7 @@ DATASETS = DatasetRegistry(
     __name__,
     {
         "folder": "folder:open_folder",
+        "tagged": "tagged:open_tagged",
         "hub": "hub:open_hub",
         "webdataset": "webdataset:open_webdataset",
         "digits": "digits:open_digits",

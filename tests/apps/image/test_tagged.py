@@ -1,0 +1,105 @@
+"""Pictures with any number of labels: trained, scored, and every label above a threshold is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from eyetoy_image.app import APP
+from eyetoy_image.check import check
+
+COLOURS = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run on pictures whose channels are light or dark, with a label for each light one."""
+    folder = tmp_path_factory.mktemp("tagged")
+    generator, rows = random.Random(0), ["image_id,red,green,blue"]
+    (folder / "pictures").mkdir()
+    for number in range(120):
+        light = [generator.random() < 0.5 for _ in COLOURS]
+        pixel = tuple(generator.randrange(180, 256) if one else generator.randrange(70) for one in light)
+        Image.new("RGB", (8, 8), pixel).save(folder / "pictures" / f"{number}.png")
+        rows.append(",".join([str(number), *(str(int(one)) for one in light)]))
+    (folder / "labels.csv").write_text("\n".join(rows))
+    options = {
+        "task": "classification",
+        "data.source": "tagged",
+        "data.root": folder,
+        "data.image_size": 8,
+        "data.grayscale": "false",
+        "data.augmentation.mixup": 0.2,
+        "model.name": "eyetoy2d_pico",
+        "model.stem_strides": "[2]",
+        "epochs": 8,
+        "batch_size": 16,
+        "lr": 3e-3,
+        "eval_metric": "f1",
+        "output_dir": folder / "run",
+    }
+    APP.train([f"--{key}={value}" for key, value in options.items()])
+    return folder / "run"
+
+
+def test_it_learns_and_is_scored_by_precision_and_f1(run):
+    results = json.loads((run / "results.json").read_text())
+    assert results["test"]["count"] == 24
+    assert results["test"]["mAP"] > 0.95
+    assert results["test"]["f1"] > 0.9
+    assert (run / "samples.png").is_file()
+
+
+def predicted(run: Path, *options: str) -> dict[str, dict[str, float]]:
+    output = run.parent / "found.csv"
+    APP.predict([str(run), str(run.parent / "pictures"), "--output", str(output), *options])
+    found: dict[str, dict[str, float]] = {}
+    with output.open() as file:
+        for row in csv.DictReader(file):
+            classes = found.setdefault(Path(row["file"]).stem, {})
+            if row["class"]:
+                classes[row["class"]] = float(row["probability"])
+    return found
+
+
+def test_every_label_above_the_threshold_is_written(run):
+    everything, likely = predicted(run, "--threshold", "0"), predicted(run)
+    assert all(len(classes) == 3 for classes in everything.values())
+    assert len(everything) == len(likely) == 120  # files without a label, too
+    for file, classes in everything.items():
+        assert likely[file] == {name: p for name, p in classes.items() if p >= 0.5}
+    with (run.parent / "labels.csv").open() as file:
+        truth = {row["image_id"]: {name for name in COLOURS if row[name] == "1"} for row in csv.DictReader(file)}
+    assert sum(likely[file].keys() == names for file, names in truth.items()) > 100
+    best = predicted(run, "--top_k", "1")
+    assert all(len(classes) == 1 for classes in best.values())
+    assert all(len(classes) <= 1 for classes in predicted(run, "--top_k", "1", "--threshold", "0.5").values())
+
+
+def test_a_threshold_out_of_range_and_wrong_options_are_refused(run, capsys):
+    for options in (["--threshold", "1.5"], ["--threshold", "0.5", "--data.label_separator", "space"]):
+        with pytest.raises(SystemExit, match="^2$"):
+            APP.predict([str(run), str(run.parent / "pictures"), *options])
+    said = capsys.readouterr().err
+    assert "--threshold must be from 0 to 1; got 1.5" in said
+    assert "--data.label_separator is about a data set" in said
+
+
+def test_the_check_compares_sets_of_labels(run, capsys):
+    picture = run.parent / "pictures" / "0.png"
+    (run.parent / "more").mkdir()
+    rows = ["file,labels", "a,red;blue", "b,blue;red", "c,red", "d,blue"]
+    for number, name in enumerate("abcd"):
+        Image.open(picture).save(run.parent / "more" / f"{name}.png", compress_level=1 + (number == 3))
+    (run.parent / "more" / "train.csv").write_text("\n".join(rows[:4]))
+    (run.parent / "more" / "val.csv").write_text("\n".join([rows[0], rows[4]]))
+    options = ["--task", "classification", "--data.source", "tagged", "--data.root", str(run.parent / "more")]
+    assert check([*options, "--split", "train"]) == 1
+    said = capsys.readouterr().out
+    assert f"contradictory: {run.parent / 'more' / 'c.png'}: it is of red, and its copy" in said
+    assert "3 files: 0 right, 3 contradictory" in said
