@@ -7,7 +7,7 @@
    First as they are ("eager"), then as CUDA graphs, then compiled, as far as the time goes.
 
 Each part has a share of the time. What did not fit is listed, and so is what failed. The batch is the largest power of
-two that should fit the card, up to `--most`. `--output` writes the results as JSON. The exit code is 1 if a check fails.
+two that should fit the card, up to `--most`. `--output` writes results as JSON. The exit code is 1 if a check fails.
 
 `--quick` takes few and small ones, to try the script itself: with `--device cpu` it takes a minute, and its times mean
 nothing. Needs timm for the peers: `pip install -e ".[baselines]"`.

@@ -111,7 +111,7 @@ class _TritonAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, key_mask, lengths, *saved = ctx.saved_tensors
         problem = Problem(rules=ctx.rules, scale=ctx.scale, key_mask=key_mask, lengths=lengths)
@@ -135,7 +135,7 @@ def _run_backward(grad: Tensor, tokens: QKV, saved: Sequence[Tensor], problem: P
 
 
 def _launch_forward(tokens: QKV, problem: Problem) -> tuple[Tensor, Tensor]:
-    with torch.cuda.device_of(tokens[0]):
+    with torch.cuda.device_of(tokens[0]):  # type: ignore[no-untyped-call]
         (out, sums), forward = launch.forward(tokens, problem)
         forward.run()
     return out, sums
@@ -143,7 +143,7 @@ def _launch_forward(tokens: QKV, problem: Problem) -> tuple[Tensor, Tensor]:
 
 def _launch_backward(grad: Tensor, tokens: QKV, saved: Sequence[Tensor], problem: Problem) -> QKV:
     out, sums = saved
-    with torch.cuda.device_of(grad):
+    with torch.cuda.device_of(grad):  # type: ignore[no-untyped-call]
         (query_grad, products), first = launch.query_gradient(grad, tokens, (out, sums), problem)
         first.run()
         (key_grad, value_grad), second = launch.key_value_gradient(grad, tokens, (sums, products), problem)
