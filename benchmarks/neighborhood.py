@@ -53,7 +53,7 @@ GRIDS: dict[int, tuple[Shape, ...]] = {  # about 10^3 to 10^6 tokens
     3: ((10, 10, 10), (22, 22, 22), (46, 46, 46), (100, 100, 100)),
 }
 WINDOWS = {1: (13,), 2: (7, 7), 3: (3, 5, 5)}
-BACKENDS = {"tiled": "tiled", "gather": "reference", "flex": "flex", "natten": "natten"}
+BACKENDS = {"tiled": "tiled", "gather": "reference", "triton": "triton", "flex": "flex", "natten": "natten"}
 FORWARD_ONLY = ("flex", "natten")  # on a CPU
 MOST_DENSE = 10_000  # tokens up to which a mask among all of them is affordable
 Attend = Callable[..., Tensor]

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
 
@@ -19,11 +20,11 @@ from eyetoy.neighborhood.problem import Call, check_problem
 from helpers.paths import REPOSITORY
 
 ON_CUDA = Call(device="cuda", dtype=torch.bfloat16, head_dim=8, value_dim=8, requires_grad=True, has_key_mask=False)
-NUM_PROBLEMS = 3
+NUM_PROBLEMS = 2
 
 
 @pytest.fixture(scope="module")
-def kernels() -> ModuleType:
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """benchmarks/kernels.py, which compiles for GPUs that are not there."""
     pytest.importorskip("triton")
     spec = importlib.util.spec_from_file_location("benchmark_kernels", REPOSITORY / "benchmarks" / "kernels.py")
@@ -31,7 +32,11 @@ def kernels() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton"))
+        )  # compile anew, and leave the home alone
+        yield module
 
 
 def test_the_interpreter_agrees_with_the_reference() -> None:
@@ -49,7 +54,7 @@ def test_the_interpreter_agrees_with_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "first"), [("sm_80", 2), ("sm_90", 0), ("sm_100", 2), ("gfx942", 0)], ids=lambda value: str(value)
+    ("target", "first"), [("sm_80", 2), ("sm_90", 0), ("sm_100", 2), ("gfx942", 2)], ids=lambda value: str(value)
 )
 def test_kernels_compile_without_a_gpu(target: str, first: int, kernels: ModuleType) -> None:
     """For the first shape of tiny, all kernels or the last one; `nox -s kernels` has all shapes of all models."""
@@ -69,8 +74,8 @@ def test_every_option_at_once_compiles(kernels: ModuleType) -> None:
         torch.empty(size, dtype=dtype, device="meta") for size, dtype in (((2, 40), torch.bool), (2, torch.int64))
     )
     problem = check_problem(x, x, x, kernel_size=5, dilation=2, stride=3, is_causal=True, key_mask=mask, scale=None)
-    for started in kernels.launches(kernels.Shape(1, 128, replace(problem, lengths=lengths)), x.dtype, batch=2):
-        assert kernels.resources(kernels.compiled(kernels.source_of(started), "sm_90"), "sm_90")["registers"]
+    *_, last = kernels.launches(kernels.Shape(1, 128, replace(problem, lengths=lengths)), x.dtype, batch=2)
+    assert kernels.resources(kernels.compiled(kernels.source_of(last), "sm_90"), "sm_90")["registers"]
 
 
 def test_reasons_are_given() -> None:
@@ -110,13 +115,13 @@ def test_what_other_backends_cannot_do_on_cuda_is_its_own(monkeypatch: pytest.Mo
     assert choose_backend("auto", ON_CUDA) == "tiled"  # an exported program would need this package
 
 
-def test_compiled_programs_know_shapes_without_a_gpu(dimension: int) -> None:
-    packed = torch.empty(2, *(9,) * dimension, 3, 2, 8, device="meta", requires_grad=True)
+def test_compiled_programs_know_shapes_without_a_gpu() -> None:
+    packed = torch.empty(2, 9, 7, 3, 2, 8, device="meta", requires_grad=True)
 
     def attend(packed: torch.Tensor) -> torch.Tensor:
         return neighborhood_attention(*packed.unbind(-3), 3, is_causal=True, backend="triton")
 
     for program in (attend, torch.compile(attend, fullgraph=True, backend="aot_eager")):
         out = program(packed)
-        assert out.shape == (2, *(9,) * dimension, 2, 8)
+        assert out.shape == (2, 9, 7, 2, 8)
         assert torch.autograd.grad(out.sum(), packed)[0].shape == packed.shape

@@ -112,7 +112,7 @@ class _TritonAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, key_mask, lengths, *saved = ctx.saved_tensors
         problem = Problem(rules=ctx.rules, scale=ctx.scale, key_mask=key_mask, lengths=lengths)

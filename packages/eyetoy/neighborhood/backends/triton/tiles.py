@@ -44,8 +44,8 @@ def choose_tiles(axes: tuple[Axis, Axis, Axis], width: int, num_bytes: int) -> T
         width: the wider of the channels of keys and values, filled up to a power of two.
         num_bytes: of a number.
     """
-    # The largest sizes at which all kernels keep everything in registers, see `benchmarks/kernels.py`. Products in
-    # float32 need more of them. How fast which size is, only a GPU can tell.
+    # With these, all kernels keep everything in registers on sm_90; see `benchmarks/kernels.py`. Products in float32
+    # need more of them. How fast which size is, only a GPU can tell.
     tokens, block = (64, 32) if num_bytes == 2 else (32, 16)
     members = math.prod(ceil_div(length, dilation) for length, _, dilation, _ in axes)
     tokens = min(tokens, filled_up(members))  # a smaller grid needs no more
