@@ -95,3 +95,12 @@ def test_the_command_that_goes_on_is_whole(parent, shown, monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "a/train.py", "--name=my run"])
     monkeypatch.setattr(processes.psutil.Process, "cmdline", lambda process: parent)
     assert this_command() == shown
+
+
+def test_the_command_that_goes_on_is_whole_for_a_module_under_another_name(monkeypatch):
+    words = ["eyetoy", "train", "image"]
+    monkeypatch.setattr(sys, "argv", ["eyetoy train image", *words[1:]])  # as the command names itself
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "-m", *words])
+    launcher = ["python", "/bin/accelerate", "launch", "--num_processes", "2", "-m", *words]
+    monkeypatch.setattr(processes.psutil.Process, "cmdline", lambda process: launcher)
+    assert this_command() == "python /bin/accelerate launch --num_processes 2 -m eyetoy train image"
