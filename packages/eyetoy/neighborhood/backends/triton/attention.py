@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from eyetoy.neighborhood.backends.triton import launch
 from eyetoy.neighborhood.problem import QKV, Call, Problem, needs_gradients
 from eyetoy.neighborhood.window import AxisRule
-from eyetoy.tracing import is_jit_tracing, is_transformed, needs_operator, one_by_one
+from eyetoy.tracing import constant_in_graphs, is_jit_tracing, is_transformed, needs_operator, one_by_one
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST = 128
@@ -63,7 +63,7 @@ def why_not_first(call: Call) -> str | None:
 
 
 # A compiler cannot follow a search for packages; it runs this as it traces and keeps the answer.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def _why_not_device(device: str) -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed; PyTorch for CUDA and ROCm brings it"
