@@ -12,8 +12,8 @@ from torch import Tensor
 
 from eyetoy_train.embedding.vectors import VectorFile
 
-ASKING, ASKED = 1024, 8192
-"""Rows that are compared at a time: 32 MB of similarities, as float32."""
+ASKING, ASKED = 1024, 4096
+"""Rows that are compared at a time: 16 MB of similarities, as float32."""
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.int64]

@@ -81,7 +81,7 @@ def as_form(picture, form):
 def test_what_is_no_picture_is_refused(workplace):
     predictor = SegmentationPredictor.from_pretrained(workplace / "segmenter")
     for wrong in (np.zeros((4, 4, 3)), np.zeros((3, 5, 6), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)):
-        with pytest.raises(ValueError, match=r"pixels must be uint8 \[height, width, 3\].*; got"):
+        with pytest.raises(ValueError, match=r"pixels, uint8 \[height, width, 3\].*; got"):
             predictor.predict(wrong)
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         SegmentationPredictor.from_pretrained(workplace / "pictures")
