@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
 from eyetoy_train.classification.datasets import SampleDataset, class_weights, labels_of, limited, without_unreadable
+from eyetoy_train.classification.losses import weighted_cross_entropy
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, spread_samples
 from eyetoy_train.data.inventory import Inventory
@@ -280,9 +281,9 @@ class ClassificationTask(ABC):
 
     @property
     def num_averaged(self) -> Callable[[Batch], float] | None:
-        """Returns the weights of a batch's samples, by whose sum `F.cross_entropy` divides; None if it does not."""
+        """Returns the weights of a batch's samples, by whose sum the loss is divided; None if it is not."""
         weights = self._class_weights
-        if weights is None or self.mixes:  # with probabilities it divides by the number of samples
+        if weights is None or self.mixes:  # with probabilities the number of samples divides it
             return None
         return lambda batch: float(weights[batch["label"]].sum())
 
@@ -293,9 +294,9 @@ class ClassificationTask(ABC):
         if self.multi_label:
             # Smoothed towards 1/2, the even choice of a binary decision; F.cross_entropy does it towards 1 / classes.
             return F.binary_cross_entropy_with_logits(logits, target * (1 - smoothing) + smoothing / 2)
-        weights = self._class_weights
-        weights = None if weights is None else weights.to(logits.device)
-        return F.cross_entropy(logits, target, weight=weights, label_smoothing=smoothing)
+        if self._class_weights is not None:
+            return weighted_cross_entropy(logits, target, self._class_weights.to(logits.device), smoothing)
+        return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits, `[batch, classes]`; with several views, the logits of their mean probability."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from eyetoy_train import ClassificationMetrics, train
 from eyetoy_train.classification.datasets import class_weights
+from eyetoy_train.classification.losses import weighted_cross_entropy
 from eyetoy_train.data.loading import Classes, ShuffledSampler, balanced_order
 
 UNEVEN = [0] * 24 + [1] * 3 + [2] * 13
@@ -49,17 +50,32 @@ def test_weights_are_those_of_scikit_learn(labels):
     assert not weights[[label for label in range(5) if label not in present]].any()
 
 
+def test_smoothing_leaves_every_class_its_own_best_answer():
+    """torch weighs the smoothing's share of each class: the best answer for a common class is then a rare one."""
+    weights, labels = class_weights([0] * 500 + [1] * 50 + [2] * 10, 3), torch.arange(3)
+    logits = torch.randn(3, 3)
+    each = F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
+    expected = (each * weights).sum() / weights.sum()
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights, 0.1), expected)
+    for label in labels:
+        free = torch.zeros(1, 3, requires_grad=True)
+        (gradient,) = torch.autograd.grad(weighted_cross_entropy(free, label[None], weights, 0.1), free)
+        assert gradient.argmin() == label
+        (gradient,) = torch.autograd.grad(F.cross_entropy(free, label[None], weights, label_smoothing=0.1), free)
+        assert gradient.argmin() == (label if label else 2)
+
+
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_loss_is_torchs_weighted_cross_entropy(mixed, uneven, toy_recipe):
+def test_without_smoothing_the_loss_is_torchs_weighted_cross_entropy(mixed, uneven, toy_recipe):
     class Mixed(uneven):
         def augment(self, batch):
             return batch | ({"label": probabilities} if mixed else {})
 
-    task = Mixed(toy_recipe(class_weights="balanced", label_smoothing=0.1))
+    task = Mixed(toy_recipe(class_weights="balanced", label_smoothing=0.0))
     model = task.build_model().eval()
     x, labels, probabilities = torch.randn(5, 1, 64), torch.tensor([0, 0, 1, 2, 0]), torch.rand(5, 3).softmax(1)
     weights = torch.tensor([40 / (3 * count) for count in (24, 3, 13)])
-    expected = F.cross_entropy(model(x), probabilities if mixed else labels, weight=weights, label_smoothing=0.1)
+    expected = F.cross_entropy(model(x), probabilities if mixed else labels, weight=weights)
     torch.testing.assert_close(task.loss(model, {"input": x, "label": labels}), expected)
 
 
