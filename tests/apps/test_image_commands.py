@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,13 @@ def test_predict_of_a_broken_picture_alone_names_it(workplace, run_command):
     done = run_command(workplace, "apps/image/predict.py", "one", "broken.png", check=False)
     assert done.returncode == 1
     assert "broken.png" in done.stderr
+
+
+def test_the_code_of_the_card_answers_as_predict_does(workplace, run_command, capsys):
+    best = workplace / "one" / "checkpoints" / "best"
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (best / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    exec(code.replace("OWNER/NAME", str(best)).replace("FILE", str(workplace / "pictures/dark/3.png")))  # noqa: S102
+    run_command(workplace, "apps/image/predict.py", "one", "pictures/dark/3.png", "--output", "card.json")
+    (expected,) = json.loads((workplace / "card.json").read_text())
+    said = f"classes={tuple(expected['classes'])}, probabilities={tuple(expected['probabilities'])}"
+    assert said in capsys.readouterr().out

@@ -18,7 +18,6 @@ from eyetoy_image.app import APP as IMAGE
 from eyetoy_image.app import app_of
 from eyetoy_image.check import check as check_annotations
 from eyetoy_train import export_checkpoint
-from eyetoy_train.commands import app as commands
 from eyetoy_train.commands.cli import checkpoint_parser, given_keys, parse_with_overrides
 from eyetoy_train.concerns import Command, concern_of, refuse_ignored
 from eyetoy_video.app import APP as VIDEO
@@ -227,7 +226,7 @@ def test_an_evaluation_takes_its_batch_size_workers_and_precision(checkpoints, m
         assert accelerator.mixed_precision == "bf16"
         raise SystemExit(77)
 
-    monkeypatch.setattr(commands, "Evaluation", note)
+    monkeypatch.setattr("eyetoy_train.engine.evaluation.Evaluation", note)
     options = ("--eval_batch_size=3", "--num_workers=2", "--mixed_precision=bf16")
     with pytest.raises(SystemExit, match="77"):
         IMAGE.validate([str(checkpoints / "runs" / "image"), *options])

@@ -152,6 +152,13 @@ def _environment(run: Trained) -> str:
 
 
 def _use(run: Trained) -> str:
+    prepared = getattr(run.task, "preprocessing", dict)()
+    if "modality" in prepared:
+        code = 'import eyetoy\n\nmodel = eyetoy.load("OWNER/NAME")  # or this folder\nprint(model.predict("FILE"))'
+        install = f'pip install "eyetoy[{prepared["modality"]}]"'
+        return (
+            f"```python\n{code}\n```\n\nIt needs `{install}`. `{run.task.about.predict} FOLDER FILE ...` does the same."
+        )
     predict = f"`{run.task.about.predict} FOLDER FILE ...` reads files; `labels.json` names the classes."
     if not isinstance(run.model, HubModel):
         return predict
