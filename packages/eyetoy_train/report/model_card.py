@@ -152,7 +152,7 @@ def _environment(run: Trained) -> str:
 
 
 def _use(run: Trained) -> str:
-    prepared = getattr(run.task, "preprocessing", dict)()
+    prepared: dict[str, Any] = getattr(run.task, "preprocessing", dict)()
     if "modality" in prepared:
         code = 'import eyetoy\n\nmodel = eyetoy.load("OWNER/NAME")  # or this folder\nprint(model.predict("FILE"))'
         install = f'pip install "eyetoy[{prepared["modality"]}]"'
