@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from helpers.paths import REPOSITORY
 
@@ -21,6 +22,7 @@ def blocks(text: str, language: str) -> list[str]:
 def test_its_python_runs(tmp_path):
     code = "\n".join(blocks(README, "python"))
     assert "create_model" in code
+    Image.new("L", (8, 8)).save(tmp_path / "picture.png")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "my-model" / "model.safetensors").exists()
