@@ -83,9 +83,16 @@ def video(session: nox.Session) -> None:
 
 @session
 def demo(session: nox.Session) -> None:
-    """Train missing small models, and serve a page to try them; options are passed on to demo.py."""
+    """Serve a page to try the included models and those of runs; options are passed on to demo.py."""
     install(session)
     run(session, "python", "apps/demo/demo.py", *session.posargs)
+
+
+@session
+def weights(session: nox.Session) -> None:
+    """Train the three included models again, in eight minutes or so, and write their weights; see tools/weights.py."""
+    install(session)
+    run(session, "python", "tools/weights.py", *session.posargs)
 
 
 @session

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from eyetoy_train.recipe import Recipe
-from eyetoy_train.types import About, Batch, Details, SampleStream, Split
+from eyetoy_train.types import About, Batch, Details, SampleStream, Split, Table
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +23,7 @@ class Metrics(Protocol):
     sums: dict[str, Tensor]
 
     def update(self, outputs: Any, batch: Batch) -> None:
-        """Add the samples of one batch to `sums`."""
+        """Add the samples of one batch to `sums`. Its `index` has their places in the dataset; -1 in a stream."""
 
     def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
         """Return the scores by name; `count` is the number of samples."""
@@ -95,6 +95,29 @@ class Task(Protocol):
 
     def write_samples(self, model: nn.Module, split: Split, path: Path) -> Sequence[Path]:
         """Draw samples of a split with the model's predictions to an image file; return files that play them."""
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A task that can list what a model has predicted for each sample."""
+
+    def predictions(self, sums: dict[str, Tensor], split: Split) -> Table:
+        """Return a row for each sample: file, truth, prediction, confidence; mistakes first, the surest of them first.
+
+        Samples of a stream have no names, and so no rows.
+
+        Args:
+            sums: those of the task's metrics over the split.
+            split: the split.
+        """
+
+    def write_mistakes(
+        self, model: nn.Module, sums: dict[str, Tensor], split: Split, path: Path
+    ) -> Sequence[Path] | None:
+        """Draw the mistakes of which the model was surest to an image file; return files that play them.
+
+        None without a mistake; nothing is then written.
+        """
 
 
 class LabelledTask(Task, Protocol):

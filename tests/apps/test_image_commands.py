@@ -64,7 +64,7 @@ def test_validate_gives_the_score_of_the_run(workplace, run_command):
 def test_validate_writes_what_stands_behind_the_scores(workplace, run_command):
     run_command(workplace, "apps/image/validate.py", "one", "--output", "scores")
     written = {path.name for path in (workplace / "scores").iterdir()}
-    assert written == {"scores.json", "classes.csv", "calibration.csv", "confusion.png"}
+    assert written == {"scores.json", "classes.csv", "calibration.csv", "predictions.csv", "confusion.png"}
     with (workplace / "scores" / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["class"] for row in rows} == {"bright", "dark"}
@@ -82,7 +82,7 @@ def test_validate_takes_other_data_and_refuses_other_classes(workplace, run_comm
             Image.new("RGB", (8, 8)).save(workplace / "others" / name / f"{index}.png")
     done = run_command(workplace, "apps/image/validate.py", "one", "--data.root", "others", check=False)
     assert done.returncode == 2
-    assert "['bright', 'dark']" in done.stderr
+    assert "does not know: a, b; it knows bright, dark" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -33,6 +34,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_single_class_is_refused(folder, capsys):
+    shutil.rmtree(folder / "pictures" / "dark")
+    assert "the data have one class, bright, and a classifier needs two or more" in refused(IMAGE, PICTURES, capsys)
+
+
 @pytest.mark.parametrize("app", APPS)
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -40,7 +46,7 @@ def folder(tmp_path, monkeypatch):
         ((*OWN, "nowhere"), "there is no folder nowhere; it should hold one folder per class"),
         ((*OWN, "file"), "there is no folder file"),
         ((*OWN, "empty"), "found no file ending in"),
-        (("--data.root", "nowhere"), "there is no folder nowhere (--data.root), and the default recipe would write"),
+        (("--data.root", "nowhere"), "there is no folder nowhere (--data.root), and the recipe would write"),
         (("--config", "nowhere"), "--config nowhere is no recipe: there is no such file; the included ones are"),
         (("--config", "binary.yaml"), "binary.yaml"),
         (("--config", "list.yaml"), "list.yaml"),
@@ -72,7 +78,7 @@ def test_in_every_app(app, arguments, message, folder, capsys):
         ((*PICTURES, "--batch_size", "7", "--gradient_accumulation_steps", "2"), "choose a multiple of 2"),
         (("--task", "detection", *OWN, "empty"), "empty"),
         (("--task", "segmentation", *OWN, "empty"), "empty"),
-        (("--task", "detection", "--data.root", "nowhere"), "the default recipe would write its own data there"),
+        (("--task", "detection", "--data.root", "nowhere"), "the recipe would write its own data there"),
     ],
 )
 def test_of_a_picture(arguments, message, folder, capsys):

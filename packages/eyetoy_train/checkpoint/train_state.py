@@ -16,6 +16,9 @@ FEWEST = 20
 SPIKE = 6.0
 """A loss is a spike if it lies more than this many standard deviations above the mean of the window."""
 
+BY_EPOCH = ("ranking", "losses")
+"""Fields of `TrainState` that have a number for each of several epochs."""
+
 
 @dataclass
 class EpochStats:
@@ -94,6 +97,8 @@ class TrainState:
     """Optimizer steps taken."""
     ranking: dict[int, float] = field(default_factory=dict)
     """Validation scores of the best epochs, the best first."""
+    losses: dict[int, float] = field(default_factory=dict)
+    """Validation losses of the same epochs, as far as they have one."""
     last_rise: int = 0
     """The latest epoch with a score above all earlier ones."""
     has_stalled: bool = False
@@ -112,21 +117,30 @@ class TrainState:
         """The epoch with the best score; 0 if none was scored."""
         return next(iter(self.ranking), 0)
 
-    def rank(self, score: float, keep: int) -> bool:
-        """Add the score of the latest epoch to the ranking; return whether it is among the best `keep`."""
+    def rank(self, score: float, keep: int, loss: float | None = None) -> bool:
+        """Add the latest epoch to the ranking; return whether it is among the best `keep`.
+
+        Args:
+            score: its validation score; higher is better.
+            keep: how many epochs the ranking holds.
+            loss: its validation loss, which decides between equal scores: small sets often have some.
+        """
         if not self.ranking or score > self.ranking[self.best_epoch]:
             self.last_rise = self.epoch
         scores = self.ranking | {self.epoch: score}
-        # Of equal scores the later epoch wins, because it has seen more data.
-        best = sorted(scores, key=lambda epoch: (scores[epoch], epoch), reverse=True)[:keep]
-        self.ranking = {epoch: scores[epoch] for epoch in best}
+        losses = self.losses if loss is None or math.isnan(loss) else self.losses | {self.epoch: loss}
+        # Of equal scores and losses the later epoch wins, because it has seen more data.
+        best = sorted(scores, key=lambda epoch: (scores[epoch], -losses.get(epoch, math.inf), epoch), reverse=True)
+        self.ranking = {epoch: scores[epoch] for epoch in best[:keep]}
+        self.losses = {epoch: losses[epoch] for epoch in self.ranking if epoch in losses}
         return self.epoch in self.ranking
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values."""
         values = {name: value for name, value in vars(self).items() if name != "stats"}
-        # JSON's keys are strings, so the ranking is written as a list of pairs.
-        return values | {"ranking": [[*pair] for pair in self.ranking.items()], "record": self.stats.to_json()}
+        # JSON's keys are strings, so what is kept by epoch is written as lists of pairs.
+        pairs = {name: [[*pair] for pair in getattr(self, name).items()] for name in BY_EPOCH}
+        return values | pairs | {"record": self.stats.to_json()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainState:
@@ -141,5 +155,10 @@ class TrainState:
         if not math.isfinite(values["seconds"]):
             raise ValueError(f"seconds must be finite; got {values['seconds']!r}")
         others = {name: value for name, value in values.items() if name != "record"}
-        ranking = {int(epoch): float(score) for epoch, score in values["ranking"]}
-        return cls(**others | {"ranking": ranking, "stats": EpochStats.from_json(values["record"])})
+        # Checkpoints of earlier versions have no losses.
+        by_epoch = {
+            name: {int(epoch): float(value) for epoch, value in values[name]} for name in BY_EPOCH if name in values
+        }
+        if "ranking" not in by_epoch:
+            raise KeyError("ranking")
+        return cls(**others | by_epoch | {"stats": EpochStats.from_json(values["record"])})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,7 +89,7 @@ def without_unreadable(
     empty = [split for split, samples in readable.items() if splits[split] and not samples]
     if empty:
         raise ValueError(f"no file of the split {empty[0]!r} can be read")
-    lost = labels_of(splits.get("train", ())) - labels_of(readable.get("train", ()))
+    lost = labels_of(splits.get("train", ())).keys() - labels_of(readable.get("train", ())).keys()
     if lost:
         raise ValueError(
             f"no file for training can be read of the classes {named([classes[label] for label in sorted(lost)])}; "
@@ -128,6 +128,6 @@ def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
     return torch.where(counts > 0, weights, 0.0).float()
 
 
-def labels_of(samples: LabelledSamples) -> set[int]:
-    """Return the numbers of the classes that have a sample."""
-    return {int(one) for _, label in samples for one in (label if isinstance(label, Sequence) else (label,))}
+def labels_of(samples: LabelledSamples) -> Counter[int]:
+    """Return how many samples each class has, by its number; without the classes that have none."""
+    return Counter(int(one) for _, label in samples for one in (label if isinstance(label, Sequence) else (label,)))

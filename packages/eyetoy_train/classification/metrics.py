@@ -7,6 +7,7 @@ number of samples. Its numbers would differ, too; see each class below.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +20,30 @@ from eyetoy_train.types import Batch, Details, Table
 MOST_CLASSES_DRAWN = 60
 NUM_BINS = 15
 """Bins of confidence for the calibration error."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model has predicted for a sample."""
+
+    index: int
+    """Place of the sample in its dataset."""
+    truth: tuple[int, ...]
+    """Numbers of its classes."""
+    prediction: tuple[int, ...]
+    confidence: float
+    """Probability of the prediction; with several labels, that of the surest wrong decision, or, where all are right,
+    of the least sure one."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the prediction is the truth."""
+        return self.truth == self.prediction
+
+    @property
+    def rank(self) -> tuple[bool, float, int]:
+        """Orders mistakes first, the surest of them first; then what is right, the least sure first."""
+        return self.is_right, self.confidence if self.is_right else -self.confidence, self.index
 
 
 class ClassificationMetrics:
@@ -41,6 +66,8 @@ class ClassificationMetrics:
             "bins": torch.zeros(NUM_BINS, 2, dtype=torch.long),  # [bin, (samples in it, right ones of them)]
             "confidence": torch.zeros(NUM_BINS, dtype=torch.float32),  # [bin], summed over its samples
         }
+        # An empty part, so that a process without samples has something to join. float64 has all indices exactly.
+        self.rows = {"judged": [torch.zeros(0, 4, dtype=torch.float64)]}  # [sample, (index, truth, prediction, sure)]
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Add logits `[batch, classes]` and labels `[batch]`.
@@ -63,6 +90,15 @@ class ClassificationMetrics:
         places = (confidence * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
         self.sums["bins"].index_add_(0, places, torch.stack([ones, (ranked[:, 0] == labels).long()], 1))
         self.sums["confidence"].index_add_(0, places, confidence)
+        if "index" in batch:
+            judged = [batch["index"].cpu(), labels, ranked[:, 0], confidence]
+            self.rows["judged"].append(torch.stack([column.double() for column in judged], 1))
+
+    def judged(self, sums: dict[str, Tensor]) -> list[Judged]:
+        """Return what was predicted for each sample, the most telling first; see `Judged.rank`."""
+        rows = sums["judged"].tolist()
+        found = [Judged(int(index), (int(truth),), (int(guess),), sure) for index, truth, guess, sure in rows]
+        return sorted(found, key=lambda one: one.rank)
 
     def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
         """Return the scores."""
@@ -121,6 +157,7 @@ class MultiLabelMetrics:
         self.rows = {
             "logits": [torch.zeros(0, num_classes)],
             "labels": [torch.zeros(0, num_classes, dtype=torch.bool)],
+            "indices": [torch.zeros(0, dtype=torch.long)],
         }
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
@@ -136,6 +173,22 @@ class MultiLabelMetrics:
             raise ValueError(f"labels must be zeros and ones; got {float(labels[(labels != 0) & (labels != 1)][0])}")
         self.rows["logits"].append(logits)
         self.rows["labels"].append(labels.bool())
+        if "index" in batch:
+            self.rows["indices"].append(batch["index"].cpu())
+
+    def judged(self, sums: dict[str, Tensor]) -> list[Judged]:
+        """Return what was predicted for each sample, the most telling first; see `Judged.rank`."""
+        logits, labels = sums["logits"].cpu(), sums["labels"].cpu()
+        wrong = (logits > 0) != labels
+        sure = logits.abs()
+        surest = torch.where(wrong.any(1), sure.where(wrong, 0.0).amax(1), sure.amin(1)).sigmoid()
+        found = [
+            Judged(index, _numbers(truth), _numbers(row > 0), confidence)
+            for index, truth, row, confidence in zip(
+                sums["indices"].tolist(), labels, logits, surest.tolist(), strict=True
+            )
+        ]
+        return sorted(found, key=lambda one: one.rank)
 
     def compute(self, sums: dict[str, Tensor]) -> dict[str, float]:
         """Return the scores.
@@ -166,6 +219,11 @@ class MultiLabelMetrics:
         ]
         header = ("class", "samples", "average precision", "by chance")
         return Details(tables=[Table("Classes", header, sorted(rows, key=lambda row: row[2]))])
+
+
+def _numbers(is_label: Tensor) -> tuple[int, ...]:
+    """Return the numbers of the classes that a row of truths `[classes]` marks."""
+    return tuple(is_label.nonzero().flatten().tolist())
 
 
 def most_often_taken_for(confusion: Tensor, label: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset
 
@@ -22,6 +23,11 @@ def spread_samples(dataset: Dataset[Batch] | SampleStream, count: int) -> list[B
         return list(itertools.islice(EvaluationStream(dataset), count))
     size = size_of(dataset)
     return [dataset[i] for i in range(0, size, max(size // count, 1))][:count]
+
+
+def source_name(source: Any, index: int) -> str:
+    """Return the name of a sample for a list: the path of its file, or its place in a table."""
+    return str(source) if isinstance(source, Path) else str(getattr(source, "place", f"sample {index}"))
 
 
 def sample_file(folder: Path, number: int, sample: LabelledSample) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,17 +21,17 @@ from torch.utils.data import Dataset, default_collate
 from eyetoy_train.classification.datasets import SampleDataset, class_weights, labels_of, limited, without_unreadable
 from eyetoy_train.classification.losses import weighted_cross_entropy
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
-from eyetoy_train.classification.samples import sample_file, spread_samples
+from eyetoy_train.classification.samples import sample_file, source_name, spread_samples
 from eyetoy_train.data.inventory import Inventory
+from eyetoy_train.data.relabelled import RelabelledSource
 from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.models.saved import save_model
 from eyetoy_train.recipe import ClassificationRecipe, check, recipe_text
 from eyetoy_train.report.figures import LabelledSample, TitledSample, draw_samples, draw_titled
-from eyetoy_train.task import Metrics
-from eyetoy_train.types import About, Batch, SampleStream, Split
-from eyetoy_train.utils.console import log
+from eyetoy_train.types import About, Batch, SampleStream, Split, Table
+from eyetoy_train.utils.console import log, named
 
 FORCED_CHOICE = "It names one of its classes for whatever it is given, also for what is none of them."
 """A limit of every classifier whose samples have one label."""
@@ -186,10 +187,19 @@ class ClassificationTask(ABC):
         self.source.prepare()
         self._inventory().tell()
 
+    def score_by(self, labels: Sequence[str], *, whole: bool = False) -> None:
+        """Number the classes as a trained model does, to score it; call it before `prepare`, and train no more.
+
+        Args:
+            labels: the classes of the model. The data may have fewer of them, in any order.
+            whole: put the samples of all splits into `test`.
+        """
+        self.source = RelabelledSource(self.source, labels, whole=whole)
+
     def _inventory(self) -> Inventory:
         """Return what was read: the classes and the samples of every split, without those that cannot be read."""
         sizes: dict[Split, int | str] = {}
-        labels: dict[Split, set[int]] = {}
+        labels: dict[Split, Counter[int]] = {}
         files: dict[Split, list[Path]] = {}
         unreadable = 0
         for split in get_args(Split):
@@ -222,7 +232,8 @@ class ClassificationTask(ABC):
         """Return the samples of a split that can be read; they are read once, and the others are named."""
         if split not in self._readable:
             # The splits of a folder share the record of whole files, which is written for all of them at once.
-            together = get_args(Split) if isinstance(self.source, FolderSource) else (split,)
+            shares = isinstance(self.source, FolderSource | RelabelledSource)
+            together = get_args(Split) if shares else (split,)
             found = {name: samples if name == split else self._samples(name) for name in together}
             listed = {name: given for name, given in found.items() if isinstance(given, Sequence)}
             self._readable |= without_unreadable(
@@ -260,7 +271,16 @@ class ClassificationTask(ABC):
         return torch.zeros(len(self.classes)).index_fill_(0, torch.tensor(label, dtype=torch.long), 1.0)
 
     def build_model(self) -> nn.Module:
-        """Return the recipe's model."""
+        """Return the recipe's model.
+
+        Raises:
+            ValueError: there is one class alone, or the recipe's model cannot be built.
+        """
+        if len(self.classes) < 2 and not self.multi_label:
+            raise ValueError(
+                f"the data have one class, {named(self.classes)}, and a classifier needs two or more; add a folder for "
+                "what is not of it"
+            )
         return build_classifier(
             self.recipe.model,
             num_classes=len(self.classes),
@@ -314,7 +334,7 @@ class ClassificationTask(ABC):
         """Return the probabilities of the classes in float32; independent ones where a sample has several labels."""
         return logits.float().sigmoid() if self.multi_label else logits.float().softmax(-1)
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> ClassificationMetrics | MultiLabelMetrics:
         """Return new metrics."""
         kind = MultiLabelMetrics if self.multi_label else ClassificationMetrics
         return kind(len(self.classes), self.classes)
@@ -337,7 +357,35 @@ class ClassificationTask(ABC):
         """
         dataset = self.dataset(split)
         assert dataset is not None
-        batch = default_collate(spread_samples(dataset, count))
+        return self._draw(model, spread_samples(dataset, count), path)
+
+    def predictions(self, sums: dict[str, Tensor], split: Split) -> Table:
+        """Return a row for each sample of a split, mistakes first; see `Listing`."""
+        dataset = self.dataset(split)
+        rows: list[tuple[str, str, str, float]] = []
+        if isinstance(dataset, SampleDataset):
+            for one in self.metrics().judged(sums):
+                source, _ = dataset.samples[one.index]
+                truth, prediction = (self._named(labels) for labels in (one.truth, one.prediction))
+                rows.append((source_name(source, one.index), truth, prediction, round(one.confidence, 4)))
+        return Table("Predictions", ("file", "truth", "prediction", "confidence"), rows)
+
+    def write_mistakes(
+        self, model: nn.Module, sums: dict[str, Tensor], split: Split, path: Path, *, count: int = 12
+    ) -> list[Path] | None:
+        """Draw the mistakes of which the model was surest; see `Listing`."""
+        dataset = self.dataset(split)
+        if not isinstance(dataset, SampleDataset):
+            return None
+        wrong = [dataset[one.index] for one in self.metrics().judged(sums)[:count] if not one.is_right]
+        return self._draw(model, wrong, path) if wrong else None
+
+    def _named(self, labels: Sequence[int]) -> str:
+        return ", ".join(self.classes[label] for label in labels) or "none"
+
+    def _draw(self, model: nn.Module, examples: Sequence[Batch], path: Path) -> list[Path]:
+        """Draw examples with a model's predictions, and return files that play them; see `write_samples`."""
+        batch = default_collate(list(examples))
         model.eval()
         with torch.inference_mode():
             outputs = self.outputs(model, send_to_device(batch, next(model.parameters()).device))
@@ -353,7 +401,7 @@ class ClassificationTask(ABC):
                 LabelledSample(
                     # x=x: a lambda sees the variable, which is the last sample by the time that it is called.
                     draw=lambda axes, x=x: self.plot(axes, x),  # type: ignore[misc]
-                    truth=", ".join(self.classes[label] for label in labels) or "none",
+                    truth=self._named(labels),
                     prediction=self.classes[guess],
                     confidence=float(sure),
                 )

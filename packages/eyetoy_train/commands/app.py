@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import sys
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eyetoy_train.checkpoint.run_folder import read_recipe
 from eyetoy_train.commands.cli import (
-    checkpoint_parser,
     expand,
     files_parser,
     given_keys,
@@ -26,6 +22,7 @@ from eyetoy_train.commands.cli import (
     refuse_ignored_options,
 )
 from eyetoy_train.commands.train import train_or_exit
+from eyetoy_train.commands.validate import refuse_to_make_data, validate_checkpoint
 from eyetoy_train.concerns import Command
 from eyetoy_train.ending import WRONG_INPUT, exit_on_error
 from eyetoy_train.models.opened import Checkpoint, find_checkpoint, read_labels
@@ -86,29 +83,17 @@ class App(Generic[T]):
         arguments = [argument for argument in given if argument not in DRY_RUN]
         recipe: Recipe = parse_recipe(self.recipe, self.default_config, arguments, epilog=DRY_RUN_HELP)
         with exit_on_error((*WRONG_INPUT, FloatingPointError)):
-            self._refuse_to_make_up(recipe, arguments)
             task = self.task(recipe)
+            if not option_place(arguments, "--config"):  # whoever names a recipe knows where its data come from
+                refuse_to_make_data(
+                    getattr(task, "source", None), getattr(recipe, "data", None), given_keys(self.recipe, arguments)
+                )
             if arguments != given:
                 from eyetoy_train.engine.dry_run import dry_run
 
                 dry_run(task, recipe)
                 raise SystemExit(0)
             return task, recipe
-
-    def _refuse_to_make_up(self, recipe: Any, arguments: Sequence[str]) -> None:
-        """Refuse a `--data.root` that does not exist, where the default recipe would write its own data there.
-
-        Somebody who names a folder of his own, and makes a typing error, would train on other data without knowing.
-        """
-        given = given_keys(self.recipe, arguments)
-        if self.default_config is None or option_place(arguments, "--config") or "data.source" in given:
-            return
-        root, source = recipe.data.root, getattr(recipe.data, "source", None)
-        if "data.root" in given and source not in (None, "hub") and not Path(root).exists():
-            raise ValueError(
-                f"there is no folder {root} (--data.root), and the default recipe would write its own data there; add "
-                f"--data.source folder for data of your own, or --data.source {source} to have them written"
-            )
 
     def options(self, argv: Sequence[str] | None = None) -> list[str]:
         """Return the options of `train`, whatever is on the command line."""
@@ -144,57 +129,9 @@ class App(Generic[T]):
         refuse_ignored_options(self.recipe, overrides, command)
         return Checkpoint(folder, self.task(recipe), read_labels(folder))
 
-    @exit_on_error()
     def validate(self, argv: Sequence[str] | None = None) -> None:
-        """Score a checkpoint on a split of its data, or of other data, and print the scores as JSON."""
-        parser = checkpoint_parser(
-            "Score a checkpoint. Further options override its recipe, such as --data.root FOLDER."
-        )
-        parser.add_argument("--split", choices=("train", "val", "test"), default="test")
-        parser.add_argument(
-            "--output",
-            type=Path,
-            help="folder for scores.json, with tables and figures",
-        )
-        options, overrides = parse_with_overrides(parser, argv)
-        from accelerate import Accelerator
-
-        from eyetoy_train.engine.evaluation import Evaluation
-
-        opened = self.open(options.checkpoint, overrides, command="validate")
-        task = opened.task
-        accelerator = Accelerator(mixed_precision=task.recipe.mixed_precision)
-        # Data are downloaded or written once, by the first process; the others find them.
-        with accelerator.local_main_process_first():
-            task.prepare()
-        # Order counts: the same names in another order would give other labels, and a wrong score without an error.
-        if opened.labels != list(task.classes):
-            raise ValueError(
-                f"the checkpoint knows the classes {opened.labels}, but the data have {list(task.classes)}"
-            )
-        dataset = task.dataset(options.split)
-        if dataset is None:
-            raise ValueError(f"the data have no split {options.split!r}; choose another with --split")
-        model = opened.load_model(accelerator.device)
-        started = time.perf_counter()
-        evaluation = Evaluation(
-            task, accelerator, batch_size=task.recipe.eval_batch_size, num_workers=task.recipe.num_workers
-        )
-        sums = evaluation.sums(model, dataset)
-        scores = task.metrics().compute(sums)
-        scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
-        if not accelerator.is_main_process:
-            return
-        protocol = {"protocol": task.protocol} if task.protocol else {}
-        report = json.dumps({"checkpoint": str(opened.folder), "split": options.split, **protocol, **scores}, indent=2)
-        print(report)  # noqa: T201
-        if options.output:
-            options.output.mkdir(parents=True, exist_ok=True)
-            (options.output / "scores.json").write_text(report, encoding="utf-8")
-            for table in task.metrics().details(sums, options.output).tables:
-                path = options.output / f"{table.title.lower()}.csv"
-                with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-                    csv.writer(file).writerows([table.header, *table.rows])
+        """Score a checkpoint on a split of its data, or on other data; see `validate_checkpoint`."""
+        validate_checkpoint(self, argv)
 
     def export(self, argv: Sequence[str] | None = None) -> None:
         """Write a checkpoint as a file that runs without this code; see `export_checkpoint`."""

@@ -29,6 +29,8 @@ from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_files, list_folders
 from eyetoy_train.utils.seeds import derive_seed
 
+ALL_FILES = "all files"
+"""Where the samples of the test are from, if a folder without split folders is read as a whole."""
 Sample = tuple[Path, Any]
 """A file and its label: the number of a class, or the numbers of several."""
 
@@ -95,7 +97,12 @@ class EmptyClassError(ValueError):
 
 
 def read_class_folder(
-    root: Path, extensions: Collection[str], *, seed: int = 0, fold: Fold | None = None
+    root: Path,
+    extensions: Collection[str],
+    *,
+    seed: int = 0,
+    fold: Fold | None = None,
+    hold_out: bool = True,
 ) -> ClassFolder:
     """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
 
@@ -105,6 +112,9 @@ def read_class_folder(
 
     With `fold`, that fold of every class is for the test instead, and a tenth of the other folds for validation. So
     over all folds every file is for the test once, except for classes of a single file, which stay in training.
+
+    With `hold_out=False`, for files to be scored, nothing is held out: without split folders all files are of the test,
+    and none of the splits need be there.
 
     Hidden files and folders, and those of systems, such as `.ipynb_checkpoints`, are neither classes nor samples. What
     is no sample is counted in `left_out`.
@@ -126,13 +136,15 @@ def read_class_folder(
     held_out = sorted(folder.name for folder in folders.values() if folder)
     if fold:
         _refuse_splits(root, held_out)
-    if held_out and not folders["train"]:
+    if held_out and not folders["train"] and hold_out:
         raise FileNotFoundError(
             f"{root} has split folders ({', '.join(held_out)}) but none for training; it should be called train"
         )
     train_folder = folders["train"] or root
+    # Splits that are only scored need no training set, which would name the classes.
+    naming = [train_folder] if folders["train"] or not held_out else [folder for folder in folders.values() if folder]
     # Sorted: the order of a folder's entries differs between file systems, and a label must mean the same on each.
-    classes = tuple(folder.name for folder in list_folders(train_folder))
+    classes = tuple(sorted({folder.name for place in naming for folder in list_folders(place)}))
     refuse_twins(train_folder, classes)
     left_out: Counter[str] = Counter()
     if held_out:
@@ -145,18 +157,11 @@ def read_class_folder(
     if any(folder.is_symlink() for folder in (*read.values(), *together)):
         refuse_shared_folders(together)
     listed = {split: _list(read[split], members, extensions, left_out) for split, members in found.items()}
-    splits = _split(listed, seed, fold)
-    trained = {label for _, label in splits["train"]}
-    untrained = [name for label, name in enumerate(classes) if label not in trained]
-    if untrained:
-        raise EmptyClassError(
-            f"{train_folder} has classes without a file for training: {named(untrained)}; remove these folders, "
-            f"or add files ending in {', '.join(sorted(extensions))}"
-        )
-    sources = {split: folder.name if (folder := folders[split]) else "held out" for split in splits}
-    sources = sources if train_folder != root else {}
-    if fold:
-        sources = {"val": "held out", "test": f"fold {fold.number} of {fold.count}"}
+    splits = _split(listed, seed, fold) if hold_out else _unsplit(listed)
+    if hold_out:
+        _refuse_untrained(train_folder, classes, splits["train"], extensions)
+    places = {split: folder.name for split, folder in folders.items() if folder}
+    sources = {split: places.get(split, _made_by(split, fold, hold_out=hold_out)) for split in splits}
     return ClassFolder(classes, splits, sources, left_out)
 
 
@@ -189,6 +194,33 @@ def written_aside(root: Path) -> Iterator[Path]:
             if root.exists():
                 raise FileExistsError(f"{root} was made by somebody else meanwhile: use it, or remove it") from error
             raise
+
+
+def _unsplit(listed: Mapping[Split | None, tuple[Sample, ...]]) -> dict[Split, tuple[Sample, ...]]:
+    """Return the splits of the listed files; without any, all files for the test."""
+    return {split: samples for split, samples in listed.items() if split} or {"test": listed[None]}
+
+
+def _made_by(split: Split, fold: Fold | None, *, hold_out: bool) -> str:
+    """Return in a few words where the samples of a split without a folder are from."""
+    if split == "train":
+        return "the rest"
+    if fold and split == "test":
+        return f"fold {fold.number} of {fold.count}"
+    return "held out" if hold_out else ALL_FILES
+
+
+def _refuse_untrained(
+    folder: Path, classes: Sequence[str], samples: Sequence[Sample], extensions: Collection[str]
+) -> None:
+    """Raise an EmptyClassError that names the classes without a sample."""
+    trained = {label for _, label in samples}
+    untrained = [name for label, name in enumerate(classes) if label not in trained]
+    if untrained:
+        raise EmptyClassError(
+            f"{folder} has classes without a file for training: {named(untrained)}; remove these folders, or add files "
+            f"ending in {', '.join(sorted(extensions))}"
+        )
 
 
 def _is_class(folders: Mapping[Split, Path | None], present: Mapping[str, Path]) -> bool:

@@ -1,4 +1,4 @@
-"""What was read of a data set, in one wording for all of them: a line at the start of a run, and warnings."""
+"""What was read of a data set, in one wording for all of them: lines at the start of a run, and warnings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from typing import get_args
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log, named
 from eyetoy_train.utils.files import reasons
+from eyetoy_train.utils.text import shown
+
+MOST_CLASSES_LISTED = 20
+"""Up to so many classes are listed with their numbers of samples."""
+FEW_LISTED = 3
+"""Of more classes, so many of the smallest and of the largest."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class Inventory:
     Args:
         classes: names of the classes.
         sizes: by split, the number of samples, or words for a stream.
-        labels: by split, the numbers of the classes that have a sample there; without splits of which that is unknown.
+        labels: by split, the numbers of the classes that have a sample there, where known with the numbers of these;
+            without splits of which that is unknown.
         places: by split, where the samples were found, such as the name of a folder, or `held out`.
         left_out: numbers of files and others that are no samples, by the reason.
         files: by split, the files of the samples, where there are any.
@@ -49,6 +56,27 @@ class Inventory:
         noun = "class" if len(self.classes) == 1 else "classes"
         endings = [f"left out: {left_out}"] * bool(left_out)
         return "; ".join([f"{len(self.classes):,} {noun}", f"samples: {', '.join(parts)}", *self.notes, *endings])
+
+    def describe_classes(self) -> str:
+        """Return a line with the samples of each class by split; of many classes, of the smallest and largest alone.
+
+        Nothing where the numbers are unknown.
+        """
+        counts = {split: found for split, found in self.labels.items() if isinstance(found, Mapping)}
+        if not counts:
+            return ""
+        ordered = [split for split in get_args(Split) if split in counts]
+
+        def told(label: int) -> str:
+            return f"{shown(self.classes[label])} {' / '.join(f'{counts[split].get(label, 0):,}' for split in ordered)}"
+
+        title = f"samples of each class, {' / '.join(ordered)}"
+        labels = range(len(self.classes))
+        if len(self.classes) <= MOST_CLASSES_LISTED:
+            return f"{title}: {'; '.join(map(told, labels))}"
+        by_size = sorted(labels, key=lambda label: counts[ordered[0]].get(label, 0))
+        few, many = ("; ".join(map(told, some)) for some in (by_size[:FEW_LISTED], by_size[-FEW_LISTED:]))
+        return f"{title}, of the smallest: {few}; of the largest: {many}"
 
     def warnings(self) -> Iterator[str]:
         """Yield a line for each thing that is allowed, and may not be meant."""
@@ -84,6 +112,7 @@ class Inventory:
 
         if PartialState().is_main_process:
             # On stderr: the stdout of validate.py is JSON.
-            log(f"data: {self.describe()}", file=sys.stderr)
+            for line in filter(None, (self.describe(), self.describe_classes())):
+                log(f"data: {line}", file=sys.stderr)
             for warning in self.warnings():
                 log(f"warning: {warning}", file=sys.stderr)

@@ -51,6 +51,11 @@ class DatasetSource(ABC, Generic[S]):
     def prepare(self) -> None:
         """Write or fetch the data if they are missing; check that all of it is there."""
 
+    @property
+    def makes_data(self) -> bool:
+        """Whether `prepare` makes data of its own, where there are none."""
+        return False
+
     @abstractmethod
     def split(self, split: Split) -> S | None:
         """Return the samples of a split, or None if the data have no such split."""
@@ -108,6 +113,7 @@ class FolderSource(ClassificationSource):
         read: lists the files.
         write: makes the data set before it is listed, if it is missing.
         multi_label: whether `read` returns several labels for a file.
+        read_unsplit: lists the files without holding any out; see `unsplit`.
     """
 
     def __init__(
@@ -116,9 +122,11 @@ class FolderSource(ClassificationSource):
         *,
         write: Callable[[], None] | None = None,
         multi_label: bool = False,
+        read_unsplit: Callable[[], ClassFolder] | None = None,
     ) -> None:
         self._read = read
         self._write = write
+        self._read_unsplit = read_unsplit
         self.multi_label = multi_label
 
     @classmethod
@@ -134,13 +142,31 @@ class FolderSource(ClassificationSource):
         """Return the source of class folders, which `write` makes if they are missing; see `read_class_folder`."""
         root = Path(root).expanduser()
         read = partial(read_class_folder, root, extensions, seed=seed, fold=fold)
-        return cls(read, write=None if write is None else partial(write_once, root, write))
+        return cls(
+            read,
+            write=None if write is None else partial(write_once, root, write),
+            read_unsplit=partial(read, fold=None, hold_out=False),
+        )
+
+    def unsplit(self) -> FolderSource | None:
+        """Return the source of the same files with none held out, to score them; None if it does not hold out itself.
+
+        Without split folders, all files are of the test; see `read_class_folder`.
+        """
+        if self._read_unsplit is None:
+            return None
+        return FolderSource(self._read_unsplit, write=self._write, multi_label=self.multi_label)
 
     def prepare(self) -> None:
         """Make the data set if it is missing, and list it."""
         if self._write is not None:
             self._write()
         _ = self.folder  # listed here, before workers are forked, so that they share the list
+
+    @property
+    def makes_data(self) -> bool:
+        """Whether `prepare` makes the data set where it is missing."""
+        return self._write is not None
 
     @property
     def left_out(self) -> Mapping[str, int]:

@@ -20,6 +20,9 @@ from eyetoy_train.task import Metrics, Task
 from eyetoy_train.types import Batch, SampleStream
 from eyetoy_train.utils.signals import worker_setup
 
+NO_INDEX = -1
+"""Index of a sample of a stream, which has none."""
+
 
 @runtime_checkable
 class RowMetrics(Metrics, Protocol):
@@ -83,13 +86,14 @@ class Evaluation:
         was_training = model.training
         model.eval()
         counted = 0
-        for batch, num_own in _batches(dataset, accelerator, self.batch_size, self.num_workers):
+        for batch, indices in _batches(dataset, accelerator, self.batch_size, self.num_workers):
+            num_own = len(indices)
             if self.before_batch:
                 self.before_batch()
             batch = send_to_device(batch, accelerator.device)
             with accelerator.autocast():
                 outputs = task.outputs(model, batch)
-            metrics.update(_first(outputs, num_own), _first(batch, num_own))
+            metrics.update(_first(outputs, num_own), _first(batch, num_own) | {"index": indices})
             counted += num_own
         model.train(was_training)
         sums = _add_up(metrics.sums | {"samples": torch.tensor(counted)}, accelerator)
@@ -107,19 +111,20 @@ class Evaluation:
 
 def _batches(
     dataset: Dataset[Batch] | SampleStream, accelerator: Accelerator, batch_size: int, num_workers: int
-) -> Iterator[tuple[Batch, int]]:
-    """Give batches, as many on every process, and how many samples of each this process counts."""
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Give batches, as many on every process, and the indices of the samples of each that this process counts."""
     place = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
     if isinstance(dataset, SampleStream):
         stream = EvaluationStream(dataset, **place)
         loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers, worker_init_fn=worker_setup())
-        yield from _in_step(loader, accelerator)
+        for batch, num_own in _in_step(loader, accelerator):
+            yield batch, torch.full((num_own,), NO_INDEX)
         return
     size = size_of(dataset)
     if not size:
         return
     sampler = EvaluationSampler(size, **place)
-    left = sampler.num_real  # samples to count; after them may come one that another process counts
+    own = torch.tensor([*sampler][: sampler.num_real])  # after them may come one that another process counts
     loader = DataLoader(
         dataset,
         batch_size,
@@ -128,9 +133,8 @@ def _batches(
         collate_fn=SharedCollate(collate_of(dataset)),
         worker_init_fn=worker_setup(),
     )
-    for batch in loader:
-        yield batch, min(left, batch_size)
-        left = max(left - batch_size, 0)
+    for number, batch in enumerate(loader):
+        yield batch, own[number * batch_size :][:batch_size]
 
 
 def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tuple[Batch, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -40,7 +41,13 @@ from eyetoy_train.engine.setup import (
 from eyetoy_train.engine.step_recorder import NotFiniteError, StepRecorder
 from eyetoy_train.optim.build import build_optimizer
 from eyetoy_train.optim.ema import Ema
-from eyetoy_train.optim.schedule import DropPathWarmup, learning_rate, run_lengths, set_learning_rate
+from eyetoy_train.optim.schedule import (
+    DropPathWarmup,
+    learning_rate,
+    run_lengths,
+    set_learning_rate,
+    short_run_warnings,
+)
 from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.report.model_card import CARD, Trained, card_text
 from eyetoy_train.report.page import write_report
@@ -172,6 +179,8 @@ class Trainer:
             if self.state.step:
                 line += f"; going on after step {self.state.step}, epoch {self.state.epoch + 1}"
             log(line)
+            for warning in short_run_warnings(recipe, self.lengths):
+                log(f"warning: {warning}", file=sys.stderr)
             if lacks_sharding(accelerator):
                 log("FSDP was asked for, but Accelerate shards on GPUs only: every process here holds the whole model")
         self._clock = time.perf_counter()
@@ -360,7 +369,7 @@ class Trainer:
         # The best first. In the other order, a kill between the two would lose this epoch's model for good: the run
         # would resume after the epoch, and never come back to it.
         if scores:
-            if state.rank(scores[self.task.score], self.recipe.checkpoints.keep_best):
+            if state.rank(scores[self.task.score], self.recipe.checkpoints.keep_best, scores.get("loss")):
                 self.checkpointer.save_best(state)
             patience = self.recipe.early_stop_epochs
             state.has_stalled = patience is not None and state.epoch - state.last_rise >= patience

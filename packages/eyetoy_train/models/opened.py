@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args
 import yaml
 
 from eyetoy.kinds import WEIGHTS
+from eyetoy_train.models.included import included_model, names_like
 from eyetoy_train.task import LabelledTask
 from eyetoy_train.types import Modality
 from eyetoy_train.utils.untrusted import read_json, read_yaml
@@ -37,7 +38,9 @@ class Checkpoint(Generic[T]):
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, or the best one of a run.
+    """Return the checkpoint folder that `path` means: itself, the best one of a run, or an included model's.
+
+    A bare name that is no file or folder here means an included model, such as `digits`; see `included_models`.
 
     Raises:
         FileNotFoundError: there is none.
@@ -45,8 +48,19 @@ def find_checkpoint(path: Path) -> Path:
     for folder in (path, path / "checkpoints" / "best"):
         if (folder / WEIGHTS).is_file():
             return folder
+    is_bare, included = path.name == str(path), included_model(path.name)
+    if path.exists():
+        # Not the included model, without a word: whoever has a folder of this name may mean that.
+        shadows = f"; the included model {path.name} is found from a folder without it" * (is_bare and bool(included))
+        raise FileNotFoundError(
+            f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with {WEIGHTS}{shadows}"
+        )
+    if is_bare and included:
+        return included
+    hint = f"; {names_like(path.name)}" if is_bare else ""
     raise FileNotFoundError(
-        f"{path} holds no checkpoint; give a run folder such as runs/digits, or a folder with model.safetensors"
+        f"{path} holds no checkpoint: there is no such folder; give a run folder such as runs/digits, or a folder with "
+        f"{WEIGHTS}{hint}"
     )
 
 

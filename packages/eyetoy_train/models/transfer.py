@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from eyetoy import Classifier
 from eyetoy.kinds import WEIGHTS
+from eyetoy_train.models.included import included_model
 from eyetoy_train.models.opened import LABELS, find_checkpoint, read_labels
 from eyetoy_train.models.saved import CONFIG, kind_of
 from eyetoy_train.utils.console import log
@@ -58,12 +59,12 @@ class Layout:
 
 
 def checkpoint_folder(name: str) -> Path:
-    """Return the folder of a run's best checkpoint, of a checkpoint, or of what a name on Hugging Face's hub holds.
+    """Return the folder of a run's best checkpoint, of a checkpoint, of an included model or of what the hub holds.
 
     Raises:
         FileNotFoundError: there is no checkpoint, or the hub's files cannot be fetched.
     """
-    if Path(name).exists():
+    if Path(name).exists() or included_model(name):
         return find_checkpoint(Path(name))
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "recipe.yaml", WEIGHTS]))

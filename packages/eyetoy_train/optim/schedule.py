@@ -7,7 +7,7 @@ state in a checkpoint, and a run can be continued at any step.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from eyetoy_train.recipe import Recipe
 
 ONE_CYCLE_START = 25.0
 """One cycle starts at the highest learning rate divided by this, as PyTorch's does."""
+
+FEWEST_STEPS = 50
+"""A run of fewer optimizer steps hardly learns."""
 
 STEP_FACTOR = 0.1
 """Factor of each fall of the learning rate in the schedule of steps."""
@@ -50,6 +53,24 @@ def run_lengths(recipe: Recipe, steps_per_epoch: int | None) -> Lengths:
         raise ValueError("the training set is a stream of unknown size: steps_per_epoch must say how long an epoch is")
     steps = recipe.epochs * steps_per_epoch
     return Lengths(steps_per_epoch, steps if recipe.max_steps is None else min(steps, recipe.max_steps))
+
+
+def short_run_warnings(recipe: Recipe, lengths: Lengths) -> Iterator[str]:
+    """Yield a sentence for what makes a run too short to learn, unless `max_steps` cuts it short on purpose."""
+    steps = lengths.num_steps
+    if recipe.max_steps is not None and steps == recipe.max_steps:
+        return
+    warmup = round(recipe.warmup_epochs * lengths.steps_per_epoch)
+    if warmup >= steps:
+        yield (
+            f"the learning rate rises over warmup_epochs={recipe.warmup_epochs:g}, and the run ends after "
+            f"epochs={recipe.epochs}, before it is reached; raise epochs, or lower warmup_epochs"
+        )
+    if steps < FEWEST_STEPS:
+        yield (
+            f"the run takes {steps} optimizer steps in all, of {recipe.batch_size} samples each; that is too few to "
+            "learn much: raise epochs, or lower batch_size"
+        )
 
 
 def learning_rate(step: int, recipe: Recipe, lengths: Lengths) -> float:

@@ -5,7 +5,6 @@ The front matter follows the hub's model-card metadata (https://huggingface.co/d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,10 @@ from eyetoy.hub import HubModel
 from eyetoy_train.recipe import Recipe
 from eyetoy_train.task import Task
 from eyetoy_train.utils.console import duration, score_text
+from eyetoy_train.utils.statistics import SHARES, interval
 from eyetoy_train.utils.text import shown
 
 CARD = "README.md"
-SHARES = ("accuracy", "top5")
-"""Scores that are shares of samples, and have a confidence interval."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +50,6 @@ def card_text(run: Trained) -> str:
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(run)),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def interval(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
-    """Return the confidence interval of a share of samples (Wilson, JASA 22, 1927).
-
-    Args:
-        share: from 0 to 1.
-        count: how many samples the share is of.
-        z: quantile of the normal distribution; 1.96 gives the 95 % interval.
-    """
-    # The usual interval, share ± z * sqrt(share * (1 - share) / count), has no width at a share of 1, which small sets
-    # often reach.
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _splits(run: Trained) -> list[str]:

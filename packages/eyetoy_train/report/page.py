@@ -7,7 +7,7 @@ import json
 import mimetypes
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from eyetoy_train.checkpoint.run_folder import RunFolder, read_lines
 from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.report.figures import PARTS, TRAINED, draw_curves
-from eyetoy_train.task import Task
+from eyetoy_train.task import Listing, Task
 from eyetoy_train.types import Split, Table
 from eyetoy_train.utils.console import duration, score_text
+from eyetoy_train.utils.statistics import SHARES, interval
 from eyetoy_train.utils.text import shown
 
 NUMBER = re.compile(r"(-?([\d.,]+(e[-+]\d+)?|inf|nan)%?)?")
 """How numbers are shown; an empty cell is one that is missing."""
+MOST_MISTAKES = 24
+"""Mistakes that the report names."""
 
 
 def write_report(
@@ -51,6 +54,7 @@ def write_report(
     draw_curves(lines, task.score, curves)
     played = task.write_samples(model, split, samples)
     details = task.metrics().details(sums, run.path)
+    mistakes = _mistakes(run, task, model, sums, split) if isinstance(task, Listing) else None
     page = (
         _environment()
         .get_template("template.html.j2")
@@ -63,6 +67,8 @@ def write_report(
             curves=curves,
             samples=samples,
             played=played,
+            mistakes=mistakes,
+            sure=_interval(task.score, results[split]),
             tables=[_formatted(table) for table in details.tables],
             figures=details.pictures,
             epochs=_formatted(_epochs(lines)),
@@ -72,6 +78,38 @@ def write_report(
         )
     )
     (run.path / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+@dataclass(frozen=True)
+class _Mistakes:
+    """The mistakes of which a model was surest."""
+
+    count: int
+    """Number of all mistakes."""
+    table: _FormattedTable
+    figure: Path
+    played: Sequence[Path]
+
+
+def _mistakes(
+    run: RunFolder, task: Listing, model: nn.Module, sums: dict[str, Tensor], split: Split
+) -> _Mistakes | None:
+    """Return the mistakes on a split for the report; None if there are none, or samples that have no names."""
+    figure = run.path / "mistakes.png"
+    played = task.write_mistakes(model, sums, split, figure)
+    if played is None:
+        return None
+    listed = task.predictions(sums, split)
+    wrong = [row for row in listed.rows if row[1] != row[2]]
+    return _Mistakes(len(wrong), _formatted(replace(listed, rows=wrong[:MOST_MISTAKES])), figure, played)
+
+
+def _interval(name: str, scores: Mapping[str, float]) -> str:
+    """Return the confidence interval of a score that is a share of samples; nothing for any other."""
+    if name not in SHARES:
+        return ""
+    low, high = interval(scores[name], scores["count"])
+    return f"{low:.1%} to {high:.1%}"
 
 
 def _environment() -> Environment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from eyetoy_demo.checkpoints import Run, find_runs, sample_files
-from eyetoy_demo.looking import _numbered, answer, sentence
-from eyetoy_demo.main import DEFAULT_RUNS, main, train_missing
+from eyetoy_demo.checkpoints import MODALITIES, Run, describe, find_included, find_runs, sample_files
+from eyetoy_demo.looking import _numbered, answer, copied, sentence
+from eyetoy_demo.main import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECONDS = 120_000  # milliseconds; a busy machine takes its time
@@ -74,6 +75,11 @@ def give(page, modality: str, file: Path) -> None:
     page.set_input_files(f"#{modality}-file input[type=file]", file)
 
 
+def has_no_message(page, modality: str) -> None:
+    """Wait until the place of messages is empty: while the page works, it says so there."""
+    page.wait_for_function(f"document.querySelector('#{modality}-message').innerText.trim() === ''")
+
+
 @pytest.mark.parametrize("modality", FILES)
 def test_a_file_is_given_and_classes_and_maps_are_shown(modality, page, checkpoints):
     tab, run, name, classes = FILES[modality]
@@ -88,7 +94,7 @@ def test_a_file_is_given_and_classes_and_maps_are_shown(modality, page, checkpoi
     said = page.locator(f"#{modality}-classes").inner_text()
     assert any(label in said for label in classes)
     assert "%" in said
-    assert page.locator(f"#{modality}-message").inner_text().strip() == ""
+    has_no_message(page, modality)
     if modality == "video":
         assert page.locator("#video-clip video").evaluate("clip => clip.src").endswith("maps.mp4")
     assert page.foreign == []
@@ -100,6 +106,19 @@ def test_a_picture_goes_through_a_dense_predictor(run, page, checkpoints):
     give(page, "image", next((checkpoints / "composed").rglob("test/*.jpg")))
     page.locator("#image-found img").wait_for()
     page.locator("#image-maps img").wait_for()
+
+
+@pytest.mark.parametrize("modality", FILES)
+def test_an_included_model_comes_with_files_to_pick_from(modality, page):
+    (run,) = (run for run in find_included() if run.modality == modality)
+    choose(page, FILES[modality][0], modality, run.name)
+    page.locator(f"#{modality}-about").get_by_text("held-out samples").wait_for()
+    # Those of the model that was chosen before are replaced.
+    count = len(sample_files(run, ()))
+    page.wait_for_function(f"document.querySelectorAll('#{modality}-samples button').length === {count}")
+    page.locator(f"#{modality}-samples button").first.click()
+    page.locator(f"#{modality}-classes").get_by_text(sample_files(run, ())[0].stem).first.wait_for()
+    has_no_message(page, modality)
 
 
 @pytest.mark.parametrize("modality", FILES)
@@ -155,33 +174,44 @@ def test_names_that_are_not_utf8_do_not_stop_the_page(checkpoints, tmp_path, cap
     assert {file.name for file in files} == {"a.png"}
 
 
-def test_the_default_model_of_a_modality_without_one_is_trained(checkpoints, tmp_path):
-    script = "import sys, pathlib; pathlib.Path('told.txt').open('a').write(' '.join(sys.argv) + chr(10))"
-    for app in DEFAULT_RUNS:
-        (tmp_path / app).mkdir()
-        (tmp_path / app / "train.py").write_text(script.replace("told.txt", str(tmp_path / "told.txt")))
-    runs = tmp_path / "runs"
-    shutil.copytree(checkpoints / "runs" / "audio", runs / "mine")
-    train_missing(tmp_path, runs)
-    told = (tmp_path / "told.txt").read_text().splitlines()
-    assert [line.split()[1:] for line in told] == [
-        ["--output_dir", str(runs / "digits")],
-        ["--output_dir", str(runs / "moving-digits")],
-    ]
+def test_every_modality_has_an_included_model_that_says_what_it_knows_and_answers_for_its_examples():
+    found = {run.modality: run for run in find_included()}
+    assert found.keys() == set(MODALITIES)
+    for modality, run in found.items():
+        files = sample_files(run, ())
+        said = describe(run)
+        assert all(file.stem in said for file in files)  # an example for each class
+        assert "accuracy" in said
+        assert "held-out samples is 9" in said  # percent
+        given = answer(modality, run.folder, copied(files[-1]), {})
+        assert given.message == ""
+        assert next(iter(given.classes)) == files[-1].stem
 
 
-def test_a_training_that_fails_ends_the_program(tmp_path):
-    (tmp_path / "image").mkdir()
-    (tmp_path / "image" / "train.py").write_text("raise SystemExit(3)")
-    with pytest.raises(SystemExit, match="3"):
-        train_missing(tmp_path, tmp_path / "runs")
+def test_a_run_says_what_it_knows_and_how_good_it_is(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "image", tmp_path / "mine")
+    (run,) = find_runs(tmp_path)
+    assert describe(run) == "It knows 2 classes: bright, dark."
+    results = {"val": {"accuracy": 0.5, "count": 3.0}, "test": {"accuracy": 0.75, "loss": 1.0, "count": 8.0}}
+    (run.folder / "results.json").write_text(json.dumps(results))
+    assert describe(run) == (
+        "It knows 2 classes: bright, dark. Its accuracy on 8 held-out samples is 75.0% (95 % interval: 40.9% to 92.9%)."
+    )
+    (run.folder / "results.json").write_text("[]")
+    assert describe(run) == ""
 
 
-def test_without_gradio_one_line_says_what_to_install(monkeypatch, tmp_path, capsys):
+def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(SystemExit, match="2"):
-        main(tmp_path, ["--no-train"])
-    assert capsys.readouterr().err == 'the demo needs gradio: pip install -e ".[demo]"\n'
+        main([])
+    assert capsys.readouterr().err.endswith('error: the demo needs gradio: pip install "eyetoy[demo]"\n')
+
+
+def test_a_folder_of_runs_that_is_not_there_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--runs", str(tmp_path / "runz")])
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_a_model_that_shows_nothing_is_told_in_a_sentence(tmp_path):

@@ -9,8 +9,11 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
+from torch import nn
 
 from eyetoy_train import ClassificationMetrics, evaluate
+from eyetoy_train.classification.metrics import Judged, MultiLabelMetrics
+from eyetoy_train.engine.evaluation import Evaluation
 
 
 @given(classes=st.integers(1, 9), samples=st.integers(1, 40), seed=st.integers(0, 99), batch=st.integers(1, 17))
@@ -123,3 +126,39 @@ def test_a_confidence_between_two_bins_belongs_to_the_lower_one():
     metrics = ClassificationMetrics(3)
     metrics.update(torch.zeros(1, 3), {"label": torch.tensor([0])})
     assert metrics.sums["bins"][:, 0].tolist().index(1) == 4  # of 1 / 3, which is five fifteenths
+
+
+def test_every_sample_is_judged_once_the_surest_mistakes_first():
+    class Stored:
+        def metrics(self):
+            return ClassificationMetrics(2)
+
+        def outputs(self, model, batch):
+            return batch["input"]
+
+    logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [0.0, 1.0], [0.5, 0.0]])
+    samples = [{"input": x, "label": label} for x, label in zip(logits, (0, 1, 0, 1, 0), strict=True)]
+    evaluation = Evaluation(Stored(), Accelerator(), batch_size=2)
+    judged = ClassificationMetrics(2).judged(evaluation.sums(nn.Identity(), samples))
+    assert [(one.index, one.truth, one.prediction) for one in judged] == [
+        (2, (0,), (1,)),
+        (1, (1,), (0,)),
+        (4, (0,), (0,)),
+        (3, (1,), (1,)),
+        (0, (0,), (0,)),
+    ]
+    expected = logits.softmax(-1).amax(-1)[[2, 1, 4, 3, 0]].tolist()
+    assert [one.confidence for one in judged] == pytest.approx(expected)
+    assert [one.is_right for one in judged] == [False, False, True, True, True]
+
+
+def test_samples_of_several_labels_are_judged_by_their_surest_wrong_decision():
+    metrics = MultiLabelMetrics(3)
+    logits = torch.tensor([[4.0, -1.0, -2.0], [3.0, 2.0, -5.0]])
+    metrics.update(logits, {"label": torch.tensor([[1, 0, 0], [1, 0, 1]]), "index": torch.tensor([0, 1])})
+    rows = {name: torch.cat(parts) for name, parts in metrics.rows.items()}
+    sure = torch.tensor([5.0, 1.0]).sigmoid().tolist()
+    assert metrics.judged(rows) == [
+        Judged(1, (0, 2), (0, 1), pytest.approx(sure[0])),
+        Judged(0, (0,), (0,), pytest.approx(sure[1])),
+    ]

@@ -137,6 +137,18 @@ def test_held_out_folders_beside_classes_need_one_for_training(tmp_path):
         read_class_folder(make(tmp_path, a=4, b=4, Test=3), [".txt"])
 
 
+def test_to_score_files_none_are_held_out(tmp_path):
+    found = read_class_folder(make(tmp_path / "new", a=1, b=2), [".txt"], hold_out=False)
+    assert found.describe() == "2 classes; samples: test 3 (all files)"
+    root = make(tmp_path / "split", val__a=2, test__b=1)
+    found = read_class_folder(root, [".txt"], hold_out=False)  # of which a run could not be trained
+    assert found.classes == ("a", "b")
+    assert {split: [label for _, label in samples] for split, samples in found.splits.items()} == {
+        "val": [0, 0],
+        "test": [1],
+    }
+
+
 def test_prepare_says_which_splits_were_read(tmp_path, capsys):
     FolderTask(make(tmp_path, Train__a=20, Test__a=3)).prepare()
     said = capsys.readouterr()
@@ -223,6 +235,7 @@ def test_a_class_that_skipping_leaves_nothing_to_train_on_is_refused_by_name(tmp
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "data: 2 classes; samples: train 5 (train), val 2 (val); left out: 2 unreadable files",
+        "data: samples of each class, train / val: a 3 / 2; b 2 / 0",
         "warning: classes without a sample in val, whose score there says nothing of them: b",
     ]
 

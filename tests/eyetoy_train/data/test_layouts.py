@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import unicodedata
+from collections import Counter
 
 import pytest
 
@@ -152,6 +153,20 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
 def test_classes_that_a_split_lacks_are_named(changed, warnings):
     labels = {split: {0, 1, 2} for split in ("train", "val", "test")} | changed
     assert list(Inventory(("a", "b", "c"), {}, labels).warnings()) == warnings
+
+
+def test_of_many_classes_the_smallest_and_the_largest_are_listed():
+    names = [f"c{number}" for number in range(30)]
+    labels = {"val": Counter({29: 7}), "train": Counter({number: 100 * number for number in range(1, 30)})}
+    assert Inventory(names, {}, labels).describe_classes() == (
+        "samples of each class, train / val, of the smallest: c0 0 / 0; c1 100 / 0; c2 200 / 0; of the largest: "
+        "c27 2,700 / 0; c28 2,800 / 0; c29 2,900 / 7"
+    )
+    few = {"train": Counter({0: 3, 1: 1}), "test": Counter({1: 2})}
+    assert Inventory(["a", "b\n"], {}, few).describe_classes() == (
+        "samples of each class, train / test: a 3 / 0; b\\n 1 / 2"
+    )
+    assert Inventory(["a"], {"train": "a stream"}, {"val": {0}}).describe_classes() == ""  # their numbers are not known
 
 
 def test_names_that_differ_in_case_alone_and_files_in_two_splits_are_named(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from eyetoy_train import train
+from eyetoy_train.checkpoint.train_state import TrainState
 
 
 def test_a_run_learns_and_leaves_everything_in_its_folder(slopes, toy_recipe, tmp_path, runs):
@@ -126,7 +128,7 @@ def test_a_run_stops_early_when_its_score_has_not_risen_for_long(
 
             def given(sums):
                 has_counted = bool(metrics.sums["top5"])  # then it is asked whether it has counted all, not for scores
-                return compute(sums) | {"accuracy": 0.0 if has_counted else next(found, 0.0)}
+                return compute(sums) | {"accuracy": 0.0 if has_counted else next(found, 0.0), "loss": 1.0}
 
             metrics.compute = given
             return metrics
@@ -135,6 +137,26 @@ def test_a_run_stops_early_when_its_score_has_not_risen_for_long(
     results = train(Scored(recipe), recipe)
     assert len(runs.lines(tmp_path / "run" / "metrics.jsonl")) == epochs
     assert results["best_epoch"] == best
+
+
+def test_of_epochs_with_equal_scores_the_one_with_the_lower_loss_is_best():
+    state = TrainState()
+    for score, loss in ((0.9, 0.3), (0.9, 0.1), (0.9, 0.2), (0.8, 0.0), (0.9, None), (0.9, math.nan)):
+        state.epoch += 1
+        state.rank(score, 3, loss)
+        state = TrainState.from_json(json.loads(json.dumps(state.to_json())))  # as if interrupted here
+    assert list(state.ranking) == [2, 3, 1]
+    assert state.losses == {2: 0.1, 3: 0.2, 1: 0.3}
+    assert state.last_rise == 1  # equal is no rise, whatever the loss
+
+
+def test_a_checkpoint_from_before_losses_were_kept_still_resumes():
+    values = TrainState(epoch=2, ranking={2: 0.9}).to_json()
+    del values["losses"]
+    state = TrainState.from_json(values)
+    state.epoch = 3
+    assert state.rank(0.9, 1, 0.5)
+    assert state.best_epoch == 3
 
 
 def test_a_finished_run_is_never_overwritten(slopes, toy_recipe, tmp_path):

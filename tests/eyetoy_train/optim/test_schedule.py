@@ -10,7 +10,7 @@ from timm.layers import DropPath
 
 from eyetoy import create_model
 from eyetoy_train import Recipe
-from eyetoy_train.optim.schedule import DropPathWarmup, Lengths, learning_rate, run_lengths
+from eyetoy_train.optim.schedule import DropPathWarmup, Lengths, learning_rate, run_lengths, short_run_warnings
 
 
 def rates(recipe: Recipe, *, steps_per_epoch: int = 5, num_steps: int = 50) -> list[float]:
@@ -102,3 +102,21 @@ def test_stochastic_depth_rises_to_what_the_model_was_built_with():
 def test_without_a_warm_up_stochastic_depth_is_left_alone():
     model = create_model("eyetoy1d_pico", num_classes=2, drop_path=0.3)
     assert DropPathWarmup(model, 0).rates == []
+
+
+@pytest.mark.parametrize(
+    ("options", "steps_per_epoch", "found"),
+    [
+        ({"epochs": 10, "warmup_epochs": 3}, 5, []),
+        ({"epochs": 3, "warmup_epochs": 3}, 20, ["the learning rate rises over warmup_epochs=3"]),
+        ({"epochs": 7, "warmup_epochs": 1}, 7, ["the run takes 49 optimizer steps in all, of 64 samples"]),
+        ({"epochs": 1, "warmup_epochs": 2}, 1, ["the learning rate rises", "the run takes 1 optimizer steps"]),
+        ({"epochs": 9, "max_steps": 2}, 20, []),  # cut short on purpose
+        ({"epochs": 1, "warmup_epochs": 0, "max_steps": 99}, 20, ["the run takes 20"]),  # not by max_steps
+    ],
+)
+def test_a_run_that_is_too_short_to_learn_is_told(options, steps_per_epoch, found):
+    recipe = Recipe(batch_size=64, **options)
+    warnings = list(short_run_warnings(recipe, run_lengths(recipe, steps_per_epoch)))
+    assert len(warnings) == len(found)
+    assert all(said.startswith(text) for said, text in zip(warnings, found, strict=True))

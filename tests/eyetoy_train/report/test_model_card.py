@@ -17,8 +17,8 @@ from eyetoy import Classifier
 from eyetoy_train import train
 from eyetoy_train.checkpoint.atomic import check_folder
 from eyetoy_train.commands import export as export_command
-from eyetoy_train.report.model_card import interval
 from eyetoy_train.types import About, about_data
+from eyetoy_train.utils.statistics import interval
 
 
 class Described:

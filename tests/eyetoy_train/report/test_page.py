@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from eyetoy_train import train
+from eyetoy_train.utils.statistics import interval
 
 
 class Page(HTMLParser):
@@ -44,7 +45,14 @@ def test_a_report_holds_scores_pictures_classes_and_the_recipe(slopes, toy_recip
     page = Page()
     page.feed((tmp_path / "run" / "report.html").read_text())
     assert page.open == []
-    assert [len(page.media[tag]) for tag in ("img", "audio", "video")] == [3, 0, 0]
+    mistakes = round((1 - results["test"]["accuracy"]) * results["test"]["count"])
+    assert mistakes  # after two epochs there are some
+    assert [len(page.media[tag]) for tag in ("img", "audio", "video")] == [4, 0, 0]
+    assert f"{mistakes} of 13 samples; first those of which the model was surest" in page.text
+    assert "('test'" not in page.text  # what are no files are called by their places
+    assert re.search(r"\bsample \d", page.text)
+    low, high = interval(results["test"]["accuracy"], 13)
+    assert f"95 % interval: {low:.1%} to {high:.1%}" in page.text
     assert all(source.startswith("data:image/png;base64,") for source in page.media["img"])
     for text in ("<i>toy</i>", "<b>rising</b>", "flat & level", "optimizer steps", "name: <i>toy</i>", "torch"):
         assert text in page.text
@@ -66,7 +74,7 @@ def test_a_report_plays_its_samples(slopes, toy_recipe, tmp_path, suffix, tag, k
     page.feed((tmp_path / "run" / "report.html").read_text())
     played = [source for source in page.media[tag] if source.startswith(f"data:{kind}")]
     assert [base64.b64decode(source.partition(",")[2]) for source in played] == [b"what a browser plays"] * len(played)
-    files = sorted((tmp_path / "run" / "samples").iterdir())
+    files = sorted(file for name in ("samples", "mistakes") for file in (tmp_path / "run" / name).iterdir())
     assert len(files) == len(played) > 5
     assert all(file.stem in page.text for file in files)
 
@@ -75,9 +83,10 @@ def test_words_are_aligned_to_the_left_and_numbers_to_the_right(slopes, toy_reci
     recipe = toy_recipe(epochs=1)
     train(slopes(recipe), recipe)
     heads = re.findall(r'<th( class="text")?>([^<]*)</th>', (tmp_path / "run" / "report.html").read_text())
+    # "confidence" is a range in the table of the calibration, and a number in that of the mistakes.
     left = {name for aligned, name in heads if aligned}
-    right = {name for aligned, name in heads if not aligned}
-    assert {"class", "confidence"} <= left
+    right = {name for aligned, name in heads if not aligned} - {"confidence"}
+    assert {"class", "confidence", "file", "truth"} <= left
     assert {"samples", "recall", "mean confidence", "training loss", "val loss", "waiting for data"} <= right
     assert not left & right
 

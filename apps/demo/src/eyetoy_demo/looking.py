@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import eyetoy_audio.io.files
-import eyetoy_audio.visualize
-import eyetoy_image.io.files
-import eyetoy_image.visualize
-import eyetoy_video.io.files
-import eyetoy_video.visualize
 from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
 from eyetoy_train.types import Modality
 from eyetoy_train.utils.text import shown
 
-OPEN: dict[Modality, OpenViewer] = {
-    "image": eyetoy_image.visualize.open_viewer,
-    "audio": eyetoy_audio.visualize.open_viewer,
-    "video": eyetoy_video.visualize.open_viewer,
-}
-EXTENSIONS: dict[Modality, tuple[str, ...]] = {
-    "image": eyetoy_image.io.files.EXTENSIONS,
-    "audio": eyetoy_audio.io.files.EXTENSIONS,
-    "video": eyetoy_video.io.files.EXTENSIONS,
-}
+APPS: Mapping[Modality, str] = {"image": "eyetoy_image", "audio": "eyetoy_audio", "video": "eyetoy_video"}
+"""The packages of the apps. Each is imported when its first model is opened, so that the page is there before."""
 KEPT_MODELS = 6
+LOADING = Lock()
 
 
 @dataclass(frozen=True)
@@ -68,10 +59,31 @@ def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[
     return Answer("", _numbered(view.classes), view.answer, figure_pixels(view.maps), clip)
 
 
-@lru_cache(maxsize=KEPT_MODELS)
 def open_viewer(modality: Modality, run: Path) -> Viewer:
     """Return a run's model, loaded once."""
-    return OPEN[modality](run, ())
+    with LOADING:  # or two requests at the start would both load it
+        return _open(modality, run)
+
+
+@lru_cache(maxsize=KEPT_MODELS)
+def _open(modality: Modality, run: Path) -> Viewer:
+    open_app: OpenViewer = _visualize(modality).open_viewer
+    return open_app(run, ())
+
+
+def extensions(modality: Modality) -> tuple[str, ...]:
+    """Return the suffixes of the files that a modality's app reads."""
+    found: tuple[str, ...] = _visualize(modality).EXTENSIONS
+    return found
+
+
+def copied(file: Path) -> Path:
+    """Return a copy of a file in a temporary folder, which the page may read; others it may not."""
+    return Path(shutil.copy(file, tempfile.mkdtemp(prefix="eyetoy-demo-")))
+
+
+def _visualize(modality: Modality) -> Any:
+    return importlib.import_module(f"{APPS[modality]}.visualize")
 
 
 def sentence(error: Exception, file: Path) -> str:
@@ -95,4 +107,5 @@ def _numbered(classes: Sequence[tuple[str, float]]) -> dict[str, float]:
 
 def _write(frames: Sequence[NDArray[np.uint8]]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="eyetoy-demo-"))
-    return eyetoy_video.visualize.write_clip(frames, folder / "maps.mp4")
+    clip: Path = _visualize("video").write_clip(frames, folder / "maps.mp4")
+    return clip

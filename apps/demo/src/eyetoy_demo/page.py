@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from eyetoy_demo.checkpoints import MODALITIES, Run, find_runs, sample_files
-from eyetoy_demo.looking import EXTENSIONS, answer
+from eyetoy_demo.checkpoints import MODALITIES, Run, describe, find_included, find_runs, sample_files
+from eyetoy_demo.looking import answer, copied, extensions
 from eyetoy_train.types import Modality
+from eyetoy_train.utils.text import shown
 
 TITLES: dict[Modality, str] = {"image": "Image", "audio": "Sound", "video": "Video"}
 AXES: dict[Modality, tuple[str, ...]] = {
@@ -22,6 +24,7 @@ AXES: dict[Modality, tuple[str, ...]] = {
     "video": ("time", "height", "width"),
 }
 LARGEST_UPLOAD = "200mb"
+PICK = "Held-out files to pick from"
 KEPT_SECONDS = 3600
 """Age at which uploads and images are deleted."""
 HEAD = """
@@ -32,6 +35,7 @@ CSS = """
 .gradio-container { max-width: 1280px !important; margin: auto !important; }
 #image-file img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
 #video-file video { max-height: 260px; }
+.about p { font-size: 0.95em; }
 .message { min-height: 0; } .message p { color: #b42318; font-weight: 600; font-size: 1.05em; }
 """
 
@@ -47,19 +51,23 @@ class _Tab:
 
 
 def build_page(runs: Path) -> Any:
-    """Return the page for the runs of a folder."""
-    found = find_runs(runs)
+    """Return the page for the runs of a folder, which come first, and the included models."""
+    found = [*find_runs(runs), *find_included()]
     with gr.Blocks(title="EyeToy", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(HEAD)
         for modality in MODALITIES:
             with gr.Tab(TITLES[modality], elem_id=f"{modality}-tab"):
-                _tab(modality, [run for run in found if run.modality == modality])
+                _tab(modality, {str(run.folder): run for run in found if run.modality == modality})
     return page
 
 
 def serve(page: Any, *, host: str, port: int) -> None:
     """Serve the page until the program is stopped."""
-    page.launch(server_name=host, server_port=port or None, **launch_options())
+    page.launch(server_name=host, server_port=port or None, prevent_thread_lock=True, **launch_options())
+    # Now that the page is there, import what its first answer needs.
+    for modality in MODALITIES:
+        extensions(modality)
+    page.block_thread()
 
 
 def launch_options() -> dict[str, Any]:
@@ -75,27 +83,55 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def _tab(modality: Modality, runs: Sequence[Run]) -> None:
+def _tab(modality: Modality, runs: Mapping[str, Run]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            names = [(run.name, str(run.folder)) for run in runs]
-            first = names[0][1] if names else None
+            names = [(shown(run.name), folder) for folder, run in runs.items()]
+            first = next(iter(runs), None)
             run = gr.Dropdown(names, value=first, label="Checkpoint", elem_id=f"{modality}-run")
+            about = gr.Markdown(_about(runs, first), elem_id=f"{modality}-about", elem_classes="about")
             file = _given(modality)
-            samples = sample_files(runs[0], EXTENSIONS[modality]) if runs else []
-            if samples:
-                names_shown = [f"{path.parent.name}: {path.stem}" for path in samples] if modality == "audio" else None
-                gr.Examples(
-                    [[str(path)] for path in samples],
-                    file,
-                    label="Held-out files to pick from",
-                    example_labels=names_shown,
-                )
+            samples = gr.Dataset(
+                components=[file], type="index", label=PICK, elem_id=f"{modality}-samples", **_samples(runs, first)
+            )
             with gr.Accordion("The point whose neighborhoods are shown", open=False):
                 sliders = [gr.Slider(0, 1, 0.5, step=0.01, label=f"fraction of the {axis}") for axis in AXES[modality]]
         with gr.Column(scale=5):
             outputs = _outputs(modality)
+    run.change(partial(_about, runs), run, about, show_progress="hidden")
+    run.change(lambda chosen: gr.Dataset(components=[file], **_samples(runs, chosen)), run, samples)
+    samples.click(partial(_pick, runs), [run, samples], file, show_progress="hidden")
     _connect(modality, _Tab(run, file, sliders, outputs))
+
+
+def _about(runs: Mapping[str, Run], chosen: str | None) -> str:
+    """Return what a checkpoint knows and how good it is, in Markdown."""
+    # Names of classes are other people's text, and must not become markup.
+    return "" if chosen is None else re.sub(r"([\\`*_{}\[\]<>#|$~!])", r"\\\1", describe(runs[chosen]))
+
+
+@lru_cache(maxsize=64)
+def _sample_files(run: Run) -> Sequence[Path]:
+    return sample_files(run, () if run.is_included else extensions(run.modality))
+
+
+def _samples(runs: Mapping[str, Run], chosen: str | None) -> dict[str, Any]:
+    """Return what the list of files to pick from shows for a checkpoint."""
+    run = None if chosen is None else runs[chosen]
+    files = [] if run is None else _sample_files(run)
+    # A picture or a clip shows itself; a sound is known by its class, which its name or its folder tells.
+    is_sound = run is not None and run.modality == "audio"
+    names = [shown(file.stem if run and run.is_included else f"{file.parent.name}: {file.stem}") for file in files]
+    return {
+        "samples": [[str(file)] for file in files],
+        "sample_labels": names if is_sound else None,
+        "visible": bool(files),
+    }
+
+
+def _pick(runs: Mapping[str, Run], chosen: str, index: int) -> str:
+    """Return a file that was picked, where the page may read it."""
+    return str(copied(_sample_files(runs[chosen])[index]))
 
 
 def _given(modality: Modality) -> Any:

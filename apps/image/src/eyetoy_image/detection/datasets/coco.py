@@ -49,6 +49,11 @@ class CocoSource(ObjectSource):
         """The folder of the data."""
         return self.data.root
 
+    @property
+    def makes_data(self) -> bool:
+        """Whether `prepare` makes the data set where it is missing."""
+        return self.write is not None
+
     def prepare(self) -> None:
         """Make the data set if it is missing."""
         if self.write is not None:

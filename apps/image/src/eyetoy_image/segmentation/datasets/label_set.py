@@ -79,6 +79,11 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
         """Names of the classes, in the order of their labels."""
         return self.set.classes
 
+    @property
+    def makes_data(self) -> bool:
+        """Whether `prepare` makes the data set where it is missing."""
+        return self._write is not None
+
     def prepare(self) -> None:
         """Make the data set if it is missing, and list it."""
         if self._write is not None:

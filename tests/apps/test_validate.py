@@ -1,0 +1,100 @@
+"""`validate` on a folder of one's own: which files are scored, how classes are numbered, and the list of mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from eyetoy_image.app import APP
+from eyetoy_train.models.included import example_files, included_models
+
+DIGITS = {file.stem: file for file in example_files(included_models()["digits"])}
+
+
+@pytest.fixture
+def validate(tmp_path, monkeypatch, capsys):
+    """Run the command with the included model of digits in an empty folder; return its code, scores and messages."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["validate"])
+
+    def run(*arguments: object):
+        code = 0
+        try:
+            APP.validate(["digits", "--num_workers", "0", *map(str, arguments)])
+        except SystemExit as stop:
+            code = stop.code
+        said = capsys.readouterr()
+        return code, json.loads(said.out) if said.out else None, said.err
+
+    return run
+
+
+def put(folder: str, **files: str) -> None:
+    """Copy digits: `put("own/7", a="4")` makes the file own/7/a.png of a four."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, digit in files.items():
+        shutil.copy(DIGITS[digit], Path(folder, f"{name}.png"))
+
+
+def test_all_files_of_a_folder_without_splits_are_scored_by_the_names_of_their_classes(validate):
+    put("own/7", good="7", bad="4")
+    put("own/3", only="3")
+    code, scores, said = validate("--data.root", "own", "--output", "out")
+    assert code == 0
+    assert "own has no split folders: all its 3 files are scored" in said
+    assert "test 3 (all files)" in said
+    assert "2 of the checkpoint's 10 classes" in said
+    assert (scores["split"], scores["count"]) == ("all", 3)
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+    assert scores["interval_95"]["accuracy"] == pytest.approx([0.2077, 0.9385], abs=1e-4)  # Wilson's, worked by hand
+    with Path("out/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert next((Path(row["file"]), row["truth"], row["prediction"]) for row in rows) == (
+        Path("own/7/bad.png"),
+        "7",
+        "4",
+    )
+    assert {(row["file"], row["truth"] == row["prediction"]) for row in rows[1:]} == {
+        (str(Path("own/7/good.png")), True),
+        (str(Path("own/3/only.png")), True),
+    }
+    assert all(0.1 < float(row["confidence"]) <= 1 for row in rows)
+
+
+def test_split_folders_are_respected_and_need_none_for_training(validate):
+    put("own/test/7", a="7")
+    put("own/val/4", b="4", c="4")
+    _, scores, said = validate("--data.root", "own")
+    assert (scores["split"], scores["count"]) == ("test", 1)
+    assert "all its" not in said
+    _, scores, _ = validate("--data.root", "own", "--split", "all")
+    assert (scores["split"], scores["count"], scores["accuracy"]) == ("all", 3, 1)
+
+
+def test_the_part_that_a_run_would_hold_out_can_still_be_asked_for(validate):
+    for digit in DIGITS:
+        put(f"own/{digit}", **{f"n{number}": digit for number in range(5)})
+    _, scores, _ = validate("--data.root", "own", "--split", "test")
+    assert (scores["split"], scores["count"]) == ("test", 10)
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments", "message"),
+    [
+        ("own/cat", (), "the data have classes that the checkpoint does not know: cat; it knows 0, 1, 2"),
+        ("own/7", ("--data.root", "onw"), "there is no folder onw (--data.root), and the recipe would write its own"),
+        ("own", ("--data.root", "own"), "found no file ending in"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_in_a_sentence(folder, arguments, message, validate):
+    put(folder, a="7")
+    code, scores, said = validate("--data.root", "own", *arguments)
+    assert (code, scores) == (2, None)
+    assert message in said
+    assert "Traceback" not in said
+    assert not Path("onw").exists()
