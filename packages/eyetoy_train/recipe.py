@@ -16,6 +16,9 @@ BEFORE = "before"
 recipes that were written without it."""
 
 Schedule = Literal["cosine", "one_cycle", "constant", "steps"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+"""The modes of torch.compile that record CUDA graphs."""
 
 
 @dataclass(kw_only=True)
@@ -42,8 +45,10 @@ class ModelRecipe:
     """Further arguments of the model, such as `layer_scale: 1e-5`, or `embed_dim: 192` for timm's."""
     grad_checkpointing: bool = False
     """Recompute the inside of every block in the backward pass: less memory for more time."""
-    compile: bool = False
-    """Compile the model with torch.compile: a slow start, then faster steps on most GPUs."""
+    compile: bool | CompileMode = False
+    """Compile the model with torch.compile: a slow start, then faster steps on most GPUs. true is its mode `default`.
+    For small models `reduce-overhead` also records CUDA graphs, which launch a whole pass at once. `max-autotune` tries
+    more kernels and records graphs too; `max-autotune-no-cudagraphs` records none."""
     channels_last: bool = False
     """Lay out the input in memory with the channels innermost; faster for convolutional models on GPUs."""
 
@@ -181,6 +186,12 @@ class Recipe:
             )
         if self.drop_path_warmup_epochs and self.model.compile:
             raise ValueError("drop_path_warmup_epochs makes model.compile compile at every step; use one of the two")
+        if self.gradient_accumulation_steps > 1 and self.model.compile in CUDA_GRAPHS:
+            raise ValueError(
+                f"model.compile={self.model.compile} records CUDA graphs, in which a pass overwrites the gradients of "
+                f"the one before; got gradient_accumulation_steps={self.gradient_accumulation_steps}, which adds them up: "
+                f"use 1, or model.compile=default"
+            )
 
     def micro_batch_size(self, num_processes: int) -> int:
         """Return the number of samples that one process takes in one forward and backward pass.

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from eyetoy_train import ClassificationRecipe, EmaRecipe, Recipe, parse_recipe
-from eyetoy_train.recipe import is_written_as, recipe_text
+from eyetoy_train.recipe import ModelRecipe, is_written_as, recipe_text
 
 
 @pytest.fixture
@@ -150,3 +150,17 @@ def test_a_tilde_is_the_users_folder_in_every_path(tmp_path, monkeypatch):
     assert recipe.model.weights == f"{tmp_path}/w"
     assert recipe.model.options == {"folder": f"{tmp_path}/o", "mark": "a~/b"}
     assert recipe.name == "~x"
+
+
+@pytest.mark.parametrize("value", [True, False, "default", "reduce-overhead", "max-autotune-no-cudagraphs"])
+def test_compile_is_a_switch_or_a_mode(value):
+    recipe = parse_recipe(Recipe, None, ["--model.compile", str(value).lower()])
+    assert recipe.model.compile == value
+    assert type(recipe.model.compile) is type(value)
+    assert is_written_as(recipe, yaml.safe_load(recipe_text(recipe)))
+
+
+def test_cuda_graphs_and_accumulated_gradients_are_refused_together():
+    with pytest.raises(ValueError, match="^model.compile=reduce-overhead .*gradient_accumulation_steps=2"):
+        Recipe(gradient_accumulation_steps=2, model=ModelRecipe(compile="reduce-overhead"))
+    Recipe(gradient_accumulation_steps=2, model=ModelRecipe(compile=True))

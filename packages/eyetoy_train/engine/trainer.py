@@ -48,7 +48,7 @@ from eyetoy_train.optim.schedule import (
     set_learning_rate,
     short_run_warnings,
 )
-from eyetoy_train.recipe import Recipe, recipe_text
+from eyetoy_train.recipe import CUDA_GRAPHS, Recipe, recipe_text
 from eyetoy_train.report.model_card import CARD, Trained, card_text
 from eyetoy_train.report.page import write_report
 from eyetoy_train.task import Task
@@ -131,6 +131,7 @@ class Trainer:
     ) -> None:
         self.task, self.recipe, self.run, self.accelerator, self.stop = task, recipe, run, accelerator, stop
         recipe.micro_batch_size(accelerator.num_processes)  # raises if processes cannot share a batch equally
+        self.mark_pass = pass_marker(recipe, accelerator.device)
 
         train_set, val_set = task.dataset("train"), task.dataset("val")
         if train_set is None or val_set is None:
@@ -149,7 +150,7 @@ class Trainer:
         if latest:
             resume_weights(model, latest)
         if recipe.model.compile:
-            model.compile()
+            model.compile(mode="default" if recipe.model.compile is True else recipe.model.compile)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         # Listed once: to walk through a model takes longer than to take the norm of its gradients.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -167,7 +168,7 @@ class Trainer:
             accelerator,
             batch_size=recipe.eval_batch_size,
             num_workers=recipe.num_workers,
-            before_batch=stop.check,
+            before_batch=self._begin_batch,
         )
         self.state = self.checkpointer.load(latest) if latest else TrainState()
         self.recorder = StepRecorder(accelerator, self.state)
@@ -248,6 +249,7 @@ class Trainer:
             # same whatever was drawn before; the process is part of the seed, because it has samples of its own.
             seed = derive_seed(recipe.seed, "pass", micro_batch, accelerator.process_index)
             seed_generators(seed, accelerator.device)
+            self.mark_pass()
             # `accumulate` counts the micro batches. Until the last one of a step, it keeps processes from exchanging
             # gradients and turns the optimizer's calls into nothing; `backward` divides the loss by their number.
             with accelerator.accumulate(self.model):
@@ -278,6 +280,10 @@ class Trainer:
         every = recipe.checkpoints.every_steps
         if every and state.step % every == 0:
             self.checkpoint()
+
+    def _begin_batch(self) -> None:
+        self.stop.check()
+        self.mark_pass()
 
     def _shares(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, Tensor | None]]:
         """Yield the micro batches of a step, each with the factor of its loss; None where it is 1.
@@ -443,6 +449,22 @@ class Trainer:
             )
         self.accelerator.wait_for_everyone()
         return results
+
+
+def pass_marker(recipe: Recipe, device: torch.device) -> Callable[[], None]:
+    """Return what to call before each pass of the model: it tells CUDA graphs that earlier results are needed no more.
+
+    Raises:
+        ValueError: the recipe asks for CUDA graphs, and the device has none.
+    """
+    if device.type == "cuda":
+        return torch.compiler.cudagraph_mark_step_begin if recipe.model.compile in CUDA_GRAPHS else lambda: None
+    if recipe.model.compile == "reduce-overhead":
+        raise ValueError(
+            f"model.compile=reduce-overhead records CUDA graphs, which need a CUDA device; this run is on "
+            f"{device.type}: use model.compile=default"
+        )
+    return lambda: None
 
 
 def mean_of(values: list[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ one takes kernels, steps through matrices of a shape together, and saves one sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -52,25 +52,32 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        moved, updates, sizes = list[Tensor](), list[Tensor](), list[float]()
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
-                (self._step_matrices if group["is_matrix"] else self._step_others)(group, parameters)
+            if not parameters:
+                continue
+            if not group["is_matrix"]:
+                self._step_others(group, parameters)
+                continue
+            moved += parameters
+            updates += self._decay_and_update(group, parameters)
+            # An orthogonal matrix [m, n] has a root mean square of 1 / sqrt(max(m, n)); AdamW's updates have about 0.2.
+            sizes += [-0.2 * group["lr"] * max(parameter.flatten(1).shape) ** 0.5 for parameter in parameters]
+        # Stack by stack, so that the steps of one are added while they are in the caches.
+        for members, steps in orthogonalize_all([update.flatten(1) for update in updates]):
+            for size in dict.fromkeys(sizes[i] for i in members):
+                pairs = [(moved[i], step) for i, step in zip(members, steps, strict=True) if sizes[i] == size]
+                torch._foreach_add_([p for p, _ in pairs], [step.reshape(p.shape) for p, step in pairs], alpha=size)
         return loss
 
-    def _step_matrices(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _decay_and_update(self, group: dict[str, Any], parameters: list[Tensor]) -> list[Tensor]:
+        """Decay the weights and the momentum of a group, and return what is to be made orthogonal."""
         gradients = _gradients(parameters)
         momenta = self._states(parameters, "momentum")
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        for members in _same_shapes(parameters).values():
-            orthogonal = orthogonalize(torch.stack([updates[i].flatten(1) for i in members]))  # [number, rows, columns]
-            # An orthogonal matrix [m, n] has a root mean square of 1 / sqrt(max(m, n)); AdamW's updates have about 0.2.
-            size = -0.2 * group["lr"] * max(orthogonal.shape[1:]) ** 0.5
-            changed = [parameters[i] for i in members]
-            steps = [step.view_as(parameter) for step, parameter in zip(orthogonal, changed, strict=True)]
-            torch._foreach_add_(changed, steps, alpha=size)
+        return list(torch._foreach_lerp(gradients, momenta, group["momentum"]))  # Nesterov's
 
     def _step_others(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
@@ -105,12 +112,23 @@ def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
-def _same_shapes(parameters: Sequence[Tensor]) -> dict[tuple[int, ...], list[int]]:
-    """Return the indices of the parameters of each shape: their updates are computed together."""
-    members: dict[tuple[int, ...], list[int]] = {}
-    for i, parameter in enumerate(parameters):
-        members.setdefault(tuple(parameter.flatten(1).shape), []).append(i)
-    return members
+def orthogonalize_all(matrices: Sequence[Tensor]) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """Yield `orthogonalize` of matrices `[rows, columns]` of any shapes, with their places in the sequence.
+
+    Those of a shape take each step together. On accelerators a tall matrix goes with the wide ones of its transposed
+    shape, as the two layers of a feed-forward network: they wait for launches, and not for the copy that this takes.
+    """
+    stacks: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+    for i, matrix in enumerate(matrices):
+        is_turned = matrix.shape[0] > matrix.shape[1] and matrix.device.type != "cpu"
+        shape = matrix.mT.shape if is_turned else matrix.shape
+        stacks.setdefault(tuple(shape), ([], []))[is_turned].append(i)
+    for plain, turned in stacks.values():
+        found = orthogonalize(torch.stack([*(matrices[i] for i in plain), *(matrices[i].mT for i in turned)]))
+        steps = [*found[: len(plain)]]
+        if turned:
+            steps += found[len(plain) :].mT.contiguous()
+        yield plain + turned, steps
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ import yaml
 
 from eyetoy_train import train
 from eyetoy_train.checkpoint.train_state import TrainState
+from eyetoy_train.engine import trainer as trainer_module
+from eyetoy_train.engine.trainer import pass_marker
 
 
 def test_a_run_learns_and_leaves_everything_in_its_folder(slopes, toy_recipe, tmp_path, runs):
@@ -257,6 +259,49 @@ def test_options_of_a_recipe_train(slopes, toy_recipe, changes):
     recipe = toy_recipe(epochs=12, **changes)
     assert train(slopes(recipe), recipe)["test"]["accuracy"] > 0.6
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("asked", "mode"), [(True, "default"), ("default", "default"), ("max-autotune", "max-autotune"), (False, None)]
+)
+def test_a_model_is_compiled_in_the_mode_of_the_recipe(slopes, toy_recipe, monkeypatch, asked, mode):
+    modes = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode: modes.append(mode))
+    recipe = toy_recipe(epochs=1)
+    recipe.model.compile = asked
+    train(slopes(recipe), recipe)
+    assert modes == ([] if mode is None else [mode])
+
+
+def test_cuda_graphs_are_refused_without_cuda(slopes, toy_recipe, tmp_path):
+    recipe = toy_recipe()
+    recipe.model.compile = "reduce-overhead"
+    with pytest.raises(
+        ValueError, match="^model.compile=reduce-overhead .* need a CUDA device; this run is on cpu: use"
+    ):
+        train(slopes(recipe), recipe)
+    assert not list((tmp_path / "run").glob("*.json*"))
+
+
+def test_cuda_graphs_are_told_of_every_pass(slopes, toy_recipe, monkeypatch):
+    told = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append(1))
+    recipe = toy_recipe(epochs=2)
+    recipe.model.compile = "reduce-overhead"
+    mark = pass_marker(recipe, torch.device("cuda"))
+    recipe.model.compile = False
+    assert pass_marker(recipe, torch.device("cuda")) is not mark
+    monkeypatch.setattr(trainer_module, "pass_marker", lambda recipe, device: mark)
+    passes = []
+
+    class Counting(slopes):
+        def loss(self, model, batch):
+            passes.append(len(told))
+            return super().loss(model, batch)
+
+    train(Counting(recipe), recipe)
+    assert passes[:5] == [1, 2, 3, 4, 5]
+    assert passes[5] > 6  # batches of an evaluation lie between
 
 
 def test_checkpointed_gradients_change_nothing(slopes, toy_recipe, tmp_path, runs):

@@ -7,10 +7,21 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eyetoy_train import Recipe, build_classifier, train
 from eyetoy_train.optim.build import build_optimizer
-from eyetoy_train.optim.muon import Muon, orthogonalize
+from eyetoy_train.optim.muon import Muon, orthogonalize, orthogonalize_all
+
+
+class Calls(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def steps(model, optimizer, count=5):
@@ -55,6 +66,45 @@ def test_an_orthogonal_matrix_has_singular_values_near_one(device, shape):
     assert 0.3 < float(values.min()) <= float(values.max()) < 1.3
     one_by_one = torch.cat([orthogonalize(matrix[None]) for matrix in matrices])
     torch.testing.assert_close(orthogonalize(matrices), one_by_one, atol=1e-5 if device == "cpu" else 1e-2, rtol=0)
+
+
+def test_matrices_of_any_shapes_take_the_steps_that_each_takes_alone():
+    """Wide, tall and square ones and kernels, in groups with learning rates of their own; some have no gradient."""
+    shapes = [(6, 18), (18, 6), (6, 18), (6, 3, 3, 2), (18, 2, 3), (7, 7), (18, 6), (1, 5), (5, 1)]
+    torch.manual_seed(0)
+    start = [torch.randn(shape) for shape in shapes]
+    gradients = [torch.randn(shape) for shape in shapes]
+
+    def optimize(members):
+        parameters = [nn.Parameter(start[i].clone()) for i in members]
+        groups = [
+            {"params": [parameter], "is_matrix": True, "lr": 0.01 * (1 + i % 3), "weight_decay": 0.1 * (i % 2)}
+            for i, parameter in zip(members, parameters, strict=True)
+        ]
+        optimizer = Muon(groups, lr=1.0)
+        for factor in (1.0, -0.4):
+            for i, parameter in zip(members, parameters, strict=True):
+                parameter.grad = factor * gradients[i] if i != 2 else None
+            optimizer.step()
+        return [parameter.detach() for parameter in parameters]
+
+    together = optimize(range(len(shapes)))
+    for i, found in enumerate(together):
+        torch.testing.assert_close(found, optimize([i])[0], atol=1e-6, rtol=1e-5)
+        assert torch.equal(found, start[i]) == (i == 2)
+
+
+def test_accelerators_turn_tall_matrices_and_take_few_operations():
+    shapes = [(6, 18), (18, 6), (18, 6), (7, 7), (5, 1)]
+    matrices = [torch.empty(shape, device="meta") for shape in shapes]
+    with Calls() as calls:
+        found = {
+            i: step for members, steps in orthogonalize_all(matrices) for i, step in zip(members, steps, strict=True)
+        }
+    assert [tuple(found[i].shape) for i in range(len(shapes))] == shapes
+    assert all(step.is_contiguous() for step in found.values())
+    assert calls.names.count("aten.stack.default") == 3
+    assert calls.names.count("aten.baddbmm.default") == 3 * 2 * 5
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.8])
