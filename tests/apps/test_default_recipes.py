@@ -240,7 +240,7 @@ def test_there_are_recipes_for_every_app():
 @each_recipe
 def test_its_head_gives_command_needs_time_and_score(path):
     head = path.read_text(encoding="utf-8").splitlines()[:4]
-    assert re.fullmatch(rf"# accelerate launch apps/{path.parts[-5]}/train\.py( --config {path.stem})?", head[0])
+    assert re.fullmatch(rf"# eyetoy train {path.parts[-5]}( --config {path.stem})?", head[0])
     for line, name in zip(head[1:], ("Needs", "Time", "Score"), strict=True):
         assert re.fullmatch(rf"# {name}: .+\.", line)
     assert all(re.search(r"\d|not run", line) for line in head[2:])

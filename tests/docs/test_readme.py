@@ -32,7 +32,7 @@ def test_its_python_runs(tmp_path):
 def test_its_commands_name_scripts_that_exist(page):
     commands = "\n".join(blocks(page.read_text(encoding="utf-8"), "sh"))
     scripts = set(re.findall(r"(?:apps/\S+|noxfile)\.(?:py|yaml)", commands))
-    assert scripts
+    assert scripts or "eyetoy " in commands
     assert not [script for script in scripts if not (REPOSITORY / script).exists()]
 
 
