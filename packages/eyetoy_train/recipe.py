@@ -189,8 +189,8 @@ class Recipe:
         if self.gradient_accumulation_steps > 1 and self.model.compile in CUDA_GRAPHS:
             raise ValueError(
                 f"model.compile={self.model.compile} records CUDA graphs, in which a pass overwrites the gradients of "
-                f"the one before; gradient_accumulation_steps={self.gradient_accumulation_steps} adds them up. Use 1, or "
-                "model.compile=default"
+                f"the one before; gradient_accumulation_steps={self.gradient_accumulation_steps} adds them up: use 1, "
+                "or model.compile=default"
             )
 
     def micro_batch_size(self, num_processes: int) -> int:
