@@ -92,8 +92,11 @@ def test_help_lists_every_command(eyetoy):
         (["train"], "eyetoy train: error: name what the data are first, image or audio or video"),
         (["train", "--config", "digits"], "got '--config'"),
         (["predict"], "eyetoy predict: error: give a checkpoint: eyetoy predict CHECKPOINT FILE"),
-        (["validate", "--split", "val"], "val holds no checkpoint; give a run folder"),
-        (["export", "nowhere"], "eyetoy export: error: nowhere holds no checkpoint; give a run folder"),
+        (["validate", "--split", "val"], "val holds no checkpoint: there is no such folder; give a run"),
+        (
+            ["export", "nowhere"],
+            "eyetoy export: error: nowhere holds no checkpoint: there is no such folder",
+        ),
         (["train", "image", "--config", "digit"], "Did you mean --config digits?"),
         (["train", "audio", "--epoch", "3"], "Did you mean --epochs?"),
     ],

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi
 
 from eyetoy_train.commands.cli import checkpoint_parser, parse_with_overrides
-from eyetoy_train.concerns import Command
+from eyetoy_train.commands.opens import Opens
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.export.exporter import ABOUT, FORMATS, export
 from eyetoy_train.export.portable import model_to_export
-from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.utils.console import log
 
 DESCRIPTION = (
@@ -23,15 +22,6 @@ DESCRIPTION = (
     "model.json next to it has the classes. The file is run and compared with the model. Further options override the "
     "checkpoint's recipe."
 )
-
-
-class Opens(Protocol):
-    """What opens checkpoints: an `App`, or the app of a modality with several tasks."""
-
-    def open(
-        self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None
-    ) -> Checkpoint[Any]:
-        """Open a run folder or a checkpoint; see `App.open`."""
 
 
 @exit_on_error()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from eyetoy_train.checkpoint.run_folder import read_recipe
 from eyetoy_train.commands.cli import checkpoint_parser, given_keys, parse_with_overrides
-from eyetoy_train.concerns import Command
+from eyetoy_train.commands.opens import Opens
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.task import LabelledTask, Listing
@@ -24,17 +24,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class Scores(Protocol):
-    """The part of an `App` that scoring needs."""
+class Scores(Opens, Protocol):
+    """What opens checkpoints and knows the class of their recipes."""
 
     @property
     def recipe(self) -> type[Any]:
         """The class of its recipes."""
-
-    def open(
-        self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None
-    ) -> Checkpoint[Any]:
-        """Open a run folder or a checkpoint; see `App.open`."""
 
 
 @exit_on_error()
