@@ -68,11 +68,11 @@ MODULES = {
         ["tests/eyetoy/test_positional.py"],
         {
             "angles.sin(), angles.cos()": "angles.cos(), angles.sin()",
-            "-math.log(self.max_wavelength)": "math.log(self.max_wavelength)",
+            "-math.log(max_wavelength)": "math.log(max_wavelength)",
             "torch.arange(length, device=device)[:, None]": "torch.arange(1, length + 1, device=device)[:, None]",
             "(n if i == j else 1 for": "(n if i == len(grid) - 1 - j else 1 for",
             "channels < channels_for(num_spatial_dims)": "channels <= channels_for(num_spatial_dims)",
-            "return x + self.positions": "return x - self.positions",
+            "return x + self._positions": "return x - self._positions",
         },
     ),
     "eyetoy/global_stack.py": Mutants(
@@ -191,7 +191,7 @@ MODULES = {
         ["tests/eyetoy_train/engine/test_ema_and_step_recorder.py", "tests/eyetoy_train/engine/test_trainer.py"],
         {
             "score > self.ranking[self.best_epoch]": "score >= self.ranking[self.best_epoch]",
-            "(scores[epoch], epoch), reverse=True": "(scores[epoch], -epoch), reverse=True",
+            "math.inf), epoch), reverse=True": "math.inf), -epoch), reverse=True",
         },
     ),
     "eyetoy_train/data/splits.py": Mutants(

@@ -118,7 +118,7 @@ def test_a_bug_in_a_run_that_has_started_keeps_its_traceback(error, code, folder
     def fit() -> None:
         raise error
 
-    monkeypatch.setattr(trainer, "started_run", lambda task, recipe: nullcontext(SimpleNamespace(fit=fit)))
+    monkeypatch.setattr(trainer, "started_run", lambda *_, **__: nullcontext(SimpleNamespace(fit=fit)))
     with pytest.raises(SystemExit if code else type(error)) as stop:
         IMAGE.train(list(PICTURES))
     assert code is None or stop.value.code == code

@@ -13,8 +13,9 @@ import pytest
 SERVER = """
 import json, os, resource, sys, warnings
 from pathlib import Path
-import soundfile, av, torchaudio
+import soundfile, av, torch, torchaudio
 from PIL import Image
+from eyetoy import create_model
 from eyetoy_audio.io.files import read_sound
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.io.files import read_image
@@ -26,6 +27,9 @@ from eyetoy_video.io.files import read_clips
 from eyetoy_video.transforms.sampling import ClipSampling
 warnings.simplefilter("ignore")
 Image.init()
+# What torch imports for the first model on the meta device is no cost of a reader.
+with torch.device("meta"):
+    create_model("eyetoy2d_pico", num_classes=2)
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

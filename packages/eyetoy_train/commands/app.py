@@ -21,7 +21,7 @@ from eyetoy_train.commands.cli import (
     recipe_options,
     refuse_ignored_options,
 )
-from eyetoy_train.commands.train import train_or_exit
+from eyetoy_train.commands.train import training
 from eyetoy_train.commands.validate import refuse_to_make_data, validate_checkpoint
 from eyetoy_train.concerns import Command
 from eyetoy_train.ending import WRONG_INPUT, exit_on_error
@@ -102,9 +102,10 @@ class App(Generic[T]):
     def train(self, argv: Sequence[str] | None = None) -> None:
         """Train with the default recipe, or that of `--config`, and overrides from the command line.
 
-        It ends as `train_or_exit` does.
+        It ends as `eyetoy_train.commands.train.training` does.
         """
-        train_or_exit(partial(self.parse_args, argv))
+        with training(partial(self.parse_args, argv)) as trainer:
+            trainer.fit()
 
     def open(self, checkpoint: Path, overrides: Sequence[str] = (), *, command: Command | None = None) -> Checkpoint[T]:
         """Open a checkpoint, or the best one of a run folder.

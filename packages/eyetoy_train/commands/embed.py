@@ -113,7 +113,9 @@ def _rows(
         log(f"the vectors have no labels, and no score: {error}", file=sys.stderr)
         return [Row(name) for name in names], False
     known = {path: (read.classes[label], split) for split, samples in read.splits.items() for path, label in samples}
-    return [Row(name, *known.get(file, ("", ""))) for name, file in zip(names, files, strict=True)], bool(read.sources)
+    return [
+        Row(name, *known.get(file, ("", ""))) for name, file in zip(names, files, strict=True)
+    ], read.has_split_folders
 
 
 def _embedded(

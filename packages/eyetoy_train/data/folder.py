@@ -68,6 +68,8 @@ class ClassFolder:
     """Where the samples of a split were found, for messages: the name of a folder, or `held out`."""
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Numbers of files and folders that are no samples, by the reason."""
+    has_split_folders: bool = field(default=False, compare=False)
+    """Whether the set itself says which samples are for what."""
 
     def without(self, left_out: Container[Path], reason: str = "") -> ClassFolder:
         """Return a copy without some files, which are counted as left out by the reason, if there is one.
@@ -162,7 +164,7 @@ def read_class_folder(
         _refuse_untrained(train_folder, classes, splits["train"], extensions)
     places = {split: folder.name for split, folder in folders.items() if folder}
     sources = {split: places.get(split, _made_by(split, fold, hold_out=hold_out)) for split in splits}
-    return ClassFolder(classes, splits, sources, left_out)
+    return ClassFolder(classes, splits, sources, left_out, bool(places))
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:

@@ -371,5 +371,5 @@ def test_a_run_says_what_it_read_of_tar_files_and_of_sets_of_the_hub(tmp_path, h
         "data: 2 classes; samples: train a stream of 2 parts, val a stream of 1 parts; left out: "
         "1 files that are no split's tar file, 1 folders (deep), 1 hidden or system files",
         "data: 2 classes; samples: train 18 (train), val 2 (held out), test 6 (test)",
-        "data: samples of each class, train / val / test: bright 9 / 1 / 3; dark 9 / 1 / 3",
+        "data: samples of each class, train / val / test: cat 9 / 1 / 3; dog 9 / 1 / 3",
     ]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from eyetoy_train.checkpoint.train_state import TrainState
-from eyetoy_train.commands.train import train_or_exit
+from eyetoy_train.commands.train import training
 from eyetoy_train.engine import setup
 from eyetoy_train.utils import threads
 from eyetoy_train.utils.threads import available_cores, free_threads
@@ -93,7 +93,8 @@ def test_the_command_trains_with_all_cores_and_the_run_knows(toy, toy_recipe, tm
     monkeypatch.setattr(setup, "free_threads", lambda: 2)
     torch.set_num_threads(1)
     recipe = toy_recipe(epochs=1)
-    train_or_exit(lambda: (toy.Slopes(recipe), recipe))
+    with training(lambda: (toy.Slopes(recipe), recipe)) as trainer:
+        trainer.fit()
     run = tmp_path / "run"
     assert json.loads((run / "results.json").read_text())["environment"]["threads"] == 2
     (latest,) = (run / "checkpoints").glob("step-*/trainer.json")

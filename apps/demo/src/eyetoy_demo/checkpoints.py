@@ -85,7 +85,8 @@ def sample_files(run: Run, extensions: tuple[str, ...]) -> list[Path]:
     if held_out is None:
         return []
     files = [path for path in list_files(run.data / held_out, extensions)[0] if _can_name(path)]
-    return [files[len(files) * place // MOST_SAMPLES] for place in range(min(MOST_SAMPLES, len(files)))]
+    count = min(MOST_SAMPLES, len(files))
+    return [files[len(files) * place // count] for place in range(count)]
 
 
 def _score_of(folder: Path) -> Score | None:
