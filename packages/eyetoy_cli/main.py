@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         raise _refused("eyetoy", f"there is no command {name!r}{meant}; the commands are {', '.join(COMMANDS)}")
-    run_command(name, COMMANDS[name], rest)
+    try:
+        run_command(name, COMMANDS[name], rest)
+    except KeyboardInterrupt as error:  # while PyTorch is imported; what runs ends in its own way
+        _say_wrong(f"eyetoy {name}: interrupted")
+        raise SystemExit(130) from error
 
 
 def run_command(name: str, command: Command, arguments: Sequence[str]) -> None:
@@ -152,5 +156,9 @@ def _say(text: str) -> None:
 
 def _refused(program: str, why: str) -> SystemExit:
     """Say why a command line is refused, and return the end of the program."""
-    print(f"{program}: error: {why}", file=sys.stderr)  # noqa: T201
+    _say_wrong(f"{program}: error: {why}")
     return SystemExit(2)
+
+
+def _say_wrong(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201

@@ -120,6 +120,14 @@ def test_a_missing_package_is_named_with_its_extra(arguments, extra, eyetoy, mon
     assert f'needs the package accelerate; install it with pip install "eyetoy[{extra}]"' in err
 
 
+def test_an_interrupted_start_ends_in_a_line(eyetoy, monkeypatch):
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eyetoy_cli.main.import_module", interrupted)
+    assert eyetoy("train", "image") == (130, "", "eyetoy train: interrupted\n")
+
+
 def test_a_model_is_trained_and_used_by_name_of_its_checkpoint_alone(eyetoy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_pictures(tmp_path / "pictures", count=12)

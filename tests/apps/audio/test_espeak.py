@@ -144,7 +144,7 @@ def test_what_gives_no_sound_is_an_error(synthesizer):
 
 def test_without_the_package_the_command_that_helps_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(ImportError, match=r'pip install "eyetoy\[audio\]"'):
+    with pytest.raises(OSError, match=r'pip install "eyetoy\[audio\]"'):
         Synthesizer()
 
 
@@ -173,5 +173,5 @@ def test_a_long_path_to_the_data_does_no_harm(monkeypatch, tmp_path):
 
 def test_missing_data_is_an_error_that_names_the_folder(monkeypatch, tmp_path):
     monkeypatch.setattr("espeakng_loader.get_data_path", lambda: str(tmp_path / "nothing"))
-    with pytest.raises(RuntimeError, match="nothing"):
+    with pytest.raises(OSError, match="nothing"):
         Synthesizer()

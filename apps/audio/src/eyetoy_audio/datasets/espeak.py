@@ -88,9 +88,9 @@ class Synthesizer:
         sample_rate: sample rate of all utterances, in Hz.
 
     Raises:
-        ImportError: espeakng-loader is not installed.
-        OSError: on Windows, or where libraries cannot be loaded from the temporary folder.
-        RuntimeError: espeakng-loader lacks its data, or the temporary folder's path is too long for the library.
+        OSError: espeakng-loader is missing or lacks its data; on Windows; or where libraries cannot be loaded from
+            the temporary folder.
+        RuntimeError: the temporary folder's path is too long for the library.
     """
 
     def __init__(self) -> None:
@@ -164,10 +164,11 @@ def _find_espeak() -> tuple[Path, Path]:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise ImportError('speech synthesis needs espeakng-loader: pip install "eyetoy[audio]"') from error
+        # An OSError, as where the system has no such library: a command says it in a sentence.
+        raise OSError('speech synthesis needs espeakng-loader: pip install "eyetoy[audio]"') from error
     library, data = Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
     if not (data / "phontab").is_file():
-        raise RuntimeError(f"{data} is not the data of espeak-ng; espeakng-loader should be installed again")
+        raise OSError(f"{data} is not the data of espeak-ng; espeakng-loader should be installed again")
     return library, data
 
 
