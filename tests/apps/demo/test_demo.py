@@ -224,3 +224,15 @@ def test_a_model_that_shows_nothing_is_told_in_a_sentence(tmp_path):
         sentence(ValueError(f"cannot read {tmp_path / 'x.png'}: no\nmore"), tmp_path / "x.png")
         == "Cannot read x.png: no."
     )
+
+
+def test_a_modality_without_its_packages_has_no_tab_and_names_its_extra(monkeypatch, tmp_path):
+    gr = pytest.importorskip("gradio", reason="the demo needs gradio")
+    from eyetoy_demo.page import build_page
+
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    monkeypatch.setitem(sys.modules, "av", None)
+    blocks = build_page(tmp_path).blocks.values()
+    assert [block.label for block in blocks if isinstance(block, gr.Tab)] == ["Image"]
+    (said,) = [block.value for block in blocks if isinstance(block, gr.Markdown) and "pip install" in str(block.value)]
+    assert said == 'For sound and video: `pip install "eyetoy[demo]"`'

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
+from eyetoy_demo.installed import is_installed
 from eyetoy_train.ending import exit_on_error
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=7860, help="port to serve at, 0 for any free one (default: 7860)")
     options = parser.parse_args(argv)
-    if not _is_installed("gradio"):
+    if not is_installed("gradio"):
         raise ValueError('the demo needs gradio: pip install "eyetoy[demo]"')
     if options.runs is not None and not options.runs.is_dir():
         raise ValueError(f"there is no folder {options.runs} (--runs); leave it out to see the included models alone")
@@ -34,10 +34,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     from eyetoy_demo.page import build_page, serve
 
     serve(build_page(options.runs or Path("runs")), host=options.host, port=options.port)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ValueError:  # sys.modules has None for it, which bars the import
-        return False

@@ -13,6 +13,7 @@ import gradio as gr
 from PIL import Image
 
 from eyetoy_demo.checkpoints import MODALITIES, Run, describe, find_included, find_runs, sample_files
+from eyetoy_demo.installed import installed_modalities
 from eyetoy_demo.looking import answer, copied, extensions
 from eyetoy_train.types import Modality
 from eyetoy_train.utils.text import shown
@@ -55,7 +56,10 @@ def build_page(runs: Path) -> Any:
     found = [*find_runs(runs), *find_included()]
     with gr.Blocks(title="EyeToy", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(HEAD)
-        for modality in MODALITIES:
+        present = installed_modalities()
+        if others := [TITLES[modality].lower() for modality in MODALITIES if modality not in present]:
+            gr.Markdown(f'For {" and ".join(others)}: `pip install "eyetoy[demo]"`')
+        for modality in present:
             with gr.Tab(TITLES[modality], elem_id=f"{modality}-tab"):
                 _tab(modality, {str(run.folder): run for run in found if run.modality == modality})
     return page
@@ -65,7 +69,7 @@ def serve(page: Any, *, host: str, port: int) -> None:
     """Serve the page until the program is stopped."""
     page.launch(server_name=host, server_port=port or None, prevent_thread_lock=True, **launch_options())
     # Now that the page is there, import what its first answer needs.
-    for modality in MODALITIES:
+    for modality in installed_modalities():
         extensions(modality)
     page.block_thread()
 
