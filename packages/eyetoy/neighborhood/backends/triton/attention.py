@@ -170,8 +170,7 @@ def _forward(
     causal: Sequence[bool],
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    rules = _rules(query, windows, dilations, strides, causal)
-    problem = Problem(rules=rules, scale=scale, key_mask=key_mask, lengths=lengths)
+    problem = _problem(query, key_mask, lengths, windows, dilations, strides, causal, scale)
     return _launch_forward((query, key, value), problem)
 
 
@@ -191,8 +190,7 @@ def _backward(
     causal: Sequence[bool],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    rules = _rules(query, windows, dilations, strides, causal)
-    problem = Problem(rules=rules, scale=scale, key_mask=key_mask, lengths=lengths)
+    problem = _problem(query, key_mask, lengths, windows, dilations, strides, causal, scale)
     return _launch_backward(grad, (query, key, value), (out, sums), problem)
 
 
@@ -227,9 +225,17 @@ def _options(
     )
 
 
-def _rules(
-    query: Tensor, windows: Sequence[int], dilations: Sequence[int], strides: Sequence[int], causal: Sequence[bool]
-) -> tuple[AxisRule, ...]:
-    """Return the rules that `_options` has taken apart."""
+def _problem(
+    query: Tensor,
+    key_mask: Tensor | None,
+    lengths: Tensor | None,
+    windows: Sequence[int],
+    dilations: Sequence[int],
+    strides: Sequence[int],
+    causal: Sequence[bool],
+    scale: float,
+) -> Problem:
+    """Return the problem that `_options` has taken apart."""
     axes = zip(query.shape[1:-2], windows, dilations, strides, causal, strict=True)
-    return tuple(AxisRule(length=n, window=w, dilation=d, stride=s, is_causal=c) for n, w, d, s, c in axes)
+    rules = tuple(AxisRule(length=n, window=w, dilation=d, stride=s, is_causal=c) for n, w, d, s, c in axes)
+    return Problem(rules=rules, scale=scale, key_mask=key_mask, lengths=lengths)
