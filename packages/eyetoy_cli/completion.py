@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from eyetoy_cli.commands import COMMANDS
-from eyetoy_cli.modalities import MODALITIES, recipe_files
+from eyetoy_cli.modalities import recipe_files
+from eyetoy_train.types import MODALITIES
 
 BASH = """\
 _eyetoy() {

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eyetoy_cli.modalities import MODALITIES, recipe_files
+from eyetoy_cli.modalities import recipe_files
+from eyetoy_train.types import MODALITIES
 
 FACTS = ("Needs", "Time", "Score")
 """What the comments at the top of every recipe tell."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eyetoy_cli.commands import COMMANDS, Command
-from eyetoy_cli.modalities import MODALITIES
+from eyetoy_train.types import MODALITIES
 
 EXTRAS = {"eyetoy_audio": "audio", "eyetoy_image": "image", "eyetoy_video": "video", "eyetoy_demo": "demo"}
 """The extra with the packages that an app needs."""

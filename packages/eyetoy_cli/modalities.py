@@ -1,13 +1,10 @@
-"""The apps by modality, and where their recipes lie; found without importing them."""
+"""Where the recipes of the apps lie; found without importing them. `eyetoy_NAME` is the package of a modality."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-
-MODALITIES = ("image", "audio", "video")
-"""What data may be; `eyetoy_NAME` is the package of each app."""
 
 
 def recipe_files(modality: str) -> Mapping[str, Path]:

@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 Split = Literal["train", "val", "test"]
 Batch = dict[str, Any]
 Modality = Literal["image", "audio", "video"]
 """What a model takes, and so the name of the app that it belongs to."""
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import pytest
 from eyetoy_cli.commands import COMMANDS
 from eyetoy_cli.completion import candidates
 from eyetoy_cli.main import main
-from eyetoy_cli.modalities import MODALITIES, recipe_files
+from eyetoy_cli.modalities import recipe_files
+from eyetoy_train.types import MODALITIES
 from helpers.commands import write_pictures
 from helpers.paths import REPOSITORY
 

@@ -21,9 +21,9 @@ import eyetoy
 import eyetoy_train
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_cli.commands import COMMANDS as EYETOY
-from eyetoy_cli.modalities import MODALITIES
 from eyetoy_image.app import APP as IMAGE
 from eyetoy_image.app import app_of
+from eyetoy_train.types import MODALITIES
 from eyetoy_video.app import APP as VIDEO
 from helpers.commands import save_untrained, write_pictures
 from helpers.dense import save_run

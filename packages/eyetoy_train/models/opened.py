@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import yaml
 
 from eyetoy.kinds import WEIGHTS
 from eyetoy_train.models.included import included_model, names_like
 from eyetoy_train.task import LabelledTask
-from eyetoy_train.types import Modality
+from eyetoy_train.types import MODALITIES, Modality
 from eyetoy_train.utils.untrusted import read_json, read_yaml
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def modality_of(checkpoint: Path) -> Modality:
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     preprocessing = config.get("preprocessing") if isinstance(config, dict) else None
     named: Any = preprocessing.get("modality") if isinstance(preprocessing, dict) else None
-    if named in get_args(Modality):
+    if named in MODALITIES:
         return cast("Modality", named)
     if named is not None:
         raise ValueError(

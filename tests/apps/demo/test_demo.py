@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from eyetoy_demo.checkpoints import MODALITIES, Run, describe, find_included, find_runs, sample_files
+from eyetoy_demo.checkpoints import Run, describe, find_included, find_runs, sample_files
 from eyetoy_demo.looking import _numbered, answer, copied, sentence
 from eyetoy_demo.main import main
+from eyetoy_train.types import MODALITIES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECONDS = 120_000  # milliseconds; a busy machine takes its time

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import yaml
 
@@ -19,7 +18,6 @@ from eyetoy_train.utils.files import list_files, list_folders
 from eyetoy_train.utils.statistics import SHARES, interval
 from eyetoy_train.utils.untrusted import read_json, read_yaml
 
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 MOST_SAMPLES = 10
 MOST_CLASSES_NAMED = 20
 SCORES = ("accuracy", "mAP", "mask_AP", "box_AP", "mIoU")

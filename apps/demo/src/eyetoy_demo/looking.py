@@ -20,8 +20,6 @@ from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
 from eyetoy_train.types import Modality
 from eyetoy_train.utils.text import shown
 
-APPS: Mapping[Modality, str] = {"image": "eyetoy_image", "audio": "eyetoy_audio", "video": "eyetoy_video"}
-"""The packages of the apps. Each is imported when its first model is opened, so that the page is there before."""
 KEPT_MODELS = 6
 LOADING = Lock()
 
@@ -83,7 +81,8 @@ def copied(file: Path) -> Path:
 
 
 def _visualize(modality: Modality) -> Any:
-    return importlib.import_module(f"{APPS[modality]}.visualize")
+    # An app is imported when its first model is opened, so that the page is there before.
+    return importlib.import_module(f"eyetoy_{modality}.visualize")
 
 
 def sentence(error: Exception, file: Path) -> str:

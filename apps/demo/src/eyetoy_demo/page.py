@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from eyetoy_demo.checkpoints import MODALITIES, Run, describe, find_included, find_runs, sample_files
+from eyetoy_demo.checkpoints import Run, describe, find_included, find_runs, sample_files
 from eyetoy_demo.installed import installed_modalities
 from eyetoy_demo.looking import answer, copied, extensions
-from eyetoy_train.types import Modality
+from eyetoy_train.types import MODALITIES, Modality
 from eyetoy_train.utils.text import shown
 
 TITLES: dict[Modality, str] = {"image": "Image", "audio": "Sound", "video": "Video"}
