@@ -29,7 +29,7 @@ import matplotlib as mpl
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from measuring import conditions
+from measuring import conditions, output_folder
 from scipy import stats
 
 LEAST_ERROR = 0.05
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("grid", type=Path)
     parser.add_argument("--seeds", type=int, help="number of seeds instead of the grid's")
     parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="folder of the runs")
-    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of table, plot and figures")
+    parser.add_argument("--output", type=output_folder, default="runs/compare", help="folder of table and plot")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the processor's cores")
     parser.add_argument("--recipe", type=Path, help="recipe file instead of the grid's and its options for all runs")
     parser.add_argument("--steps", type=Path, help="output of steps.py, to take times from instead of the runs")
@@ -137,7 +137,6 @@ def main() -> None:
     rows = {variant: summary([run for run in runs if run.variant == variant]) for variant in grid.variants}
     if step_ms is not None:
         rows = timed(rows, grid.seeds, step_ms)
-    options.output.mkdir(parents=True, exist_ok=True)
     device = (runs[0].results or {})["environment"]["device"].split(":")[0]
     report = {"title": grid.title, "conditions": conditions(device) | {"jobs": options.jobs}, "variants": rows}
     path = options.output / f"compare-{name}.json"

@@ -14,11 +14,10 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import conditions
+from measuring import conditions, output_folder
 from torch import Tensor, nn
 
 from eyetoy import count_flops
@@ -37,7 +36,7 @@ NUM_PROPOSALS, NUM_DETECTIONS = 1000, 100
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     parser.add_argument("--look", choices=MODELS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.look:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import added_bytes, conditions, interleaved, memory_bytes
+from measuring import added_bytes, conditions, interleaved, memory_bytes, output_folder
 from peers import build
 from torch import nn
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("kind", choices=CASES)
     parser.add_argument("--seconds", type=float, default=60, help="time for the calls of a case (default: 60)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     parser.add_argument("--only", help="one case only, such as 1024x1024,8; other results are kept")
     parser.add_argument("--memory", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -96,7 +96,6 @@ def case_name(grid: tuple[int, ...], batch: int) -> str:
 
 def keep(path: Path, case: dict[str, Any]) -> None:
     """Write a case to the results, replacing an earlier one of the same input."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     cases = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     others = [other for other in cases if (*other["grid"], other["batch"]) != (*case["grid"], case["batch"])]
     ordered = sorted([*others, case], key=lambda case: (case["grid"], case["batch"]))

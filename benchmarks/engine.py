@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from measuring import conditions
+from measuring import conditions, output_folder
 
 from eyetoy_image.classification import APP
 from eyetoy_train import parse_recipe
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--model", default="eyetoy2d_nano")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--num_workers", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     options = parser.parse_args()
     about = conditions("cpu")
     with tempfile.TemporaryDirectory() as folder:

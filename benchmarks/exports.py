@@ -16,7 +16,7 @@ from typing import Any
 
 import onnxruntime
 import torch
-from measuring import conditions
+from measuring import conditions, output_folder
 from torch import Tensor, nn
 
 from eyetoy import create_model, list_models
@@ -30,10 +30,8 @@ Run = Callable[[Tensor], Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="*", help="a shell pattern (default: all)")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     options = parser.parse_args()
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"conditions": conditions("cpu"), "differences": {}}
     for name in list_models(options.models):
         report["differences"][name] = check(name)

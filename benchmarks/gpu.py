@@ -26,11 +26,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import conditions, interleaved, memory_bytes
+from measuring import conditions, interleaved, memory_bytes, output_folder
 from neighborhood import PROBLEMS, Shape, candidates
 from peers import TIMM, build
 from torch import Tensor, nn
@@ -63,7 +62,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=450, help="time for everything (default: 450)")
     parser.add_argument("--most", type=int, default=256, help="largest batch (default: 256)")
     parser.add_argument("--quick", action="store_true", help="few and small ones, to try the script")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("PyTorch finds no GPU here; try the script with --device cpu --quick")

@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import added_bytes, conditions
+from measuring import added_bytes, conditions, output_folder
 
 from eyetoy import Encoder, create_encoder
 from eyetoy.inspect import context_maps, effective_receptive_field, feature_components, neighborhood_weights
@@ -79,7 +78,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="height and width of the image (default: 1024)")
     parser.add_argument("--rounds", type=int, default=3, help="timed calls of each map (default: 3)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch (default: one for each core)")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     parser.add_argument("--model", help="measure one map of this model, in this process")
     parser.add_argument("--map", help="name of that map")
     options = parser.parse_args()

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from measuring import output_folder
 from torch import Tensor
 
 from eyetoy import create_encoder
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=["sm_90"])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=SHOWN)
     parser.add_argument("--all", action="store_true", help="all models for all GPUs")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     options = parser.parse_args()
     targets, models = (list(TARGETS), list(MODELS)) if options.all else (options.targets, options.models)
     failures = [failure for target in targets for failure in report(target, models, options.output)]

@@ -9,7 +9,8 @@ device neighborhood attention would be cut into tiles and products, and PyTorch'
 products and a softmax. So both are replaced by a custom operator that computes nothing. The column `plain` counts
 without this, as the meta device does it. The second pass counts, when plans and positions are there.
 
-`--by-module` prints which module calls what, and how often; `--output` writes the results.
+`--graph-breaks` adds how often `torch.compile` leaves its graph, in a forward pass with gradients on the CPU. It takes
+up to a minute for a model. `--by-module` prints which module calls what, and how often; `--output` writes the results.
 """
 
 from __future__ import annotations
@@ -20,12 +21,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import conditions
+from measuring import conditions, output_folder
 from peers import TIMM, build
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -151,14 +151,25 @@ def count(name: str, *, step: bool = False, fused: bool = True) -> Counter[tuple
     return operations.found
 
 
+def graph_breaks(name: str) -> int:
+    """Return how often `torch.compile` would leave a model's graph for Python, forward, with gradients, on the CPU."""
+    grid = MODELS[name]
+    torch.compiler.reset()
+    explain: Callable[..., Any] = torch._dynamo.explain
+    number: int = explain(build(name, grid))(torch.empty(2, IN_CHANNELS[len(grid)], *grid)).graph_break_count
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=MODELS, help="count one model")
+    parser.add_argument("--graph-breaks", action="store_true", help="count graph breaks too")
     parser.add_argument("--by-module", action="store_true", help="print which module calls what in a forward pass")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     options = parser.parse_args()
     rows = {}
-    print(f"{'model':16s} forward    step   plain")
+    columns = ["forward", "step", "plain", *(["graph_breaks"] if options.graph_breaks else [])]
+    print(f"{'model':16s} " + " ".join(f"{column:>7s}" for column in columns))
     for name in [options.only] if options.only else MODELS:
         found = count(name)
         rows[name] = row = {
@@ -167,7 +178,9 @@ def main() -> None:
             "step": count(name, step=True).total(),
             "plain": count(name, fused=False).total(),
         }
-        print(f"{name:16s} {row['forward']:7d} {row['step']:7d} {row['plain']:7d}", flush=True)
+        if options.graph_breaks:
+            row["graph_breaks"] = graph_breaks(name)
+        print(f"{name:16s} " + " ".join(f"{row[column]:7d}" for column in columns), flush=True)
         if options.by_module:
             for (module, operation), number in sorted(found.items()):
                 print(f"{number:8d}  {module}: {operation}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
@@ -14,6 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+
+
+def output_folder(path: str) -> Path:
+    """Return the folder of `--output`, which is made before anything is measured and lost for want of it."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot make the folder {path}: {error.strerror}") from error
+    return folder
 
 
 def interleaved(

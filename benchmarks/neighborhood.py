@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import added_bytes, conditions, interleaved
+from measuring import added_bytes, conditions, interleaved, output_folder
 from torch import Tensor
 
 from eyetoy.neighborhood import available_backends, neighborhood_attention
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="timed calls of tiled, a third of others (default: 15)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scaling", action="store_true", help="also time 10^3 to 10^6 tokens")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON and a plot")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON and a plot")
     parser.add_argument("--kernel", action="store_true", help="only compare the CPU kernel with the plain SDPA path")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -78,7 +78,6 @@ def main() -> None:
 
     def write() -> None:
         if options.output:
-            options.output.mkdir(parents=True, exist_ok=True)
             path = options.output / f"neighborhood-{options.device}.json"
             path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

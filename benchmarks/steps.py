@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 from compare import Grid, as_arguments
-from measuring import conditions, interleaved
+from measuring import conditions, interleaved, output_folder
 
 from eyetoy_train import parse_recipe
 from eyetoy_train.data.loading import SeededDataset
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     grid = Grid.read(options.grid)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from measuring import conditions
+from measuring import conditions, output_folder
 
 from eyetoy import count_flops
 from eyetoy_image.segmentation import SegmenterRecipe
@@ -26,7 +25,7 @@ GRIDS = ((512, 512), (512, 2048))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder for results as JSON")
+    parser.add_argument("--output", type=output_folder, help="folder for results as JSON")
     options = parser.parse_args()
     rows = {}
     for name in MODELS:

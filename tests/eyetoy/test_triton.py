@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import subprocess
 import sys
@@ -27,16 +27,11 @@ NUM_PROBLEMS = 2
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """benchmarks/kernels.py, which compiles for GPUs that are not there."""
     pytest.importorskip("triton")
-    spec = importlib.util.spec_from_file_location("benchmark_kernels", REPOSITORY / "benchmarks" / "kernels.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton"))
-        )  # compile anew, and leave the home alone
-        yield module
+        patch.syspath_prepend(REPOSITORY / "benchmarks")
+        # Compile anew, and leave the home alone.
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield importlib.import_module("kernels")
 
 
 def test_the_interpreter_agrees_with_the_reference() -> None:

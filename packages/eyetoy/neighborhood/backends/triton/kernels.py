@@ -70,6 +70,26 @@ def _queries_along(start, members, axis, CAUSAL: tl.constexpr, TILE: tl.constexp
 
 
 @triton.jit
+def _key_box(start, members, axes, CAUSAL: tl.constexpr, TILE: tl.constexpr):
+    """Return the first key, the size and the number of keys of the box that a tile of queries reaches."""
+    low_t, past_t = _keys_along(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
+    low_y, past_y = _keys_along(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
+    low_x, past_x = _keys_along(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
+    size = (past_t - low_t, past_y - low_y, past_x - low_x)
+    return (low_t, low_y, low_x), size, size[0] * size[1] * size[2]
+
+
+@triton.jit
+def _query_box(start, members, axes, CAUSAL: tl.constexpr, TILE: tl.constexpr):
+    """Return the first query, the size and the number of queries of a box that includes all which reach a tile."""
+    low_t, past_t = _queries_along(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
+    low_y, past_y = _queries_along(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
+    low_x, past_x = _queries_along(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
+    size = (past_t - low_t, past_y - low_y, past_x - low_x)
+    return (low_t, low_y, low_x), size, size[0] * size[1] * size[2]
+
+
+@triton.jit
 def _sees(query, key, members, axes, CAUSAL: tl.constexpr, DIM: tl.constexpr):
     """Return which queries see which keys; queries are `[n, 1]` and keys `[1, m]`, or the other way around."""
     first, past = _bounds(query[2], members[2], axes[2], CAUSAL[2])
@@ -202,21 +222,16 @@ def forward(
     group, members, start = _locate(tile, axes, lengths, sample, HAS_LENGTHS, TILE)
     q_member = _places(tl.arange(0, TILE[0] * TILE[1] * TILE[2]), start, TILE)
     q_token, is_query = _tokens(q_member, group, axes), _are_inside(q_member, members)
+    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
     channels, value_channels = tl.arange(0, WIDTH), tl.arange(0, VALUE_WIDTH)
     q = _load(query, query_strides, sample, head, q_token, is_query, channels, CHANNELS)
-
-    low_t, past_t = _keys_along(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
-    low_y, past_y = _keys_along(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
-    low_x, past_x = _keys_along(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
-    size = (past_t - low_t, past_y - low_y, past_x - low_x)
-    num_keys = size[0] * size[1] * size[2]
 
     largest = tl.full([TILE[0] * TILE[1] * TILE[2]], float("-inf"), tl.float32)
     total = tl.zeros([TILE[0] * TILE[1] * TILE[2]], tl.float32)
     result = tl.zeros([TILE[0] * TILE[1] * TILE[2], VALUE_WIDTH], tl.float32)
     for begin in range(0, num_keys, BLOCK):
         at = begin + tl.arange(0, BLOCK)
-        k_member, is_key = _places(at, (low_t, low_y, low_x), size), at < num_keys
+        k_member, is_key = _places(at, low, size), at < num_keys
         k_token = _tokens(k_member, group, axes)
         if HAS_MASK:
             is_key = _are_valid(key_mask, mask_strides, sample, k_token, is_key)
@@ -262,6 +277,7 @@ def query_gradient(
     group, members, start = _locate(tile, axes, lengths, sample, HAS_LENGTHS, TILE)
     q_member = _places(tl.arange(0, TILE[0] * TILE[1] * TILE[2]), start, TILE)
     q_token, is_query = _tokens(q_member, group, axes), _are_inside(q_member, members)
+    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
     channels, value_channels = tl.arange(0, WIDTH), tl.arange(0, VALUE_WIDTH)
     q = _load(query, query_strides, sample, head, q_token, is_query, channels, CHANNELS)
     o = _load(out, out_strides, sample, head, q_token, is_query, value_channels, VALUE_CHANNELS)
@@ -271,16 +287,10 @@ def query_gradient(
     product = tl.sum(o.to(tl.float32) * g.to(tl.float32), 1)
     tl.store(products + number, product, mask=is_query)
 
-    low_t, past_t = _keys_along(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
-    low_y, past_y = _keys_along(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
-    low_x, past_x = _keys_along(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
-    size = (past_t - low_t, past_y - low_y, past_x - low_x)
-    num_keys = size[0] * size[1] * size[2]
-
     result = tl.zeros([TILE[0] * TILE[1] * TILE[2], WIDTH], tl.float32)
     for begin in range(0, num_keys, BLOCK):
         at = begin + tl.arange(0, BLOCK)
-        k_member, is_key = _places(at, (low_t, low_y, low_x), size), at < num_keys
+        k_member, is_key = _places(at, low, size), at < num_keys
         k_token = _tokens(k_member, group, axes)
         if HAS_MASK:
             is_key = _are_valid(key_mask, mask_strides, sample, k_token, is_key)
@@ -317,17 +327,12 @@ def key_value_gradient(
     k = _load(key, key_strides, sample, head, k_token, is_key, channels, CHANNELS)
     v = _load(value, value_strides, sample, head, k_token, is_key, value_channels, VALUE_CHANNELS)
 
-    low_t, past_t = _queries_along(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
-    low_y, past_y = _queries_along(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
-    low_x, past_x = _queries_along(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
-    size = (past_t - low_t, past_y - low_y, past_x - low_x)
-    num_queries = size[0] * size[1] * size[2]
-
+    low, size, num_queries = _query_box(start, members, axes, CAUSAL, TILE)
     key_result = tl.zeros([TILE[0] * TILE[1] * TILE[2], WIDTH], tl.float32)
     value_result = tl.zeros([TILE[0] * TILE[1] * TILE[2], VALUE_WIDTH], tl.float32)
     for begin in range(0, num_queries, BLOCK):
         at = begin + tl.arange(0, BLOCK)
-        q_member, is_query = _places(at, (low_t, low_y, low_x), size), at < num_queries
+        q_member, is_query = _places(at, low, size), at < num_queries
         q_token = _tokens(q_member, group, axes)
         q = _load(query, query_strides, sample, head, q_token, is_query, channels, CHANNELS)
         g = _load(grad, grad_strides, sample, head, q_token, is_query, value_channels, VALUE_CHANNELS)
