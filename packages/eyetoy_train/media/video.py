@@ -135,7 +135,7 @@ def decode(video: Video, numbers: Sequence[int], decoder: Decoder = "auto", shor
         MissingDecoderError: that decoder is not there.
         av.error.FFmpegError: PyAV's, which `open_video` makes a NotVideoError.
     """
-    chosen = DECODERS.choose(_COUNTED if video.index.counted else _TIMED, decoder)
+    chosen = DECODERS.choose(_COUNTED if video.index.sequential else _TIMED, decoder)
     try:
         return _decode(video, numbers, chosen, short_side)
     except NotVideoError:
@@ -182,37 +182,40 @@ def _pyav_frames(video: Video, numbers: Sequence[int]) -> Iterator[VideoFrame]:
     index = video.index
     decoded, reached = _pyav_frames_from(video, 0), -1
     last: VideoFrame | None = None
+    before: VideoFrame | None = None
     for number in numbers:
         key = index.keys[bisect_right(index.keys, number) - 1]  # the last one at or before the frame
         if key - reached > _SEEK_FROM:
-            decoded = _pyav_frames_from(video, key)
-        # A frame that was swallowed is replaced by the next one. That one may then be wanted for itself as well, so
-        # the stream is read on only if it has not come as far as the number.
-        if last is None or reached < number:
-            found = next((pair for pair in decoded if pair[0] >= number), None)
-            if found:
-                reached, last = found
-            # Decoders may swallow the last frames of a whole file: then the last one there is repeated.
-            elif last is None or number < len(index) - _MAY_LOSE:
-                raise NotVideoError(f"decoding ended before frame {number} of {len(index)}")
-        yield last
+            decoded, before, last = _pyav_frames_from(video, key), None, None
+        # That one may be wanted for itself as well, so the stream is read on only if it has not come as far.
+        while reached < number or last is None:
+            found = next(decoded, None)
+            if found is None:
+                break
+            before, (reached, last) = last, found
+        # Decoders may swallow the last frames of a whole file: then the last one there is repeated.
+        if last is None or (reached < number < len(index) - _MAY_LOSE):
+            raise NotVideoError(f"decoding ended before frame {number} of {len(index)}")
+        # Instead of a frame that was swallowed, a player goes on showing the one before it.
+        yield before if before is not None and reached > number else last
 
 
 def _pyav_frames_from(video: Video, key: int) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the frames from a key frame on, with their numbers."""
-    index = video.index
-    video.container.seek(index.times[key], stream=video.stream)
-    for count, frame in enumerate(video.container.decode(video.stream)):
+    index, number = video.index, -1
+    video.container.seek(0 if index.sequential else index.times[key], stream=video.stream)
+    for frame in video.container.decode(video.stream):
         _check_size(frame.width, frame.height)  # they may grow on the way
         # A seek may land at an earlier key frame than the one asked for, so the number is looked up by the time.
-        yield (count if index.counted else index.frame_at(frame.pts or 0)), frame
+        number = number + 1 if index.counted or frame.pts is None else index.frame_at(frame.pts)
+        yield number, frame
 
 
 def _by_torchcodec(video: Video, numbers: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
     """Yield frames `[height, width, 3]`."""
     from torchcodec.decoders import VideoDecoder
 
-    if video.index.counted:
+    if video.index.sequential:
         wrong = "torchcodec cannot number the frames of AVI and MPEG, which do not store when each is shown"
         raise NotVideoError(wrong, "expected the decoder to be auto or pyav")
     try:

@@ -7,7 +7,8 @@ ones decoding can start at, and whether the file was cut.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,17 +22,26 @@ if TYPE_CHECKING:
 MOST_FRAMES = 10_000_000
 """Four days at 25 frames a second."""
 MICROSECONDS = 1_000_000  # the unit of a container's times
-# These formats do not store when every frame is shown. FFmpeg guesses, and the guesses may be out of order.
+# These formats do not store when every frame is shown. FFmpeg guesses some times from the packets before.
 _UNTIMED = ("avi", "mpeg", "mpegts")
+# From the order of such packets FFmpeg guesses wrong times, since it does not know how far frames move.
+_REORDERED = ("h264", "hevc", "vvc")
+# A recording may be joined of several, each with times of its own. A longer gap in seconds is no pause within one.
+_LONGEST_PAUSE = 60
 # A whole file may end a little before the duration in its header, since the last frames may have no duration of their
-# own and streams end at different times. One that ends by this fraction before it was cut.
+# own and streams end at different times. One that lacks more than this fraction of its length was cut.
 _MISSING = 0.1
+# What these formats state as their duration is the time at which they end, which is later than their length where the
+# first frame is late. Other formats state the length, and a few of their writers the end.
+_STATE_THE_END = ("matroska,webm", "asf", "nut")
+_SAME_END = 0.01  # of the stated duration: an end so near to it is no chance
 
 
 class _Packet(NamedTuple):
     """The timing of a packet's frame, in ticks."""
 
     pts: int | None
+    dts: int | None
     duration: int
     is_key: bool
 
@@ -49,7 +59,9 @@ class FrameIndex:
     tick: float
     """In seconds."""
     counted: bool
-    """The file stores no usable times: `times` are the frames' numbers."""
+    """Decoded frames come without times of their own, so that they are numbered by counting from the first one on."""
+    sequential: bool = False
+    """Times are right only if the file is read from its start; true where `counted` is."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -85,6 +97,7 @@ def read_index(container: InputContainer, stream: VideoStream) -> FrameIndex:
         av.error.FFmpegError: FFmpeg cannot go on.
     """
     packets: list[_Packet] = []
+    read = Counter[int]()
     end = 0.0  # of all streams, in seconds: a header states the longest one's duration
     try:
         # All streams, not that of the video alone: sound that was cut or damaged tells as much about the file.
@@ -93,25 +106,76 @@ def read_index(container: InputContainer, stream: VideoStream) -> FrameIndex:
                 raise NotVideoError(f"it is cut or damaged after {end:.2f} seconds")
             if packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            read[packet.stream_index] += packet.dts is not None
             # Empty packets close each stream; discarded ones hold frames that are decoded for others' sake and never
             # shown, such as those before a cut that an edit list makes.
             if packet.stream_index == stream.index and packet.size and not packet.is_discard:
-                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe))
+                packets.append(_Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
                 if len(packets) > MOST_FRAMES:
                     wrong = f"it has more than {MOST_FRAMES:,} frames"
                     raise NotVideoError(wrong, "expected it to be cut into shorter ones")
     except IndexError as error:  # PyAV looks streams up in a list that it makes when it opens the file
         raise NotVideoError("a stream begins in its middle") from error
-    promised, begin = (container.duration or 0) / MICROSECONDS, (container.start_time or 0) / MICROSECONDS
-    if end - begin < (1 - _MISSING) * promised:
-        raise NotVideoError(f"it was cut: {end - begin:.2f} of its {promised:.2f} seconds are there")
+    _refuse_cut(container, stream, read[stream.index], end)
     if not packets:
         raise NotVideoError("its video has no frames")
     if container.format.name in _UNTIMED or any(packet.pts is None for packet in packets):
-        # Frames are counted while they are decoded, always from the first one on: hence a single key.
-        rate = float(stream.average_rate or stream.base_rate or 25)
-        return FrameIndex(range(len(packets)), [0], len(packets), 1 / rate, counted=True)
+        return _sequential_index(packets, container, stream)
     return _timed_index(packets, float(stream.time_base or 1))
+
+
+def _refuse_cut(container: InputContainer, stream: VideoStream, num_packets: int, end: float) -> None:
+    """Refuse a file that ends before it says.
+
+    Args:
+        container: the file, read to its end.
+        stream: that of its video.
+        num_packets: of the video, that were read.
+        end: of all streams, in seconds.
+
+    Raises:
+        NotVideoError: it was cut.
+    """
+    promised, begin = (container.duration or 0) / MICROSECONDS, (container.start_time or 0) / MICROSECONDS
+    is_late = False
+    if container.format.name in _STATE_THE_END:
+        promised -= begin
+    else:
+        is_late = begin > 0 and abs(end - promised) <= _SAME_END * promised
+    if end - begin < (1 - _MISSING) * promised and not is_late:
+        raise NotVideoError(f"it was cut: {end - begin:.2f} of its {promised:.2f} seconds are there")
+    listed = len(stream.index_entries) if container.format.name.startswith("mov,") else 0  # complete in its tables
+    if num_packets < listed:
+        raise NotVideoError(f"it was cut: {num_packets:,} of its {listed:,} frames are there")
+
+
+def _sequential_index(packets: list[_Packet], container: InputContainer, stream: VideoStream) -> FrameIndex:
+    """Return the index of a file that does not store all times, from FFmpeg's guesses if they can be right.
+
+    An AVI file has a slot for every tick, which is empty or missing where the frame before it stays. FFmpeg counts
+    slots. For example, frames in the slots 0, 1, 4 have these times, and the second one is shown for three ticks.
+    """
+    tick = float(stream.time_base or 1)
+    codec = stream.codec_context.name
+    shown = (
+        None if container.format.name == "avi" and codec in _REORDERED else _distinct(packet.pts for packet in packets)
+    )
+    times = shown or _distinct(packet.dts for packet in packets)
+    if times and container.format.name != "avi":
+        longest = max((later - time for time, later in pairwise(times)), default=0)
+        times = times if longest * tick <= _LONGEST_PAUSE else None
+    if not times:
+        rate = float(stream.average_rate or stream.base_rate or 25)
+        return FrameIndex(range(len(packets)), [0], len(packets), 1 / rate, counted=True, sequential=True)
+    end = times[-1] + _usual_duration(times, 0)
+    return FrameIndex(times, [0], end, tick, counted=times is not shown, sequential=True)
+
+
+def _distinct(times: Iterable[int | None]) -> list[int] | None:
+    """Return times in ascending order; None if one is missing or comes twice."""
+    known = list(times)
+    there = {time for time in known if time is not None}
+    return sorted(there) if len(there) == len(known) else None
 
 
 def _timed_index(packets: list[_Packet], tick: float) -> FrameIndex:
@@ -121,6 +185,10 @@ def _timed_index(packets: list[_Packet], tick: float) -> FrameIndex:
     times = [time for time, _, _ in shown]
     # Decoding can always start at the file's first frame, even if no packet says so.
     keys = [number for number, (_, _, is_key) in enumerate(shown) if number == 0 or is_key]
+    return FrameIndex(times, keys, times[-1] + _usual_duration(times, shown[-1][1]), tick, counted=False)
+
+
+def _usual_duration(times: Sequence[int], stated: int) -> int:
+    """Return the duration of the last frame: the stated one or, where a format states none, the usual gap."""
     gaps = sorted(later - time for time, later in pairwise(times)) or [1]
-    last = shown[-1][1] or gaps[len(gaps) // 2] or 1  # some formats state no durations: take the usual one
-    return FrameIndex(times, keys, times[-1] + last, tick, counted=False)
+    return stated or gaps[len(gaps) // 2] or 1

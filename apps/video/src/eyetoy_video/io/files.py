@@ -39,8 +39,8 @@ def read_clips(
 ) -> Tensor:
     """Read clips of a video; `ClipSampling` chooses the frames. Frames are rotated as the file's metadata say.
 
-    A truncated file is detected by its last packet or the duration in its header. GIF, MPEG streams (.mpg, .ts), WMV
-    and live recordings have neither: truncated, they read as shorter videos.
+    A truncated file is detected by its last packet or the duration in its header. GIF, MPEG streams (.mpg, .ts), Ogg,
+    WMV and live recordings have neither: truncated, they read as shorter videos.
 
     Args:
         source: the path of the file, or its content. The content decides the format, not the name.
