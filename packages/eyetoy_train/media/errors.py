@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from eyetoy_train.media.kinds import VIDEO_SUFFIXES
-
 
 class MissingDecoderError(ValueError):
     """A decoder that was asked for, or is needed, is not there. The message says what to install."""
@@ -39,4 +37,4 @@ class UnknownToDecoderError(NotSoundError):
 class NotVideoError(NotMediaError):
     """Content that is no whole video, or none that can be read as asked."""
 
-    expected = f"expected a whole video file that FFmpeg can decode ({' '.join(VIDEO_SUFFIXES)})"
+    expected = "expected a whole video file that FFmpeg can decode, such as .mp4, .mkv, .webm, .mov or .avi"

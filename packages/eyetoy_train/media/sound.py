@@ -33,10 +33,14 @@ DECODERS = Decoders(
     subject="sound is",
     extra="audio",
     best_first={
-        **dict.fromkeys(("wav", "flac", "ogg", "aiff", "caf", "w64"), ("soundfile", "pyav", "torchcodec")),
+        **dict.fromkeys(
+            ("wav", "flac", "ogg", "aiff", "caf", "w64", "au", "voc", "nist"), ("soundfile", "pyav", "torchcodec")
+        ),
         **dict.fromkeys(("mp3", "opus"), ("torchcodec", "pyav", "soundfile")),
         **dict.fromkeys(("m4a", "aac", "mka", "streamed flac"), ("torchcodec", "pyav")),
-        "wma": ("pyav", "torchcodec"),
+        **dict.fromkeys(
+            ("wma", "ac3", "amr", "ape", "dsf", "dts", "mpc", "rm", "tak", "tta", "wv"), ("pyav", "torchcodec")
+        ),
     },
     # They pass over damage: what the others refuse, they would read a part of.
     only_first={"mp3": ("soundfile",), "flac": ("torchcodec",)},
@@ -82,7 +86,9 @@ def decode_checked(content: bytes, name: str, decoder: Decoder = "auto") -> Deco
     """
     suffix = PurePath(name).suffix.lower()
     if suffix not in SOUND_KINDS:
-        raise NotSoundError(f"its suffix is {suffix!r}", f"it should be one of {' '.join(SOUND_KINDS)}")
+        raise NotSoundError(
+            f"its suffix is {suffix!r}", "it should be that of a sound, such as .wav .flac .mp3 or .m4a"
+        )
     if not content:
         raise NotSoundError("the file is empty", "it should hold sound")
     content = without_title(content)

@@ -5,9 +5,10 @@ Decoders read the rest of a cut file without a word, and a training set would ho
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from eyetoy_train.media.errors import NotSoundError, UnknownToDecoderError
@@ -20,7 +21,7 @@ UNKNOWN_BYTES = 0x7FFF_0000
 # An MP3 frame has 1152 samples; a few of them may be missing without any damage.
 LENGTH_TOLERANCE = 4 * 1152
 # For other kinds libraries guess the length from the bit rate.
-_COUNTED: tuple[SoundKind, ...] = ("wav", "flac", "aiff", "caf", "w64")
+_COUNTED: tuple[SoundKind, ...] = ("wav", "flac", "aiff", "caf", "w64", "ape", "tta", "wv")
 _ALL_OF_IT = "it should hold all of it"
 
 
@@ -59,7 +60,8 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 def check_whole(content: bytes, kind: SoundKind) -> None:
     """Refuse content that was cut short or, in Ogg, is damaged, as far as its kind shows this before decoding.
 
-    A missing byte is seen in wav, aiff, caf, w64, m4a and wma; in ogg and opus too, but not missing pages at the end.
+    A missing byte is seen in wav, aiff, caf, w64, au, voc, nist, m4a and wma; in ogg and opus too, but not missing
+    pages at the end.
 
     Raises:
         NotSoundError: it is cut short or damaged.
@@ -70,10 +72,20 @@ def check_whole(content: bytes, kind: SoundKind) -> None:
         _check_chunks(content, CHUNKS[kind])
         if kind == "wav":
             _check_after_samples(content)
+    elif kind in _HEADS:
+        promised = _HEADS[kind](content)
+        if promised is None:
+            raise NotSoundError(
+                f"it does not begin as {kind} files do", "it should be the sound that its suffix promises"
+            )
+        start, size = promised
+        held = len(content) - start
+        if held < size < UNKNOWN_BYTES:
+            raise NotSoundError(f"it is cut short: it announces {size} bytes of samples and holds {held}", _ALL_OF_IT)
 
 
 def check_length(content: bytes, kind: SoundKind, *, num_samples: int, announced: int | None) -> None:
-    """Refuse content of mp3, wav, flac, aiff, caf or w64 that held fewer samples than its header counts.
+    """Refuse content of mp3, wav, flac, aiff, caf, w64, ape, tta or wv that held fewer samples than its header counts.
 
     Args:
         content: of the file.
@@ -131,11 +143,49 @@ def chunks_of(content: bytes, chunks: Chunks) -> Iterator[tuple[int, bytes, int]
 def _check_chunks(content: bytes, chunks: Chunks) -> None:
     for at, name, size in chunks_of(content, chunks):
         if name.startswith(chunks.samples):
+            if content.startswith(b"RF64") and content.startswith(b"ds64", chunks.start):  # 64 bits, in the first chunk
+                size = int.from_bytes(content[chunks.start + 16 : chunks.start + 24], "little")
             held = len(content) - at - chunks.head.size
             if held < size < UNKNOWN_BYTES:
                 wrong = f"it is cut short: it announces {size} bytes of samples and holds {held}"
                 raise NotSoundError(wrong, _ALL_OF_IT)
             return
+
+
+def _au_samples(content: bytes) -> tuple[int, int] | None:
+    """Return where the samples of a file of Sun or NeXT start, and the announced number of their bytes."""
+    if not content.startswith(b".snd") or len(content) < 24:
+        return None
+    start, size = struct.unpack_from(">II", content, 4)
+    return start, size
+
+
+def _voc_samples(content: bytes) -> tuple[int, int] | None:
+    """Return where the samples of a file of Creative Labs start, and the announced number of their bytes."""
+    if not content.startswith(b"Creative Voice File\x1a") or len(content) < 26:
+        return None
+    at = int.from_bytes(content[20:22], "little")
+    return at + 4, int.from_bytes(content[at + 1 : at + 4], "little")  # of the first block, after its type
+
+
+def _nist_samples(content: bytes) -> tuple[int, int] | None:
+    """Return where the samples of a file of NIST start, and the number of bytes that its text announces."""
+    text = content[:_NIST_HEAD]
+    found = {name: int(value) for name, value in _NIST_NUMBER.findall(text)}
+    if not text.startswith(b"NIST_1A\n") or not found:
+        return None
+    # Compressed samples, which no library here reads, take fewer bytes.
+    size = 0 if b"shorten" in text else found.get(b"sample_count", 0) * found.get(b"sample_n_bytes", 1)
+    return len(text), size * found.get(b"channel_count", 1)
+
+
+_NIST_HEAD = 1024
+_NIST_NUMBER = re.compile(rb"^(sample_count|sample_n_bytes|channel_count) -i (\d{1,18})\s*$", re.MULTILINE)
+_HEADS: dict[SoundKind, Callable[[bytes], tuple[int, int] | None]] = {
+    "au": _au_samples,  # libsndfile takes any content for it if nothing else fits
+    "voc": _voc_samples,
+    "nist": _nist_samples,
+}
 
 
 def with_known_length(content: bytes) -> bytes:

@@ -11,7 +11,7 @@ import io
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -90,13 +90,20 @@ def open_video(source: Source) -> Iterator[Video]:
         raise NotVideoError("the file is empty (0 bytes)")
     if wrong := excess_of_samples(source):  # before FFmpeg allocates memory for so many
         raise NotVideoError(wrong)
-    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
-        with av.open(file, "r", metadata_errors="replace") as container:
-            stream = _video_stream(container)
+        with _opened(source) as (container, stream):
             yield Video(source, container, stream, read_index(container, stream))
     except av.error.FFmpegError as error:  # also from the caller's block, where PyAV decodes
         raise NotVideoError(f"FFmpeg cannot read it ({error.strerror})") from error
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
+    import av
+
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    with av.open(file, "r", metadata_errors="replace") as container:
+        yield container, _video_stream(container)
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
@@ -202,13 +209,20 @@ def _pyav_frames(video: Video, numbers: Sequence[int]) -> Iterator[VideoFrame]:
 
 def _pyav_frames_from(video: Video, key: int) -> Iterator[tuple[int, VideoFrame]]:
     """Yield the frames from a key frame on, with their numbers."""
-    index, number = video.index, -1
-    video.container.seek(0 if index.sequential else index.times[key], stream=video.stream)
-    for frame in video.container.decode(video.stream):
-        _check_size(frame.width, frame.height)  # they may grow on the way
-        # A seek may land at an earlier key frame than the one asked for, so the number is looked up by the time.
-        number = number + 1 if index.counted or frame.pts is None else index.frame_at(frame.pts)
-        yield number, frame
+    import av
+
+    with ExitStack() as stack:
+        container, stream, index = video.container, video.stream, video.index
+        try:
+            container.seek(0 if index.sequential else index.times[key], stream=stream)
+        except av.error.PermissionError:  # FFmpeg cannot seek in a codec's own stream
+            container, stream = stack.enter_context(_opened(video.source))
+        number = -1
+        for frame in container.decode(stream):
+            _check_size(frame.width, frame.height)  # they may grow on the way
+            # A seek may land at an earlier key frame than the one asked for, so the number is looked up by the time.
+            number = number + 1 if index.counted or frame.pts is None else index.frame_at(frame.pts)
+            yield number, frame
 
 
 def _by_torchcodec(video: Video, numbers: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:

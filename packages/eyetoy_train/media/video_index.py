@@ -23,7 +23,9 @@ MOST_FRAMES = 10_000_000
 """Four days at 25 frames a second."""
 MICROSECONDS = 1_000_000  # the unit of a container's times
 # These formats do not store when every frame is shown. FFmpeg guesses some times from the packets before.
-_UNTIMED = ("avi", "mpeg", "mpegts")
+_UNTIMED = ("avi", "gxf", "mpeg", "mpegts")
+# These are a codec's own streams without a container, and have no times at all.
+_RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu", "vvc")
 # From the order of such packets FFmpeg guesses wrong times, since it does not know how far frames move.
 _REORDERED = ("h264", "hevc", "vvc")
 # A recording may be joined of several, each with times of its own. A longer gap in seconds is no pause within one.
@@ -116,10 +118,13 @@ def read_index(container: InputContainer, stream: VideoStream) -> FrameIndex:
                     raise NotVideoError(wrong, "expected it to be cut into shorter ones")
     except IndexError as error:  # PyAV looks streams up in a list that it makes when it opens the file
         raise NotVideoError("a stream begins in its middle") from error
+    if packets and not packets[-1].duration:  # some formats state no durations
+        times = sorted(packet.pts for packet in packets if packet.pts is not None)
+        end += _usual_duration(times, 0) * float(stream.time_base or 1)
     _refuse_cut(container, stream, read[stream.index], end)
     if not packets:
         raise NotVideoError("its video has no frames")
-    if container.format.name in _UNTIMED or any(packet.pts is None for packet in packets):
+    if container.format.name in (*_UNTIMED, *_RAW) or any(packet.pts is None for packet in packets):
         return _sequential_index(packets, container, stream)
     return _timed_index(packets, float(stream.time_base or 1))
 
@@ -155,13 +160,11 @@ def _sequential_index(packets: list[_Packet], container: InputContainer, stream:
     An AVI file has a slot for every tick, which is empty or missing where the frame before it stays. FFmpeg counts
     slots. For example, frames in the slots 0, 1, 4 have these times, and the second one is shown for three ticks.
     """
-    tick = float(stream.time_base or 1)
-    codec = stream.codec_context.name
-    shown = (
-        None if container.format.name == "avi" and codec in _REORDERED else _distinct(packet.pts for packet in packets)
-    )
+    tick, is_avi = float(stream.time_base or 1), container.format.name == "avi"
+    is_guess = container.format.name in _RAW or (is_avi and stream.codec_context.name in _REORDERED)
+    shown = None if is_guess else _distinct(packet.pts for packet in packets)
     times = shown or _distinct(packet.dts for packet in packets)
-    if times and container.format.name != "avi":
+    if times and not is_avi:
         longest = max((later - time for time, later in pairwise(times)), default=0)
         times = times if longest * tick <= _LONGEST_PAUSE else None
     if not times:
@@ -189,6 +192,6 @@ def _timed_index(packets: list[_Packet], tick: float) -> FrameIndex:
 
 
 def _usual_duration(times: Sequence[int], stated: int) -> int:
-    """Return the duration of the last frame: the stated one or, where a format states none, the usual gap."""
+    """Return the duration of the last frame: the stated one or, where none is, the usual gap."""
     gaps = sorted(later - time for time, later in pairwise(times)) or [1]
     return stated or gaps[len(gaps) // 2] or 1

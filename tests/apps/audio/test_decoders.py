@@ -525,18 +525,21 @@ def test_the_best_decoder_that_is_there_is_chosen(libraries, changes, chosen):
     [
         (
             {},
-            "sound is decoded by soundfile 1.0 (wav, flac, ogg, aiff, caf, w64), torchcodec 3.0 with FFmpeg 7 (mp3, "
-            "opus, m4a, aac, mka, streamed flac), PyAV 2.0 (wma), the best that is there for each",
+            "sound is decoded by soundfile 1.0 (wav, flac, ogg, aiff, caf, w64, au, voc, nist), torchcodec 3.0 with "
+            "FFmpeg 7 (mp3, opus, m4a, aac, mka, streamed flac), PyAV 2.0 (wma, ac3, amr, ape, dsf, dts, mpc, rm, tak, "
+            "tta, wv), the best that is there for each",
         ),
         (
             {"torchcodec": NO_FFMPEG},
-            "sound is decoded by soundfile 1.0 (wav, flac, ogg, aiff, caf, w64), PyAV 2.0 (mp3, opus, m4a, aac, mka, "
-            "streamed flac, wma), the best that is there for each; torchcodec cannot be loaded (it finds no FFmpeg)",
+            "sound is decoded by soundfile 1.0 (wav, flac, ogg, aiff, caf, w64, au, voc, nist), PyAV 2.0 (mp3, opus, "
+            "m4a, aac, mka, streamed flac, wma, ac3, amr, ape, dsf, dts, mpc, rm, tak, tta, wv), the best that is "
+            "there for each; torchcodec cannot be loaded (it finds no FFmpeg)",
         ),
         (
             {"torchcodec": None, "av": None},
-            "sound is decoded by soundfile 1.0 (wav, flac, ogg, aiff, caf, w64, mp3, opus), nothing (m4a, aac, mka, "
-            "streamed flac, wma), the best that is there for each; pyav is not installed; torchcodec is not installed",
+            "sound is decoded by soundfile 1.0 (wav, flac, ogg, aiff, caf, w64, au, voc, nist, mp3, opus), nothing "
+            "(m4a, aac, mka, streamed flac, wma, ac3, amr, ape, dsf, dts, mpc, rm, tak, tta, wv), the best that is "
+            "there for each; pyav is not installed; torchcodec is not installed",
         ),
     ],
 )

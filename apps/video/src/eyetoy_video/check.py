@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -132,10 +132,11 @@ def check(argv: Sequence[str] | None = None) -> int:
     data = recipe.data
     log(describe_decoders(data.decoder))
     try:
-        _, clips = listed_files(DATASETS, data, recipe.seed, options)
+        source, clips = listed_files(DATASETS, data, recipe.seed, options)
     except EmptyClassError as error:
         log(f"empty: {error}")
         return 1
+    log(f"data: {replace(clips, left_out=source.listed.left_out).describe()}")
     findings = _findings(clips, data, options)
     log(summary(findings, len(files_of(clips))))
     for line in map(str, findings) if options.all else name_few(findings):

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from eyetoy_image.io.background import HIDDEN, Background, on_background, opacity_of, stored_layout
 from eyetoy_train.data.unreadable import UnreadableFileError, refused_sample
+from eyetoy_train.media.kinds import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+# Pillow may be built without the libraries of some formats.
+_OPTIONAL = {
+    "avif": (".avif", ".avifs"),
+    "jpg_2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "webp": (".webp",),
+}
+_UNREAD = {suffix for name, suffixes in _OPTIONAL.items() if not features.check(name) for suffix in suffixes}
+EXTENSIONS = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix not in _UNREAD)
 """Suffixes of image files, in lower case."""
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF"),
+    *("ICO", "PCX", "QOI", "SGI"),
+)
 """Formats that Pillow may open, whatever a file's name is. Of the others, EPS would start a program, Ghostscript."""
+NAMED_FORMATS = {".tga": "TGA"}
+"""Formats that files do not show by how they begin, so that Pillow opens them by these suffixes alone."""
 ORIENTATION = 0x0112
 """EXIF's tag for how the stored pixels must be turned."""
 TURNS = {
@@ -58,7 +71,7 @@ def read_image(
         UnreadableImageError: the file is not an image, or is broken, or its pixels have no known range.
     """
     try:
-        with open_picture(source) as image:
+        with open_picture(source, name) as image:
             return to_pixels(image, grayscale=grayscale, background=background)
     except Exception as error:  # decoders raise errors of many types for damaged bytes
         raise UnreadableImageError(f"cannot read {name or source} as a picture: {error}") from error
@@ -89,15 +102,21 @@ def read_array(given: Any, *, grayscale: bool, background: Background = "white")
 
 
 @contextmanager
-def open_picture(source: Path | IO[bytes]) -> Iterator[Image.Image]:
+def open_picture(source: Path | IO[bytes], name: str | None = None) -> Iterator[Image.Image]:
     """Open an untrusted image; its pixels are not decoded yet.
+
+    Args:
+        source: a path, or an open file.
+        name: its name, whose suffix counts for `NAMED_FORMATS`; the path by default.
 
     Raises:
         OSError: there is no such file, or its format is not in `FORMATS`.
         ValueError: the header has more than `MOST_PIXELS`.
     """
     try:
-        opened = Image.open(source, formats=FORMATS)
+        suffix = PurePath(name or (source if isinstance(source, Path) else "")).suffix.lower()
+        named = [NAMED_FORMATS[suffix]] if suffix in NAMED_FORMATS else []
+        opened = Image.open(source, formats=[*FORMATS, *named])
     except Image.DecompressionBombError as error:  # Pillow's own limit, 179 million pixels by default
         raise ValueError(str(error)) from error
     with opened as image:

@@ -65,7 +65,7 @@ class FolderSource(CocoSource):
         splits = {
             split: CocoSet(tree.root, listed.categories, found, split=split) for split, found in listed.splits.items()
         }
-        found = Found(TITLES[name], splits, left_out=listed.left_out, notes=listed.notes)
+        found = Found(TITLES[name], splits, left_out=listed.left_out + tree.left_out, notes=listed.notes)
         return self._with_held_out(found, tree, has_splits=listed.has_splits)
 
     def prepare(self) -> None:

@@ -37,8 +37,17 @@ class Tree:
     root: Path
 
     @cached_property
+    def _listed(self) -> tuple[list[Path], Counter[str]]:
+        return list_files(self.root, (*EXTENSIONS, ".xml", ".txt", ".yaml", ".yml"))
+
+    @property
     def _files(self) -> list[Path]:
-        return list_files(self.root, (*EXTENSIONS, ".xml", ".txt"))[0]
+        return self._listed[0]
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """Numbers of files that are neither pictures nor annotations, by the reason."""
+        return self._listed[1]
 
     @cached_property
     def pictures(self) -> list[Path]:
