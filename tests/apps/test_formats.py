@@ -48,7 +48,6 @@ VIDEO = {
     "dv dvvideo": ".dv",
     "flv flv": ".flv",
     "gif gif": ".gif",
-    "gxf mpeg2video": ".gxf",
     "ivf libvpx": ".ivf",
     "mxf mpeg2video": ".mxf",
     "nut mpeg4": ".nut",
@@ -115,13 +114,13 @@ PICTURE = {
     "PPM": ".ppm .pgm .pbm .pnm",
     "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
 }
-OTHERS = ("README", "labels.csv", "notes.txt", "a.srt", "a.mid", "a.heic", "a.psd", "a.svg", "a.docx", "a.zip")
+OTHERS = ("README", "labels.csv", "notes.txt", "a.srt", "a.mid", "a.heic", "a.psd", "a.svg", "a.gxf", "a.zip")
 FRAMES, RATE = 8, 25
 TONE, SECONDS = 440, 0.5
 
 
 def write_video(path, container, codec):
-    height, width = (576, 720) if container in ("dv", "gxf") else (64, 96)
+    height, width = (576, 720) if container == "dv" else (64, 96)
     with av.open(str(path), "w", format=container) as file:
         options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
         stream = file.add_stream(codec, rate=RATE, options=options)

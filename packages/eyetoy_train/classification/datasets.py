@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from eyetoy_train.data.source import LabelledSamples
 from eyetoy_train.data.unreadable import log_skipped, unreadable_files, why_unreadable
@@ -45,6 +45,10 @@ class SampleDataset(Dataset[Batch]):
         self.balanced_labels: Sequence[int] | None = None
         """The number of each sample's class, to have every class drawn equally often in training."""
         self.uses_randomness = training and reader.uses_randomness
+        self.collate: Callable[[list[Batch]], Batch] = default_collate
+        """Makes a batch; in an evaluation, also of samples with different numbers of views."""
+        if not training:
+            self.collate = getattr(reader, "collate", default_collate)
         self._loaded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.data.unreadable import UnreadableFileError
@@ -35,6 +34,10 @@ class Prediction:
     """`start` and `end` of the part, in seconds; empty for a whole file."""
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    views: int = 1
+    """How many parts of it, such as windows of a long sound, were averaged, where that differs between files."""
+    views_called: str = "views"
+    """What these are."""
 
     @property
     def label(self) -> str:
@@ -110,7 +113,8 @@ class LoadedClassifier:
                 pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
                 found = [(self.labels[i], round(p, 4)) for i, p in pairs if p >= threshold]
                 classes, rounded = tuple(name for name, _ in found), tuple(p for _, p in found)
-                yield Prediction(piece.file, piece.span, classes, rounded)
+                views = int(piece.example.get("views", 1))
+                yield Prediction(piece.file, piece.span, classes, rounded, views, self.task.views_called)
 
     def read(self, file: Path, timeline: float | None = None) -> Iterator[Piece]:
         """Yield a file, or its parts; nothing if it cannot be read, after it was named on stderr."""
@@ -146,7 +150,11 @@ class LoadedClassifier:
             self._outputs(examples)
         finally:
             handle.remove()
-        vectors = torch.stack(seen).float().mean(0)  # of views, which the task hands to the model one after another
+        if any("views" in example for example in examples):  # the views of an example after those of the one before
+            counts = [int(example.get("views", 1)) for example in examples]
+            vectors = torch.stack([x.mean(0) for x in torch.cat(seen).float().split(counts)])
+        else:
+            vectors = torch.stack(seen).float().mean(0)  # of views, which the task hands to the model one after another
         if vectors.ndim != 2:
             raise ValueError(
                 f"the head of this model sees {list(vectors.shape)}, where a vector for each sample was expected"
@@ -154,7 +162,7 @@ class LoadedClassifier:
         return vectors.cpu()
 
     def _outputs(self, examples: Sequence[Batch]) -> Tensor:
-        batch = send_to_device(default_collate(list(examples)), next(self.model.parameters()).device)
+        batch = send_to_device(self.task.collate(examples), next(self.model.parameters()).device)
         return self.task.outputs(self.model, batch)
 
 
@@ -176,22 +184,32 @@ def write_predictions(predictions: Iterable[Prediction], output: Path | None) ->
     if output is None:
         for prediction in predictions:
             when = ["{start:.1f}-{end:.1f} s".format(**prediction.span)] if prediction.span else []
+            when += [f"({prediction.views} {prediction.views_called})"] if prediction.views > 1 else []
             classes = [f"{name} {p:.1%}" for name, p in prediction.ranked] or ["none"]
             log(shown("  ".join([prediction.file, *when, *classes])))  # one line, whatever the names hold
     elif output.suffix == ".json":
-        rows = [{"file": p.file, **p.span, "classes": p.classes, "probabilities": p.probabilities} for p in predictions]
+        rows = [
+            {"file": p.file, **p.span, **_views(p), "classes": p.classes, "probabilities": p.probabilities}
+            for p in predictions
+        ]
         output.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     else:
-        rows = [row for prediction in predictions for row in _rows(prediction)]
+        found = list(predictions)
+        views = {p.views_called: 1 for p in found if p.views > 1}  # a column if any file needs it
+        rows = [row for prediction in found for row in _rows(prediction, views)]
         with output.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["file", "rank", "class", "probability"])
             writer.writeheader()
             writer.writerows(rows)
 
 
-def _rows(prediction: Prediction) -> list[dict[str, Any]]:
+def _views(prediction: Prediction) -> dict[str, int]:
+    return {prediction.views_called: prediction.views} if prediction.views > 1 else {}
+
+
+def _rows(prediction: Prediction, views: dict[str, int]) -> list[dict[str, Any]]:
     """Return a row for each class; one without a class for a file that has none, so that it is not missing."""
-    start = {"file": prediction.file, **prediction.span}
+    start = {"file": prediction.file, **prediction.span, **views, **_views(prediction)}
     ranked = enumerate(prediction.ranked, 1)
     rows = [{**start, "rank": rank, "class": name, "probability": p} for rank, (name, p) in ranked]
     return rows or [{**start, "rank": "", "class": "", "probability": ""}]

@@ -37,6 +37,8 @@ FORCED_CHOICE = "It names one of its classes for whatever it is given, also for 
 """A limit of every classifier whose samples have one label."""
 LEAST_SHARE, MOST_SHARES = 0.005, 2
 """Smallest share of a class in a mixed sample that is named in a figure, and the most of them."""
+VIEWS_AT_ONCE = 32
+"""Where samples have different numbers of views, the model gets as many at once, or as many as there are samples."""
 
 
 class ClassificationTask(ABC):
@@ -64,8 +66,11 @@ class ClassificationTask(ABC):
     """Channels of the model's input; None for the usual number of the modality."""
     grid: Sequence[int] | None = None
     """Spatial size of the model's input, for models built for a fixed size."""
-    num_views: int = 1
-    """Views of a sample in an evaluation, such as parts of a long one, whose probabilities are averaged."""
+    num_views: int | None = 1
+    """Views of a sample in an evaluation, such as parts of a long one, whose probabilities are averaged. None where
+    samples have different numbers; then the example of one with several has `views`, their number."""
+    views_called: str = "views"
+    """What the views are, such as `windows` of a sound."""
     protocol: str = ""
     """The views of a sample that an evaluation uses, shown next to a score; empty where there is one way only."""
     uses_randomness: bool = True
@@ -258,7 +263,8 @@ class ClassificationTask(ABC):
                 raise ValueError(f"{option}: balanced counts the samples of every class, which a stream does not tell")
         # A partial of a method, not a closure: the stream is pickled for workers that are spawned.
         decode = partial(self._decode, training=training)
-        return DecodedStream(samples, decode, skip_unreadable=self.skip_unreadable)
+        collate = None if training else self.collate
+        return DecodedStream(samples, decode, skip_unreadable=self.skip_unreadable, collate=collate)
 
     def _decode(self, source: Any, label: Any, *, training: bool) -> Batch:
         example = self.example(self.load_sample(source, training=training), training=training)
@@ -318,17 +324,59 @@ class ClassificationTask(ABC):
             return weighted_cross_entropy(logits, target, self._class_weights.to(logits.device), smoothing)
         return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
+    def collate(self, examples: Sequence[Batch]) -> Batch:
+        """Make a batch of an evaluation's examples.
+
+        Where some have `views`, a number of them, the views of all examples follow one another in every entry but
+        `label`, and `views` has the number of each example's.
+        """
+        if not any("views" in example for example in examples):
+            batch: Batch = default_collate(list(examples))
+            return batch
+        # `views` first: the engine takes the length of the first entry for the number of samples.
+        batch = {"views": torch.tensor([int(example.get("views", 1)) for example in examples])}
+        for key in examples[0]:
+            if key == "label":
+                batch[key] = default_collate([example[key] for example in examples])
+            elif key != "views":
+                batch[key] = torch.cat([x[key] if "views" in x else x[key][None] for x in examples])
+        return batch
+
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the logits, `[batch, classes]`; with several views, the logits of their mean probability."""
-        if self.num_views == 1:
+        if "views" in batch:
+            return self._outputs_of_views(model, batch)
+        if self.num_views in (1, None):
             logits: Tensor = model(*self.model_args(self.to_input(batch)))
             return logits
         # View by view, so that many views take no more memory than one.
         views = [{key: x[:, i] if key != "label" else x for key, x in batch.items()} for i in range(self.num_views)]
         each = [self.probabilities(model(*self.model_args(self.to_input(view)))) for view in views]
-        mean = torch.stack(each).mean(0)  # [batch, classes]
-        # Back to logits, which the metrics take; the bounds keep a probability of 0 (or 1) finite.
+        return self._logits(torch.stack(each).mean(0))
+
+    def _outputs_of_views(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the outputs of a batch of `collate` whose samples have different numbers of views."""
+        counts = batch["views"].tolist()
+        views = {key: x for key, x in batch.items() if key not in ("views", "label")}
+        rows = max(len(counts), VIEWS_AT_ONCE)  # so that many views take no more memory than a batch
+        parts = [{key: x[i : i + rows] for key, x in views.items()} for i in range(0, sum(counts), rows)]
+        logits = torch.cat([model(*self.model_args(self.to_input(part))) for part in parts])
+        each = logits.split(counts)
+        # The logits of a single view as they are: nothing is averaged.
+        found = [x[0] if len(x) == 1 else self._logits(self.probabilities(x).mean(0)).to(x.dtype) for x in each]
+        return torch.stack(found)
+
+    def _logits(self, mean: Tensor) -> Tensor:
+        """Return the logits of mean probabilities, which the metrics take."""
+        # The bounds keep a probability of 0 (or 1) finite.
         return mean.logit(eps=1e-7) if self.multi_label else mean.clamp_min(1e-12).log()
+
+    def middle_view(self, example: Batch) -> Batch:
+        """Return an example with the middle one of its views alone; the label as it is."""
+        count = int(example.get("views", self.num_views or 1))
+        if count == 1:
+            return example
+        return {key: x if key == "label" else x[count // 2] for key, x in example.items() if key != "views"}
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probabilities of the classes in float32; independent ones where a sample has several labels."""
@@ -385,12 +433,12 @@ class ClassificationTask(ABC):
 
     def _draw(self, model: nn.Module, examples: Sequence[Batch], path: Path) -> list[Path]:
         """Draw examples with a model's predictions, and return files that play them; see `write_samples`."""
-        batch = default_collate(list(examples))
+        batch = self.collate(examples)
         model.eval()
         with torch.inference_mode():
             outputs = self.outputs(model, send_to_device(batch, next(model.parameters()).device))
             confidence, prediction = (values.cpu() for values in self.probabilities(outputs).max(-1))
-        views = batch["input"] if self.num_views == 1 else batch["input"][:, self.num_views // 2]
+        views = [self.middle_view(example)["input"] for example in examples]
         samples = []
         for x, target, guess, sure in zip(views, batch["label"], prediction, confidence, strict=True):
             if not self.multi_label:

@@ -207,10 +207,19 @@ class DecodedStream(SampleStream):
         stream: decodes to `{"source": ..., "label": ...}`.
         decode: turns these two into a dict of tensors.
         skip_unreadable: leave out samples that cannot be decoded, and log them.
+        collate: makes a batch of an evaluation; PyTorch's if not given.
     """
 
-    def __init__(self, stream: SampleStream, decode: Callable[[Any, Any], Batch], *, skip_unreadable: bool) -> None:
+    def __init__(
+        self,
+        stream: SampleStream,
+        decode: Callable[[Any, Any], Batch],
+        *,
+        skip_unreadable: bool,
+        collate: Callable[[list[Batch]], Batch] | None = None,
+    ) -> None:
         self.stream = stream
+        self.collate = collate
         self._decode = decode
         self.shuffle_buffer = stream.shuffle_buffer
         self.skip_unreadable = skip_unreadable

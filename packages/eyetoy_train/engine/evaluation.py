@@ -116,7 +116,13 @@ def _batches(
     place = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
     if isinstance(dataset, SampleStream):
         stream = EvaluationStream(dataset, **place)
-        loader = DataLoader(stream, batch_size=batch_size, num_workers=num_workers, worker_init_fn=worker_setup())
+        loader = DataLoader(
+            stream,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            collate_fn=getattr(dataset, "collate", None),
+            worker_init_fn=worker_setup(),
+        )
         for batch, num_own in _in_step(loader, accelerator):
             yield batch, torch.full((num_own,), NO_INDEX)
         return

@@ -74,7 +74,7 @@ _VIDEOS = (
     ".mk3d .mkv .webm",  # Matroska
     ".asf .avi .divx .wmv .wtv",  # Windows
     ".m2t .m2ts .mod .mpe .mpeg .mpg .mts .tod .tp .trp .ts .vob",  # MPEG streams of discs, cameras and broadcasts
-    ".dv .flv .gif .gxf .ivf .mxf .nut .ogm .ogv .rm .rmvb .y4m",
+    ".dv .flv .gif .ivf .mxf .nut .ogm .ogv .rm .rmvb .y4m",
     ".264 .265 .h264 .h265 .hevc .m1v .m2v .mjpeg .mjpg .obu",  # a codec's own streams
 )
 VIDEO_SUFFIXES = tuple(" ".join(_VIDEOS).split())

@@ -23,7 +23,7 @@ MOST_FRAMES = 10_000_000
 """Four days at 25 frames a second."""
 MICROSECONDS = 1_000_000  # the unit of a container's times
 # These formats do not store when every frame is shown. FFmpeg guesses some times from the packets before.
-_UNTIMED = ("avi", "gxf", "mpeg", "mpegts")
+_UNTIMED = ("avi", "mpeg", "mpegts")
 # These are a codec's own streams without a container, and have no times at all.
 _RAW = ("h264", "hevc", "m4v", "mpegvideo", "obu", "vvc")
 # From the order of such packets FFmpeg guesses wrong times, since it does not know how far frames move.

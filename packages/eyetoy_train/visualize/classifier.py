@@ -51,9 +51,7 @@ class ClassifierView(Generic[C]):
 
     def one_view(self, example: Batch) -> Batch:
         """Return the middle view of an example that has several."""
-        if self.task.num_views == 1:
-            return example
-        return {key: x[self.task.num_views // 2] for key, x in example.items()}
+        return self.task.middle_view(example)
 
     def model_input(self, example: Batch) -> Tensor:
         """Return the model's input of one view, `[1, channels, *grid]`, with padding cut off."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ from torch.utils.data import default_collate
 
 from eyetoy_audio.app import APP
 from eyetoy_audio.recipe import AudioAugmentation, AudioClassificationRecipe, AudioData, MelFeatures
+from eyetoy_audio.transforms.waveform import num_windows, windows
 from eyetoy_train import ModelRecipe, train
+from eyetoy_train.classification import task as classification
+from eyetoy_train.classification.predictor import ClassifierPredictor as Classifier
 
 RATE = 2000
 STILL = {"speed": 0.0, "shift": 0.0, "noise_probability": 0.0, "gain": 0.0}
@@ -96,6 +101,64 @@ def test_an_evaluation_hears_windows_of_a_long_clip(padding, folder):
     assert task.example(raw, training=True)["input"].shape == (1, 200)
 
 
+@pytest.mark.parametrize(("length", "count"), [(1, 1), (200, 1), (219, 1), (221, 2), (400, 2), (1000, 5), (10**8, 256)])
+def test_windows_cover_a_sound_up_to_a_number_that_fits_in_memory(length, count):
+    assert num_windows(length, 200) == count
+    if length <= 1000:
+        cut = windows(torch.arange(length, dtype=torch.float)[None], 200, None)
+        assert len(cut) == count
+        assert len(set(torch.cat(cut, 1).flatten().tolist())) >= length - 20, "all samples, but a small rest"
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": "mask"}, {"padding": "mask", "features": "log_mel"}], ids=str)
+def test_a_long_sound_is_judged_by_the_mean_of_its_windows(options, folder, monkeypatch):
+    """Whatever is beside it in the batch; a sound of one window gets the logits that it gets without windows."""
+    monkeypatch.setattr(classification, "VIEWS_AT_ONCE", 4)
+    recipe = build_recipe(folder, seconds=0.25, **options)
+    if options.get("features") == "log_mel":
+        recipe.model.stem_strides = [1]
+    task, single = APP.task(recipe), APP.task(replace(recipe, data=replace(recipe.data, windows=1)))
+    task.prepare()
+    single.prepare()
+    torch.manual_seed(0)
+    model = task.build_model().eval()
+    assert (task.num_views, single.num_views) == (None, 1)
+    sounds = [torch.randn(1, length) for length in (2300, 400, 500, 1234, 900)]
+    examples = [task.example(raw, training=False) for raw in sounds]
+    assert [int(example.get("views", 1)) for example in examples] == [5, 1, 1, 3, 2]
+    batch = task.collate([example | {"label": 1} for example in examples])
+    assert batch["label"].shape == batch["views"].shape == (5,)
+    with torch.no_grad():
+        together = task.probabilities(task.outputs(model, batch))
+        for raw, found in zip(sounds, together, strict=True):
+            parts = [single.example(part, training=False) for part in windows(raw, 500, None)]
+            each = single.probabilities(single.outputs(model, single.collate(parts)))
+            torch.testing.assert_close(found, each.mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_windows_reach_scores_predictions_vectors_and_maps(folder, tmp_path, capsys):
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).normal(0, 0.1, 5 * RATE), RATE)
+    recipe = build_recipe(folder, seconds=0.25)
+    results = train(APP.task(recipe), recipe)
+    assert results["test"]["count"] == 4
+    assert APP.task(recipe).protocol == "windows of 0.25 s over the whole sound"
+    run = str(folder.parent / "run")
+    APP.predict([run, str(tmp_path / "long.wav")])
+    assert "long.wav  (20 windows)  " in capsys.readouterr().out
+    for suffix in ("csv", "json"):
+        output = tmp_path / f"found.{suffix}"
+        APP.predict([run, str(tmp_path / "long.wav"), str(next(folder.rglob("*.wav"))), "--output", str(output)])
+        text = output.read_text()
+        rows = json.loads(text) if suffix == "json" else list(csv.DictReader(text.splitlines()))
+        assert int(rows[0]["windows"]) == 20
+    loaded = Classifier(APP.open(folder.parent / "run"))
+    vectors = loaded.embed([tmp_path / "long.wav", next(folder.rglob("*.wav"))])
+    alone = loaded.embed(tmp_path / "long.wav")
+    torch.testing.assert_close(vectors[0], alone, atol=1e-5, rtol=1e-5)
+    assert loaded.predict(tmp_path / "long.wav").views == 20
+    assert APP.open(folder.parent / "run", ["--data.windows", "3"]).task.num_views == 3
+
+
 @pytest.mark.parametrize(
     ("model", "options"),
     [
@@ -164,6 +227,6 @@ def test_the_parts_of_a_long_sound_are_heard_as_sounds_of_their_own(folder, tmp_
         soundfile.write(tmp_path / "part.wav", long[0, int(start * RATE) : int(end * RATE)].numpy(), RATE, "FLOAT")
         alone = task.example(task.load_sample(tmp_path / "part.wav", training=False), training=False)
         assert torch.equal(example["input"], alone["input"])
-        assert example["length"] == alone["length"] == RATE
+        assert example["length"].tolist() == alone["length"].tolist() == [RATE] * 3
     with pytest.raises(ValueError, match="at least 1/2000 seconds, one sample; got 0.0001"):
         next(task.parts(tmp_path / "long.wav", 1e-4))

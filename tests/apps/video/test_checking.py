@@ -62,7 +62,7 @@ WRONG = [
 
 def test_what_is_wrong_is_told_by_name_and_the_rest_is_listed(root, tmp_path, capsys):
     assert look(root, "--output", tmp_path / "clean") == 1
-    decoded, head, *lines = capsys.readouterr().out.splitlines()
+    decoded, _, head, *lines = capsys.readouterr().out.splitlines()
     assert decoded.startswith("videos are decoded by ")
     assert head == "16 files: 10 right, 1 missing, 4 broken, 1 short"
     assert len(lines) == len(WRONG)
@@ -89,7 +89,8 @@ def test_copies_in_other_splits_and_classes_are_found_and_left_out_of_the_lists(
     shutil.copy(root / "walk" / "1.mp4", root / "run" / "1.mp4")
     capsys.readouterr()
     assert look(tmp_path / "clean", "--output", tmp_path / "cleaner") == 1
-    _, head, *lines = capsys.readouterr().out.splitlines()
+    _, listed, head, *lines = capsys.readouterr().out.splitlines()
+    assert listed == "data: 2 classes; samples: train 8, val 2"
     assert head == "10 files: 7 right, 1 duplicate, 2 contradictory"
     assert [line.partition(": it is ")[0] for line in sorted(lines)] == [
         f"contradictory: {root / 'run' / '1.mp4'}",

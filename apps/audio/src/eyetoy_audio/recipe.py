@@ -119,8 +119,9 @@ class AudioData(DatasetOptions):
     """Samples per second of the model's input; files are resampled to it."""
     seconds: float = 1.0
     """Length of the model's input. Training uses a random part of a longer clip, an evaluation `windows` parts."""
-    windows: int = 1
-    """Number of parts of a longer clip, evenly spaced, whose probabilities an evaluation averages; 1 is its middle."""
+    windows: int | None = None
+    """Number of parts of a longer clip, evenly spaced, whose probabilities an evaluation averages; 1 is its middle. If
+    not given, as many as cover the whole clip, at most 256."""
     padding: Literal["mask", "silence"] = "silence"
     """Silence: a shorter clip gets silence on both sides. Mask: its end is padded and the model ignores the padding,
     which needs a model of this project for waveforms or log-mel features."""

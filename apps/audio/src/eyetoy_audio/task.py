@@ -19,7 +19,7 @@ from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.recipe import AudioClassificationRecipe, AudioData
 from eyetoy_audio.transforms.augmentation import Augment, mixup
 from eyetoy_audio.transforms.features import LogMel, SpecAugment
-from eyetoy_audio.transforms.waveform import LEVEL, Fit, HeardWindows, normalize_level, windows
+from eyetoy_audio.transforms.waveform import LEVEL, MOST_WINDOWS, Fit, HeardWindows, normalize_level, windows
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask, equal_spans
 from eyetoy_train.data.hub import HubSample
@@ -42,6 +42,7 @@ def augmentation(data: AudioData) -> Augment:
 class AudioClassification(ClassificationTask):
     """Classify sounds with Encoder1D, or with Encoder2D on log-mel images."""
 
+    views_called = "windows"
     batched_axes: int | None = None  # [channels, samples] has as many axes as a batch would have
 
     def __init__(self, recipe: AudioClassificationRecipe) -> None:
@@ -58,7 +59,9 @@ class AudioClassification(ClassificationTask):
         self.grid = grids.get(data.features, (data.mel.num_bands, frames))  # of log_mel_image
         self.num_views = data.windows
         self.mixes = bool(data.augmentation.mixup)
-        self.protocol = f"{data.windows} windows of {data.seconds:g} s" if data.windows > 1 else ""
+        self.protocol = {None: f"windows of {data.seconds:g} s over the whole sound", 1: ""}.get(
+            data.windows, f"{data.windows} windows of {data.seconds:g} s"
+        )
         limits = [] if self.multi_label else [FORCED_CHOICE]
         if data.source == "spoken_keywords":
             limits.append(SYNTHETIC)
@@ -95,9 +98,10 @@ class AudioClassification(ClassificationTask):
         return read_array(given, rate, self.data.sample_rate)
 
     def example(self, raw: Tensor, *, training: bool) -> Batch:
-        """Return a waveform `[1, num_samples]` of unit level, or several windows of it, `[windows, 1, num_samples]`.
+        """Return a waveform `[1, num_samples]` of unit level, or windows of it, `[windows, 1, num_samples]`.
 
-        With masked padding, the example has their `length` as well.
+        With masked padding, the example has their `length` as well. Where the number of windows is the sound's own, and
+        not one, the example has it as `views`.
         """
         if training:
             clips = [self.training_transform(raw)]
@@ -108,8 +112,10 @@ class AudioClassification(ClassificationTask):
         # Padded to one size, so that clips can be stacked; then to unit variance, which encoders expect of images, too.
         padding = [self.data.num_samples - clip.shape[-1] for clip in clips]
         fitted = [nn.functional.pad(clip, (0, size)) / LEVEL for clip, size in zip(clips, padding, strict=True)]
-        one = training or self.num_views == 1
+        one = len(clips) == 1
         example = {"input": fitted[0] if one else torch.stack(fitted)}
+        if not one and self.num_views is None:
+            example["views"] = torch.tensor(len(clips))
         if self.data.padding == "silence":
             return example
         lengths = torch.tensor([clip.shape[-1] for clip in clips])
@@ -169,7 +175,7 @@ class AudioClassification(ClassificationTask):
             "modality": "audio",
             "sample_rate": data.sample_rate,
             "seconds": data.seconds,
-            "windows": data.windows,
+            "windows": data.windows or "as many as cover the sound",
             "padding": data.padding,
             "features": data.features,
             "channels": "mono, the mean of a file's",
@@ -182,17 +188,22 @@ class AudioClassification(ClassificationTask):
         data, generator = self.data, torch.Generator().manual_seed(0)
         # Longer than a window, exactly one, and shorter: the three cases that the export is compared on.
         lengths = (data.num_samples * 3 // 2 + 1, data.num_samples, data.num_samples // 2 + 1)
+        # The number of windows of a whole sound depends on its length, which an exported program learns too late: the
+        # caller cuts them, and the program takes each as a sound.
+        count = data.windows or 1
+        cut = {"window": None if data.windows else data.num_samples, "most_windows": MOST_WINDOWS}
         return ExportInput(
             name="samples",
             axes=("batch", "samples"),
             varying=("batch", "samples"),
             examples=[torch.randn(2 + i, length, generator=generator) / 10 for i, length in enumerate(lengths)],
-            prepare=HeardWindows(data.num_samples, data.windows, data.padding == "silence"),
-            views=data.windows,
+            prepare=HeardWindows(data.num_samples, count, data.padding == "silence"),
+            views=count,
             preprocessing={
                 "sample_rate": data.sample_rate,
                 "channels": "mono, the mean of a file's",
-                "in_the_model": f"level; {data.windows} window(s) of {data.seconds:g} s; {data.features}",
+                **cut,
+                "in_the_model": f"level; {count} window(s) of {data.seconds:g} s; {data.features}",
             },
         )
 

@@ -5,6 +5,7 @@ Every waveform is `[1, samples]`, floating point.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,10 @@ LEVEL = 0.1
 """Root mean square of a waveform after `normalize_level`."""
 SILENCE = 1e-4
 """Level below which a waveform counts as silence."""
+REST = 0.1
+"""A rest of a sound shorter than this fraction of a window adds no window."""
+MOST_WINDOWS = 256
+"""Most windows of a sound in an evaluation, so that recordings of hours fit in memory; further apart in longer ones."""
 
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:
@@ -74,12 +79,22 @@ class Fit:
         return normalize_level(fit_length(waveform, self.samples))
 
 
-def windows(waveform: Tensor, samples: int, count: int) -> list[Tensor]:
+def num_windows(length: int, samples: int) -> int:
+    """Return how many windows of `samples` cover a sound of `length`, at most `MOST_WINDOWS`.
+
+    A rest of less than a tenth of a window adds none: decoders make sounds a little longer than they were.
+    """
+    return min(max(math.ceil(length / samples - REST), 1), MOST_WINDOWS)
+
+
+def windows(waveform: Tensor, samples: int, count: int | None) -> list[Tensor]:
     """Cut `[1, length]` into `count` windows of `samples`, evenly spaced from its start to its end.
 
-    A single window is the middle. A waveform not longer than `samples` is returned unchanged, `count` times.
+    A single window is the middle. A waveform not longer than `samples` is returned unchanged, `count` times. Without a
+    count there are as many as cover the waveform; see `num_windows`.
     """
     check_waveform(waveform)
+    count = count or num_windows(waveform.shape[-1], samples)
     excess = max(waveform.shape[-1] - samples, 0)
     # For example 10 samples in 3 windows of 4: the excess is 6, and they start at 0, 3 and 6.
     starts = [excess // 2] if count == 1 else [round(excess * i / (count - 1)) for i in range(count)]
