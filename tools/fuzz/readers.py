@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -72,6 +73,11 @@ def pictures() -> list[bytes]:
         "TIFF": ("RGB", "L"),
         "PPM": ("RGB",),
         "JPEG2000": ("RGB",),
+        "ICO": ("RGBA",),
+        "PCX": ("RGB", "P"),
+        "QOI": ("RGBA",),
+        "SGI": ("RGB",),
+        "TGA": ("RGB", "P"),
     }
     found = [_picture(kind, mode) for kind in modes for mode in modes[kind]]
     exif = Image.Exif()
@@ -105,17 +111,29 @@ def sounds() -> list[bytes]:
         file = io.BytesIO()
         soundfile.write(file, noise, 8_000, format=kind, subtype=subtype)
         found.append(file.getvalue())
-    for kind in ("AIFF", "CAF", "W64"):
+    for kind in ("AIFF", "CAF", "W64", "RF64", "AU", "VOC", "NIST"):
         file = io.BytesIO()
         soundfile.write(file, noise, 8_000, format=kind)
         found.append(file.getvalue())
-    for form in ("ipod", "matroska", "adts"):
+    for form, codec, rate in (
+        *((form, "aac", 8_000) for form in ("ipod", "matroska", "adts")),
+        ("amr", "libopencore_amrnb", 8_000),
+        ("rm", "real_144", 8_000),
+        *((form, form, 48_000) for form in ("ac3", "eac3", "mp2", "tta")),
+        ("wv", "wavpack", 48_000),
+    ):
         file = io.BytesIO()
         with av.open(file, "w", format=form) as container:
-            stream = container.add_stream("aac", rate=8_000, layout="mono")
+            stream = container.add_stream(codec, rate=rate, layout="mono")
+            context = stream.codec_context
+            if form == "amr":
+                context.bit_rate = 12_200
+            context.open()
             frame = av.AudioFrame.from_ndarray(noise[None].astype(np.float32), format="fltp", layout="mono")
-            frame.sample_rate = 8_000
-            container.mux([*stream.encode(frame), *stream.encode(None)])
+            frame.sample_rate = rate
+            fitted = av.AudioResampler(context.format, "mono", rate, frame_size=context.frame_size or 800)
+            frames = [*fitted.resample(frame), *fitted.resample(None)]
+            container.mux([packet for one in (*frames, None) for packet in stream.encode(one)])
         found.append(file.getvalue())
     return found
 
@@ -129,14 +147,24 @@ def videos() -> list[bytes]:
         ("webm", "libvpx"),
         ("mpegts", "mpeg2video"),
         ("gif", "gif"),
+        ("asf", "wmv2"),
+        ("flv", "flv"),
+        ("mpeg1video", "mpeg1video"),
+        ("ogg", "libvpx"),
+        ("rm", "rv10"),
+        ("vob", "mpeg2video"),
     ):
         file = io.BytesIO()
         with av.open(file, "w", format=form) as container:
             stream = container.add_stream(codec, rate=25)
-            stream.width, stream.height, stream.pix_fmt = 32, 24, "rgb8" if codec == "gif" else "yuv420p"
+            height = 32 if codec == "rv10" else 24  # in whole blocks
+            stream.width, stream.height, stream.pix_fmt = 32, height, "rgb8" if codec == "gif" else "yuv420p"
             for index in range(12):
-                pixels = np.full((24, 32, 3), index * 20, dtype=np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+                pixels = np.full((height, 32, 3), index * 20, dtype=np.uint8)
+                frame = av.VideoFrame.from_ndarray(pixels)
+                if form in ("avi", "matroska"):  # late, and with a pause
+                    frame.pts, frame.time_base = 10 + index + index // 6 * 9, Fraction(1, 25)
+                container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         found.append(file.getvalue())
     return found
@@ -363,7 +391,9 @@ def _tar(content: bytes) -> None:
 
 def _sound(content: bytes) -> None:
     suffix = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"FORM": "aiff", b"caff": "caf", b"riff": "w64"}
-    suffix |= {b"\x1aE\xdf\xa3": "mka", b"0&\xb2u": "wma", b"\xff\xf1": "aac"}
+    suffix |= {b"\x1aE\xdf\xa3": "mka", b"0&\xb2u": "wma", b"\xff\xf1": "aac", b"RF64": "wav"}
+    suffix |= {b".snd": "au", b"Crea": "voc", b"NIST": "nist", b"#!AM": "amr", b"wvpk": "wv", b"TTA1": "tta"}
+    suffix |= {b"\x0bw": "ac3", b".RMF": "rm"}
     kind = next((name for magic, name in suffix.items() if content.startswith(magic)), "mp3")
     read_sound_bytes(content, f"x.{'m4a' if content[4:8] == b'ftyp' else kind}", 8_000)
 
@@ -428,7 +458,7 @@ def _read_tar_tree(root: Path) -> tuple[dict[str, Counter[str]], str]:
 
 
 readers: dict[str, tuple[Callable[[bytes], object], list[bytes] | Callable[[Random], bytes], bool]] = {
-    "image": (lambda content: read_image(io.BytesIO(content), grayscale=False), pictures(), False),
+    "image": (lambda content: read_image(io.BytesIO(content), grayscale=False, name="x.tga"), pictures(), False),
     "sound": (_sound, sounds(), False),
     "video": (lambda content: read_clips(content, ClipSampling(num_frames=4)), videos(), False),
     "coco": (_coco, [json.dumps(COCO).encode(), json.dumps(COCO, indent=1).encode()], True),
