@@ -152,7 +152,7 @@ class LoadedClassifier:
             handle.remove()
         if any("views" in example for example in examples):  # the views of an example after those of the one before
             counts = [int(example.get("views", 1)) for example in examples]
-            vectors = torch.stack([x.mean(0) for x in torch.cat(seen).float().split(counts)])
+            vectors = torch.stack([x.mean(0) for x in torch.split(torch.cat(seen).float(), counts)])
         else:
             vectors = torch.stack(seen).float().mean(0)  # of views, which the task hands to the model one after another
         if vectors.ndim != 2:

@@ -361,7 +361,7 @@ class ClassificationTask(ABC):
         rows = max(len(counts), VIEWS_AT_ONCE)  # so that many views take no more memory than a batch
         parts = [{key: x[i : i + rows] for key, x in views.items()} for i in range(0, sum(counts), rows)]
         logits = torch.cat([model(*self.model_args(self.to_input(part))) for part in parts])
-        each = logits.split(counts)
+        each = torch.split(logits, counts)
         # The logits of a single view as they are: nothing is averaged.
         found = [x[0] if len(x) == 1 else self._logits(self.probabilities(x).mean(0)).to(x.dtype) for x in each]
         return torch.stack(found)
