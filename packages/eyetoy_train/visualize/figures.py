@@ -100,7 +100,7 @@ def draw_picture_maps(
     ratio = picture.shape[0] / picture.shape[1] if aspect == "equal" else 0.6
     side = min(max(ratio, 0.1), 1.5)
     size = (WIDE * min(1.0, side / ratio), WIDE * min(side, ratio))  # of a picture, in inches
-    gap = 0.05 if put_ticks is None else 0.42  # below it; room for the ticks
+    gap = 0.05 if put_ticks is None else 0.36  # below it; room for the ticks
     figure = Figure(figsize=(WIDE * columns, (WIDE * side + gap + 0.8) * len(rows) + 1.2), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes in grid.flat:

@@ -115,6 +115,14 @@ def put_side_bar(figure: Figure, axes: Sequence[Axes], values: NDArray[np.float3
     label_bar(figure.colorbar(_colored(values, cmap), ax=axes, location="right", aspect=12, pad=0.01), values, scale)
 
 
+def put_wide_bar(
+    figure: Figure, axes: Sequence[Axes], values: NDArray[np.float32], scale: Scale, cmap: Colormap
+) -> None:
+    """Draw one colour bar below all axes of a figure, as `put_bar` does."""
+    colored = _colored(values, cmap)
+    label_bar(figure.colorbar(colored, ax=axes, location="bottom", aspect=50, pad=0.01, shrink=0.5), values, scale)
+
+
 def _colored(values: NDArray[np.float32], cmap: Colormap) -> ScalarMappable:
     return ScalarMappable(PowerNorm(EXPONENT, 0, greatest(values)), cmap)
 
