@@ -89,7 +89,9 @@ def put_title(figure: Figure, file: Path | None, classes: Sequence[tuple[str, fl
     figure.suptitle(title, fontsize=TITLE_SIZE, fontfamily=families(title))
 
 
-def put_bar(axes: Axes, values: NDArray[np.float32], scale: Scale, cmap: Colormap, size: tuple[float, float], gap: float) -> None:
+def put_bar(
+    axes: Axes, values: NDArray[np.float32], scale: Scale, cmap: Colormap, size: tuple[float, float], gap: float
+) -> None:
     """Draw the colour bar of a map below its axes, from 0 to the greatest value.
 
     Args:
@@ -110,7 +112,9 @@ def put_bar(axes: Axes, values: NDArray[np.float32], scale: Scale, cmap: Colorma
     last.set_horizontalalignment("right")
 
 
-def put_side_bar(figure: Figure, axes: Sequence[Axes], values: NDArray[np.float32], scale: Scale, cmap: Colormap) -> None:
+def put_side_bar(
+    figure: Figure, axes: Sequence[Axes], values: NDArray[np.float32], scale: Scale, cmap: Colormap
+) -> None:
     """Draw the colour bar of a map right of a row of axes, as `put_bar` does."""
     label_bar(figure.colorbar(_colored(values, cmap), ax=axes, location="right", aspect=12, pad=0.01), values, scale)
 

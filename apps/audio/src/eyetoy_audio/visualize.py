@@ -143,7 +143,9 @@ def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: Input
     for axes in panels[:2]:
         for side in heard.added:
             axes.axvspan(*side, linewidth=0, **OUTSIDE)
-    relative = Scale("share of the row's greatest value, which is written at its right", lambda value, _: f"{value:.0%}")
+    relative = Scale(
+        "share of the row's greatest value, which is written at its right", lambda value, _: f"{value:.0%}"
+    )
     put_wide_bar(figure, panels, np.ones(1, np.float32), relative, HEAT)
     put_legend(figure, heard.words, is_line=True)
     return figure
@@ -183,9 +185,7 @@ def _draw_curve(axes: Axes, values: Map, span: Span, title: str) -> None:
     axes.set_title(title, fontsize=10, loc="left")
 
 
-def _draw_bands(
-    axes: Axes, bands: Sequence[tuple[str, Map, Scale, NDArray[np.bool_]]], span: Span, title: str
-) -> None:
+def _draw_bands(axes: Axes, bands: Sequence[tuple[str, Map, Scale, NDArray[np.bool_]]], span: Span, title: str) -> None:
     """Draw maps as rows: name, values, what they are, and where there are any."""
     names, maps, scales, seen = zip(*bands, strict=True)
     picture, middles = np.stack([normalized(one) for one in maps]), np.arange(len(bands)) + 0.5
@@ -200,7 +200,9 @@ def _draw_bands(
         axes.broken_barh([(start, end - start) for start, end in outside], (band, 1), linewidth=0, **OUTSIDE)
         if not inside.all():
             found = np.flatnonzero(inside)
-            axes.vlines(_seconds((found[0], found[-1] + 1), len(inside), span), band, band + 1, color=MARK, linewidth=1.2)
+            axes.vlines(
+                _seconds((found[0], found[-1] + 1), len(inside), span), band, band + 1, color=MARK, linewidth=1.2
+            )
     for line in range(1, len(bands)):
         axes.axhline(line, color="white", linewidth=0.8)
     axes.set_title(title, fontsize=10, loc="left")
