@@ -52,7 +52,7 @@ def _blended(grey: Picture, strength: Map) -> Picture:
     return mixed
 
 
-BLEND = ListedColormap(_blended(np.float32(0.5), np.linspace(0, 1, 256, dtype=np.float32)))
+BLEND = ListedColormap(_blended(np.full((256, 1), 0.5, np.float32), np.linspace(0, 1, 256, dtype=np.float32)))
 """The colours of `heated` over a middle grey, for colour bars."""
 
 

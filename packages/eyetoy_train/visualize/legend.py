@@ -35,9 +35,10 @@ TITLE_SIZE, SMALL = 13, 8
 """Of letters, in points."""
 BAR, LEAST_BAR = 0.09, 1.7
 """Height and least width of a colour bar, in inches."""
-LETTER = 0.58
+LETTER = 0.63
 """Width of a letter over its size, on average."""
 MOST_CLASSES = 3
+Map = NDArray[np.float32]
 USUAL_FONT = "DejaVu Sans"
 """Which matplotlib ships."""
 
@@ -65,7 +66,7 @@ FIELD = Scale("gradient, largest = 1", _relative)
 """The norm of a gradient, whose unit means nothing by itself."""
 
 
-def greatest(values: NDArray[np.float32]) -> float:
+def greatest(values: Map) -> float:
     """Return the greatest value of a map; a tiny number if it has none above zero, to divide by."""
     return max(float(values.max()), 1e-12)
 
@@ -81,17 +82,15 @@ def put_title(figure: Figure, file: Path | None, classes: Sequence[tuple[str, fl
     """
     room = int(figure.get_figwidth() * 72 / (LETTER * TITLE_SIZE))
     best = classes[:MOST_CLASSES]
-    # A percentage and the space after it take 9 letters.
-    each = max(room // max(len(best), 1) - 9, 6)
+    # A percentage and the space after it take 10 letters.
+    each = max(room // max(len(best), 1) - 10, 2)
     said = "   ".join(f"{drawn(name, min(each, 30))} {fraction:.1%}" for name, fraction in best) or nothing
     lines = [drawn_file(file.name, min(room, 90))] if file is not None else []
     title = "\n".join([*lines, said])
     figure.suptitle(title, fontsize=TITLE_SIZE, fontfamily=families(title))
 
 
-def put_bar(
-    axes: Axes, values: NDArray[np.float32], scale: Scale, cmap: Colormap, size: tuple[float, float], gap: float
-) -> None:
+def put_bar(axes: Axes, values: Map, scale: Scale, cmap: Colormap, size: tuple[float, float], gap: float) -> None:
     """Draw the colour bar of a map below its axes, from 0 to the greatest value.
 
     Args:
@@ -112,33 +111,29 @@ def put_bar(
     last.set_horizontalalignment("right")
 
 
-def put_side_bar(
-    figure: Figure, axes: Sequence[Axes], values: NDArray[np.float32], scale: Scale, cmap: Colormap
-) -> None:
+def put_side_bar(figure: Figure, axes: Sequence[Axes], values: Map, scale: Scale, cmap: Colormap) -> None:
     """Draw the colour bar of a map right of a row of axes, as `put_bar` does."""
     label_bar(figure.colorbar(_colored(values, cmap), ax=axes, location="right", aspect=12, pad=0.01), values, scale)
 
 
-def put_wide_bar(
-    figure: Figure, axes: Sequence[Axes], values: NDArray[np.float32], scale: Scale, cmap: Colormap
-) -> None:
+def put_wide_bar(figure: Figure, axes: Sequence[Axes], values: Map, scale: Scale, cmap: Colormap) -> None:
     """Draw one colour bar below all axes of a figure, as `put_bar` does."""
     colored = _colored(values, cmap)
     label_bar(figure.colorbar(colored, ax=axes, location="bottom", aspect=50, pad=0.01, shrink=0.5), values, scale)
 
 
-def _colored(values: NDArray[np.float32], cmap: Colormap) -> ScalarMappable:
+def _colored(values: Map, cmap: Colormap) -> ScalarMappable:
     return ScalarMappable(PowerNorm(EXPONENT, 0, greatest(values)), cmap)
 
 
-def label_bar(bar: Colorbar, values: NDArray[np.float32], scale: Scale) -> None:
+def label_bar(bar: Colorbar, values: Map, scale: Scale) -> None:
     """Write zero, the half and the whole of a map's greatest value beside its colour bar, and what they are."""
     top = greatest(values)
     ticks = (0.0, top / 2, top)
     bar.set_ticks(ticks, labels=[scale.write(tick, top) for tick in ticks], fontsize=SMALL)
     bar.ax.minorticks_off()
     bar.ax.tick_params(length=2, pad=2)
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.5)
     bar.set_label(scale.label, fontsize=SMALL, labelpad=1)
 
 
@@ -177,8 +172,8 @@ def shade_outside(axes: Axes, seen: NDArray[np.bool_]) -> None:
     frame = _box(-0.5, -0.5, width - 0.5, height - 0.5)
     boxes = [
         _box(left - 0.5, top - 0.5, right - 0.5, bottom - 0.5)[::-1]
-        for top, bottom in runs(seen.any(1))
-        for left, right in runs(seen.any(0))
+        for top, bottom in runs(np.asarray(seen.any(1)))
+        for left, right in runs(np.asarray(seen.any(0)))
     ]
     corners = np.concatenate([frame, *boxes])
     codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY] * (1 + len(boxes))

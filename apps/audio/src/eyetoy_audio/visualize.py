@@ -15,15 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from torch import Tensor
 
 from eyetoy_audio.app import APP
 from eyetoy_audio.figures import FLOOR, spectrogram
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.task import AudioClassification
 from eyetoy_audio.transforms.features import LogMel
-from eyetoy_audio.transforms.waveform import windows
-from eyetoy_train import Batch
 from eyetoy_train.commands.visualize import View, check_place, visualize
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.visualize.classifier import ClassifierView
@@ -45,6 +42,7 @@ from eyetoy_train.visualize.maps import InputMaps, Map
 
 TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 """Frequencies to label, in Hz."""
+RELATIVE = Scale("share of the row's greatest value, which is written at its right", lambda value, _: f"{value:.0%}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class Heard:
         if self.added:
             return f"The sound is from 0 to {self.total:.2f} s; the rest is silence that was added to it."
         if self.start > 0 or self.end < self.total:
-            return f"The maps are of the part from {self.start:.2f} to {self.end:.2f} s of {self.total:.2f} s."
+            span = f"{self.start:.2f} to {self.end:.2f} s of {self.total:.2f} s"
+            return f"The maps and the percentages are of the part from {span}."
         return ""
 
     @property
@@ -80,13 +79,19 @@ class SoundView(ClassifierView[AudioClassification]):
         self.axes = ("time",) if self.encoder.params.num_spatial_dims == 1 else ("frequency", "time")
 
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
-        """Return the prediction and the maps of a file."""
+        """Return the prediction of a file, and the maps of the part around a point of it that the model hears."""
         place, raw = check_place(at, self.axes), self.task.load_sample(file, training=False)
-        example = self.task.example(raw, training=False)
-        classes, one = self.top(example), self.one_view(example)
-        data, heard = self.task.data, self.heard(raw, one)
+        data, classes = self.task.data, self.top(self.task.example(raw, training=False))
+        begin = part_begin(raw.shape[-1], data.num_samples, place[-1])
+        part = raw[:, begin : begin + data.num_samples]
+        example = self.task.example(part, training=False)
+        one = self.one_view(example)
+        size = int(one.get("length", data.num_samples))
+        begin -= (size - part.shape[-1]) // 2  # silence is put around a short sound, see `fit_length`
+        heard = Heard(begin / data.sample_rate, (begin + size) / data.sample_rate, raw.shape[-1] / data.sample_rate)
+        inside = (place[-1] * raw.shape[-1] - begin) / size
         unit = {"waveform": "samples", "log_mel": "frames"}.get(data.features, "places")
-        maps = self.maps(one, place, unit)
+        maps = self.maps(one, [*place[:-1], min(max(inside, 0.0), 1.0)], unit)
         if len(self.axes) == 2:
             picture = _picture(self.model_input(one)[0, 0].cpu().numpy())
             ticks = partial(_put_ticks, mel=self.task.log_mel, rate=data.sample_rate, start=heard.start)
@@ -94,18 +99,21 @@ class SoundView(ClassifierView[AudioClassification]):
         else:
             waveform = one["input"][0, : one.get("length")].numpy()
             figure = draw_sound_maps(waveform, data.sample_rate, maps, heard)
-        put_title(figure, file, classes)
+        put_title(figure, file, self.top(example))
         return View(classes, figure)
 
-    def heard(self, raw: Tensor, one: Batch) -> Heard:
-        """Return which part of a waveform `[1, samples]` the view that is drawn is."""
-        data, total = self.task.data, raw.shape[-1]
-        # Windows of the places themselves begin with the place that each begins at.
-        places = windows(torch.arange(total, dtype=torch.float64)[None], data.num_samples, self.task.num_views)
-        span = places[self.task.num_views // 2]
-        size = int(one.get("length", data.num_samples))
-        start = int(span[0, 0]) - (size - span.shape[-1]) // 2  # silence is put around a short sound, see `fit_length`
-        return Heard(start / data.sample_rate, (start + size) / data.sample_rate, total / data.sample_rate)
+
+def part_begin(total: int, samples: int, at: float) -> int:
+    """Return where the part of `samples` around a point begins that lies in a sound; 0 if the sound is shorter.
+
+    Args:
+        total: samples of the sound.
+        samples: of the part.
+        at: the point, a fraction of the sound.
+    """
+    excess = max(total - samples, 0)
+    # Of the middle, this is the part that `windows` takes: rounded down.
+    return min(max(int(at * total - samples / 2), 0), excess)
 
 
 def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: InputMaps, heard: Heard) -> Figure:
@@ -143,10 +151,7 @@ def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: Input
     for axes in panels[:2]:
         for side in heard.added:
             axes.axvspan(*side, linewidth=0, **OUTSIDE)
-    relative = Scale(
-        "share of the row's greatest value, which is written at its right", lambda value, _: f"{value:.0%}"
-    )
-    put_wide_bar(figure, panels, np.ones(1, np.float32), relative, HEAT)
+    put_wide_bar(figure, panels, np.ones(1, np.float32), RELATIVE, HEAT)
     put_legend(figure, heard.words, is_line=True)
     return figure
 
@@ -196,7 +201,7 @@ def _draw_bands(axes: Axes, bands: Sequence[tuple[str, Map, Scale, NDArray[np.bo
     right.set_yticks(middles, tops, fontsize=8)
     right.tick_params(length=0)
     for band, inside in enumerate(seen):
-        outside = [_seconds(ends, len(inside), span) for ends in runs(~inside)]
+        outside = [_seconds(run, len(inside), span) for run in runs(~inside)]
         axes.broken_barh([(start, end - start) for start, end in outside], (band, 1), linewidth=0, **OUTSIDE)
         if not inside.all():
             found = np.flatnonzero(inside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,14 +19,15 @@ from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import list_files, list_folders
 
-MOST_EXAMPLES = 10
+MOST_EXAMPLES, LARGEST = 10, 50_000_000
+"""Number of files, and the largest size of one, in bytes."""
 OWN = "Files to pick from, held out of its training"
 OTHERS = "Files to pick from: of the included model, since this run's own data are not there any more"
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Files to pick from."""
+    """Files to pick from, copies in temporary folders: the page may read no others, wherever it was started."""
 
     title: str
     """Says where they are from."""
@@ -38,12 +40,17 @@ class Examples:
 def find_examples(run: Run) -> Examples:
     """Return a few files for a model, spread over its classes."""
     if not run.is_included:
-        files = [file for file in _held_out(run) if _can_name(file)]
+        files = [file for file in _held_out(run) if _can_name(file) and file.stat().st_size <= LARGEST]
         if files:
-            return Examples(OWN, files, [f"{file.parent.name}: {file.stem}" for file in files])
+            names = [f"{file.parent.name}: {file.stem}" for file in files]
+            return Examples(OWN, [_copied(file) for file in files], names)
     of_included = next((one for one in find_included() if one.modality == run.modality), None)
     found = example_files(run.folder if run.is_included else of_included.folder) if of_included else []
-    return Examples(OWN if run.is_included else OTHERS, found, [file.stem for file in found])
+    return Examples(OWN if run.is_included else OTHERS, [_copied(file) for file in found], [one.stem for one in found])
+
+
+def _copied(file: Path) -> Path:
+    return Path(shutil.copy(file, tempfile.mkdtemp(prefix="eyetoy-demo-")))
 
 
 def _held_out(run: Run) -> list[Path]:

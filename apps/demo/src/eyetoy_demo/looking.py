@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +61,8 @@ def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[
         return Answer(sentence(error, file))
     clip = _write(view.frames) if len(view.frames) else None
     classes, notes, drawn = view.classes, [] if length is None else [length.remark], None
+    if not classes:
+        notes.append("The model found nothing in this file.")
     if over_time is not None:
         # The view of a sound is a part of it. That of a video has frames of all of it, as in training.
         is_mean = modality == "audio"
@@ -88,11 +89,6 @@ def extensions(modality: Modality) -> tuple[str, ...]:
     """Return the suffixes of the files that a modality's app reads."""
     found: tuple[str, ...] = _visualize(modality).EXTENSIONS
     return found
-
-
-def copied(file: Path) -> Path:
-    """Return a copy of a file in a temporary folder, which the page may read; others it may not."""
-    return Path(shutil.copy(file, tempfile.mkdtemp(prefix="eyetoy-demo-")))
 
 
 def _visualize(modality: Modality) -> Any:

@@ -15,7 +15,7 @@ from PIL import Image
 from eyetoy_demo.checkpoints import Run, facts, find_included, find_runs
 from eyetoy_demo.examples import OWN, find_examples
 from eyetoy_demo.installed import installed_modalities
-from eyetoy_demo.looking import answer, copied, extensions
+from eyetoy_demo.looking import answer, extensions
 from eyetoy_train.types import MODALITIES, Modality
 from eyetoy_train.utils.text import shown
 
@@ -33,7 +33,7 @@ HEAD = """
 Multi-scale neighborhood attention on images, sounds and videos: predictions for your files, and attention maps.
 """
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: auto !important; }
+.gradio-container { width: 100% !important; max-width: 1280px !important; margin: auto !important; }
 #image-file img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
 #video-file video { max-height: 260px; }
 .about li { font-size: 0.95em; } .about ul { padding-left: 1.2em; }
@@ -65,7 +65,7 @@ def build_page(runs: Path) -> Any:
             with gr.Tab(TITLES[modality], elem_id=f"{modality}-tab"):
                 _tab(modality, {str(run.folder): run for run in found if run.modality == modality})
         if left_out:
-            with gr.Accordion(f"{len(left_out)} of the folder {shown(runs)} not in the lists", open=False):
+            with gr.Accordion(f"Not in the lists: {len(left_out)} of {shown(runs)}", open=False):
                 lines = [f"- **{_plain(one.name)}**: {_plain(one.reason)}." for one in left_out]
                 gr.Markdown("\n".join(lines), elem_id="left-out")
     return page
@@ -116,11 +116,8 @@ def _tab(modality: Modality, runs: Mapping[str, Run]) -> None:
 
 def _about(runs: Mapping[str, Run], chosen: str | None) -> str:
     """Return what a checkpoint knows and how good it is, in Markdown."""
-    return (
-        ""
-        if chosen is None
-        else "\n".join(f"- **{name}:** {_plain(fact)}" for name, fact in facts(runs[chosen]).items())
-    )
+    known = {} if chosen is None else facts(runs[chosen])
+    return "\n".join(f"- **{name}:** {_plain(fact)}" for name, fact in known.items())
 
 
 def _plain(text: str) -> str:
@@ -143,8 +140,8 @@ def _samples(runs: Mapping[str, Run], chosen: str | None) -> dict[str, Any]:
 
 
 def _pick(runs: Mapping[str, Run], chosen: str, index: int) -> str:
-    """Return a file that was picked, where the page may read it."""
-    return str(copied(find_examples(runs[chosen]).files[index]))
+    """Return a file that was picked."""
+    return str(find_examples(runs[chosen]).files[index])
 
 
 def _given(modality: Modality) -> Any:

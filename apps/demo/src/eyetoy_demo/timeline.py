@@ -72,7 +72,7 @@ def length_of(task: Any, file: Path) -> Length | None:
     """
     if not (isinstance(task, ClassificationTask) and isinstance(task, HasParts)):
         return None
-    data: Any = task.data
+    data: Any = getattr(task, "data")  # noqa: B009 - of the audio and the video app's tasks
     if hasattr(data, "sample_rate"):
         waveform = task.load_sample(file, training=False)
         level = float(waveform.square().mean().sqrt()) if waveform.numel() else 0.0
@@ -107,13 +107,13 @@ def sentence_of(found: Timeline, *, is_mean: bool) -> str:
     end, size = found.spans[-1][1], found.spans[0][1] - found.spans[0][0]
     # More than that: parts were made longer, since there would be too many.
     skipped = f" The model takes {found.window:.3g} s of each." if size > found.window * (1 + 2 * SPARE) else ""
-    judged = "The prediction is the mean over" if is_mean else "The curves are of"
+    judged = "The prediction is the mean over" if is_mean else "The prediction is of the whole video; the curves are of"
     return f"{judged} {len(found.spans)} parts of {size:.3g} s, which make up all {end:.3g} s.{skipped}"
 
 
 def draw_timeline(found: Timeline) -> Figure:
     """Draw the classes that are most probable anywhere over the seconds of a file."""
-    figure = Figure(figsize=(10, 2.8), layout="constrained")
+    figure = Figure(figsize=(10, 3), layout="constrained")
     axes = figure.subplots()
     best = np.argsort(-found.probabilities.max(0), kind="stable")[:MOST_LINES]
     edges = [found.spans[0][0], *(end for _, end in found.spans)]
@@ -124,5 +124,7 @@ def draw_timeline(found: Timeline) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     fonts = families("".join(found.labels[place] for place in best))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), frameon=False, prop={"family": fonts, "size": 10})
+    # Below: the page lays its buttons over the upper right corner.
+    options: dict[str, Any] = {"frameon": False, "prop": {"family": fonts, "size": 10}}
+    figure.legend(loc="outside lower center", ncols=len(best), **options)
     return figure
