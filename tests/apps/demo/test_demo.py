@@ -279,6 +279,24 @@ def test_a_long_sound_is_judged_by_all_of_its_parts(checkpoints, tmp_path):
     assert axes.get_xlabel() == "seconds"
 
 
+@pytest.mark.parametrize("stride", [None, 1])
+def test_a_long_video_is_judged_by_its_frames_or_by_its_parts(stride, checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "video", tmp_path / "run")
+    recipe = tmp_path / "run" / "checkpoints" / "best" / "recipe.yaml"
+    if stride is not None:
+        recipe.write_text(recipe.read_text().replace("frame_stride: null", f"frame_stride: {stride}"))
+    file = tmp_path / "long.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    write_mp4(file, [frame * (number < 4) for number, frame in enumerate(noise)], 8)
+    given, viewer = answer("video", tmp_path / "run", file, {}), open_viewer("video", tmp_path / "run")
+    found = timeline(viewer, file, length_of(viewer.task, file))
+    assert found.spans == pytest.approx([(0, 0.5), (0.5, 1), (1, 1.5)])
+    whole = dict(viewer.top(viewer.example(file)))
+    assert given.classes == pytest.approx(dict(found.classes) if stride else whole, abs=1e-5)
+    assert whole != pytest.approx(dict(found.classes), abs=1e-4)
+    assert given.note.startswith("The prediction is the mean" if stride else "The prediction is of frames of the whole")
+
+
 def test_a_sound_of_hours_has_a_bounded_number_of_parts():
     assert Length(7200.0, 1.0).count == 240
     assert [Length(total, 1.0).count for total in (0.01, 1.0, 1.04, 1.2, 2.0)] == [1, 1, 1, 2, 2]

@@ -63,11 +63,10 @@ def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[
     classes, notes, drawn = view.classes, [] if length is None else [length.remark], None
     if not classes:
         notes.append("The model found nothing in this file.")
-    if over_time is not None:
-        # The view of a sound is a part of it. That of a video has frames of all of it, as in training.
-        is_mean = modality == "audio"
-        classes = over_time.classes if is_mean else classes
-        notes.append(sentence_of(over_time, is_mean=is_mean))
+    if length is not None and over_time is not None:
+        # The view is of a part; but not that of a video whose frames are spread over all of it, as in training.
+        classes = classes if length.is_whole else over_time.classes
+        notes.append(sentence_of(over_time, is_whole=length.is_whole))
         drawn = figure_pixels(draw_timeline(over_time))
     note = " ".join(filter(None, notes))
     return Answer("", _numbered(classes), view.answer, figure_pixels(view.maps), clip, drawn, note)

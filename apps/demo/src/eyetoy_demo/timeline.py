@@ -35,6 +35,8 @@ class Length:
 
     total: float
     window: float
+    is_whole: bool = False
+    """Whether the model takes frames of all of it, so that its prediction is of the whole."""
     remark: str = ""
     """A sentence about a file from which the model can tell nothing."""
 
@@ -77,11 +79,12 @@ def length_of(task: Any, file: Path) -> Length | None:
         waveform = task.load_sample(file, training=False)
         level = float(waveform.square().mean().sqrt()) if waveform.numel() else 0.0
         remark = "This sound is silent: what the model says of it means nothing." if level < SILENCE else ""
-        return Length(waveform.shape[-1] / data.sample_rate, data.seconds, remark)
+        return Length(waveform.shape[-1] / data.sample_rate, data.seconds, remark=remark)
     with open_video(file) as video:
         seconds, rate, count = video.index.seconds, video.index.rate, len(video.index)
     remark = "" if count > 1 else "This video has a single frame, so that nothing moves in it."
-    return Length(seconds, data.num_frames * (data.frame_stride or 1) / (data.frame_rate or rate), remark)
+    window = data.num_frames * (data.frame_stride or 1) / (data.frame_rate or rate)
+    return Length(seconds, window, is_whole=data.frame_stride is None, remark=remark)
 
 
 def timeline(viewer: Any, file: Path, length: Length) -> Timeline | None:
@@ -102,12 +105,13 @@ def timeline(viewer: Any, file: Path, length: Length) -> Timeline | None:
     return Timeline(spans, np.concatenate(rows), viewer.classifier.labels, length.window)
 
 
-def sentence_of(found: Timeline, *, is_mean: bool) -> str:
+def sentence_of(found: Timeline, *, is_whole: bool) -> str:
     """Say how a file was taken apart."""
     end, size = found.spans[-1][1], found.spans[0][1] - found.spans[0][0]
     # More than that: parts were made longer, since there would be too many.
     skipped = f" The model takes {found.window:.3g} s of each." if size > found.window * (1 + 2 * SPARE) else ""
-    judged = "The prediction is the mean over" if is_mean else "The prediction is of the whole video; the curves are of"
+    whole = "The prediction is of frames of the whole video; the curves are of"
+    judged = whole if is_whole else "The prediction is the mean over"
     return f"{judged} {len(found.spans)} parts of {size:.3g} s, which make up all {end:.3g} s.{skipped}"
 
 
