@@ -7,21 +7,26 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import eyetoy_audio.visualize
 import eyetoy_image.visualize
 import eyetoy_video.visualize
+from eyetoy_audio.transforms.waveform import windows
 from eyetoy_image.classification import APP
 from eyetoy_image.dense import views
 from eyetoy_image.segmentation import SegmenterRecipe
 from eyetoy_image.segmentation.model import Segmenter
 from eyetoy_train import ModelRecipe
-from eyetoy_train.commands.visualize import write_figure
+from eyetoy_train.commands.visualize import figure_pixels, write_figure
 from eyetoy_train.visualize.classifier import ClassifierView
-from eyetoy_train.visualize.figures import heated
+from eyetoy_train.visualize.figures import heated, outlined
+from eyetoy_train.visualize.legend import families, runs
 from eyetoy_train.visualize.maps import collect_maps
+from eyetoy_video.io.files import frame_seconds
 
 FILES = {
     "image": ("image", "pictures/dark/0.png"),
@@ -129,8 +134,8 @@ def test_maps_of_a_dense_predictor_are_of_the_parts_that_it_trains(out_indices, 
     recipe = SegmenterRecipe(kind="linear", auxiliary_weight=0.0, out_indices=out_indices)
     model = Segmenter(ModelRecipe(name="eyetoy2d_pico"), recipe, 3)
     answer = np.zeros((8, 8, 3), np.uint8)
-    views.DenseMaps(model.eval()).draw(torch.randn(1, 3, 32, 48), (0.5, 0.5), "title", answer)
-    ((_, maps, _), options) = seen[0]
+    views.DenseMaps(model.eval()).draw(torch.randn(1, 3, 32, 48), (0.5, 0.5), answer)
+    ((_, maps), options) = seen[0]
     assert maps.context is None
     assert len(maps.stages) == num_stages
     assert maps.field.shape == maps.components.shape[:2] == (32, 48)
@@ -145,3 +150,90 @@ def test_a_figure_shows_the_answer_beside_the_maps(checkpoints):
     shown = {axes.get_title(): axes.images[0].get_array() for axes in view.maps.axes if axes.images}
     np.testing.assert_array_equal(shown["prediction"], view.answer)
     assert not any("context" in title for title in shown)
+
+
+@pytest.mark.parametrize(
+    ("app", "run", "name", "texts"),
+    [
+        (eyetoy_image, "image", "pictures/dark/0.png", ["gradient, largest = 1", "attention per token"]),
+        (eyetoy_audio, "audio", "sounds/low/0.wav", ["seconds", "Hz", "share of the row's greatest value"]),
+        (eyetoy_audio, "audio-image", "sounds/low/0.wav", ["seconds", "Hz", "attention per token", "1000"]),
+        (eyetoy_video, "video", "videos/test/left/00000.mp4", ["0.00 s", "frame 1 of 4", "attention per token"]),
+    ],
+)
+def test_a_figure_names_its_file_its_scales_and_the_look_of_outside(app, run, name, texts, checkpoints):
+    figure = app.visualize.open_viewer(checkpoints / "runs" / run)(checkpoints / name).maps
+    assert figure.get_suptitle().split("\n")[0] == Path(name).name
+    figure_pixels(figure)  # lays the figure out
+    said = " | ".join(text.get_text() for text in figure.findobj(lambda one: hasattr(one, "get_text")))
+    assert all(text in said for text in [*texts, "outside of it", "the chosen point"])
+    needed = figure.get_tightbbox()  # in inches
+    assert min(needed.x0, needed.y0) > -0.02, "nothing is cut off"
+    assert needed.x1 < figure.get_figwidth() + 0.02
+    assert needed.y1 < figure.get_figheight() + 0.02
+
+
+def test_a_colour_bar_ends_at_the_greatest_weight(checkpoints):
+    view = eyetoy_image.visualize.open_viewer(checkpoints / "runs" / "image")
+    file = checkpoints / "pictures/dark/0.png"
+    figure, group = view(file).maps, view.maps(view.example(file), (0.5, 0.5), "pixels").stages[0].groups[1]
+    (axes,) = (one for one in figure.axes if one.get_title() == f"stage 1: {group.title}")
+    (bar,) = axes.child_axes
+    assert [label.get_text() for label in bar.get_xticklabels()][::2] == ["0 %", f"{100 * group.weights.max():.3g} %"]
+
+
+def test_outside_of_a_neighborhood_looks_unlike_a_weight_of_zero():
+    figure = Figure(figsize=(4, 3), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    seen = np.zeros((3, 4), dtype=bool)
+    seen[1:, [0, 2]] = True  # as with a dilation of 2
+    axes.imshow(heated(np.full((3, 4, 3), 0.5, np.float32), np.zeros((3, 4), np.float32)), aspect="auto")
+    outlined(axes, seen)
+    tiles = figure_pixels(figure).reshape(3, 110, 4, 110, 3).swapaxes(1, 2)[:, :, 20:90, 20:90].astype(int)
+    tint = (tiles.max(-1) - tiles.min(-1)).reshape(3, 4, -1)
+    assert (tint.min(-1) > 30)[seen].all(), "zero is a colour"
+    assert (tint.max(-1) < 16)[~seen].all(), "outside is grey"
+    assert (tiles.std((2, 3)).max(-1) > 10)[~seen].all(), "with lines"
+
+
+def test_runs_are_the_stretches_of_a_mask():
+    assert runs(np.array([True, False, True, True])) == [(0, 1), (2, 4)]
+    assert runs(np.array([False, False])) == []
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn_with_another():
+    assert families("Latin, Кириллица") == ["DejaVu Sans"]
+    assert families("a\U0010fffd")[0] == "DejaVu Sans"  # a letter of no font changes nothing
+
+
+@pytest.mark.parametrize("total", [7, 8, 9, 20, 21])
+def test_a_part_lies_in_its_sound_and_that_of_the_middle_is_what_an_evaluation_hears(total):
+    places = torch.arange(float(total))[None]
+    assert eyetoy_audio.visualize.part_begin(total, 8, 0.5) == int(windows(places, 8, 1)[0][0, 0])
+    assert eyetoy_audio.visualize.part_begin(total, 8, 0.0) == 0
+    assert eyetoy_audio.visualize.part_begin(total, 8, 1.0) == max(total - 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "point", "span"), [(5, 0.5, (2.0, 3.0)), (5, 0.9, (4.0, 5.0)), (0.5, 0.5, (0, 0.5))]
+)
+def test_maps_of_a_sound_have_the_seconds_of_the_file(seconds, point, span, checkpoints, tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).normal(0, 0.1, int(8000 * seconds)), 8000)
+    figure = eyetoy_audio.visualize.open_viewer(checkpoints / "runs" / "audio")(tmp_path / "x.wav", (point,)).maps
+    assert figure.axes[0].get_xlim() == pytest.approx(span)
+    assert figure.axes[0].lines[-1].get_xdata()[0] == pytest.approx(point * seconds, abs=1e-3)
+    said = figure.legends[0].get_title().get_text()
+    assert (f"from {span[0]:.2f} to {span[1]:.2f} s of 5.00 s" in said) == (seconds > 1)
+
+
+def test_frames_of_a_clip_have_the_times_that_the_file_says(checkpoints):
+    file = checkpoints / "videos/test/left/00000.mp4"
+    view = eyetoy_video.visualize.open_viewer(checkpoints / "runs" / "video")
+    with av.open(str(file)) as clip:
+        times = [frame.time for frame in clip.decode(video=0)]
+    found = frame_seconds(file, view.task.evaluation_sampling)
+    assert len(found) == 4
+    assert found == sorted(found)
+    assert all(min(abs(at - time) for time in times) < 1e-6 for at in found)
+    assert found == pytest.approx(np.array(times)[[0, 2, 3, 5]], abs=1e-6)

@@ -11,7 +11,7 @@ import unicodedata
 from bisect import bisect_right
 from itertools import accumulate
 
-LONGEST_DRAWN = 30
+LONGEST_DRAWN, LONGEST_FILE = 30, 60
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
 # They turn around the text after them, so that a name can pose as another: `gnp.exe` as `exe.png`.
 _TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
@@ -36,11 +36,27 @@ def drawn(name: object, longest: int = LONGEST_DRAWN) -> str:
         name: of a class or a file.
         longest: the width in Latin letters; Chinese and the like are twice as wide.
     """
-    text = shown(name)
-    ends = list(accumulate(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text))
+    text, ends = _measured(name)
     if ends and ends[-1] > longest:
         text = f"{text[: bisect_right(ends, longest - 1)]}…"
     return text.replace("$", r"\$")
+
+
+def drawn_file(name: object, longest: int = LONGEST_FILE) -> str:
+    """Return a file's name for matplotlib as `drawn` does, but cut in the middle: its end tells files apart, too."""
+    text, ends = _measured(name)
+    if ends and ends[-1] > longest:
+        first = bisect_right(ends, (longest - 1) // 2)
+        last = next(at for at in range(len(text) + 1) if ends[-1] - (ends[at - 1] if at else 0) <= (longest - 1) // 2)
+        text = f"{text[:first]}…{text[last:]}"
+    return text.replace("$", r"\$")
+
+
+def _measured(name: object) -> tuple[str, list[int]]:
+    """Return a name as it is shown, and where each character of it ends, in widths of Latin letters."""
+    text = shown(name)
+    widths = (2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+    return text, list(accumulate(widths))
 
 
 def _shown(character: str) -> str:

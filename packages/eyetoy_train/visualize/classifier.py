@@ -15,7 +15,6 @@ from eyetoy_train.classification.predict import LoadedClassifier
 from eyetoy_train.classification.task import ClassificationTask
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.types import Batch
-from eyetoy_train.utils.text import drawn
 from eyetoy_train.visualize.maps import InputMaps, collect_maps
 
 TOP = 5
@@ -64,8 +63,3 @@ class ClassifierView(Generic[C]):
     def maps(self, example: Batch, at: Sequence[float], unit: str) -> InputMaps:
         """Return all maps of one view of an example; see `collect_maps`."""
         return collect_maps(self.encoder, self.model_input(example), at, unit)
-
-
-def heading(classes: Sequence[tuple[str, float]]) -> str:
-    """Return the first classes in one line, for a figure."""
-    return "   ".join(f"{drawn(name)} {fraction:.1%}" for name, fraction in classes[:3])

@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from eyetoy_train.visualize.legend import (
+    ATTENTION,
+    EXPONENT,
+    FIELD,
+    HEAT,
+    MARK,
+    Scale,
+    greatest,
+    put_bar,
+    put_legend,
+    shade_outside,
+)
 from eyetoy_train.visualize.maps import InputMaps, Map
 
 Picture = NDArray[np.float32]
 """`[..., 3]` from 0 to 1."""
-HEAT = colormaps["inferno"]
-FAINT, STRONG = 0.25, 0.8
+FAINT, STRONG = 0.35, 0.8
 """Opacity of a map where it is 0 and where it is greatest."""
-MARK = "#00e5ff"
+
+WIDE = 3.0
+"""Width of a column of a figure, in inches."""
 
 
 def normalized(values: Map) -> Map:
     """Scale a map to a maximum of 1, with its faint parts lifted a little."""
-    # The exponent makes weights of a tenth of the maximum visible: 0.1 becomes 0.18.
-    lifted: Map = np.power(values.clip(0) / max(float(values.max()), 1e-12), 0.75, dtype=np.float32)
+    lifted: Map = np.power(values.clip(0) / greatest(values), EXPONENT, dtype=np.float32)
     return lifted
 
 
 def heated(picture: Picture, values: Map) -> Picture:
     """Blend a map with the grey image below it; the greatest value is the brightest."""
-    strength = normalized(values)[..., None]  # [height, width, 1]
-    opacity = FAINT + (STRONG - FAINT) * strength
     grey = picture.mean(-1, keepdims=True)  # grey, so that colours come from the map only
-    mixed: Picture = ((1 - opacity) * grey + opacity * HEAT(strength[..., 0])[..., :3]).astype(np.float32)
+    return _blended(grey, normalized(values))
+
+
+def _blended(grey: Picture, strength: Map) -> Picture:
+    opacity = (FAINT + (STRONG - FAINT) * strength)[..., None]
+    mixed: Picture = ((1 - opacity) * grey + opacity * HEAT(strength)[..., :3]).astype(np.float32)
     return mixed
 
 
+BLEND = ListedColormap(_blended(np.full((256, 1), 0.5, np.float32), np.linspace(0, 1, 256, dtype=np.float32)))
+"""The colours of `heated` over a middle grey, for colour bars."""
+
+
 def outlined(axes: Axes, seen: NDArray[np.bool_]) -> None:
-    """Draw the border of a neighborhood `[height, width]`."""
+    """Draw the border of a neighborhood `[height, width]`, and hatch what is outside of it."""
+    shade_outside(axes, seen)
     rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
     if seen.all() or not len(rows):  # a border around the whole image tells nothing
         return
@@ -50,55 +70,77 @@ def outlined(axes: Axes, seen: NDArray[np.bool_]) -> None:
 def draw_picture_maps(
     picture: Picture,
     maps: InputMaps,
-    title: str,
     aspect: str | float = "equal",
     *,
     answer: NDArray[np.uint8] | None = None,
     note: str = "",
+    put_ticks: Callable[[Axes], None] | None = None,
 ) -> Figure:
-    """Draw all maps of a two-dimensional input.
+    """Draw all maps of a two-dimensional input; `put_title` gives the figure its title.
 
     Args:
         picture: the image below the maps, `[height, width, 3]`.
         maps: the maps.
-        title: title of the figure.
         aspect: of a pixel, as in matplotlib's `imshow`.
         answer: a picture with the result of the model on it, `[height, width, 3]`.
         note: a sentence below the maps.
+        put_ticks: labels the axes of a picture; without it they are bare.
     """
-    columns = max(4, *(len(stage.groups) + 1 for stage in maps.stages))
-    rows = 1 + len(maps.stages)
-    # Height of a panel over its width, bounded: a long spectrogram or a tall page would leave no room for the others.
-    side = np.clip(picture.shape[0] / picture.shape[1], 0.5, 1.5) if aspect == "equal" else 0.6
-    figure = Figure(figsize=(3 * columns, (3 * side + 0.45) * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=15)
-    if note:
-        figure.supxlabel(note, fontsize=9.5)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for one in axes.flat:
-        one.set_axis_off()
-    panels = [("the model's input, and the point", picture)]
+    panels: list[_Panel] = [_Panel("the model's input", picture)]
     if maps.context is not None:
-        panels.append(("attention of the context token", heated(picture, maps.context)))
-    panels += [
-        ("effective receptive field of the point", heated(picture, maps.field)),
-        ("features: three principal components", maps.components),
-    ]
-    for place, (name, panel) in enumerate(panels):
-        _show(axes[0, place], panel, name, maps.point, aspect)
+        panels.append(_Panel("attention of the context token", picture, maps.context))
+    panels.append(_Panel("effective receptive field of the point", picture, maps.field, FIELD))
+    panels.append(_Panel("features: three principal components", maps.components))
+    rows = [panels]
+    for stage in maps.stages:
+        groups = [_Panel(f"{stage.title}: {one.title}", picture, one.weights, seen=one.seen) for one in stage.groups]
+        rows.append([*groups, _Panel(f"{stage.title}: receptive field", picture, stage.field, FIELD)])
+    columns = max(len(panels) + (answer is not None), *map(len, rows))
+    # Height of a panel over its width, bounded: a long spectrogram or a tall page would leave no room for the others.
+    ratio = picture.shape[0] / picture.shape[1] if aspect == "equal" else 0.6
+    side = min(max(ratio, 0.1), 1.5)
+    size = (WIDE * min(1.0, side / ratio), WIDE * min(side, ratio))  # of a picture, in inches
+    gap = 0.05 if put_ticks is None else 0.36  # below it; room for the ticks
+    figure = Figure(figsize=(WIDE * columns, (WIDE * side + gap + 0.8) * len(rows) + 1.2), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+        axes.set_anchor("N")  # pictures with and without a colour bar begin at one height
+    for row, places in zip(rows, grid, strict=True):
+        # strict=False: rows have different numbers of panels, and axes without one stay empty.
+        for panel, axes in zip(row, places, strict=False):
+            panel.draw(axes, maps.point, aspect, put_ticks)
+            if panel.values is not None:
+                put_bar(axes, panel.values, panel.scale, BLEND, size, gap)
     if answer is not None:
-        axes[0, len(panels)].imshow(answer)  # not "nearest", which would tear the letters of captions
-        axes[0, len(panels)].set_title("prediction", fontsize=9.5)
-    # strict=False: stages have different numbers of groups, and axes without a map stay empty.
-    for row, stage in zip(axes[1:], maps.stages, strict=True):
-        for place, group in zip(row, stage.groups, strict=False):
-            _show(place, heated(picture, group.weights), f"{stage.title}: {group.title}", maps.point, aspect)
-            outlined(place, group.seen)
-        _show(row[-1], heated(picture, stage.field), f"{stage.title}: receptive field", maps.point, aspect)
+        grid[0, len(panels)].imshow(answer)  # not "nearest", which would tear the letters of captions
+        grid[0, len(panels)].set_title("prediction", fontsize=9.5)
+    put_legend(figure, note)
     return figure
 
 
-def _show(axes: Axes, picture: Picture, title: str, point: Sequence[int], aspect: str | float) -> None:
-    axes.imshow(picture, aspect=aspect, interpolation="nearest")  # type: ignore[arg-type]
-    axes.set_title(title, fontsize=9.5)
-    axes.plot(point[1], point[0], "+", color=MARK, markersize=11, markeredgewidth=1.8)
+class _Panel:
+    """A picture, or a map over it, and its title."""
+
+    def __init__(
+        self,
+        title: str,
+        picture: Picture,
+        values: Map | None = None,
+        scale: Scale = ATTENTION,
+        seen: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.title, self.values, self.scale, self.seen = title, values, scale, seen
+        self.picture = picture if values is None else heated(picture, values)
+
+    def draw(
+        self, axes: Axes, point: Sequence[int], aspect: str | float, put_ticks: Callable[[Axes], None] | None
+    ) -> None:
+        axes.imshow(self.picture, aspect=aspect, interpolation="nearest")  # type: ignore[arg-type]
+        axes.set_title(self.title, fontsize=9.5)
+        if put_ticks is not None:
+            axes.set_axis_on()
+            put_ticks(axes)
+        if self.seen is not None:
+            outlined(axes, self.seen)
+        axes.plot(point[1], point[0], "+", color=MARK, markersize=11, markeredgewidth=1.8)

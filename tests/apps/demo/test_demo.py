@@ -9,11 +9,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from eyetoy_demo.checkpoints import Run, describe, find_included, find_runs, sample_files
-from eyetoy_demo.looking import _numbered, answer, copied, sentence
+from eyetoy_demo.checkpoints import NOT_RECORDED, facts, find_included, find_runs
+from eyetoy_demo.examples import OTHERS, OWN, find_examples
+from eyetoy_demo.looking import _numbered, answer, open_viewer, sentence
 from eyetoy_demo.main import main
+from eyetoy_demo.timeline import Length, draw_timeline, length_of, timeline
+from eyetoy_image.classification import APP
+from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.types import MODALITIES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -115,10 +121,10 @@ def test_an_included_model_comes_with_files_to_pick_from(modality, page):
     choose(page, FILES[modality][0], modality, run.name)
     page.locator(f"#{modality}-about").get_by_text("held-out samples").wait_for()
     # Those of the model that was chosen before are replaced.
-    count = len(sample_files(run, ()))
+    count = len(find_examples(run).files)
     page.wait_for_function(f"document.querySelectorAll('#{modality}-samples button').length === {count}")
     page.locator(f"#{modality}-samples button").first.click()
-    page.locator(f"#{modality}-classes").get_by_text(sample_files(run, ())[0].stem).first.wait_for()
+    page.locator(f"#{modality}-classes").get_by_text(find_examples(run).names[0]).first.wait_for()
     has_no_message(page, modality)
 
 
@@ -139,22 +145,59 @@ def test_a_bad_upload_gets_a_sentence(modality, page, tmp_path):
 
 
 def test_runs_are_found_with_their_modality(checkpoints, tmp_path):
-    found = {run.name: run.modality for run in find_runs(checkpoints / "runs")}
+    runs, left_out = find_runs(checkpoints / "runs")
+    found = {run.name: run.modality for run in runs}
     images = dict.fromkeys(("detection", "image", "segmentation"), "image")
     sounds = dict.fromkeys(("audio", "audio-image", "audio-masked"), "audio")
     assert found == {"video": "video", **images, **sounds}
-    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    assert left_out == []
+    (tmp_path / "pictures").mkdir()
     (tmp_path / "note.txt").write_text("no run")
-    assert find_runs(tmp_path) == []
-    assert find_runs(tmp_path / "nowhere") == []
+    assert find_runs(tmp_path) == ([], [])
+    assert find_runs(tmp_path / "nowhere") == ([], [])
 
 
-def test_files_to_pick_were_held_out(checkpoints, tmp_path):
-    run = next(run for run in find_runs(checkpoints / "runs") if run.name == "video")
-    files = sample_files(run, (".mp4",))
-    assert len({file.parent.name for file in files}) == 8
-    assert all("test" in file.parts for file in files)
-    assert sample_files(Run(tmp_path, "image", tmp_path), (".png",)) == []
+def test_what_the_page_cannot_show_is_left_out_with_a_reason(checkpoints, tmp_path):
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "model.onnx").write_bytes(b"")
+    for name in ("cut", "foreign", "miscounted", "nameless", "unreadable"):
+        shutil.copytree(checkpoints / "runs" / "image", tmp_path / name)
+    best = Path("checkpoints") / "best"
+    os.truncate(tmp_path / "cut" / best / "model.safetensors", 5000)
+    config = json.loads((tmp_path / "foreign" / best / "config.json").read_text())
+    (tmp_path / "foreign" / best / "config.json").write_text(json.dumps(config | {"kind": "timm"}))
+    (tmp_path / "miscounted" / best / "labels.json").write_text('["a", "b", "c"]')
+    (tmp_path / "nameless" / best / "labels.json").unlink()
+    (tmp_path / "unreadable" / best / "recipe.yaml").write_text("data: [")
+    runs, left_out = find_runs(tmp_path)
+    assert runs == []
+    reasons = {one.name: one.reason for one in left_out}
+    assert list(reasons) == ["begun", "cut", "exported", "foreign", "miscounted", "nameless", "unreadable"]
+    words = ("no checkpoint yet", "cut or damaged", "exported", "timm", "2 classes", "no names", "broken")
+    for reason, word in zip(reasons.values(), words, strict=True):
+        assert word in reason
+
+
+def test_files_to_pick_were_held_out(checkpoints):
+    runs = {run.name: run for run in find_runs(checkpoints / "runs")[0]}
+    for name, count in (("video", 8), ("image", 2), ("detection", 1), ("segmentation", 1)):
+        found = find_examples(runs[name])
+        assert found.title == OWN
+        assert len(found.files) == count
+    task = APP.open(checkpoints / "runs" / "image").task  # without split folders, the recipe's seed decides
+    held_out = {file.read_bytes() for file, _ in task.source.split("test")}
+    assert {file.read_bytes() for file in find_examples(runs["image"]).files} == held_out
+
+
+def test_a_run_without_its_data_has_the_files_of_the_included_model(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "audio", tmp_path / "gone")
+    recipe = tmp_path / "gone" / "checkpoints" / "best" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(checkpoints / "sounds"), str(tmp_path / "nowhere")))
+    found = find_examples(find_runs(tmp_path)[0][0])
+    assert found.title == OTHERS
+    assert "yes" in found.names
+    assert all(file.is_file() for file in found.files)
 
 
 def test_names_that_are_not_utf8_do_not_stop_the_page(checkpoints, tmp_path, capsys):
@@ -166,40 +209,112 @@ def test_names_that_are_not_utf8_do_not_stop_the_page(checkpoints, tmp_path, cap
     }
     assert sentence(ValueError(f"{name} is wrong"), tmp_path / "x.png") == r"Caf\udce9 is wrong."
     shutil.copytree(checkpoints / "runs" / "audio", tmp_path / "runs" / name)
-    assert find_runs(tmp_path / "runs") == []
+    runs, left_out = find_runs(tmp_path / "runs")
+    assert runs == []
+    assert [one.name for one in left_out] == [r"caf\udce9"]
     assert r"caf\udce9, whose name is not UTF-8" in capsys.readouterr().err
-    for file in ("a.png", f"{name}.png"):
-        (tmp_path / "data" / "test").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "data" / "test" / file).write_bytes(b"")
-    files = sample_files(Run(tmp_path, "image", tmp_path / "data"), (".png",))
-    assert {file.name for file in files} == {"a.png"}
 
 
 def test_every_modality_has_an_included_model_that_says_what_it_knows_and_answers_for_its_examples():
     found = {run.modality: run for run in find_included()}
     assert found.keys() == set(MODALITIES)
     for modality, run in found.items():
-        files = sample_files(run, ())
-        said = describe(run)
-        assert all(file.stem in said for file in files)  # an example for each class
-        assert "accuracy" in said
-        assert "held-out samples is 9" in said  # percent
-        given = answer(modality, run.folder, copied(files[-1]), {})
+        found, known = find_examples(run), facts(run)
+        assert all(name in known["Classes"] for name in found.names)  # an example for each class
+        assert known["Score"].startswith("accuracy 9")  # percent
+        assert NOT_RECORDED not in known.values()
+        given = answer(modality, run.folder, found.files[-1], {})
         assert given.message == ""
-        assert next(iter(given.classes)) == files[-1].stem
+        assert next(iter(given.classes)) == found.names[-1]
+        assert given.timeline is None
+        assert given.note == ""
 
 
 def test_a_run_says_what_it_knows_and_how_good_it_is(checkpoints, tmp_path):
     shutil.copytree(checkpoints / "runs" / "image", tmp_path / "mine")
-    (run,) = find_runs(tmp_path)
-    assert describe(run) == "It knows 2 classes: bright, dark."
+    ((run,), _) = find_runs(tmp_path)
+    known = facts(run)
+    assert known == {
+        "Classes": "2: bright, dark",
+        "Trained on": "pictures of the folder pictures",
+        "Input": "16 x 16 pixels, grey",
+        "Score": "not recorded",
+    }
+    card = tmp_path / "mine" / "checkpoints" / "best" / "README.md"
+    card.write_text(
+        "---\nmodel-index:\n- results:\n  - metrics:\n    - {type: accuracy, value: 0.5}\n---\n# mine\n", "utf-8"
+    )
+    assert facts(run)["Score"] == "accuracy 50.0% on held-out samples, by its card"
     results = {"val": {"accuracy": 0.5, "count": 3.0}, "test": {"accuracy": 0.75, "loss": 1.0, "count": 8.0}}
     (run.folder / "results.json").write_text(json.dumps(results))
-    assert describe(run) == (
-        "It knows 2 classes: bright, dark. Its accuracy on 8 held-out samples is 75.0% (95 % interval: 40.9% to 92.9%)."
-    )
+    assert facts(run)["Score"] == "accuracy 75.0% on 8 held-out samples (95 % interval: 40.9% to 92.9%)"
     (run.folder / "results.json").write_text("[]")
-    assert describe(run) == ""
+    assert facts(run)["Score"] == "not recorded"
+
+
+def write_sound(path: Path, seconds: float, level: float) -> Path:
+    noise = level * np.random.default_rng(0).normal(size=round(8000 * seconds))
+    soundfile.write(path, noise, 8000)
+    return path
+
+
+def test_a_long_sound_is_judged_by_all_of_its_parts(checkpoints, tmp_path):
+    run, file = checkpoints / "runs" / "audio", write_sound(tmp_path / "long.wav", 3.0, 0.1)
+    samples, rate = soundfile.read(file, dtype="float32")
+    samples[:rate] = np.sin(2 * np.pi * 200 * np.arange(rate) / rate)
+    soundfile.write(file, samples, rate, subtype="FLOAT")
+    given, viewer = answer("audio", run, file, {}), open_viewer("audio", run)
+    each = []
+    for number in range(3):
+        soundfile.write(tmp_path / "part.wav", samples[number * rate : (number + 1) * rate], rate, subtype="FLOAT")
+        each.append(dict(viewer.top(viewer.example(tmp_path / "part.wav"))))
+    mean = {name: np.mean([one[name] for one in each]) for name in each[0]}
+    assert given.classes == pytest.approx(mean, abs=1e-5)
+    assert max(abs(each[1][name] - mean[name]) for name in mean) > 1e-4, "unlike the middle alone"
+    assert given.note == "The prediction is the mean over 3 parts of 1 s, which make up all 3 s."
+    assert given.timeline.shape[1] > 500
+    found = timeline(viewer, file, length_of(viewer.task, file))
+    axes = draw_timeline(found).axes[0]
+    assert axes.get_xlim() == (0, 3)
+    assert axes.get_xlabel() == "seconds"
+
+
+@pytest.mark.parametrize("stride", [None, 1])
+def test_a_long_video_is_judged_by_its_frames_or_by_its_parts(stride, checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "video", tmp_path / "run")
+    recipe = tmp_path / "run" / "checkpoints" / "best" / "recipe.yaml"
+    if stride is not None:
+        recipe.write_text(recipe.read_text().replace("frame_stride: null", f"frame_stride: {stride}"))
+    file = tmp_path / "long.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    write_mp4(file, [frame * (number < 4) for number, frame in enumerate(noise)], 8)
+    given, viewer = answer("video", tmp_path / "run", file, {}), open_viewer("video", tmp_path / "run")
+    found = timeline(viewer, file, length_of(viewer.task, file))
+    assert found.spans == pytest.approx([(0, 0.5), (0.5, 1), (1, 1.5)])
+    whole = dict(viewer.top(viewer.example(file)))
+    assert given.classes == pytest.approx(dict(found.classes) if stride else whole, abs=1e-5)
+    assert whole != pytest.approx(dict(found.classes), abs=1e-4)
+    assert given.note.startswith("The prediction is the mean" if stride else "The prediction is of frames of the whole")
+
+
+def test_a_sound_of_hours_has_a_bounded_number_of_parts():
+    assert Length(7200.0, 1.0).count == 240
+    assert [Length(total, 1.0).count for total in (0.01, 1.0, 1.04, 1.2, 2.0)] == [1, 1, 1, 2, 2]
+
+
+def test_a_file_that_tells_nothing_gets_a_sentence(checkpoints, tmp_path):
+    silent = write_sound(tmp_path / "silent.wav", 0.5, 0.0)
+    assert answer("audio", checkpoints / "runs" / "audio", silent, {}).note.startswith("This sound is silent")
+    write_mp4(tmp_path / "one.mp4", [np.full((32, 32, 3), 90, np.uint8)], 8)
+    given = answer("video", checkpoints / "runs" / "video", tmp_path / "one.mp4", {})
+    assert "single frame" in given.note
+    assert given.timeline is None
+    note = tmp_path / "note.txt"
+    note.write_text("no sound, no picture")
+    for modality in MODALITIES:
+        said = answer(modality, checkpoints / "runs" / modality, note, {}).message
+        assert "note.txt" in said
+        assert said.endswith(".")
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):

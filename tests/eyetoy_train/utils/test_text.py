@@ -11,6 +11,8 @@ import warnings
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from eyetoy_train import ClassificationRecipe, parse_recipe, train
 from eyetoy_train.checkpoint.run_folder import read_lines
@@ -25,8 +27,8 @@ from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.seeds import derive_seed
-from eyetoy_train.utils.text import drawn, shown, shown_lines
-from eyetoy_train.visualize.classifier import heading
+from eyetoy_train.utils.text import drawn, drawn_file, shown, shown_lines
+from eyetoy_train.visualize.legend import put_title
 
 # Names, and how they are shown.
 NAMES = {
@@ -106,15 +108,29 @@ def test_names_are_drawn(name, tmp_path):
         sample = LabelledSample(draw=lambda axes: axes.imshow([[0.5]]), truth=name, prediction="a", confidence=0.5)
         draw_samples([sample], tmp_path / "samples.png")
     assert len(drawn(name, 20).replace(r"\$", "$")) <= 20
-    assert heading([(name, 0.5)]).endswith(" 50.0%")
+    assert len(drawn_file(f"{name}.png", 20).replace(r"\$", "$")) <= 20
+    figure = Figure(figsize=(4, 3))
+    put_title(figure, tmp_path / f"{name}.png", [(name, 0.5)] * 3)
+    assert figure.get_suptitle().endswith(" 50.0%")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        FigureCanvasAgg(figure).draw()
+    box = figure._suptitle.get_window_extent()
+    assert "\u200d" in name or box.width <= figure.bbox.width, "the title fits"
     path = sample_file(tmp_path, 1, LabelledSample(draw=print, truth=name, prediction=name * 2, confidence=0.5))
     path.with_name(f"{path.name}.png").write_bytes(b"")
 
 
-def test_dollars_are_drawn_as_they_are():
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [("abcdefghij.png", "abcd….png"), ("short.png", "short.png"), ("高い塔の写真.png", "高い….png"), ("", "")],
+)
+def test_a_long_name_of_a_file_is_cut_in_its_middle(name, short):
+    assert drawn_file(name, 10) == short
 
+
+def test_dollars_are_drawn_as_they_are():
     figure = Figure()
     title = figure.suptitle(drawn("under_$5_and_$9"))
     FigureCanvasAgg(figure).draw()

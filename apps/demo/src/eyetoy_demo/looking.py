@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eyetoy_demo.timeline import draw_timeline, length_of, sentence_of, timeline
 from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
 from eyetoy_train.types import Modality
 from eyetoy_train.utils.text import shown
@@ -35,6 +35,10 @@ class Answer:
     """The image with the result of a detector or a segmenter."""
     maps: NDArray[np.uint8] | None = None
     clip: Path | None = None
+    timeline: NDArray[np.uint8] | None = None
+    """The prediction over the time of a file that is longer than what the model takes."""
+    note: str = ""
+    """What to know about the file and the prediction."""
 
 
 def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[str, float]) -> Answer:
@@ -51,10 +55,21 @@ def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[
     try:
         viewer = open_viewer(modality, run)
         view = viewer(file, [at.get(axis, 0.5) for axis in viewer.axes])
+        length = length_of(getattr(viewer, "task", None), file)
+        over_time = None if length is None else timeline(viewer, file, length)
     except (ValueError, OSError) as error:  # an unreadable file is a ValueError
         return Answer(sentence(error, file))
     clip = _write(view.frames) if len(view.frames) else None
-    return Answer("", _numbered(view.classes), view.answer, figure_pixels(view.maps), clip)
+    classes, notes, drawn = view.classes, [] if length is None else [length.remark], None
+    if not classes:
+        notes.append("The model found nothing in this file.")
+    if length is not None and over_time is not None:
+        # The view is of a part; but not that of a video whose frames are spread over all of it, as in training.
+        classes = classes if length.is_whole else over_time.classes
+        notes.append(sentence_of(over_time, is_whole=length.is_whole))
+        drawn = figure_pixels(draw_timeline(over_time))
+    note = " ".join(filter(None, notes))
+    return Answer("", _numbered(classes), view.answer, figure_pixels(view.maps), clip, drawn, note)
 
 
 def open_viewer(modality: Modality, run: Path) -> Viewer:
@@ -73,11 +88,6 @@ def extensions(modality: Modality) -> tuple[str, ...]:
     """Return the suffixes of the files that a modality's app reads."""
     found: tuple[str, ...] = _visualize(modality).EXTENSIONS
     return found
-
-
-def copied(file: Path) -> Path:
-    """Return a copy of a file in a temporary folder, which the page may read; others it may not."""
-    return Path(shutil.copy(file, tempfile.mkdtemp(prefix="eyetoy-demo-")))
 
 
 def _visualize(modality: Modality) -> Any:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from eyetoy_demo.checkpoints import Run, describe, find_included, find_runs, sample_files
+from eyetoy_demo.checkpoints import Run, facts, find_included, find_runs
+from eyetoy_demo.examples import OWN, find_examples
 from eyetoy_demo.installed import installed_modalities
-from eyetoy_demo.looking import answer, copied, extensions
+from eyetoy_demo.looking import answer, extensions
 from eyetoy_train.types import MODALITIES, Modality
 from eyetoy_train.utils.text import shown
 
@@ -25,7 +26,6 @@ AXES: dict[Modality, tuple[str, ...]] = {
     "video": ("time", "height", "width"),
 }
 LARGEST_UPLOAD = "200mb"
-PICK = "Held-out files to pick from"
 KEPT_SECONDS = 3600
 """Age at which uploads and images are deleted."""
 HEAD = """
@@ -33,10 +33,11 @@ HEAD = """
 Multi-scale neighborhood attention on images, sounds and videos: predictions for your files, and attention maps.
 """
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: auto !important; }
+.gradio-container { width: 100% !important; max-width: 1280px !important; margin: auto !important; }
 #image-file img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
 #video-file video { max-height: 260px; }
-.about p { font-size: 0.95em; }
+.about li { font-size: 0.95em; } .about ul { padding-left: 1.2em; }
+.note { min-height: 0; }
 .message { min-height: 0; } .message p { color: #b42318; font-weight: 600; font-size: 1.05em; }
 """
 
@@ -53,7 +54,8 @@ class _Tab:
 
 def build_page(runs: Path) -> Any:
     """Return the page for the runs of a folder, which come first, and the included models."""
-    found = [*find_runs(runs), *find_included()]
+    own, left_out = find_runs(runs)
+    found = [*own, *find_included()]
     with gr.Blocks(title="EyeToy", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(HEAD)
         present = installed_modalities()
@@ -62,6 +64,10 @@ def build_page(runs: Path) -> Any:
         for modality in present:
             with gr.Tab(TITLES[modality], elem_id=f"{modality}-tab"):
                 _tab(modality, {str(run.folder): run for run in found if run.modality == modality})
+        if left_out:
+            with gr.Accordion(f"Not in the lists: {len(left_out)} of {shown(runs)}", open=False):
+                lines = [f"- **{_plain(one.name)}**: {_plain(one.reason)}." for one in left_out]
+                gr.Markdown("\n".join(lines), elem_id="left-out")
     return page
 
 
@@ -96,7 +102,7 @@ def _tab(modality: Modality, runs: Mapping[str, Run]) -> None:
             about = gr.Markdown(_about(runs, first), elem_id=f"{modality}-about", elem_classes="about")
             file = _given(modality)
             samples = gr.Dataset(
-                components=[file], type="index", label=PICK, elem_id=f"{modality}-samples", **_samples(runs, first)
+                components=[file], type="index", elem_id=f"{modality}-samples", **_samples(runs, first)
             )
             with gr.Accordion("The point whose neighborhoods are shown", open=False):
                 sliders = [gr.Slider(0, 1, 0.5, step=0.01, label=f"fraction of the {axis}") for axis in AXES[modality]]
@@ -110,32 +116,32 @@ def _tab(modality: Modality, runs: Mapping[str, Run]) -> None:
 
 def _about(runs: Mapping[str, Run], chosen: str | None) -> str:
     """Return what a checkpoint knows and how good it is, in Markdown."""
-    # Names of classes are other people's text, and must not become markup.
-    return "" if chosen is None else re.sub(r"([\\`*_{}\[\]<>#|$~!])", r"\\\1", describe(runs[chosen]))
+    known = {} if chosen is None else facts(runs[chosen])
+    return "\n".join(f"- **{name}:** {_plain(fact)}" for name, fact in known.items())
 
 
-@lru_cache(maxsize=64)
-def _sample_files(run: Run) -> Sequence[Path]:
-    return sample_files(run, () if run.is_included else extensions(run.modality))
+def _plain(text: str) -> str:
+    """Return text that Markdown leaves as it is: names of classes and folders are other people's."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~!])", r"\\\1", shown(text))
 
 
 def _samples(runs: Mapping[str, Run], chosen: str | None) -> dict[str, Any]:
     """Return what the list of files to pick from shows for a checkpoint."""
-    run = None if chosen is None else runs[chosen]
-    files = [] if run is None else _sample_files(run)
-    # A picture or a clip shows itself; a sound is known by its class, which its name or its folder tells.
-    is_sound = run is not None and run.modality == "audio"
-    names = [shown(file.stem if run and run.is_included else f"{file.parent.name}: {file.stem}") for file in files]
+    if chosen is None:
+        return {"samples": [], "sample_labels": None, "visible": False, "label": OWN}
+    found, is_sound = find_examples(runs[chosen]), runs[chosen].modality == "audio"
     return {
-        "samples": [[str(file)] for file in files],
-        "sample_labels": names if is_sound else None,
-        "visible": bool(files),
+        "samples": [[str(file)] for file in found.files],
+        # A picture or a clip shows itself; a sound is known by its class, which its name or its folder tells.
+        "sample_labels": [shown(name) for name in found.names] if is_sound else None,
+        "visible": bool(found.files),
+        "label": found.title,
     }
 
 
 def _pick(runs: Mapping[str, Run], chosen: str, index: int) -> str:
-    """Return a file that was picked, where the page may read it."""
-    return str(copied(_sample_files(runs[chosen])[index]))
+    """Return a file that was picked."""
+    return str(find_examples(runs[chosen]).files[index])
 
 
 def _given(modality: Modality) -> Any:
@@ -155,13 +161,15 @@ def _outputs(modality: Modality) -> Sequence[Any]:
     shown: dict[str, Any] = {"show_label": False, "format": "png", "buttons": ["download", "fullscreen"]}
     message = gr.Markdown(elem_id=f"{modality}-message", elem_classes="message")
     classes = gr.Label(num_top_classes=5, label="Prediction", elem_id=f"{modality}-classes")
+    note = gr.Markdown(elem_id=f"{modality}-note", elem_classes="note")
     found = gr.Image(visible=False, elem_id=f"{modality}-found", **shown)
+    timeline = gr.Image(visible=False, elem_id=f"{modality}-timeline", **shown)
     gr.Markdown("### Attention maps")
     is_clip = modality == "video"
     size: dict[str, Any] = {"height": 260, "buttons": ["download"]}
     clip = gr.Video(show_label=False, visible=is_clip, autoplay=True, loop=True, elem_id=f"{modality}-clip", **size)
     maps = gr.Image(elem_id=f"{modality}-maps", **shown)
-    return message, classes, found, clip, maps
+    return message, classes, note, found, timeline, clip, maps
 
 
 def _connect(modality: Modality, tab: _Tab) -> None:
@@ -180,7 +188,8 @@ def _look(modality: Modality, run: str | None, file: str | None, *fractions: flo
     seen = answer(modality, None if run is None else Path(run), None if file is None else Path(file), at)
     clip = None if seen.clip is None else str(seen.clip)
     found = gr.update(value=seen.found, visible=seen.found is not None)
-    return seen.message, dict(seen.classes) or None, found, clip, seen.maps
+    timeline = gr.update(value=seen.timeline, visible=seen.timeline is not None)
+    return seen.message, dict(seen.classes) or None, seen.note, found, timeline, clip, seen.maps
 
 
 def _clicked(file: str, event: gr.SelectData) -> tuple[float, float]:

@@ -14,8 +14,9 @@ from eyetoy_image.detection.task import Detection
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.task import Segmentation
 from eyetoy_train.commands.visualize import View, Viewer, check_place, visualize
-from eyetoy_train.visualize.classifier import ClassifierView, heading
+from eyetoy_train.visualize.classifier import ClassifierView
 from eyetoy_train.visualize.figures import Picture, draw_picture_maps
+from eyetoy_train.visualize.legend import put_title
 
 
 def open_viewer(checkpoint: Path, overrides: Sequence[str] = ()) -> Viewer:
@@ -41,7 +42,9 @@ class ClassificationView(ClassifierView[ImageClassification]):
         """Return the prediction and the maps of a file."""
         place, example = check_place(at, AXES), self.example(file)
         classes, picture = self.top(example), as_picture(example["input"])
-        return View(classes, draw_picture_maps(picture, self.maps(example, place, "pixels"), heading(classes)))
+        figure = draw_picture_maps(picture, self.maps(example, place, "pixels"))
+        put_title(figure, file, classes)
+        return View(classes, figure)
 
 
 def as_picture(pixels: Tensor) -> Picture:

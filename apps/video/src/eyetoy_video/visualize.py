@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,15 +13,29 @@ from PIL import Image, ImageDraw
 
 from eyetoy_train.commands.visualize import View, check_place, visualize
 from eyetoy_train.media.encode import write_mp4
-from eyetoy_train.visualize.classifier import ClassifierView, heading
-from eyetoy_train.visualize.figures import MARK, heated, outlined
+from eyetoy_train.visualize.classifier import ClassifierView
+from eyetoy_train.visualize.figures import BLEND, heated, outlined
+from eyetoy_train.visualize.legend import (
+    ATTENTION,
+    EXPONENT,
+    FIELD,
+    MARK,
+    Scale,
+    greatest,
+    put_legend,
+    put_side_bar,
+    put_title,
+)
 from eyetoy_train.visualize.maps import InputMaps, Map
 from eyetoy_video.app import APP
-from eyetoy_video.io.files import EXTENSIONS
+from eyetoy_video.io.files import EXTENSIONS, frame_seconds
 from eyetoy_video.task import PLAYED_RATE, VideoClassification
 
 STILLS, PANEL_SIDE, CAPTION = 6, 192, 22
-"""Number of frames drawn as stills; size of a panel of the clip, and of the text above it, in pixels."""
+"""Number of frames drawn as stills; size of a panel of the clip, and of the text above and below it, in pixels."""
+LEAST_SHEET, BAR_WIDTH = 188, 64
+"""Least width of a panel of the clip with its text, and width of its colour bar, in pixels."""
+INPUT = "the model's\ninput"
 
 
 class ClipView(ClassifierView[VideoClassification]):
@@ -34,68 +49,103 @@ class ClipView(ClassifierView[VideoClassification]):
         classes, one = self.top(example), self.one_view(example)
         frames = self.task.frames(one["input"]).float().div(255).numpy()
         maps = self.maps(one, place, "places")
-        return View(classes, draw_stills(frames, maps, heading(classes)), draw_clip(frames, maps))
+        # Crops of a clip are neighbors among the views, so that the middle view is of the middle clip.
+        times = np.array(frame_seconds(file, self.task.evaluation_sampling)).reshape(self.task.data.clips, -1)
+        seconds = times[self.task.data.clips // 2].tolist()
+        figure = draw_stills(frames, maps, seconds)
+        put_title(figure, file, classes)
+        return View(classes, figure, draw_clip(frames, maps, seconds))
 
 
-def draw_stills(frames: Map, maps: InputMaps, title: str) -> Figure:
-    """Draw a few frames of a clip and of all maps, with time to the right.
+class _Row(NamedTuple):
+    """A clip to draw, of a map or of the input."""
+
+    name: str
+    clip: Map
+    """`[time, height, width, 3]` from 0 to 1."""
+    values: Map | None = None
+    """The map, `[time, height, width]`."""
+    scale: Scale = ATTENTION
+    seen: NDArray[np.bool_] | None = None
+    """For a head group, its neighborhood, `[time, height, width]`."""
+
+
+def draw_stills(frames: Map, maps: InputMaps, seconds: Sequence[float]) -> Figure:
+    """Draw a few frames of a clip and of all maps, with time to the right; `put_title` gives the figure its title.
 
     Args:
         frames: `[time, height, width, 3]` from 0 to 1.
         maps: maps of the clip.
-        title: title of the figure.
+        seconds: when each frame is shown.
     """
     spread = np.linspace(0, len(frames) - 1, min(STILLS, len(frames))).round().astype(int)
     chosen = sorted({*spread.tolist(), maps.point[0]})  # the frame of the point is always shown
     rows = _rows(frames, maps)
-    figure = Figure(figsize=(1.7 * len(chosen) + 2.2, 1.7 * len(rows) + 0.9), layout="constrained")
-    figure.suptitle(title, fontsize=15)
-    axes = figure.subplots(len(rows), len(chosen), squeeze=False)
-    for row, (name, clip, seen) in zip(axes, rows, strict=True):
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
-        for place, time in zip(row, chosen, strict=True):
-            place.imshow(clip[time], interpolation="nearest")
+    figure = Figure(figsize=(max(1.7 * len(chosen) + 3.2, 8), 1.7 * len(rows) + 1.5), layout="constrained")
+    grid = figure.subplots(len(rows), len(chosen), squeeze=False)
+    for axes, row in zip(grid, rows, strict=True):
+        axes[0].set_ylabel(row.name, rotation=0, ha="right", va="center", fontsize=10)
+        for place, time in zip(axes, chosen, strict=True):
+            place.imshow(row.clip[time], interpolation="nearest")
             place.set(xticks=[], yticks=[])
-            if seen is not None:
-                outlined(place, seen[time])
+            if row.seen is not None:
+                outlined(place, row.seen[time])
             if time == maps.point[0]:
                 place.plot(maps.point[2], maps.point[1], "+", color=MARK, markersize=10, markeredgewidth=1.8)
-    for place, time in zip(axes[0], chosen, strict=True):
-        place.set_title(f"frame {time + 1}" + (", the point" if time == maps.point[0] else ""), fontsize=10)
+        if row.values is not None:
+            put_side_bar(figure, list(axes), row.values, row.scale, BLEND)
+    for place, time in zip(grid[0], chosen, strict=True):
+        mark = ", the point" if time == maps.point[0] else ""
+        place.set_title(f"{seconds[time]:.2f} s{mark}\nframe {time + 1} of {len(frames)}", fontsize=9.5)
+    put_legend(figure)
     return figure
 
 
-def draw_clip(frames: Map, maps: InputMaps) -> list[NDArray[np.uint8]]:
-    """Return the frames of a clip with the main maps side by side, `[height, width, 3]` each, of even sizes."""
-    rows = [row for row in _rows(frames, maps) if row[2] is None]
+def draw_clip(frames: Map, maps: InputMaps, seconds: Sequence[float]) -> list[NDArray[np.uint8]]:
+    """Return the frames of a clip with the main maps side by side, `[height, width, 3]` each, of even sizes.
+
+    Arguments as of `draw_stills`. A colour bar below each map goes from 0 to the map's greatest value.
+    """
+    rows = [row for row in _rows(frames, maps) if row.seen is None]
     scale = max(round(PANEL_SIDE / frames.shape[1]), 1)
-    names = [name.replace("\n", " ") for name, _, _ in rows]
-    moments = zip(*(clip for _, clip, _ in rows), strict=True)  # from a clip for each map to the maps of each frame
-    return [_panels(list(zip(names, panels, strict=True)), scale) for panels in moments]
+    return [
+        np.concatenate([_sheet(row, time, f"{seconds[time]:.2f} s", scale) for row in rows], axis=1)
+        for time in range(len(frames))
+    ]
 
 
-def _panels(panels: Sequence[tuple[str, Map]], scale: int) -> NDArray[np.uint8]:
-    sheets = []
-    for name, image in panels:
-        large = (image * 255).round().astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
-        height, width = (size // 2 * 2 for size in large.shape[:2])
-        sheet = Image.new("RGB", (width + 4, height + CAPTION), "white")
-        sheet.paste(Image.fromarray(large[:height, :width]), (2, CAPTION))
-        ImageDraw.Draw(sheet).text((4, 5), name, fill="black", font_size=12)
-        sheets.append(np.asarray(sheet))
-    return np.concatenate(sheets, axis=1)
+def _sheet(row: _Row, time: int, moment: str, scale: int) -> NDArray[np.uint8]:
+    """Return a frame of a row below its name, and above its colour bar."""
+    large = (row.clip[time] * 255).round().astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
+    height, width = (size // 2 * 2 for size in large.shape[:2])
+    sheet = Image.new("RGB", (max(width, LEAST_SHEET) + 4, height + 2 * CAPTION), "white")
+    sheet.paste(Image.fromarray(large[:height, :width]), (2, CAPTION))
+    draw, below = ImageDraw.Draw(sheet), height + CAPTION + 5
+    draw.text((4, 5), row.name.replace("\n", " "), fill="black", font_size=12)
+    if row.values is None:
+        if row.name == INPUT:
+            draw.text((4, below), moment, fill="black", font_size=12)
+        return np.asarray(sheet)
+    top = greatest(row.values)
+    ramp = np.round(255 * BLEND(np.linspace(0, 1, BAR_WIDTH) ** EXPONENT)[:, :3]).astype(np.uint8)
+    draw.text((4, below), "0", fill="black", font_size=12)
+    sheet.paste(Image.fromarray(np.broadcast_to(ramp, (10, BAR_WIDTH, 3)).copy()), (16, below + 2))
+    unit = "per token" if row.scale is ATTENTION else "(largest)"
+    draw.text((20 + BAR_WIDTH, below), f"{row.scale.write(top, top)} {unit}", fill="black", font_size=12)
+    return np.asarray(sheet)
 
 
-def _rows(frames: Map, maps: InputMaps) -> list[tuple[str, Map, NDArray[np.bool_] | None]]:
-    """Return names, clips, and, for head groups, their neighborhoods."""
-    rows: list[tuple[str, Map, NDArray[np.bool_] | None]] = [("the model's\ninput", frames, None)]
+def _rows(frames: Map, maps: InputMaps) -> list[_Row]:
+    """Return the input, the maps of the whole encoder, and those of the head groups."""
+    rows = [_Row(INPUT, frames)]
     if maps.context is not None:
-        rows.append(("attention of the\ncontext token", heated(frames, maps.context), None))
-    rows.append(("receptive field\nof the point", heated(frames, maps.field), None))
-    rows.append(("principal\ncomponents", maps.components, None))
+        rows.append(_Row("attention of the\ncontext token", heated(frames, maps.context), maps.context))
+    rows.append(_Row("receptive field\nof the point", heated(frames, maps.field), maps.field, FIELD))
+    rows.append(_Row("principal\ncomponents", maps.components))
     for stage in maps.stages:
         for group in stage.groups:
-            rows.append((f"{stage.title}:\n{group.title}", heated(frames, group.weights), group.seen))  # noqa: PERF401
+            heat = heated(frames, group.weights)
+            rows.append(_Row(f"{stage.title}:\n{group.title}", heat, group.weights, seen=group.seen))
     return rows
 
 

@@ -26,8 +26,9 @@ from eyetoy_image.segmentation.transforms import fitted_size
 from eyetoy_train.commands.visualize import View, check_place
 from eyetoy_train.models.build import best_device
 from eyetoy_train.models.opened import Checkpoint
-from eyetoy_train.visualize.classifier import TOP, heading
+from eyetoy_train.visualize.classifier import TOP
 from eyetoy_train.visualize.figures import draw_picture_maps
+from eyetoy_train.visualize.legend import put_title
 from eyetoy_train.visualize.maps import collect_maps
 
 AXES = ("height", "width")
@@ -58,8 +59,9 @@ class DetectionView:
         seen, _ = self.model.rcnn.transform(to_input([on_device]))
         height, width = seen.image_sizes[0]  # without the padding to multiples of 32, which maps should not show
         answer = _pixels(draw_objects(image, objects, least_side=SHOWN_SIDE))
-        title = heading(classes) or f"nothing found with a score of {DRAWN_SCORE:.0%}"
-        return View(classes, self.maps.draw(seen.tensors[..., :height, :width], place, title, answer), answer=answer)
+        figure = self.maps.draw(seen.tensors[..., :height, :width], place, answer)
+        put_title(figure, file, classes, f"nothing found with a score of {DRAWN_SCORE:.0%}")
+        return View(classes, figure, answer=answer)
 
 
 class SegmentationView:
@@ -85,7 +87,9 @@ class SegmentationView:
         grid = fitted_size(tuple(image.shape[-2:]), data.short_side, data.long_side, 1.0)
         x = normalized(TF.resize(on_device, list(grid), antialias=True))[None]
         answer = _pixels(draw_named_labels(image, labels, self.labels, least_side=SHOWN_SIDE))
-        return View(classes, self.maps.draw(x, place, heading(classes), answer), answer=answer)
+        figure = self.maps.draw(x, place, answer)
+        put_title(figure, file, classes)
+        return View(classes, figure, answer=answer)
 
 
 class DenseMaps:
@@ -105,10 +109,10 @@ class DenseMaps:
         stack = self.encoder.global_attention
         self.note = NOTE if stack is not None and stack.has_context_token else ""
 
-    def draw(self, x: Tensor, at: Sequence[float], title: str, answer: NDArray[np.uint8]) -> Figure:
+    def draw(self, x: Tensor, at: Sequence[float], answer: NDArray[np.uint8]) -> Figure:
         """Draw the maps of an input `[1, 3, height, width]` beside the picture with what the model sees."""
         maps = collect_maps(self.encoder, x, at, "pixels", num_stages=self.num_stages, with_context=False)
-        return draw_picture_maps(_shown(x), maps, title, answer=answer, note=self.note)
+        return draw_picture_maps(_shown(x), maps, answer=answer, note=self.note)
 
 
 def _shown(x: Tensor) -> NDArray[np.float32]:

@@ -67,6 +67,25 @@ def read_clips(
         raise UnreadableVideoError(f"{name or _called(source)}: {error}") from error
 
 
+def frame_seconds(source: Source, sampling: ClipSampling) -> list[float]:
+    """Return when the frames that `read_clips` returns are shown, in seconds after the first one of the video.
+
+    Args:
+        source: the path of the file, or its content.
+        sampling: chooses the frames.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableVideoError: see `read_clips`.
+    """
+    try:
+        with open_video(source) as video:
+            index = video.index
+            return [(index.times[number] - index.times[0]) * index.tick for number in sampling.numbers(index)]
+    except NotVideoError as error:
+        raise UnreadableVideoError(f"{_called(source)}: {error}") from error
+
+
 def read_array(given: Any, sampling: ClipSampling, rate: float | None) -> Tensor:
     """Return clips of a video in memory as `read_clips` returns those of a file.
 
