@@ -200,7 +200,7 @@ class ClassificationTask(ABC):
         """Return what was read: the classes and the samples of every split, without those that cannot be read."""
         sizes: dict[Split, int | str] = {}
         labels: dict[Split, Counter[int]] = {}
-        files: dict[Split, list[Path]] = {}
+        listed: dict[Split, LabelledSamples] = {}
         unreadable = 0
         for split in get_args(Split):
             samples = self._samples(split)
@@ -209,11 +209,11 @@ class ClassificationTask(ABC):
             elif samples is not None:
                 readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
                 sizes[split], labels[split] = len(readable), labels_of(readable)
-                files[split] = [source for source, _ in readable if isinstance(source, Path)]
+                listed[split] = readable
                 unreadable += len(samples) - len(readable)
         beyond = {f"samples beyond data.limit {self.limit}": sum(self._num_beyond.values())}
         left_out = {"unreadable files": unreadable, **beyond}
-        return self.source.inventory(sizes, labels, left_out, files)
+        return self.source.inventory(sizes, labels, left_out, listed)
 
     def _samples(self, split: Split) -> LabelledSamples | SampleStream | None:
         """Return the samples of a split, no more than the recipe's limit."""

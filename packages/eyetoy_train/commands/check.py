@@ -13,6 +13,7 @@ from eyetoy_train.data.folder import ClassFolder, EmptyClassError
 from eyetoy_train.data.source import DatasetRegistry, FolderSource
 from eyetoy_train.data.unreadable import name_few, why_unreadable
 from eyetoy_train.recipe import ClassificationRecipe, check
+from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log
 
 R = TypeVar("R", bound=ClassificationRecipe)
@@ -67,7 +68,7 @@ def check_files(
     except EmptyClassError as error:
         log(f"empty: {error}")
         return 1
-    log(f"data: {source.inventory({split: len(samples) for split, samples in folder.splits.items()}).describe()}")
+    log_inventory(source, folder)
     files = files_of(folder)
     read, measures = measure(recipe), dict[Path, Mapping[str, float]]()
 
@@ -103,6 +104,14 @@ def listed_files(
     if options.split not in folder.splits:
         raise ValueError(f"the set has no split {options.split!r}, but {', '.join(folder.splits)}")
     return source, ClassFolder(folder.classes, {options.split: folder.splits[options.split]})
+
+
+def log_inventory(source: FolderSource, folder: ClassFolder) -> None:
+    """Log what was read, and warn of groups that are in two splits."""
+    sizes: dict[Split, int | str] = {split: len(samples) for split, samples in folder.splits.items()}
+    inventory = source.inventory(sizes, samples=folder.splits)
+    for line in (f"data: {inventory.describe()}", *(f"warning: {line}" for line in inventory.group_warnings())):
+        log(line)
 
 
 def files_of(folder: ClassFolder) -> list[Path]:
