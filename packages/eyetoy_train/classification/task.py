@@ -22,6 +22,7 @@ from eyetoy_train.classification.datasets import SampleDataset, class_weights, l
 from eyetoy_train.classification.losses import weighted_cross_entropy
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, source_name, spread_samples
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.relabelled import RelabelledSource
 from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
@@ -443,7 +444,8 @@ class FolderClassification(ClassificationTask):
     """
 
     def __init__(self, recipe: ClassificationRecipe, data: FolderData, extensions: Collection[str]) -> None:
-        super().__init__(recipe, FolderSource.of_classes(data.root, extensions, recipe.seed), data)
+        source = FolderSource.of_classes(data.root, extensions, recipe.seed, grouping=Grouping.of(data))
+        super().__init__(recipe, source, data)
 
 
 @runtime_checkable

@@ -92,20 +92,21 @@ class _Groups:
     """The numbers of samples of every group: of all together, and of each class."""
 
     def __init__(self, keys: Sequence[str], labels: Sequence[Collection[Hashable]]) -> None:
-        columns: dict[Hashable, int] = {}
+        # Sorted, like the names: the choice must not depend on the order of the samples.
+        classes = sorted({label for found in labels for label in found}, key=repr)
+        numbers = {label: number for number, label in enumerate(classes, 1)}
         counts: dict[str, Counter[int]] = defaultdict(Counter)
         for key, found in zip(keys, labels, strict=True):
             # Column 0 counts all samples, the others those of a class.
-            counts[key].update([0, *(columns.setdefault(label, len(columns) + 1) for label in dict.fromkeys(found))])
-        # Sorted: the choice must not depend on the order of the samples.
+            counts[key].update([0, *(numbers[label] for label in set(found))])
         self.names = sorted(counts)
         self.columns = [np.array(sorted(counts[name])) for name in self.names]
         self.counts = [
             np.array([counts[name][column] for column in columns_of], dtype=np.float64)
             for name, columns_of in zip(self.names, self.columns, strict=True)
         ]
-        self.totals = np.zeros(len(columns) + 1)
-        self.num_groups = np.zeros(len(columns) + 1, dtype=np.int64)
+        self.totals = np.zeros(len(classes) + 1)
+        self.num_groups = np.zeros(len(classes) + 1, dtype=np.int64)
         for columns_of, counted in zip(self.columns, self.counts, strict=True):
             self.totals[columns_of] += counted
             self.num_groups[columns_of] += 1

@@ -122,8 +122,8 @@ class Inventory:
                     f"whose score is then too good: {named(shared, 3)}"
                 )
         if not self.groups and (suspected := find_suspected(self.files, self.classes)):
-            held_out = any(place.startswith(("held out", "fold")) for place in self.places.values())
-            yield suspected.describe(are_given=not held_out)
+            *_, place = (self.places.get(split, "") for split in suspected.files)
+            yield suspected.describe(are_given=not place.startswith(("held out", "fold")))
 
     def tell(self) -> None:
         """Log the line and the warnings, on the main process."""
