@@ -39,6 +39,11 @@ class FolderData(Protocol):
     cache: bool
 
 
+def files_of(samples: Mapping[Split, LabelledSamples]) -> dict[Split, list[tuple[Path, Any]]]:
+    """Return the samples that are files, with their labels, by split."""
+    return {split: [pair for pair in found if isinstance(pair[0], Path)] for split, found in samples.items()}
+
+
 class DatasetSource(ABC, Generic[S]):
     """The classes and the samples of a data set, by split.
 
@@ -100,21 +105,18 @@ class DatasetSource(ABC, Generic[S]):
             left_out: numbers of what a task has left out, by the reason, beside what the source has.
             samples: by split, the samples with their labels; None is one that is not known.
         """
-        listed = samples or {}
-        groups: dict[Split, Counter[str]] = {
-            split: Counter(group for sample, _ in found if (group := self.group_of(sample)) is not None)
-            for split, found in listed.items()
+        listed, all_left_out = samples or {}, Counter(self.left_out) + Counter(left_out or {})
+        files, groups = files_of(listed), self.groups_of(listed)
+        return Inventory(self.classes, sizes, labels or {}, self.places, all_left_out, files, self.notes, groups)
+
+    def groups_of(self, samples: Mapping[Split, LabelledSamples]) -> dict[Split, Counter[str]]:
+        """Return the numbers of samples of every group, by split; without splits of which no sample has a group."""
+        groups = {split: Counter(self.group_of(sample) for sample, _ in found) for split, found in samples.items()}
+        return {
+            split: Counter({group: count for group, count in found.items() if group is not None})
+            for split, found in groups.items()
+            if found.keys() - {None}
         }
-        return Inventory(
-            self.classes,
-            sizes,
-            labels or {},
-            self.places,
-            Counter(self.left_out) + Counter(left_out or {}),
-            {split: [pair for pair in found if isinstance(pair[0], Path)] for split, found in listed.items()},
-            self.notes,
-            {split: found for split, found in groups.items() if found},
-        )
 
 
 class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):
@@ -194,7 +196,7 @@ class FolderSource(ClassificationSource):
 
     def group_of(self, sample: Any) -> str | None:
         """Return the group of a file."""
-        return self.folder.groups.get(sample)
+        return self.listed.groups.get(sample)
 
     @property
     def left_out(self) -> Mapping[str, int]:

@@ -84,7 +84,8 @@ class Suspected:
             are_given: whether the set itself says which samples are for what.
         """
         places = " and in ".join(f"{split} ({shown(name)})" for split, name in self.files.items())
-        more = f", and so are {self.num_more:,} other groups" if self.num_more else ""
+        others = "1 other group is" if self.num_more == 1 else f"{self.num_more:,} other groups are"
+        more = f", and {others} so, too" if self.num_more else ""
         cure = (
             "move each group into one split"
             if are_given

@@ -22,7 +22,7 @@ SHARES = {"train": 0.7, "test": 0.2, "val": 0.1}
 SPEAKERS = ("anna", "bert", "cleo", "dora", "emil", "fred")
 
 seeds = st.integers(0, 10**6)
-several = settings(deadline=None, max_examples=20)
+several = settings(deadline=None, max_examples=12)
 
 
 def drawn(seed: int) -> tuple[list[str], list[tuple[int, ...]]]:
@@ -42,8 +42,9 @@ def test_groups_are_in_one_split_each_and_every_class_is_trained(seed):
     samples = list(range(len(keys)))
     try:
         found = hold_out_groups(samples, keys, labels, ("test", "val"), seed)
-    except ValueError as error:  # there are classes that need the groups in training
-        assert "must be in training" in str(error)
+    except ValueError as error:  # the classes need these groups in training
+        if "must be in training" not in str(error):
+            raise
         return
     assert sorted(sample for part in found.values() for sample in part) == samples
     of_split = [{keys[sample] for sample in part} for part in found.values()]
@@ -72,7 +73,8 @@ def test_over_all_folds_a_group_is_tested_once_and_its_classes_are_trained(count
     try:
         folds = choose_folds(keys, labels, count, seed)
     except ValueError as error:
-        assert f"data.folds={count} needs as many groups" in str(error)
+        if f"data.folds={count} needs as many groups" not in str(error):
+            raise
         return
     assert set(folds.values()) == set(range(1, count + 1))
     having = {one: {key for key, each in zip(keys, labels, strict=True) if one in each} for one in range(4)}
@@ -94,7 +96,8 @@ def test_seeds_choose_other_groups_and_classes_are_even():
     labels = [(place // 5 % 2,) for place in range(200)]
     chosen = choose_splits(keys, labels, SHARES, 0)
     parts = Counter((chosen[key], *label) for key, label in zip(keys, labels, strict=True))
-    assert parts == {("train", 0): 70, ("train", 1): 70, ("test", 0): 20, ("test", 1): 20, ("val", 0): 10, ("val", 1): 10}  # fmt: skip
+    wanted = {"train": 70, "test": 20, "val": 10}
+    assert parts == {(split, label): count for split, count in wanted.items() for label in (0, 1)}
 
 
 def write(root: Path, names: dict[str, list[str]]) -> Path:
