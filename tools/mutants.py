@@ -138,12 +138,20 @@ MODULES = {
             "if folder not in kept:": "if folder in kept:",
         },
     ),
-    "eyetoy_train/data/folder.py": Mutants(
+    "eyetoy_train/data/held_out.py": Mutants(
         ["tests/eyetoy_train/data/test_folder.py"],
         {
             "max(round(total * HELD_OUT[name]), 1)": "round(total * HELD_OUT[name])",
             "members = members[count:]": "members = members[count - 1 :]",
             'random.Random(derive_seed(seed, "split", label))': 'random.Random(derive_seed(0, "split", label))',
+        },
+    ),
+    "eyetoy_train/data/group_choice.py": Mutants(
+        ["tests/eyetoy_train/data/test_groups.py"],
+        {
+            "allowed = allowed & ~alone if (allowed & ~alone).any() else allowed": "pass",
+            "else have[:, 0] < wanted[:, 0]": "else have[:, 0] < np.inf",
+            "kept = None if kept_in is None else (parts.index(kept_in), self.cover(order))": "kept = None",
         },
     ),
     "eyetoy_train/data/loading.py": Mutants(

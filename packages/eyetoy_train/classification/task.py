@@ -22,6 +22,7 @@ from eyetoy_train.classification.datasets import SampleDataset, class_weights, l
 from eyetoy_train.classification.losses import weighted_cross_entropy
 from eyetoy_train.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from eyetoy_train.classification.samples import sample_file, source_name, spread_samples
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.relabelled import RelabelledSource
 from eyetoy_train.data.source import ClassificationSource, DecodedStream, FolderData, FolderSource, LabelledSamples
@@ -205,7 +206,7 @@ class ClassificationTask(ABC):
         """Return what was read: the classes and the samples of every split, without those that cannot be read."""
         sizes: dict[Split, int | str] = {}
         labels: dict[Split, Counter[int]] = {}
-        files: dict[Split, list[Path]] = {}
+        listed: dict[Split, LabelledSamples] = {}
         unreadable = 0
         for split in get_args(Split):
             samples = self._samples(split)
@@ -214,11 +215,11 @@ class ClassificationTask(ABC):
             elif samples is not None:
                 readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
                 sizes[split], labels[split] = len(readable), labels_of(readable)
-                files[split] = [source for source, _ in readable if isinstance(source, Path)]
+                listed[split] = readable
                 unreadable += len(samples) - len(readable)
         beyond = {f"samples beyond data.limit {self.limit}": sum(self._num_beyond.values())}
         left_out = {"unreadable files": unreadable, **beyond}
-        return self.source.inventory(sizes, labels, left_out, files)
+        return self.source.inventory(sizes, labels, left_out, listed)
 
     def _samples(self, split: Split) -> LabelledSamples | SampleStream | None:
         """Return the samples of a split, no more than the recipe's limit."""
@@ -491,7 +492,8 @@ class FolderClassification(ClassificationTask):
     """
 
     def __init__(self, recipe: ClassificationRecipe, data: FolderData, extensions: Collection[str]) -> None:
-        super().__init__(recipe, FolderSource.of_classes(data.root, extensions, recipe.seed), data)
+        source = FolderSource.of_classes(data.root, extensions, recipe.seed, grouping=Grouping.of(data))
+        super().__init__(recipe, source, data)
 
 
 @runtime_checkable

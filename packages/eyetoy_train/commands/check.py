@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from eyetoy_train.commands.cli import check_parser, parse_recipe, parse_with_overrides, refuse_ignored_options
 from eyetoy_train.data.findings import Finding, find_copies, find_empty, find_odd, summary
 from eyetoy_train.data.folder import ClassFolder, EmptyClassError
+from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.source import DatasetRegistry, FolderSource
 from eyetoy_train.data.unreadable import name_few, why_unreadable
 from eyetoy_train.recipe import ClassificationRecipe, check
+from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log
 
 R = TypeVar("R", bound=ClassificationRecipe)
@@ -67,7 +69,8 @@ def check_files(
     except EmptyClassError as error:
         log(f"empty: {error}")
         return 1
-    log(f"data: {source.inventory({split: len(samples) for split, samples in folder.splits.items()}).describe()}")
+    sizes: dict[Split, int | str] = {split: len(samples) for split, samples in folder.splits.items()}
+    log_inventory(source.inventory(sizes, samples=folder.splits))
     files = files_of(folder)
     read, measures = measure(recipe), dict[Path, Mapping[str, float]]()
 
@@ -103,6 +106,18 @@ def listed_files(
     if options.split not in folder.splits:
         raise ValueError(f"the set has no split {options.split!r}, but {', '.join(folder.splits)}")
     return source, ClassFolder(folder.classes, {options.split: folder.splits[options.split]})
+
+
+def log_inventory(inventory: Inventory) -> None:
+    """Log what was read of a set, and a warning for groups in two splits, or for names that suggest such."""
+    log(f"data: {inventory.describe()}")
+    log_groups(inventory)
+
+
+def log_groups(inventory: Inventory) -> None:
+    """Log a warning for groups in two splits, or for names that suggest such."""
+    for line in inventory.group_warnings():
+        log(f"warning: {line}")
 
 
 def files_of(folder: ClassFolder) -> list[Path]:

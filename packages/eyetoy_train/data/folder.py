@@ -6,15 +6,15 @@ files out.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.held_out import Fold, Groups, Sample, divide_by_class, hold_out_by_class, missing_splits
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.data.layouts import (
     composed,
@@ -23,39 +23,13 @@ from eyetoy_train.data.layouts import (
     refuse_shared_folders,
     refuse_twins,
 )
-from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_only_split
+from eyetoy_train.data.splits import SPLIT_NAMES, find_only_split
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_files, list_folders
-from eyetoy_train.utils.seeds import derive_seed
 
 ALL_FILES = "all files"
 """Where the samples of the test are from, if a folder without split folders is read as a whole."""
-Sample = tuple[Path, Any]
-"""A file and its label: the number of a class, or the numbers of several."""
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One of several equal parts of a data set, which is for the test.
-
-    Args:
-        number: from 1 to `count`.
-        count: of all parts, at least 2.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-
-    number: int
-    count: int
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that no division has."""
-        if self.count < 2:
-            raise ValueError(f"data.folds must be at least 2; got {self.count}")
-        if not 1 <= self.number <= self.count:
-            raise ValueError(f"data.fold must be from 1 to data.folds={self.count}; got {self.number}")
 
 
 @dataclass(frozen=True)
@@ -70,6 +44,8 @@ class ClassFolder:
     """Numbers of files and folders that are no samples, by the reason."""
     has_split_folders: bool = field(default=False, compare=False)
     """Whether the set itself says which samples are for what."""
+    groups: Groups = field(default_factory=dict, compare=False, repr=False)
+    """The group of every file, if there are groups: those of one group are held out together."""
 
     def without(self, left_out: Container[Path], reason: str = "") -> ClassFolder:
         """Return a copy without some files, which are counted as left out by the reason, if there is one.
@@ -105,6 +81,7 @@ def read_class_folder(
     seed: int = 0,
     fold: Fold | None = None,
     hold_out: bool = True,
+    grouping: Grouping | None = None,
 ) -> ClassFolder:
     """List `root/SPLIT/CLASS/**/file` for the splits train, val and test, or `root/CLASS/**/file` without splits.
 
@@ -118,6 +95,8 @@ def read_class_folder(
     With `hold_out=False`, for files to be scored, nothing is held out: without split folders all files are of the test,
     and none of the splits need be there.
 
+    With `grouping`, whole groups of files are held out, such as all of a speaker, about as many files as without.
+
     Hidden files and folders, and those of systems, such as `.ipynb_checkpoints`, are neither classes nor samples. What
     is no sample is counted in `left_out`.
 
@@ -125,7 +104,8 @@ def read_class_folder(
         FileNotFoundError: there is no such folder, or no file with one of the extensions in it.
         EmptyClassError: a class has no file for training.
         ValueError: a split has a class that train does not have, or two folders, such as `train` and `training`; or
-            the folders are not what they seem, see `eyetoy_train.data.layouts`, or have splits where there is a fold.
+            the folders are not what they seem, see `eyetoy_train.data.layouts`, or have splits where there is a fold;
+            or a file has no group, or there are too few groups.
         OSError: a folder cannot be read.
     """
     if not root.is_dir():
@@ -159,12 +139,16 @@ def read_class_folder(
     if any(folder.is_symlink() for folder in (*read.values(), *together)):
         refuse_shared_folders(together)
     listed = {split: _list(read[split], members, extensions, left_out) for split, members in found.items()}
-    splits = _split(listed, seed, fold) if hold_out else _unsplit(listed)
+    groups: Groups = {}
+    if grouping and hold_out:
+        files = [path for samples in listed.values() for path, _ in samples]
+        groups = dict(zip(files, grouping.of_paths(files, root), strict=True))
+    splits = _split(listed, seed, fold, groups) if hold_out else _unsplit(listed)
     if hold_out:
         _refuse_untrained(train_folder, classes, splits["train"], extensions)
     places = {split: folder.name for split, folder in folders.items() if folder}
     sources = {split: places.get(split, _made_by(split, fold, hold_out=hold_out)) for split in splits}
-    return ClassFolder(classes, splits, sources, left_out, bool(places))
+    return ClassFolder(classes, splits, sources, left_out, bool(places), groups)
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:
@@ -271,65 +255,13 @@ def _refuse_splits(root: Path, names: Sequence[str]) -> None:
 
 
 def _split(
-    listed: Mapping[Split | None, tuple[Sample, ...]], seed: int, fold: Fold | None
+    listed: Mapping[Split | None, tuple[Sample, ...]], seed: int, fold: Fold | None, groups: Groups
 ) -> dict[Split, tuple[Sample, ...]]:
     """Return the splits of the listed files, with what has to be held out of them."""
     if fold:
-        rest, test = _divide(listed[None], fold, seed)
-        return {**_hold_out(rest, ("val",), seed), "test": test}
+        rest, test = divide_by_class(listed[None], fold, seed, groups)
+        return {**hold_out_by_class(rest, ("val",), seed, groups), "test": test}
     splits = {split: samples for split, samples in listed.items() if split}
-    if "train" not in splits:
-        return _hold_out(listed[None], ("test", "val"), seed)
-    if "val" not in splits:
-        splits |= _hold_out(splits["train"], ("val",), seed)
+    if names := missing_splits(splits):
+        splits |= hold_out_by_class(splits.get("train") or listed[None], names, seed, groups)
     return splits
-
-
-def _divide(samples: tuple[Sample, ...], fold: Fold, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Return the samples of the other folds, and of one fold: an equal part of every class.
-
-    For example a class of 12 files in 5 folds has 2 or 3 in each. A class of one file is in none of them.
-    """
-    chosen: set[Sample] = set()
-    for label in sorted({label for _, label in samples}):
-        members = [sample for sample in samples if sample[1] == label]
-        generator = random.Random(derive_seed(seed, "fold", label))  # as in `_hold_out`
-        generator.shuffle(members)
-        # The larger folds are others in each class: or small classes would all be missing from the same folds.
-        first = (fold.number - 1 + generator.randrange(fold.count)) % fold.count
-        if len(members) > 1:
-            chosen.update(members[first :: fold.count])
-    if not chosen:
-        raise ValueError(f"fold {fold.number} of {fold.count} is empty: no class has so many files; take fewer folds")
-    rest = tuple(sample for sample in samples if sample not in chosen)
-    return rest, tuple(sample for sample in samples if sample in chosen)
-
-
-def _hold_out(samples: tuple[Sample, ...], names: Sequence[Split], seed: int) -> dict[Split, tuple[Sample, ...]]:
-    """Move a fraction of every class, at least one file, to each split of `names`; the rest is for training.
-
-    For example a class of 10 files has 2 for the test, 1 for validation and 7 for training. A class with too few files
-    to have one in each split stays in training.
-
-    Raises:
-        ValueError: all classes are so small.
-    """
-    splits: dict[Split, list[Sample]] = {name: [] for name in ("train", *names)}
-    for label in sorted({label for _, label in samples}):
-        members = [sample for sample in samples if sample[1] == label]
-        # A seed for each class: files added to one class do not change the split of the others.
-        random.Random(derive_seed(seed, "split", label)).shuffle(members)
-        if len(members) <= len(names):
-            splits["train"] += members
-            continue
-        total = len(members)  # fractions are of the whole class, not of the files left by the split before
-        for name in names:
-            count = max(round(total * HELD_OUT[name]), 1)  # at least one, or a rare class would have no score
-            splits[name] += members[:count]
-            members = members[count:]
-        splits["train"] += members
-    if not splits[names[0]]:
-        raise ValueError(
-            f"no class has enough files to hold some out for {' and '.join(names)}: it takes {len(names) + 1} or more"
-        )
-    return {name: tuple(sorted(members)) for name, members in splits.items()}

@@ -6,12 +6,14 @@ Files stay encoded; the caller decodes them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.held_out import hold_out_groups
 from eyetoy_train.data.source import ClassificationSource, DatasetOptions
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
 from eyetoy_train.data.streaming import HubStream
@@ -55,6 +57,12 @@ class HubParts:
     """Their names on the hub, or `held out`."""
     left_out: dict[str, int]
     """Numbers of splits that are not used, by the reason."""
+    groups: dict[Split, list[str]] = field(default_factory=dict)
+    """The group of every row, if there are groups."""
+
+    def sample(self, split: Split, index: int, column: str) -> HubSample:
+        """Return the file in a row and column of a split."""
+        return HubSample(self.rows[split], index, column, self.groups[split][index] if self.groups else None)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class HubSample:
     rows: Any
     index: int
     column: str
+    group: str | None = None
+    """Its group, if there are groups."""
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -97,9 +107,11 @@ class HubSet(ClassificationSource):
         label_column: the column with the classes, where it is not the only one of the type `ClassLabel`.
         config: its configuration, if it has several, such as languages or versions.
         revision: a branch, tag or commit on the hub.
+        grouping: which samples are held out together.
 
     Raises:
-        ValueError: the set cannot be read, does not have one column of files and one of classes, or lacks a split.
+        ValueError: the set cannot be read, does not have one column of files and one of classes, or lacks a split; or a
+            sample has no group, or there are too few groups.
     """
 
     name: str
@@ -110,13 +122,13 @@ class HubSet(ClassificationSource):
     label_column: str | None = None
     config: str | None = None
     revision: str | None = None
+    grouping: Grouping | None = None
 
     @classmethod
     def of_options(cls, data: DatasetOptions, column_type: ColumnType, seed: int) -> Self:
         """Return the set that a recipe's `data` describes."""
-        return cls(
-            data.root, column_type, data.streaming, data.splits, seed, data.label_column, data.config, data.revision
-        )
+        given = (data.streaming, data.splits, seed, data.label_column, data.config, data.revision, Grouping.of(data))
+        return cls(data.root, column_type, *given)
 
     def prepare(self) -> None:
         """Download the set, or open it if it is streamed."""
@@ -126,6 +138,11 @@ class HubSet(ClassificationSource):
     def parts(self) -> dict[Split, Any]:
         """The splits, with encoded files."""
         return self._loaded.rows
+
+    def group_of(self, sample: Any) -> str | None:
+        """Return the group of a row."""
+        found: str | None = sample.group
+        return found
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -146,6 +163,8 @@ class HubSet(ClassificationSource):
             seed=self.seed,
             config=self.config,
             revision=self.revision,
+            grouping=self.grouping,
+            columns=self._columns,
         )
         parts, left_out = dict(loaded.rows), dict(loaded.left_out)
         file, label = self._columns(parts["train"])
@@ -153,7 +172,7 @@ class HubSet(ClassificationSource):
             del parts["test"]  # benchmarks that keep the test's labels secret store -1
             left_out["split without labels (test)"] = 1
         rows = {split: undecoded(part, [file], self.column_type, label) for split, part in parts.items()}
-        return HubParts(rows, loaded.places, left_out)
+        return HubParts(rows, loaded.places, left_out, loaded.groups)
 
     @cached_property
     def columns(self) -> tuple[str, str]:
@@ -198,7 +217,7 @@ class HubSet(ClassificationSource):
             return HubStream(rows, partial(_labelled_row, file, label))
         numbers = {name: number for number, name in enumerate(self.classes)}
         # A label of the type ClassLabel is a number already and stays as it is.
-        return [(HubSample(rows, i, file), numbers.get(y, y)) for i, y in enumerate(rows[label])]
+        return [(self._loaded.sample(split, i, file), numbers.get(y, y)) for i, y in enumerate(rows[label])]
 
 
 def load_splits(
@@ -209,8 +228,15 @@ def load_splits(
     seed: int = 0,
     config: str | None = None,
     revision: str | None = None,
+    grouping: Grouping | None = None,
+    columns: Callable[[Any], Sequence[str]] = lambda rows: (),
 ) -> HubParts:
-    """Return the splits of a set of the hub; see `HubSet` for arguments and errors."""
+    """Return the splits of a set of the hub; see `HubSet` for arguments and errors.
+
+    `columns` returns the names of the column with the files, and perhaps of that with the classes; groups take them.
+    """
+    if grouping and streaming:
+        raise ValueError(f"{grouping.option} is for sets that are not streamed; leave it out")
     datasets = importlib.import_module("datasets")  # slow to import, and only needed here
     try:
         found = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
@@ -221,13 +247,45 @@ def load_splits(
     places = dict(names)
     unused = [part for part in found if part not in names.values()]
     left_out = {f"splits of other names ({named(unused)})": len(unused)} if unused else {}
+    groups: dict[Split, list[str]] = {}
+    if grouping:
+        file, *label = columns(parts["train"])
+        groups = {split: _groups(part, file, grouping, f"{name} ({split})") for split, part in parts.items()}
     if "val" not in parts:
         if streaming:
             raise ValueError(f"{name} has no validation split to stream; name one by data.splits.val")
-        halves = parts["train"].train_test_split(HELD_OUT["val"], seed=seed)
-        parts |= {"train": halves["train"], "val": halves["test"]}
+        rows = parts["train"]
+        if groups:
+            labels = [(one,) for one in rows[label[0]]] if label else [()] * len(rows)
+            held = hold_out_groups(range(len(rows)), groups["train"], labels, ("val",), seed)
+            groups |= {split: [groups["train"][place] for place in places] for split, places in held.items()}
+            parts |= {split: rows.select(places) for split, places in held.items()}
+        else:
+            halves = rows.train_test_split(HELD_OUT["val"], seed=seed)
+            parts |= {"train": halves["train"], "val": halves["test"]}
         places["val"] = "held out"
-    return HubParts(parts, places, left_out)
+    return HubParts(parts, places, left_out, groups)
+
+
+def _groups(rows: Any, file: str, grouping: Grouping, place: str) -> list[str]:
+    """Return the group of every row: by a column, or by the names of the files."""
+    if grouping.column is not None:
+        if grouping.column not in rows.features:
+            known = named(list(rows.features))
+            raise ValueError(
+                f"{place} has no column {grouping.column!r}, which data.group_column names; it has {known}"
+            )
+        return grouping.of_values({f"row {number}": value for number, value in enumerate(rows[grouping.column])}, place)
+    # The names alone: the files themselves would fill the memory.
+    undecoded_file = rows.select_columns([file]).cast_column(file, type(rows.features[file])(decode=False))
+    names = undecoded_file.flatten()[f"{file}.path"]
+    nameless = [f"row {number}" for number, name in enumerate(names) if not name]
+    if nameless:
+        raise ValueError(
+            f"data.group_pattern is searched for in names of files, and {len(nameless):,} of {len(names):,} files of "
+            f"{place} have none: {named(nameless, 3)}; give data.group_column"
+        )
+    return grouping.of_paths(names, Path(place))
 
 
 def _split_names(name: str, found: Sequence[str], splits: Mapping[str, str]) -> dict[Split, str]:

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from eyetoy_train.data.suspected import find_suspected
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log, named
 from eyetoy_train.utils.files import reasons
@@ -32,8 +33,9 @@ class Inventory:
             without splits of which that is unknown.
         places: by split, where the samples were found, such as the name of a folder, or `held out`.
         left_out: numbers of files and others that are no samples, by the reason.
-        files: by split, the files of the samples, where there are any.
+        files: by split, the files of the samples with their labels, where there are any; a label of None is unknown.
         notes: what else there is to say, such as the format.
+        groups: by split, the numbers of samples of every group, where samples are held out by groups.
     """
 
     classes: Sequence[str]
@@ -41,14 +43,16 @@ class Inventory:
     labels: Mapping[Split, Collection[int]] = field(default_factory=dict)
     places: Mapping[Split, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
-    files: Mapping[Split, Collection[Path]] = field(default_factory=dict, repr=False)
+    files: Mapping[Split, Sequence[tuple[Path, Any]]] = field(default_factory=dict, repr=False)
     notes: Sequence[str] = ()
+    groups: Mapping[Split, Mapping[str, int]] = field(default_factory=dict, repr=False)
 
     def describe(self) -> str:
         """Return a line with the numbers of classes, of the samples of each split, and of what was left out."""
         sizes = {split: self.sizes[split] for split in get_args(Split) if split in self.sizes}
         parts = [
             f"{split} {size if isinstance(size, str) else f'{size:,}'}"
+            + (f" of {_groups(len(self.groups[split]))}" if split in self.groups else "")
             + (f" ({self.places[split]})" if split in self.places else "")
             for split, size in sizes.items()
         ]
@@ -95,16 +99,31 @@ class Inventory:
                 if lost:
                     yield f"classes without a sample in {split}, whose score there says nothing of them: {named(lost)}"
         for one, other in itertools.combinations(self.files, 2):
-            shared = sorted(set(self.files[one]).intersection(self.files[other]))
+            shared = sorted({path for path, _ in self.files[one]}.intersection(path for path, _ in self.files[other]))
             if shared:
                 names = named([str(path) for path in shared], 3)
                 yield f"{len(shared):,} files are in {one} and in {other}, whose score is then too good: {names}"
+        yield from self.group_warnings()
         alike: dict[str, list[str]] = defaultdict(list)
         for name in self.classes:
             alike[name.casefold()].append(name)
         for names_alike in alike.values():
             if len(names_alike) > 1:
                 yield f"classes whose names differ in upper and lower case alone: {named(names_alike)}"
+
+    def group_warnings(self) -> Iterator[str]:
+        """Yield a line for groups that are in two splits, and for files that look like such groups."""
+        for one, other in itertools.combinations(self.groups, 2):
+            shared = sorted(self.groups[one].keys() & self.groups[other].keys())
+            if shared:
+                most = min(len(self.groups[one]), len(self.groups[other]))
+                yield (
+                    f"{len(shared):,} of {_groups(most)} are in {one} and in {other}, as the set divides them, "
+                    f"whose score is then too good: {named(shared, 3)}"
+                )
+        if not self.groups and (suspected := find_suspected(self.files, self.classes)):
+            *_, place = (self.places.get(split, "") for split in suspected.files)
+            yield suspected.describe(are_given=not place.startswith(("held out", "fold")))
 
     def tell(self) -> None:
         """Log the line and the warnings, on the main process."""
@@ -116,3 +135,7 @@ class Inventory:
                 log(f"data: {line}", file=sys.stderr)
             for warning in self.warnings():
                 log(f"warning: {warning}", file=sys.stderr)
+
+
+def _groups(count: int) -> str:
+    return "1 group" if count == 1 else f"{count:,} groups"

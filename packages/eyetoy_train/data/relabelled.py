@@ -81,6 +81,10 @@ class RelabelledSource(ClassificationSource):
     def _number(self, label: Any) -> Any:
         return [self._numbers[one] for one in label] if self.multi_label else self._numbers[label]
 
+    def group_of(self, sample: Any) -> str | None:
+        """Return the group of a sample."""
+        return self.source.group_of(sample)
+
     @property
     def places(self) -> Mapping[Split, str]:
         """Where the samples of a split were found."""

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from eyetoy_train.concerns import ANYWHERE, DATA, READING, TRAINING, Concerns
-from eyetoy_train.data.folder import ClassFolder, Fold, read_class_folder, write_once
+from eyetoy_train.data.folder import ClassFolder, read_class_folder, write_once
+from eyetoy_train.data.groups import Grouping, GroupOptions
+from eyetoy_train.data.held_out import Fold
 from eyetoy_train.data.inventory import Inventory
 from eyetoy_train.types import Batch, SampleStream, Split
 
@@ -35,6 +37,11 @@ class FolderData(Protocol):
     root: str
     unreadable: RefuseOrSkip
     cache: bool
+
+
+def files_of(samples: Mapping[Split, LabelledSamples]) -> dict[Split, list[tuple[Path, Any]]]:
+    """Return the samples that are files, with their labels, by split."""
+    return {split: [pair for pair in found if isinstance(pair[0], Path)] for split, found in samples.items()}
 
 
 class DatasetSource(ABC, Generic[S]):
@@ -65,6 +72,14 @@ class DatasetSource(ABC, Generic[S]):
         """Where the samples of a split were found, where that is worth a word: a folder, or `held out`."""
         return {}
 
+    def group_of(self, sample: Any) -> str | None:
+        """Return the group of a sample, whose samples are held out together; None without groups.
+
+        Args:
+            sample: the source of one, such as a path.
+        """
+        return None
+
     @property
     def left_out(self) -> Mapping[str, int]:
         """Numbers of files and others that are no samples, by the reason. Asked for after `prepare`."""
@@ -80,7 +95,7 @@ class DatasetSource(ABC, Generic[S]):
         sizes: Mapping[Split, int | str],
         labels: Mapping[Split, Collection[int]] | None = None,
         left_out: Mapping[str, int] | None = None,
-        files: Mapping[Split, Collection[Path]] | None = None,
+        samples: Mapping[Split, LabelledSamples] | None = None,
     ) -> Inventory:
         """Return what was read, to be told at the start of a run.
 
@@ -88,10 +103,20 @@ class DatasetSource(ABC, Generic[S]):
             sizes: by split, the number of samples, or words for a stream.
             labels: by split, the numbers of the classes that have a sample there.
             left_out: numbers of what a task has left out, by the reason, beside what the source has.
-            files: by split, the files of the samples.
+            samples: by split, the samples with their labels; None is one that is not known.
         """
-        all_left_out = Counter(self.left_out) + Counter(left_out or {})
-        return Inventory(self.classes, sizes, labels or {}, self.places, all_left_out, files or {}, self.notes)
+        listed, all_left_out = samples or {}, Counter(self.left_out) + Counter(left_out or {})
+        files, groups = files_of(listed), self.groups_of(listed)
+        return Inventory(self.classes, sizes, labels or {}, self.places, all_left_out, files, self.notes, groups)
+
+    def groups_of(self, samples: Mapping[Split, LabelledSamples]) -> dict[Split, Counter[str]]:
+        """Return the numbers of samples of every group, by split; without splits of which no sample has a group."""
+        groups = {split: Counter(self.group_of(sample) for sample, _ in found) for split, found in samples.items()}
+        return {
+            split: Counter({group: count for group, count in found.items() if group is not None})
+            for split, found in groups.items()
+            if found.keys() - {None}
+        }
 
 
 class ClassificationSource(DatasetSource[LabelledSamples | SampleStream]):
@@ -138,14 +163,15 @@ class FolderSource(ClassificationSource):
         *,
         write: Callable[[Path], None] | None = None,
         fold: Fold | None = None,
+        grouping: Grouping | None = None,
     ) -> Self:
         """Return the source of class folders, which `write` makes if they are missing; see `read_class_folder`."""
         root = Path(root).expanduser()
-        read = partial(read_class_folder, root, extensions, seed=seed, fold=fold)
+        read = partial(read_class_folder, root, extensions, seed=seed, fold=fold, grouping=grouping)
         return cls(
             read,
             write=None if write is None else partial(write_once, root, write),
-            read_unsplit=partial(read, fold=None, hold_out=False),
+            read_unsplit=partial(read, fold=None, hold_out=False, grouping=None),
         )
 
     def unsplit(self) -> FolderSource | None:
@@ -167,6 +193,10 @@ class FolderSource(ClassificationSource):
     def makes_data(self) -> bool:
         """Whether `prepare` makes the data set where it is missing."""
         return self._write is not None
+
+    def group_of(self, sample: Any) -> str | None:
+        """Return the group of a file."""
+        return self.listed.groups.get(sample)
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -252,11 +282,15 @@ class DatasetRegistry:
         entries: `module:function` by name. A module is imported when its set is opened, so that the libraries of one
             set (scikit-learn, torchvision's sets) neither slow the others down nor have to be installed for them.
         with_folds: names of the sets that have a division of their own, of which `data.fold` chooses a part.
+        with_group_pattern: names of the sets that take `data.group_pattern`.
+        with_group_column: likewise, `data.group_column`.
     """
 
     package: str
     entries: Mapping[str, str]
     with_folds: Collection[str] = ()
+    with_group_pattern: Collection[str] = ("folder", "hub")
+    with_group_column: Collection[str] = ("hub",)
 
     def as_choices(self, data: type[D]) -> type[D]:
         """Let the field `source` of a recipe's `data` take these names alone; a decorator, below `@dataclass`."""
@@ -272,7 +306,7 @@ class DatasetRegistry:
             seed: the recipe's; decides which samples are held out where the data have no such split.
 
         Raises:
-            ValueError: no data set has this name, or the data have folds, which it does not.
+            ValueError: no data set has this name, or the data have folds or groups, which it does not.
         """
         if data.source not in self.entries:
             raise ValueError(f"data.source must be one of {', '.join(self.entries)}; got {data.source!r}")
@@ -286,6 +320,14 @@ class DatasetRegistry:
             and data.source not in self.with_folds
         ):
             raise ValueError(f"data.fold={data.fold} is one of the parts that data.folds makes; give their number, too")
+        if grouping := Grouping.of(data):
+            able = self.with_group_pattern if grouping.column is None else self.with_group_column
+            if data.source not in able:
+                known = ", ".join(name for name in self.entries if name in able)
+                raise ValueError(
+                    f"{grouping.option} is for data.source {known or 'of no set'}, and data.source is {data.source}; "
+                    "leave it out"
+                )
         module, _, function = self.entries[data.source].partition(":")
         open_dataset: OpenDataset = getattr(importlib.import_module(f"{self.package}.{module}"), function)
         return open_dataset(data, seed)
@@ -310,7 +352,7 @@ class HubOptions:
 
 
 @dataclass(kw_only=True)
-class DatasetOptions(HubOptions):
+class DatasetOptions(HubOptions, GroupOptions):
     """The part of a recipe's `data` that is the same in every classification app."""
 
     concerns: ClassVar[Concerns] = {

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from eyetoy_train.data.folder import ClassFolder, Sample
+from eyetoy_train.data.folder import ClassFolder
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.held_out import Groups, Sample, hold_out_together
 from eyetoy_train.data.source import RefuseOrSkip
-from eyetoy_train.data.splits import HELD_OUT, find_split_files
+from eyetoy_train.data.splits import find_split_files
 from eyetoy_train.data.unreadable import refuse_or_skip
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import list_files
-from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.untrusted import read_table
 
 Separator = Literal["semicolon", "bar", "comma", "space"]
@@ -45,6 +45,8 @@ class TaggedRow:
     name: str
     path: Path | None
     labels: tuple[str, ...]
+    group: str | None = None
+    """The value of the column that tells the groups, if there is one."""
 
 
 Tables = Mapping[Split, Sequence[TaggedRow]]
@@ -60,6 +62,7 @@ def tagged_folder(
     held_out: Sequence[Split] = ("val",),
     seed: int = 0,
     left_out: Mapping[str, int] | None = None,
+    grouping: Grouping | None = None,
 ) -> ClassFolder:
     """Return the files of tables with the numbers of their classes.
 
@@ -73,10 +76,11 @@ def tagged_folder(
             validation.
         seed: decides which files are held out.
         left_out: numbers of what was left out already, by the reason.
+        grouping: which files are held out together.
 
     Raises:
         FileNotFoundError: files are missing.
-        ValueError: a row has an unknown label, or a split would be empty.
+        ValueError: a row has an unknown label or no group, there are too few groups, or a split would be empty.
     """
     numbers = {key: number for number, key in enumerate(classes)}
     splits: dict[Split, list[Sample]] = {}
@@ -93,17 +97,16 @@ def tagged_folder(
             for row in rows
             if row.path is not None
         ]
-    places: dict[Split, str] = {}
-    total = len(splits["train"])  # fractions are of all, not of what is left by the split before
-    for split in (split for split in held_out if split not in splits):
-        splits["train"], splits[split] = _hold_out(splits["train"], round(total * HELD_OUT[split]), seed)
-        places[split] = "held out"
-    empty = [split for split, files in splits.items() if not files]
+    groups = {} if grouping is None else _groups(tables, root, grouping)
+    names = [split for split in held_out if split not in splits]
+    kept = {split: tuple(files) for split, files in splits.items()}
+    kept |= hold_out_together(kept["train"], names, seed, groups)
+    places: dict[Split, str] = dict.fromkeys(names, "held out")
+    empty = [split for split, files in kept.items() if not files]
     if empty:
         raise ValueError(f"no {noun} is left for the {empty[0]} split of {root}; there should be at least one")
-    kept: dict[Split, tuple[Sample, ...]] = {split: tuple(files) for split, files in splits.items()}
     others = {**(left_out or {}), f"missing {noun}s": num_lost}
-    return ClassFolder(tuple(classes.values()), kept, places, others)
+    return ClassFolder(tuple(classes.values()), kept, places, others, groups=groups)
 
 
 def listed_classes(root: Path, rows: Sequence[TaggedRow]) -> list[str]:
@@ -114,6 +117,15 @@ def listed_classes(root: Path, rows: Sequence[TaggedRow]) -> list[str]:
     return sorted({label for row in rows for label in row.labels})
 
 
+def _groups(tables: Tables, root: Path, grouping: Grouping) -> Groups:
+    """Return the group of every file that is not missing."""
+    rows = [(row, row.path) for listed in tables.values() for row in listed if row.path is not None]
+    paths = [path for _, path in rows]
+    if grouping.column is None:
+        return dict(zip(paths, grouping.of_paths(paths, root), strict=True))
+    return dict(zip(paths, grouping.of_values({str(path): row.group for row, path in rows}, root), strict=True))
+
+
 def _check_labels(split: Split, rows: Sequence[TaggedRow], numbers: Mapping[str, int]) -> None:
     for row in rows:
         unknown = [label for label in row.labels if label not in numbers]
@@ -122,17 +134,6 @@ def _check_labels(split: Split, rows: Sequence[TaggedRow], numbers: Mapping[str,
             raise ValueError(
                 f"{row.name} of the {split} split has the label {unknown[0]!r}, which is not one of {known}"
             )
-
-
-def _hold_out(files: Sequence[Sample], count: int, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Return files for training and held-out ones, at least one.
-
-    Drawn from all files together, not class by class as in `read_class_folder`: a file has several classes.
-    """
-    count = min(max(count, 1), len(files))
-    held_out = set(random.Random(derive_seed(seed, "split")).sample(range(len(files)), count))
-    training = [file for index, file in enumerate(files) if index not in held_out]
-    return training, [files[index] for index in sorted(held_out)]
 
 
 # Tables in any usual form.
@@ -146,6 +147,7 @@ def read_tables(
     noun: str = "file",
     missing: RefuseOrSkip = "refuse",
     seed: int = 0,
+    grouping: Grouping | None = None,
 ) -> ClassFolder:
     """List files with any number of labels each by CSV tables.
 
@@ -168,6 +170,7 @@ def read_tables(
         noun: what a file is, for messages, such as `picture`.
         missing: whether to refuse missing files, or to leave them out and log their number.
         seed: decides which files are held out.
+        grouping: which files are held out together; its column is not one of labels.
 
     Raises:
         FileNotFoundError: there is no table, or files are missing.
@@ -175,7 +178,7 @@ def read_tables(
             unknown label; or a split would be empty.
     """
     paths, held_out = _find_tables(root)
-    tables = {split: _Table.read(path) for split, path in paths.items()}
+    tables = {split: _Table.read(path, grouping and grouping.column) for split, path in paths.items()}
     folder = paths["train"].parent
     own = [*paths.values(), folder / "classes.txt"]
     files = _Files(folder, extensions, num_own=sum(path.is_file() for path in own))
@@ -185,7 +188,7 @@ def read_tables(
     used = {row.path for listed in rows.values() for row in listed}
     unused = {f"{noun}s without a row": sum(path not in used for path in files.paths)}
     classes = {name: name for name in names}
-    options = {"noun": noun, "missing": missing, "held_out": held_out, "seed": seed}
+    options = {"noun": noun, "missing": missing, "held_out": held_out, "seed": seed, "grouping": grouping}
     return tagged_folder(classes, rows, folder, left_out={**files.left_out, **unused}, **options)  # type: ignore[arg-type]
 
 
@@ -222,10 +225,12 @@ class _Table:
     """The column that names the files."""
     others: tuple[str, ...]
     values: Sequence[Mapping[str, str]]
+    group: str | None = None
+    """The column that tells the groups, if there is one."""
 
     @classmethod
-    def read(cls, path: Path) -> _Table:
-        """Read a table, and find the column of the files."""
+    def read(cls, path: Path, group: str | None = None) -> _Table:
+        """Read a table, and find the column of the files; `group` is the one of the groups."""
         values = read_table(path, ())
         if not values:
             raise ValueError(f"{path} has no rows; it should have one for each file")
@@ -233,6 +238,9 @@ class _Table:
         uneven = next((number for number, row in enumerate(values, 2) if None in row or None in row.values()), None)
         if uneven is not None:
             raise ValueError(f"row {uneven} of {path} has more or fewer values than the header")
+        if group is not None and group not in header:
+            raise ValueError(f"{path} has no column {group!r}, which data.group_column names; it has {named(header)}")
+        header = [column for column in header if column != group]
         files = [column for column in header if column.strip().lower() in FILE_COLUMNS]
         if len(files) != 1:
             raise ValueError(
@@ -242,7 +250,7 @@ class _Table:
         others = tuple(column for column in header if column != files[0])
         if not others:
             raise ValueError(f"{path} has no column of labels beside {files[0]}; leave a table without labels out")
-        return cls(path, files[0], others, values)
+        return cls(path, files[0], others, values, group)
 
     @property
     def listed(self) -> str | None:
@@ -268,11 +276,12 @@ class _Table:
                 )
                 raise ValueError(f"row {number} of {self.path} {wrong} into one row")
             seen.add(path or name)
+            group = None if self.group is None else values[self.group]
             if form.columns:
-                yield TaggedRow(name, path, tuple(c for c in form.columns if self._is_one(values, c, number)))
+                yield TaggedRow(name, path, tuple(c for c in form.columns if self._is_one(values, c, number)), group)
             else:
                 labels = [label.strip() for label in values[self.listed or ""].split(form.separator)]
-                yield TaggedRow(name, path, tuple(label for label in labels if label))
+                yield TaggedRow(name, path, tuple(label for label in labels if label), group)
 
     def _is_one(self, values: Mapping[str, str], column: str, number: int) -> bool:
         value = values[column].strip().lower()

@@ -23,6 +23,7 @@ from eyetoy_audio.datasets.tagged import open_tagged, read_tagged
 from eyetoy_audio.io.files import UnreadableSoundError
 from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.recipe import AudioData
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.hub import HubSet, stored_content
 
 RATE = 8000
@@ -235,6 +236,17 @@ def test_a_tenth_is_held_out_where_there_is_no_table_for_validation(tmp_path):
     assert all(labels == (int(path.stem) % 2,) for split in ("train", "val") for path, labels in found.splits[split])
     assert read_tagged(tmp_path) == found
     assert read_tagged(tmp_path, seed=1).splits["val"] != found.splits["val"]
+
+
+def test_speakers_of_tables_are_held_out_whole(tmp_path):
+    write_tables(tmp_path, train=[f"{i}.wav,dog" for i in range(20)])
+    path = tmp_path / "train.csv"
+    lines = path.read_text().split()
+    path.write_text("\n".join(["file,labels,who", *(f"{line},{i // 4}" for i, line in enumerate(lines[1:]))]))
+    found = read_tagged(tmp_path, grouping=Grouping(column="who"))
+    parts = [{int(path.stem) // 4 for path, _ in found.splits[split]} for split in ("train", "val")]
+    assert sorted(map(len, parts)) == [1, 4]
+    assert not parts[0] & parts[1]
 
 
 def test_tables_that_cannot_be_used_are_refused(tmp_path):

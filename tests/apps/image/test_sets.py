@@ -12,7 +12,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PillowImage
 from torchvision import datasets as torchvision_datasets
 
@@ -208,6 +208,35 @@ def test_a_set_of_the_hub(hub):
     assert [len(found.dataset(split)) for split in ("train", "val", "test")] == [18, 2, 6]
     for split in ("train", "val", "test"):
         assert all(shade == 10 + label for shade, label in everything(found.dataset(split)))
+
+
+def test_patients_of_a_set_of_the_hub_are_in_one_split(tmp_path):
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"]), "who": Value("int64")})
+    columns = {
+        "image": [{"bytes": encoded(10 + i % 2), "path": f"p{i // 4}_{i}.png"} for i in range(20)],
+        "label": [i % 2 for i in range(20)],
+        "who": [i // 4 for i in range(20)],
+    }
+    parquet = tmp_path / "train-00000-of-00001.parquet"
+    Dataset.from_dict(columns, features=features).to_parquet(parquet)
+    for options in ({"group_column": "who"}, {"group_pattern": "^p(.)_"}):
+        found = task("hub", tmp_path, **options)
+        found.prepare()
+        parts = [found.dataset(split) for split in ("train", "val")]
+        assert [len(part) for part in parts] == [16, 4]
+        assert [len({source.group for source, _ in part.samples}) for part in parts] == [4, 1]
+        assert all({source.group for source, _ in part.samples} <= set("01234") for part in parts)
+    with pytest.raises(ValueError, match=r"\(train\) has no column 'whom', which data.group_column names; it has "):
+        task("hub", tmp_path, group_column="whom").prepare()
+    with pytest.raises(ValueError, match=r"^data.group_column is for sets that are not streamed"):
+        task("hub", tmp_path, group_column="who", streaming=True).prepare()
+    Dataset.from_dict(columns | {"who": [None, *range(19)]}, features=features).to_parquet(parquet)
+    with pytest.raises(ValueError, match=r"^the column who of .*, is empty for 1 of 20 samples: row 0; every sample"):
+        task("hub", tmp_path, group_column="who").prepare()
+    nameless = [{"bytes": encoded(10), "path": None}] * 20
+    Dataset.from_dict(columns | {"image": nameless}, features=features).to_parquet(parquet)
+    with pytest.raises(ValueError, match=r"names of files, and 20 of 20 files of .* have none: row 0, row 1"):
+        task("hub", tmp_path, group_pattern="(.)").prepare()
 
 
 def test_a_folder_whose_table_names_the_classes(tmp_path):

@@ -170,7 +170,7 @@ def test_of_many_classes_the_smallest_and_the_largest_are_listed():
 
 
 def test_names_that_differ_in_case_alone_and_files_in_two_splits_are_named(tmp_path, capsys):
-    files = {"train": [tmp_path / "x", tmp_path / "y"], "val": [tmp_path / "y"], "test": []}
+    files = {"train": [(tmp_path / "x", 0), (tmp_path / "y", 0)], "val": [(tmp_path / "y", 0)], "test": []}
     Inventory(("Cat", "cat", "dog"), {"val": 1, "train": "a stream of 2 parts"}, {}, {}, {"ends": 0}, files).tell()
     assert capsys.readouterr().err.splitlines() == [
         "data: 3 classes; samples: train a stream of 2 parts, val 1",

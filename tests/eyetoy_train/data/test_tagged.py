@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.tagged import read_tables
 
 
@@ -113,3 +114,24 @@ def test_tables_of_other_forms_and_several_without_a_split_are_refused(tmp_path)
         read_tables(tmp_path, [".png"])
     with pytest.raises(FileNotFoundError, match="has no table of files and labels"):
         read_tables(tmp_path / "deep", [".png"])
+
+
+def test_patients_of_a_table_are_held_out_whole(tmp_path):
+    names = [f"p{number // 3}_{number % 3}.png" for number in range(18)]
+    rows = "\n".join(f"{name},{'ab'[place % 2]},{name[:2]}" for place, name in enumerate(names))
+    root = make(tmp_path, *names, all=f"file,labels,who\n{rows}")
+    make(tmp_path, pairs="file,labels\n" + "\n".join(row[: row.rindex(",")] for row in rows.split("\n")))
+    for table, grouping in (("all", Grouping(column="who")), ("pairs", Grouping("^(..)_"))):
+        found = read_tables(root / f"{table}.csv", [".png"], grouping=grouping)
+        assert found.classes == ("a", "b")
+        parts = [{path.name[:2] for path, _ in found.splits[split]} for split in ("train", "val", "test")]
+        assert [len(found.splits[split]) for split in ("train", "val", "test")] == [12, 3, 3]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 6
+        assert found.groups[tmp_path / "p3_1.png"] == "p3"
+    with pytest.raises(
+        ValueError, match=r"has no column 'whom', which data.group_column names; it has file, lab"
+    ):
+        read_tables(root / "all.csv", [".png"], grouping=Grouping(column="whom"))
+    (tmp_path / "all.csv").write_text(f"file,labels,who\n{rows.replace(',p5', ',', 1)}")
+    with pytest.raises(ValueError, match=r"^the column who of .* is empty for 1 of 18 samples: .*p5_0.png"):
+        read_tables(root / "all.csv", [".png"], grouping=Grouping(column="who"))

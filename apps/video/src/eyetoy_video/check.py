@@ -12,10 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from eyetoy_train import ClassFolder, parse_recipe
-from eyetoy_train.commands.check import files_check_parser, files_of, listed_files
+from eyetoy_train.commands.check import files_check_parser, files_of, listed_files, log_groups
 from eyetoy_train.commands.cli import parse_with_overrides, refuse_ignored_options
 from eyetoy_train.data.findings import Finding, find_copies, find_empty, find_odd, summary, without
 from eyetoy_train.data.folder import EmptyClassError
+from eyetoy_train.data.inventory import Inventory
+from eyetoy_train.data.source import files_of as source_files
 from eyetoy_train.data.unreadable import name_few
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.media.errors import NotVideoError
@@ -137,6 +139,9 @@ def check(argv: Sequence[str] | None = None) -> int:
         log(f"empty: {error}")
         return 1
     log(f"data: {replace(clips, left_out=source.listed.left_out).describe()}")
+    # Without the source's counts of what is left out, which it refuses to tell while clips are missing.
+    files, groups = source_files(clips.splits), source.groups_of(clips.splits)
+    log_groups(Inventory(clips.classes, {}, places=clips.sources, files=files, groups=groups))
     findings = _findings(clips, data, options)
     log(summary(findings, len(files_of(clips))))
     for line in map(str, findings) if options.all else name_few(findings):

@@ -344,3 +344,38 @@ def test_the_check_writes_the_set_in_cocos_format(tmp_path, capsys, write):
         assert boxes(again.split(split)) == expected
     assert check(["--data.source", "folder", "--data.root", str(root), "--data.annotations", json.dumps(files),
                   "--data.pictures", '{"train": ".", "val": "."}']) == 0  # fmt: skip
+
+
+def test_videos_are_held_out_whole_by_names_or_by_a_key_of_the_images(tmp_path):
+    root = tmp_path / "set"
+    for number in range(12):
+        write_picture(root / f"v{number // 3}_{number % 3}.jpg")
+        write_xml(root / f"v{number // 3}_{number % 3}.xml", voc_object("cup", CUP), voc_object("cat", CAT))
+    source = source_of(root, group_pattern="^(v.)_")
+    counts = {"train": 6, "val": 3, "test": 3}
+    parts = [{picture.path.name[:2] for picture in source.split(split).pictures} for split in counts]
+    assert [len(source.split(split).pictures) for split in counts] == [6, 3, 3]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 4
+    with pytest.raises(ValueError, match=r"^data.group_column=video is for COCO's format, and .* PASCAL VOC's format"):
+        source_of(root, group_column="video").prepare()
+    images = [
+        {"id": number, "file_name": f"v{number // 3}_{number % 3}.jpg", "width": WIDTH, "height": HEIGHT}
+        | ({"video": number % 4} if number else {})
+        for number in range(12)
+    ]
+    boxes_of = [{"id": n, "image_id": n, "category_id": 1, "bbox": CAT, "area": 200, "iscrowd": 0} for n in range(12)]
+    content = {"images": images, "annotations": boxes_of, "categories": [{"id": 1, "name": "cat"}]}
+    (root / "train").mkdir()
+    (root / "annotations").mkdir()
+    path = root / "annotations" / "instances_train.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=r"^the column video of the images of .* is empty for 1 of 12 samples: train/v0"
+    ):
+        source_of(root, format="coco", group_column="video").prepare()
+    images[0]["video"] = 0
+    path.write_text(json.dumps(content))
+    source = source_of(root, format="coco", group_column="video")
+    videos = [{picture.group for picture in source.split(split).pictures} for split in ("train", "val")]
+    assert sorted(map(len, videos)) == [1, 3]
+    assert not videos[0] & videos[1]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from eyetoy_image.dense.composed import write_composed_digits
 from eyetoy_image.segmentation import Segmentation, SegmentationData, SegmentationRecipe
+from eyetoy_image.segmentation.check import check
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.dataset import SegmentationDataset
 
@@ -220,3 +221,16 @@ def test_what_is_missing_is_told_with_what_fetches_it(tmp_path, source, told):
         read_set(SegmentationData(source=source, root=str(tmp_path / "nowhere")))
     assert told in str(error.value)
     assert str(tmp_path / "nowhere") in str(error.value)
+
+
+def test_scenes_are_held_out_whole_or_told(tmp_path, capsys):
+    for number in range(12):
+        name = f"scene{number // 3}_{number % 3}.png"
+        write(tmp_path, f"images/{name}", f"maps/{name}", 0, 1)
+    options = ["--config", "own_segmentation", f"--data.root={tmp_path}"]
+    check(options)
+    assert "warning: names suggest groups that are in several splits: scene" in capsys.readouterr().out
+    assert check([*options, "--data.group_pattern=^([^_]+)_"]) == 0
+    said = capsys.readouterr().out
+    assert "train 6 of 2 groups, val 3 of 1 group (held out), test 3 of 1 group (held out)" in said
+    assert "warning" not in said

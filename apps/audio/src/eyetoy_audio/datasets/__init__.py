@@ -13,4 +13,6 @@ DATASETS = DatasetRegistry(
         "esc50": "esc50:open_esc50",
     },
     with_folds=("esc50",),
+    with_group_pattern=("folder", "tagged", "hub"),
+    with_group_column=("tagged", "hub"),
 )

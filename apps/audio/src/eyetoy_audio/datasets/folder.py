@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.recipe import AudioData
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.source import FolderSource
 
 
 def open_folder(data: AudioData, seed: int) -> FolderSource:
     """Return the files of `data.root`; see `read_class_folder`."""
-    return FolderSource.of_classes(data.root, EXTENSIONS, seed, fold=data.test_fold)
+    return FolderSource.of_classes(data.root, EXTENSIONS, seed, fold=data.test_fold, grouping=Grouping.of(data))

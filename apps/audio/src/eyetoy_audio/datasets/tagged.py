@@ -11,6 +11,7 @@ from pathlib import Path
 from eyetoy_audio.io.files import EXTENSIONS
 from eyetoy_audio.recipe import AudioData
 from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.source import FolderSource, RefuseOrSkip
 from eyetoy_train.data.splits import find_split_files
 from eyetoy_train.data.tagged import Tables, TaggedRow, listed_classes, tagged_folder
@@ -34,7 +35,9 @@ _Tables = tuple[dict[str, str], Tables]
 """Names of the classes by their keys in the tables, in order; and the tables."""
 
 
-def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) -> ClassFolder:
+def read_tagged(
+    root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0, grouping: Grouping | None = None
+) -> ClassFolder:
     """List clips with any number of labels each.
 
     Either by `root/train.csv`, `val.csv` and optionally `test.csv`, with the columns `file`, a path from `root`, and
@@ -52,28 +55,38 @@ def read_tagged(root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0) 
         missing: whether to refuse the set if clips are missing, as many of AudioSet's are, or to leave them out and log
             their number.
         seed: decides which clips are held out.
+        grouping: which clips are held out together; AudioSet's tables have no column for it.
 
     Raises:
         FileNotFoundError: there are no such tables, or clips are missing.
         ValueError: a table has other columns or an unknown label, or a split would be empty.
     """
-    classes, tables = (_read_audioset if (root / AUDIOSET_CLASSES).is_file() else _read_tables)(root)
-    return tagged_folder(classes, tables, root, noun="clip", missing=missing, seed=seed)
+    column = grouping.column if grouping else None
+    if not (root / AUDIOSET_CLASSES).is_file():
+        classes, tables = _read_tables(root, column)
+    elif column is None:
+        classes, tables = _read_audioset(root)
+    else:
+        raise ValueError(
+            f"data.group_column={column} is for tables of your own, and {root} has AudioSet's; leave it out"
+        )
+    return tagged_folder(classes, tables, root, noun="clip", missing=missing, seed=seed, grouping=grouping)
 
 
-def _read_tables(root: Path) -> _Tables:
+def _read_tables(root: Path, column: str | None) -> _Tables:
     paths = find_split_files(root, ".csv")
     if "train" not in paths:
         raise FileNotFoundError(EXPECTED.format(root=root))
-    tables = {split: list(_table_rows(path)) for split, path in paths.items()}
+    tables = {split: list(_table_rows(path, column)) for split, path in paths.items()}
     return {name: name for name in listed_classes(root, tables["train"])}, tables
 
 
-def _table_rows(table: Path) -> Iterator[TaggedRow]:
-    for row in read_table(table, ("file", "labels")):
+def _table_rows(table: Path, column: str | None) -> Iterator[TaggedRow]:
+    for row in read_table(table, ("file", "labels", *([] if column is None else [column]))):
         path = table.parent / row["file"]
         labels = (label.strip() for label in row["labels"].split(";"))
-        yield TaggedRow(row["file"], path if path.is_file() else None, tuple(label for label in labels if label))
+        group = None if column is None else row[column]
+        yield TaggedRow(row["file"], path if path.is_file() else None, tuple(filter(None, labels)), group)
 
 
 def _read_audioset(root: Path) -> _Tables:
@@ -125,5 +138,5 @@ def _csv_rows(lines: Iterator[str], table: Path) -> Iterator[list[str]]:
 
 def open_tagged(data: AudioData, seed: int) -> FolderSource:
     """Return the clips that the tables in `data.root` list."""
-    read = partial(read_tagged, data.path, missing=data.missing, seed=seed)
+    read = partial(read_tagged, data.path, missing=data.missing, seed=seed, grouping=Grouping.of(data))
     return FolderSource(read, multi_label=True)

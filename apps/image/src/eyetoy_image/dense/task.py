@@ -84,13 +84,13 @@ class DenseTask(ABC, Generic[S]):
     def _inventory(self) -> Inventory:
         """Return what was read: the classes and the pictures of every split, without bad ones."""
         sizes: dict[Split, int | str] = {}
-        files: dict[Split, list[Path]] = {}
+        listed: dict[Split, list[tuple[Any, None]]] = {}
         for split, found in self._checked.items():
             if found is not None:
                 pictures = cast("PictureDataset[Any]", self.dataset(split)).pictures
                 sizes[split] = len(pictures)
-                files[split] = [picture.path for picture in pictures if isinstance(picture.path, Path)]
-        return self.source.inventory(sizes, self.seen, self.left_out, files)
+                listed[split] = [(picture.path, None) for picture in pictures]
+        return self.source.inventory(sizes, self.seen, self.left_out, listed)
 
     def checked(self, split: Split) -> S | None:
         """Return a split without bad annotations, which are looked for the first time; errors as in `prepare`."""

@@ -9,6 +9,7 @@ from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.io.background import PictureOptions
 from eyetoy_train import Recipe
 from eyetoy_train.concerns import ANYWHERE, CHECKED_MODEL, DATA, EVALUATION, MODEL, READING, TRAINING, Concerns
+from eyetoy_train.data.groups import GroupOptions
 from eyetoy_train.data.source import RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
 
@@ -108,7 +109,7 @@ class DetectionAugmentation:
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
-class DetectionData(PictureOptions):
+class DetectionData(PictureOptions, GroupOptions):
     """The images, their annotations and preprocessing."""
 
     concerns: ClassVar[Concerns] = {

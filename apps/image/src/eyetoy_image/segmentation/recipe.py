@@ -9,6 +9,7 @@ from eyetoy_image.io.background import PictureOptions
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_train import Recipe
 from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, EXPORTED_SIZE, MODEL, READING, SIZES, TRAINING, Concerns
+from eyetoy_train.data.groups import GroupOptions
 from eyetoy_train.data.source import RefuseOrSkip
 from eyetoy_train.recipe import check, check_fields
 
@@ -82,7 +83,7 @@ class SegmentationAugmentation:
 
 @dataclass(kw_only=True)
 @DATASETS.as_choices
-class SegmentationData(PictureOptions):
+class SegmentationData(PictureOptions, GroupOptions):
     """The images, their label maps and preprocessing."""
 
     concerns: ClassVar[Concerns] = {

@@ -15,4 +15,5 @@ DATASETS = DatasetRegistry(
         "hmdb51": "hmdb51:open_hmdb51",
     },
     with_folds=("ucf101", "hmdb51"),
+    with_group_pattern=("folder", "list", "hub", "kinetics", "ucf101", "hmdb51"),
 )

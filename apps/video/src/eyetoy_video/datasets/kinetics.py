@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split, read_class_folder
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.untrusted import read_table
 from eyetoy_video.datasets.lists import find_tables, read_lists
-from eyetoy_video.datasets.source import ListedSource, find_clips, hold_out, labelled
+from eyetoy_video.datasets.source import ListedSource, find_clips, groups_by, hold_out, labelled
 from eyetoy_video.recipe import VideoData
 
 REPLACEMENT = "replacement"
@@ -28,7 +29,7 @@ This fetches Kinetics-400 with its lists to kinetics-dataset/k400 (456 GB; k600 
     cd kinetics-dataset && bash k400_downloader.sh && bash k400_extractor.sh"""
 
 
-def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
+def read_kinetics(root: Path, prefix: str = "", seed: int = 0, grouping: Grouping | None = None) -> ClassFolder:
     """List Kinetics, of any size and in one of three layouts.
 
     With the official lists in `root` or `root/annotations`, which have the columns label, youtube_id, time_start and
@@ -41,6 +42,7 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
         root: the folder of the set.
         prefix: folder of the paths in lists of paths and labels.
         seed: decides which clips are held out, if there is no validation split.
+        grouping: which clips are held out together.
 
     Raises:
         FileNotFoundError: the set is missing. The message has the command that fetches it.
@@ -49,10 +51,12 @@ def read_kinetics(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
     tables = find_tables(root)
     if "train" in tables:
         official = "youtube_id" in _header(tables["train"])
-        return _by_official_lists(root, tables, seed) if official else read_lists(root, prefix, seed)
+        if official:
+            return _by_official_lists(root, tables, seed, grouping)
+        return read_lists(root, prefix, seed, grouping)
     if not (root / "train").is_dir():
         raise FileNotFoundError(FETCH.format(root=root))
-    return read_class_folder(root, VIDEO_SUFFIXES, seed=seed)
+    return read_class_folder(root, VIDEO_SUFFIXES, seed=seed, grouping=grouping)
 
 
 def _header(table: Path) -> Sequence[str]:
@@ -63,17 +67,17 @@ def _header(table: Path) -> Sequence[str]:
             raise ValueError(f"cannot read {table}: {error}") from error
 
 
-def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int) -> ClassFolder:
+def _by_official_lists(root: Path, tables: dict[Split, Path], seed: int, grouping: Grouping | None) -> ClassFolder:
     tables = {split: table for split, table in tables.items() if split == "train" or "label" in _header(table)}
     clips = find_clips(root)
     rows = {split: _rows(root, clips, split, table) for split, table in tables.items()}
     classes = tuple(sorted({label for _, label in rows["train"]}))
     labels = {name: number for number, name in enumerate(classes)}
     splits = {split: labelled(found, labels, tables[split]) for split, found in rows.items()}
-    if "val" not in splits:
-        # str: every clip is a group of its own, since each is from another video.
-        splits["train"], splits["val"] = hold_out(splits["train"], str, seed)
-    return ClassFolder(classes, splits)
+    groups = groups_by(grouping, splits, root)
+    if "val" not in splits:  # without groups, since every clip is from another video
+        splits["train"], splits["val"] = hold_out(splits["train"], seed, groups)
+    return ClassFolder(classes, splits, groups=groups)
 
 
 def _rows(root: Path, anywhere: dict[str, Path], split: Split, table: Path) -> list[tuple[Path, str]]:
@@ -102,4 +106,4 @@ def _rows(root: Path, anywhere: dict[str, Path], split: Split, table: Path) -> l
 
 def open_kinetics(data: VideoData, seed: int) -> ListedSource:
     """Return the clips in `data.root` by Kinetics' tables."""
-    return ListedSource(data, partial(read_kinetics, data.path, data.path_prefix, seed))
+    return ListedSource(data, partial(read_kinetics, data.path, data.path_prefix, seed, Grouping.of(data)))

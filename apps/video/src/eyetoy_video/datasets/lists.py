@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.splits import find_split_files
 from eyetoy_train.media.kinds import VIDEO_SUFFIXES
 from eyetoy_train.utils.text import shown
-from eyetoy_video.datasets.source import ListedSource, hold_out, labelled, read_lines
+from eyetoy_video.datasets.source import ListedSource, groups_by, hold_out, labelled, read_lines
 from eyetoy_video.recipe import VideoData
 
 CLASSES = "classes.txt"
@@ -38,7 +39,7 @@ def find_tables(folder: Path) -> dict[Split, Path]:
     return find_split_files(folder / "annotations", ".csv") | find_split_files(folder, ".csv")
 
 
-def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
+def read_lists(root: Path, prefix: str = "", seed: int = 0, grouping: Grouping | None = None) -> ClassFolder:
     """List the clips of `root/train.csv`, `val.csv` and `test.csv`, or of a single such file.
 
     A line is a path and a label, separated by a space or a comma, each perhaps in quotes. A first line such as
@@ -50,10 +51,11 @@ def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
         root: the folder of the lists, or the list of the training clips.
         prefix: folder of the paths; that of the lists by default.
         seed: decides which clips are held out.
+        grouping: which clips are held out together.
 
     Raises:
         FileNotFoundError: there is no list for training.
-        ValueError: a line is not a path and a label, or a label is unknown.
+        ValueError: a line is not a path and a label, a label is unknown, a clip has no group, or there are too few.
     """
     tables: dict[Split, Path] = {"train": root} if root.is_file() else find_tables(root)
     if "train" not in tables:
@@ -62,9 +64,10 @@ def read_lists(root: Path, prefix: str = "", seed: int = 0) -> ClassFolder:
     rows = {split: _read(table, Path(prefix) if prefix else folder) for split, table in tables.items()}
     classes, labels = _classes(folder / CLASSES, [label for _, label in rows["train"]])
     splits = {split: labelled(found, labels, tables[split]) for split, found in rows.items()}
+    groups = groups_by(grouping, splits, folder)
     if "val" not in splits:
-        splits["train"], splits["val"] = hold_out(splits["train"], str, seed)
-    return ClassFolder(classes, splits)
+        splits["train"], splits["val"] = hold_out(splits["train"], seed, groups)
+    return ClassFolder(classes, splits, groups=groups)
 
 
 def write_lists(output: Path, clips: ClassFolder) -> None:
@@ -135,4 +138,4 @@ def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[
 
 def open_lists(data: VideoData, seed: int) -> ListedSource:
     """Return the clips that the lists in `data.root` name."""
-    return ListedSource(data, partial(read_lists, data.path, data.path_prefix, seed))
+    return ListedSource(data, partial(read_lists, data.path, data.path_prefix, seed, Grouping.of(data)))

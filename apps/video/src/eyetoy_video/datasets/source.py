@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from eyetoy_train import ClassFolder
-from eyetoy_train.data.folder import Sample
+from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.held_out import Groups, Sample, hold_out_by_class
 from eyetoy_train.data.source import FolderSource
 from eyetoy_train.data.splits import HELD_OUT
 from eyetoy_train.data.unreadable import refuse_or_skip
@@ -78,34 +79,51 @@ class ListedSource(FolderSource):
 
 
 def hold_out(
-    samples: Sequence[Sample], group: Callable[[Path], str], seed: int
+    samples: Sequence[Sample], seed: int, groups: Groups | None = None
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Hold out about a tenth of every class for validation, by whole groups, such as the clips of one recording.
-
-    A class with a single group stays in training.
+    """Hold out about a tenth of every class for validation; a class with a single clip stays in training.
 
     Args:
         samples: all samples.
-        group: returns the group of a file within its class.
-        seed: decides which groups are held out.
+        seed: decides which are held out.
+        groups: the groups of the files, such as the clips of one recording, which stay together.
 
     Returns:
         the samples for training and for validation.
+
+    Raises:
+        ValueError: there are too few groups.
     """
+    if groups:
+        found = hold_out_by_class(samples, ("val",), seed, groups)
+        return found["train"], found["val"]
     held_out: set[Path] = set()
     for label in sorted({label for _, label in samples}):
-        paths = [path for path, member in samples if member == label]
-        groups = sorted({group(path) for path in paths})
-        random.Random(derive_seed(seed, "split", label)).shuffle(groups)
-        chosen: set[Path] = set()
-        # Whole groups until the fraction is reached, but at least one. The first group always stays in training.
-        for name in groups[1:]:
-            if len(chosen) >= round(len(paths) * HELD_OUT["val"]) and chosen:
-                break
-            chosen |= {path for path in paths if group(path) == name}
-        held_out |= chosen
+        paths = sorted({path for path, member in samples if member == label}, key=str)
+        random.Random(derive_seed(seed, "split", label)).shuffle(paths)
+        held_out.update(paths[1 : 1 + max(round(len(paths) * HELD_OUT["val"]), 1)])  # the first always is for training
     train = tuple(sample for sample in samples if sample[0] not in held_out)
     return train, tuple(sample for sample in samples if sample[0] in held_out)
+
+
+def groups_by(
+    grouping: Grouping | None,
+    splits: Mapping[Split, Sequence[Sample]],
+    root: Path,
+    usual: Callable[[Path], str] | None = None,
+) -> Groups:
+    """Return the groups of clips: by the recipe's pattern, or for training the set's usual ones, if any.
+
+    Args:
+        grouping: the recipe's.
+        splits: the clips.
+        root: the folder of the data.
+        usual: returns the group of a file.
+    """
+    if grouping is None:
+        return {} if usual is None else {path: usual(path) for path, _ in splits["train"]}
+    paths = [path for samples in splits.values() for path, _ in samples]
+    return dict(zip(paths, grouping.of_paths(paths, root), strict=True))
 
 
 def labelled(rows: Sequence[tuple[Path, str]], labels: dict[str, int], table: Path) -> tuple[Sample, ...]:

@@ -6,8 +6,10 @@ import re
 from functools import partial
 from pathlib import Path
 
-from eyetoy_train import ClassFolder
-from eyetoy_video.datasets.source import ListedSource, hold_out, labelled, read_lines
+from eyetoy_train import ClassFolder, Split
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.held_out import Sample
+from eyetoy_video.datasets.source import ListedSource, groups_by, hold_out, labelled, read_lines
 from eyetoy_video.recipe import VideoData
 
 FOLDER, LISTS = "UCF-101", "ucfTrainTestlist"
@@ -18,7 +20,7 @@ https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip &
 unzip UCF101TrainTestSplits-RecognitionTask.zip"""
 
 
-def read_ucf101(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
+def read_ucf101(root: Path, fold: int = 1, seed: int = 0, grouping: Grouping | None = None) -> ClassFolder:
     """List `root/UCF-101/CLASS/v_*.avi` by `root/ucfTrainTestlist/trainlist01.txt` and `testlist01.txt`, or 02 or 03.
 
     The usual score is the mean over the three divisions. About a tenth of every class's training clips is held out for
@@ -29,6 +31,7 @@ def read_ucf101(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
         root: the folder of the set.
         fold: the division: 1, 2 or 3.
         seed: decides which groups are held out.
+        grouping: other groups for validation.
 
     Raises:
         FileNotFoundError: the set is missing. The message has the command that fetches it.
@@ -41,10 +44,13 @@ def read_ucf101(root: Path, fold: int = 1, seed: int = 0) -> ClassFolder:
     rows = _rows(root, train)
     classes = tuple(sorted({name for _, name in rows}))
     labels = {name: number for number, name in enumerate(classes)}
-    training, validation = hold_out(labelled(rows, labels, train), _group, seed)
-    return ClassFolder(
-        classes, {"train": training, "val": validation, "test": labelled(_rows(root, test), labels, test)}
-    )
+    splits: dict[Split, tuple[Sample, ...]] = {
+        "train": labelled(rows, labels, train),
+        "test": labelled(_rows(root, test), labels, test),
+    }
+    groups = groups_by(grouping, splits, root, _group)
+    splits["train"], splits["val"] = hold_out(splits["train"], seed, groups)
+    return ClassFolder(classes, splits, groups=groups)
 
 
 def _rows(root: Path, table: Path) -> list[tuple[Path, str]]:
@@ -60,4 +66,4 @@ def _group(path: Path) -> str:
 
 def open_ucf101(data: VideoData, seed: int) -> ListedSource:
     """Return the clips in `data.root` by the official division `data.fold`."""
-    return ListedSource(data, partial(read_ucf101, data.path, data.fold, seed))
+    return ListedSource(data, partial(read_ucf101, data.path, data.fold, seed, Grouping.of(data)))

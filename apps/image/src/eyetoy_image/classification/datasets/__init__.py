@@ -16,4 +16,6 @@ DATASETS = DatasetRegistry(
         "caltech256": "caltech256:open_caltech256",
         "imagenet": "imagenet:open_imagenet",
     },
+    with_group_pattern=("folder", "tagged", "hub"),
+    with_group_column=("tagged", "hub"),
 )

@@ -6,6 +6,7 @@ from functools import partial
 
 from eyetoy_image.classification.recipe import ImageData
 from eyetoy_image.io.files import EXTENSIONS
+from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.source import FolderSource
 from eyetoy_train.data.tagged import read_tables
 
@@ -20,5 +21,6 @@ def open_tagged(data: ImageData, seed: int) -> FolderSource:
         noun="picture",
         missing=data.missing,
         seed=seed,
+        grouping=Grouping.of(data),
     )
     return FolderSource(read, multi_label=True)

@@ -9,4 +9,5 @@ DATASETS = DatasetRegistry(
         "coco2017": "coco2017:open_coco2017",
         "composed_digits": "composed_digits:open_composed_digits",
     },
+    with_group_column=("folder",),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -63,7 +64,7 @@ class CocoSource(ObjectSource):
         """Return a split as it is in its file."""
         if split not in self._splits:  # read once: COCO's training file has 450 MB
             files = self.find_files(split)
-            coco = None if files is None else read_coco(*files)
+            coco = None if files is None else read_coco(*files, self.data.group_column)
             if coco is not None and split != "train" and (train := CocoSource.split(self, "train")):
                 refuse_other_names(coco, train.categories)
             self._splits[split] = coco
@@ -149,7 +150,7 @@ def unlisted(root: Path, files: Sequence[tuple[Path, Path]], named_pictures: Col
     return left_out
 
 
-def read_coco(path: Path, folder: Path) -> CocoSet:
+def read_coco(path: Path, folder: Path, group_column: str | None = None) -> CocoSet:
     """Read an annotation file.
 
     Single annotations are checked by `eyetoy_image.detection.datasets.findings`.
@@ -157,6 +158,7 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
     Args:
         path: a JSON file with `images`, `annotations` and `categories`; other keys are ignored.
         folder: the folder of the images.
+        group_column: the key of an image's entry that tells its group.
 
     Raises:
         ValueError: the file is not JSON, or not of this format; the message says what is missing.
@@ -176,6 +178,9 @@ def read_coco(path: Path, folder: Path) -> CocoSet:
         for place, entry in enumerate(content["annotations"]):
             members.get(entry["image_id"], strays).append(Annotation(place, entry))
         pictures = [_picture(entry, folder, members) for entry in content["images"]]
+        if group_column is not None:
+            pairs = zip(pictures, content["images"], strict=True)
+            pictures = [replace(picture, group=entry.get(group_column)) for picture, entry in pairs]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not of COCO's format: an entry lacks, or has a wrong, {error}") from error
     for name, entries in (("images", pictures), ("categories", categories)):

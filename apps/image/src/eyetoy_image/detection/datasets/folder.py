@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from eyetoy_image.dense.held_out import hold_out, missing_splits
 from eyetoy_image.detection.datasets.coco import CocoSource
-from eyetoy_image.detection.datasets.objects import CocoSet
+from eyetoy_image.detection.datasets.objects import CocoSet, Picture
 from eyetoy_image.detection.datasets.tree import Listed, Tree
 from eyetoy_image.detection.datasets.voc import read_voc
 from eyetoy_image.detection.datasets.yolo import label_file, read_yolo
 from eyetoy_image.detection.recipe import DetectionData
 from eyetoy_train import Split
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.held_out import Groups, hold_out_by_name, hold_out_groups, missing_splits
 from eyetoy_train.utils.files import list_folders
 
 READERS: dict[str, Callable[[Tree], Listed]] = {"voc": read_voc, "yolo": read_yolo}
@@ -32,6 +33,8 @@ class Found:
     held_out: Sequence[Split] = ()
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Sequence[str] = ()
+    groups: Groups = field(default_factory=dict)
+    """The group of every picture, if there are groups: those of one group are held out together."""
 
 
 class FolderSource(CocoSource):
@@ -54,7 +57,7 @@ class FolderSource(CocoSource):
 
         Raises:
             FileNotFoundError: there is no such folder, or nothing for training in it.
-            ValueError: the format is not clear, or a file is not of it.
+            ValueError: the format is not clear, a file is not of it, a picture has no group, or there are too few.
         """
         tree = Tree(Path(self.data.root))
         name = find_format(tree, self.data)
@@ -92,15 +95,49 @@ class FolderSource(CocoSource):
         """Return a split as it is in its files."""
         return self.found.splits.get(split)
 
+    def group_of(self, sample: Any) -> str | None:
+        """Return the group of a picture."""
+        return self.found.groups.get(sample)
+
     def _with_held_out(self, found: Found, tree: Tree, *, has_splits: bool) -> Found:
+        if grouping := Grouping.of(self.data):
+            found = replace(found, groups=_groups(found, grouping, tree))
         names = missing_splits(tuple(found.splits) if has_splits else ())
         if not names:
             return found
         train = found.splits["train"]
-        parts = hold_out(train.pictures, names, self.seed, lambda picture: tree.name(picture.path))
+        if found.groups:
+            keys = [found.groups[picture.path] for picture in train.pictures]
+            parts = hold_out_groups(train.pictures, keys, list(map(_classes_on, train.pictures)), names, self.seed)
+        else:
+            parts = hold_out_by_name(train.pictures, names, self.seed, lambda picture: tree.name(picture.path))
         splits = {split: replace(train, pictures=part, strays=(), split=split) for split, part in parts.items()}
         splits["train"] = replace(splits["train"], strays=train.strays)
         return replace(found, splits=found.splits | splits, held_out=tuple(parts.keys() - {"train"}))
+
+
+def _groups(found: Found, grouping: Grouping, tree: Tree) -> Groups:
+    """Return the group of every picture.
+
+    Raises:
+        ValueError: a picture has none, or the format has no such column.
+    """
+    pictures = [picture for coco in found.splits.values() for picture in coco.pictures]
+    paths = [picture.path for picture in pictures]
+    if grouping.column is None:
+        return dict(zip(paths, grouping.of_paths(paths, tree.root), strict=True))
+    if found.title != TITLES["coco"]:
+        raise ValueError(
+            f"data.group_column={grouping.column} is for COCO's format, and {tree.root} is in {found.title}; take "
+            "data.group_pattern"
+        )
+    values = {tree.name(picture.path): picture.group for picture in pictures}
+    return dict(zip(paths, grouping.of_values(values, f"the images of {tree.root}"), strict=True))
+
+
+def _classes_on(picture: Picture) -> set[str]:
+    """Return the classes of a picture's objects, as texts: a faulty file may have anything there."""
+    return {str(one.content.get("category_id")) for one in picture.annotations if not one.fault}
 
 
 def find_format(tree: Tree, data: DetectionData) -> str:

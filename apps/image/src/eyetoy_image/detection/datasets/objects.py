@@ -50,6 +50,8 @@ class Picture:
     annotations: tuple[Annotation, ...]
     fault: str = ""
     """Why its file of annotations cannot be read."""
+    group: str | int | None = None
+    """What its entry has for the recipe's `data.group_column`, in COCO's format."""
 
 
 @dataclass(frozen=True)

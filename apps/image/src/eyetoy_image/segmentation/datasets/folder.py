@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from eyetoy_image.dense.held_out import hold_out, missing_splits
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.datasets.label_set import (
     SPLITS,
@@ -21,6 +20,8 @@ from eyetoy_image.segmentation.datasets.label_set import (
 )
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.held_out import Groups, hold_out_by_name, hold_out_groups, missing_splits
 from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_folders
@@ -36,7 +37,8 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a split has two folders, or there are two folders of label maps.
+        ValueError: a split has two folders, there are two folders of label maps, a picture has no group, or there are
+            too few groups.
     """
     root = Path(data.root)
     left_out: Counter[str] = Counter()
@@ -57,10 +59,21 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
         raise FileNotFoundError(f"found no picture ending in {', '.join(sorted(EXTENSIONS))} in {empty[0]}")
     left_out += _beside(root, maps, [folders[split] for split in folders if split not in images])
     found = with_classes(data, read_names(root / "classes.txt"), parts, left_out)
+    groups: Groups = {}
+    if grouping := Grouping.of(data):
+        paths = [Path(str(picture.path)) for part in found.splits.values() for picture in part]
+        groups = dict(zip(paths, grouping.of_paths(paths, root), strict=True))
+        found = replace(found, groups=groups)
     names = missing_splits(tuple(found.splits) if images else ())
     if not names:
         return found
-    held = hold_out(found.splits["train"], names, seed, _name_of)
+    pictures = found.splits["train"]
+    if groups:
+        # The classes of a picture are on its map, which is not read here.
+        keys = [groups[Path(str(picture.path))] for picture in pictures]
+        held = hold_out_groups(pictures, keys, [()] * len(pictures), names, seed)
+    else:
+        held = hold_out_by_name(pictures, names, seed, _name_of)
     parts = {**found.splits, **held}
     splits = {split: parts[split] for split in SPLITS if split in parts}
     return replace(found, splits=splits, held_out=tuple(held.keys() - {"train"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from eyetoy_image.segmentation.datasets.label_set import (
     without_empty,
 )
 from eyetoy_image.segmentation.recipe import SegmentationData
-from eyetoy_train.data.hub import HubSample, columns_of_type, load_splits, undecoded
+from eyetoy_train import Split
+from eyetoy_train.data.groups import Grouping
+from eyetoy_train.data.hub import HubParts, columns_of_type, load_splits, undecoded
 
 IMAGE_COLUMNS = ("image", "pixel_values")
 """Usual names of the column with the images."""
 
 
-def read_hub(data: SegmentationData) -> SegmentationSet:
+def read_hub(data: SegmentationData, seed: int = 0) -> SegmentationSet:
     """List the images of the set named `data.root`.
 
     Raises:
@@ -32,9 +35,20 @@ def read_hub(data: SegmentationData) -> SegmentationSet:
         raise FileNotFoundError(
             f"data.classes must be a file with the names of the classes; {data.classes} is not there"
         )
-    loaded = load_splits(data.root, splits=data.splits, config=data.config, revision=data.revision)
+    loaded = load_splits(
+        data.root,
+        splits=data.splits,
+        seed=seed,
+        config=data.config,
+        revision=data.revision,
+        grouping=Grouping.of(data),
+        # The classes of a picture are on its map, which is not read here.
+        columns=lambda rows: _picture_columns(data, rows)[:1],
+    )
     columns = _picture_columns(data, loaded.rows["train"])
-    splits = {split: _rows(undecoded(part, columns, "Image"), columns) for split, part in loaded.rows.items()}
+    rows = {split: undecoded(part, columns, "Image") for split, part in loaded.rows.items()}
+    loaded = replace(loaded, rows=rows)
+    splits = {split: _samples(loaded, split, columns) for split in rows}
     names = () if data.classes is None else read_names(Path(data.classes))
     return with_classes(data, names, without_empty(splits), loaded.left_out)
 
@@ -53,11 +67,14 @@ def _picture_columns(data: SegmentationData, rows: Any) -> tuple[str, str]:
     return image, labels
 
 
-def _rows(rows: Any, columns: tuple[str, str]) -> tuple[LabelledPicture, ...]:
+def _samples(loaded: HubParts, split: Split, columns: tuple[str, str]) -> tuple[LabelledPicture, ...]:
     image, labels = columns
-    return tuple(LabelledPicture(HubSample(rows, i, image), HubSample(rows, i, labels)) for i in range(len(rows)))
+    return tuple(
+        LabelledPicture(loaded.sample(split, i, image), loaded.sample(split, i, labels))
+        for i in range(len(loaded.rows[split]))
+    )
 
 
 def open_hub(data: SegmentationData, seed: int) -> SegmentationSource:
     """Return the images of the set named `data.root`."""
-    return SegmentationSource(data.root, partial(read_hub, data))
+    return SegmentationSource(data.root, partial(read_hub, data, seed))

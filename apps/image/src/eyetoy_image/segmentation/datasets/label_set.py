@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.io.hub import PictureFile
@@ -19,6 +20,8 @@ from eyetoy_image.segmentation.datasets.label_maps import (
 )
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
+from eyetoy_train.data.held_out import Groups
+from eyetoy_train.data.hub import HubSample
 from eyetoy_train.data.source import DatasetSource
 from eyetoy_train.utils.files import count_beside, is_clutter, list_folders, may_be_file
 
@@ -44,6 +47,8 @@ class SegmentationSet:
     """Numbers of files and folders that are no samples, by the reason."""
     held_out: tuple[Split, ...] = ()
     """Splits that the data do not have, and whose images are some of the others."""
+    groups: Groups = field(default_factory=dict)
+    """The group of every image file, if there are groups: those of one group are held out together."""
 
 
 class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
@@ -99,6 +104,10 @@ class SegmentationSource(DatasetSource[Sequence[LabelledPicture]]):
     def places(self) -> Mapping[Split, str]:
         """Which splits are held out."""
         return dict.fromkeys(self.set.held_out, "held out")
+
+    def group_of(self, sample: Any) -> str | None:
+        """Return the group of an image."""
+        return sample.group if isinstance(sample, HubSample) else self.set.groups.get(sample)
 
     def split(self, split: Split) -> Sequence[LabelledPicture] | None:
         """Return the images of a split."""
