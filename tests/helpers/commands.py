@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from eyetoy_train import parse_recipe
+from helpers.forks import FORKS
 from helpers.paths import REPOSITORY, config
 
 
@@ -26,10 +27,10 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Run a script of the repository, or `eyetoy`, alone or with several processes of `accelerate launch`."""
+    """Run a script of the repository, or `eyetoy`, in a fork; or several processes by `accelerate launch`."""
 
     def run(folder: Path, script: str, *arguments: object, processes: int | None = None, check: bool = True):
-        command = [sys.executable]
+        command = []
         if processes:
             # Port 0 is any free one: tests of other files may launch at the same time.
             command += ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
@@ -38,9 +39,7 @@ def run_command():
         command += ["-m", script] if script == "eyetoy" else [str(REPOSITORY / script)]
         command += map(str, arguments)
         environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
-        )
+        done = FORKS.run(command, cwd=folder, env=environment)
         if check and done.returncode:
             pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
