@@ -29,7 +29,7 @@ LIBRARIES = (
     *("accelerate", "datasets", "filelock", "jinja2", "jsonargparse", "numpy", "psutil", "safetensors.torch", "tqdm"),
     *("matplotlib.backends.backend_agg", "matplotlib.figure", "torch.utils.tensorboard", "tensorboard.compat"),
     *("torch._dynamo", "torch.distributed.fsdp", "torch.utils.data", "yaml"),  # an optimizer imports torch._dynamo
-    *("PIL.Image", "av", "pycocotools.cocoeval", "scipy.stats", "skimage", "sklearn.datasets", "soundfile", "timm"),
+    *("PIL.Image", "pycocotools.cocoeval", "scipy.stats", "skimage", "sklearn.datasets", "soundfile", "timm"),
     *("torchaudio", "torchvision.datasets", "torchvision.transforms.v2"),
 )
 START = "from helpers.forks import serve; serve()"
@@ -38,7 +38,7 @@ START = "from helpers.forks import serve; serve()"
 class Forked:
     """A running program, with what is needed of `subprocess.Popen`."""
 
-    def __init__(self, status: socket.socket, out: IO[bytes], err: IO[bytes] | None) -> None:
+    def __init__(self, status: socket.socket, out: IO[bytes], err: IO[bytes]) -> None:
         self._status, self._out, self._err = status.makefile("r"), out, err
         self._socket = status
         self.pid = int(self._status.readline())
@@ -55,10 +55,10 @@ class Forked:
                 raise
         return self.returncode
 
-    def communicate(self, timeout: float | None = None) -> tuple[str, str | None]:
-        """Wait for the end and return what was printed."""
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end and return what was printed, and to the standard error."""
         self.wait(timeout)
-        return self._printed(self._out), None if self._err is None else self._printed(self._err)
+        return self._printed(self._out), self._printed(self._err)
 
     def kill(self) -> None:
         """End the program at once."""
@@ -96,10 +96,9 @@ class Forks:
         if self._server is None:
             self._server = self._begin()
         ours, theirs = socket.socketpair()
-        out = tempfile.TemporaryFile()
-        err = None if merge else tempfile.TemporaryFile()
+        out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (open until the program has ended)
         request = {"arguments": list(map(str, arguments)), "cwd": str(cwd or Path.cwd()), "env": env or {**os.environ}}
-        descriptors = [theirs.fileno(), out.fileno(), (err or out).fileno()]
+        descriptors = [theirs.fileno(), out.fileno(), (out if merge else err).fileno()]
         message = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(self._server, [message], descriptors)
         self._server.sendall(message[sent:])
@@ -232,7 +231,11 @@ def _become(request: dict[str, Any], installed: list[str]) -> None:
     os.chdir(request["cwd"])
     what, *arguments = request["arguments"]
     paths = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    sys.path[:] = ["" if what == "-c" else os.getcwd() if what == "-m" else str(Path(what).parent), *paths, *installed]
+    sys.path[:] = [
+        "" if what == "-c" else request["cwd"] if what == "-m" else str(Path(what).parent),
+        *paths,
+        *installed,
+    ]
     sys.path_importer_cache.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
         del sys.modules[name]
