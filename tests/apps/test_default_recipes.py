@@ -33,6 +33,8 @@ from eyetoy_train.checkpoint import atomic
 from eyetoy_video.datasets.moving_digits import write_moving_digits
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.first
+
 APPS = {
     "image": "eyetoy_image.app",
     "audio": "eyetoy_audio.app",

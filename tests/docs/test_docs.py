@@ -31,6 +31,8 @@ from helpers.docs import app_command
 from helpers.forks import FORKS
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.first
+
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("apps/*/README.md"))]

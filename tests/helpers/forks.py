@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import IO, Any
 
 LIBRARIES = (
-    *("accelerate", "datasets", "filelock", "jinja2", "jsonargparse", "numpy", "psutil", "safetensors.torch", "tqdm"),
-    *("matplotlib.backends.backend_agg", "matplotlib.figure", "torch.utils.tensorboard", "tensorboard.compat"),
-    *("torch._dynamo", "torch.distributed.fsdp", "torch.utils.data", "yaml"),  # an optimizer imports torch._dynamo
-    *("PIL.Image", "pycocotools.cocoeval", "scipy.stats", "skimage", "sklearn.datasets", "soundfile", "timm"),
-    *("torchaudio", "torchvision.datasets", "torchvision.transforms.v2"),
+    *("accelerate", "attrs", "datasets", "docstring_parser", "filelock", "jinja2", "jsonargparse", "numpy", "psutil"),
+    *("huggingface_hub._snapshot_download", "huggingface_hub.hub_mixin", "safetensors.torch", "tqdm", "yaml"),
+    *("matplotlib.backends.backend_agg", "matplotlib.figure", "tensorboard.compat", "torch.utils.tensorboard"),
+    *("torch._dynamo", "torch.distributed.checkpoint.state_dict", "torch.distributed.fsdp", "torch.utils.data"),
+    *("PIL.Image", "pycocotools.cocoeval", "scipy.stats", "skimage", "sklearn.datasets", "sklearn.metrics"),
+    *("soundfile", "timm", "torchaudio", "torchvision.datasets", "torchvision.transforms.v2"),
 )
 START = "from helpers.forks import serve; serve()"
 

@@ -18,6 +18,8 @@ import pytest
 from helpers.forks import FORKS
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.first
+
 ROOT = REPOSITORY
 SOURCES = [ROOT / "packages", *(ROOT / "apps" / app / "src" for app in ("audio", "image", "video"))]
 TOY = ROOT / "tests" / "helpers" / "toy.py"

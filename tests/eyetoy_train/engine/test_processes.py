@@ -11,6 +11,8 @@ import torch
 
 from eyetoy_train import train
 
+pytestmark = pytest.mark.first
+
 # No dropout and no stochastic depth: their draws belong to a process.
 RECIPE = {"epochs": 5, "log_steps": 1, "model": {"name": "eyetoy1d_pico", "stem_strides": [8]}, "ema": {"decay": 0.9}}
 TWO = ("--multi_gpu", "--num_processes", "2")
