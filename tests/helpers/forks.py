@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -40,20 +41,18 @@ class Forked:
     """A running program, with what is needed of `subprocess.Popen`."""
 
     def __init__(self, status: socket.socket, out: IO[bytes], err: IO[bytes]) -> None:
-        self._status, self._out, self._err = status.makefile("r"), out, err
-        self._socket = status
+        # Without a buffer, so that what is not read yet is what `select` sees.
+        self._status, self._out, self._err = status.makefile("rb", buffering=0), out, err
         self.pid = int(self._status.readline())
         self.returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end, which a kill brings after `timeout` seconds, and return the exit code."""
         if self.returncode is None:
-            self._socket.settimeout(timeout)
-            try:
-                self.returncode = int(self._status.readline())
-            except TimeoutError:
+            if not select.select([self._status], [], [], timeout)[0]:
                 self.kill()
-                raise
+                raise TimeoutError(f"process {self.pid} did not end within {timeout} seconds")
+            self.returncode = int(self._status.readline())
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
