@@ -55,6 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", choices=DEVICES, help="run on this device only; skips if it is absent")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: a process that took one as its last would keep the others waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every test that asks for `dimension` or `device` each of those that the options leave."""
     if "dimension" in metafunc.fixturenames:

@@ -36,6 +36,8 @@ from eyetoy_video.datasets.moving_digits import write_moving_digits
 from helpers.commands import write_pictures
 from helpers.paths import REPOSITORY
 
+pytestmark = pytest.mark.first
+
 PAGE = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
 SCRIPTS = {
     name: text for text, name in re.findall(r"^```python\n(# python (\w+).py.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

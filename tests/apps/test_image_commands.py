@@ -26,8 +26,8 @@ def workplace(tmp_path_factory, run_command) -> Path:
             pixels = generator.normal(shade, 20, (generator.integers(9, 40), 20, 3)).clip(0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(path)
     source = ("--data.source", "folder", "--data.root", "pictures", "--batch_size", 8)
-    run_command(folder, "eyetoy", "train", "image", *SMALL, *source, "--output_dir", "two", processes=2)
-    run_command(folder, "apps/image/train.py", *SMALL, *source, "--output_dir", "one", processes=1)
+    run_command(folder, "eyetoy", "train", "image", *SMALL, *source, "--output_dir", "two", launch=True)
+    run_command(folder, "apps/image/train.py", *SMALL, *source, "--output_dir", "one")
     return folder
 
 

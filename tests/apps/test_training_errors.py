@@ -125,6 +125,6 @@ def test_a_bug_in_a_run_that_has_started_keeps_its_traceback(error, code, folder
 
 
 def test_several_processes_say_it_once(tmp_path, run_command):
-    done = run_command(tmp_path, "apps/image/train.py", *OWN, "nowhere", processes=2, check=False)
+    done = run_command(tmp_path, "apps/image/train.py", *OWN, "nowhere", launch=True, check=False)
     assert done.stderr.count("train.py: error: there is no folder nowhere") == 1
     assert done.stderr.count("train.py: error: ") == 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+import runpy
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.classification import APP as IMAGE
 from eyetoy_train import build_classifier, parse_recipe
 from eyetoy_video.app import APP as VIDEO
+from helpers.forks import FORKS
 from helpers.paths import REPOSITORY, config
 
 APPS = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
@@ -30,24 +32,42 @@ variants:
 """
 
 
-def benchmark(name: str, folder: Path, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, str(REPOSITORY / "benchmarks" / name), *arguments]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch, capsys) -> Callable[..., str]:
+    """Run a script of the benchmarks in this process, and the programs that it starts in forks; return what it says."""
+
+    def run_in_fork(command: list[str], *, stdout: Any, env: dict[str, str], **_: Any) -> Any:
+        done = FORKS.run(command[1:], env=env | {"OMP_NUM_THREADS": "1"}, merge=True)
+        stdout.write(done.stdout)
+        return done
+
+    def run(name: str, *arguments: str, code: int = 0) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+        monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+        monkeypatch.setattr(subprocess, "run", run_in_fork)
+        monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "benchmarks" / name), *arguments])
+        ended = None
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as stop:
+            ended = stop.code
+        printed = capsys.readouterr()
+        assert (isinstance(ended, str) or ended or 0) == code, printed.out + printed.err
+        return printed.out
+
+    return run
 
 
-def compare(folder: Path, *arguments: str, code: int = 0) -> str:
-    return benchmark("compare.py", folder, *arguments, code=code)
+@pytest.fixture
+def compare(benchmark) -> Callable[..., str]:
+    return lambda *arguments, **options: benchmark("compare.py", *arguments, **options)
 
 
-def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
+def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path, compare):
     (tmp_path / "small.yaml").write_text(SMALL)
-    assert compare(tmp_path, "small.yaml", "--seeds", "1").count(": done") == 1
-    assert compare(tmp_path, "small.yaml", "--jobs", "2").count(": done") == 1
+    assert compare("small.yaml", "--seeds", "1").count(": done") == 1
+    assert compare("small.yaml", "--jobs", "2").count(": done") == 1
     folder = tmp_path / "runs" / "compare"
     report = json.loads((folder / "compare-small.json").read_text())
     row = report["variants"]["narrow, augmented"]
@@ -63,20 +83,20 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path):
     assert (folder / "compare-small.png").stat().st_size > 10_000
     assert "| narrow, augmented | " in (folder / "compare-small.md").read_text()
     runs[0].unlink()
-    assert compare(tmp_path, "small.yaml").count(": done") == 1
+    assert compare("small.yaml").count(": done") == 1
     (tmp_path / "small.yaml").write_text(SMALL.replace("erasing: 0.5", "erasing: 0.6"))
-    assert "was started with other options" in compare(tmp_path, "small.yaml", code=1)
+    assert "was started with other options" in compare("small.yaml", code=1)
 
 
-def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_path):
+def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_path, compare):
     (tmp_path / "small.yaml").write_text(SMALL.replace("max_steps: 2", "max_steps: 3"))
     recipe = yaml.safe_load((config("image", "digits")).read_text())
     recipe |= {"epochs": 1, "warmup_epochs": 0, "max_steps": 1, "trackers": [], "model": {"name": "timm/test_vit"}}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(recipe))
-    compare(tmp_path, "small.yaml", "--seeds", "1", "--recipe", "other.yaml")
+    compare("small.yaml", "--seeds", "1", "--recipe", "other.yaml")
     report = json.loads((tmp_path / "runs" / "compare" / "compare-small-other.json").read_text())
     assert report["variants"]["narrow, augmented"]["steps"] == 1
-    compare(tmp_path, "small.yaml", "--recipe", "no.yaml", code=2)
+    compare("small.yaml", "--recipe", "no.yaml", code=2)
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
@@ -98,13 +118,13 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
         assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
 
 
-def test_steps_of_a_grid_are_timed_and_say_how_long_an_epoch_takes(tmp_path):
+def test_steps_of_a_grid_are_timed_and_say_how_long_an_epoch_takes(tmp_path, benchmark, compare):
     (tmp_path / "small.yaml").write_text(SMALL)
-    printed = benchmark("steps.py", tmp_path, "small.yaml", "--rounds", "1", "--output", ".")
+    printed = benchmark("steps.py", "small.yaml", "--rounds", "1", "--output", ".")
     times = json.loads((tmp_path / "steps-small.json").read_text())["step_ms"]
     assert list(times) == ["narrow, augmented"]
     assert f"{times['narrow, augmented']:.1f} ms" in printed
-    compare(tmp_path, "small.yaml", "--seeds", "1", "--steps", "steps-small.json")
+    compare("small.yaml", "--seeds", "1", "--steps", "steps-small.json")
     report = json.loads((tmp_path / "runs" / "compare" / "compare-small.json").read_text())
     row = report["variants"]["narrow, augmented"]
     assert row["seconds_per_epoch"] == pytest.approx(2 * times["narrow, augmented"] / 1e3, abs=1e-3)

@@ -28,7 +28,10 @@ from eyetoy_video.app import APP as VIDEO
 from helpers.commands import save_untrained, write_pictures
 from helpers.dense import save_run
 from helpers.docs import app_command
+from helpers.forks import FORKS
 from helpers.paths import REPOSITORY
+
+pytestmark = pytest.mark.first
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")])
@@ -75,7 +78,7 @@ def test_python_runs(page, tmp_path):
         save_run("detector", tmp_path / DETECTOR)
         Image.new("RGB", (70, 50)).save(tmp_path / "street.jpg")
     for block in code:
-        done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = FORKS.run(["-c", block], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
 
@@ -144,7 +147,8 @@ def test_a_training_command_gives_a_recipe(page, command, monkeypatch):
 
 
 def test_figures_are_what_is_drawn(tmp_path):
-    subprocess.run([sys.executable, DOCS / "figures" / "draw.py", "--output", tmp_path], check=True)
+    done = FORKS.run([DOCS / "figures" / "draw.py", "--output", tmp_path])
+    assert done.returncode == 0, done.stderr
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert drawn == {path.name: path.read_bytes() for path in (DOCS / "figures").glob("*.svg")}
 
@@ -215,9 +219,7 @@ def test_the_modality_of_the_docs_learns(tmp_path):
     write_series(tmp_path / "series")
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, script, *arguments]
-        environment = os.environ | {"ACCELERATE_USE_CPU": "1"}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = FORKS.run([script, *arguments], cwd=tmp_path, env=os.environ | {"ACCELERATE_USE_CPU": "1"})
         assert done.returncode == 0, done.stderr
         return done.stdout
 

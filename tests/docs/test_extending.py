@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import wave
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.forks import FORKS
 from helpers.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -57,8 +57,7 @@ def run(folder: Path, *arguments: str) -> str:
     """Run Python on the copy and return what it prints."""
     paths = os.pathsep.join(str(folder / name) for name in PACKAGES)
     environment = os.environ | {"PYTHONPATH": paths, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = FORKS.run(arguments, cwd=folder, env=environment)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 

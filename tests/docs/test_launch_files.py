@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
+from helpers.forks import FORKS
 from helpers.paths import REPOSITORY
 
 FILES = sorted((REPOSITORY / "docs" / "launch").glob("*.yaml"))
@@ -34,11 +34,12 @@ def test_accelerate_reads_it_as_what_its_name_says(path):
 
 
 def test_two_processes_on_a_cpu_are_two(tmp_path):
-    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    launch = ["-m", "accelerate.commands.launch"]
     config = ["--config_file", str(REPOSITORY / "docs" / "launch" / "cpu_2_processes.yaml")]
     script = [str(REPOSITORY / "apps" / "image" / "train.py"), "--max_steps", "1", "--output_dir", "run"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launch, *config, *script], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    done = FORKS.run([*launch, *config, *script], cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["environment"]["processes"] == 2
     assert results["test"]["count"] == 360

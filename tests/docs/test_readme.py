@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
+from helpers.forks import FORKS
 from helpers.paths import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -23,7 +22,7 @@ def test_its_python_runs(tmp_path):
     code = "\n".join(blocks(README, "python"))
     assert "create_model" in code
     Image.new("L", (8, 8)).save(tmp_path / "picture.png")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = FORKS.run(["-c", code], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "my-model" / "model.safetensors").exists()
 

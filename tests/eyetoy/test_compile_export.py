@@ -22,6 +22,8 @@ from eyetoy import (
 )
 from eyetoy.tracing import constant_in_graphs
 
+pytestmark = pytest.mark.first
+
 GRIDS = {1: (45,), 2: (9, 11), 3: (3, 5, 6)}
 
 

@@ -20,6 +20,8 @@ from eyetoy import Classifier, Encoder2D, SharedScaleNA, count_flops, create_enc
 from eyetoy.neighborhood.backends.registry import VARIABLE
 from eyetoy.presets import MODELS
 
+pytestmark = pytest.mark.first
+
 GRIDS = {1: (2048,), 2: (128, 128), 3: (4, 64, 64)}
 """Large enough that every scale of every stage has tokens that no padding hides."""
 SIZES = {"nano": (2.5e6, 3.5e6), "tiny": (26e6, 30e6), "small": (47e6, 53e6), "base": (85e6, 95e6)}

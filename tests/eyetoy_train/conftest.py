@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -14,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 import helpers.toy
+from helpers.forks import FORKS
 
 TOY = Path(helpers.toy.__file__)
+ENVIRONMENT = {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -38,25 +38,25 @@ def toy_recipe(toy, tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def start_toy():
-    """Start the toy script, alone or under `accelerate launch`, with a recipe and options of its own."""
+    """Start the toy script, alone or under `accelerate launch`, with a recipe and options of its own, in a fork."""
 
     def start(recipe: dict, *options: str, launch: tuple[str, ...] | None = None, **environment: str):
         launcher = [] if launch is None else ["-m", "accelerate.commands.launch", "--main_process_port", "0", *launch]
-        command = [sys.executable, *launcher, str(TOY), json.dumps(recipe), *options]
-        variables = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | environment
-        return subprocess.Popen(
-            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
+        command = [*launcher, str(TOY), json.dumps(recipe), *options]
+        return FORKS.start(command, env=os.environ | ENVIRONMENT | environment, merge=True)
 
     return start
 
 
 @pytest.fixture(scope="session")
 def run_toy(start_toy):
-    """Run the toy script to its end and return what it printed."""
+    """Run the toy script to its end, in one process or several, and return what it printed."""
 
-    def run(*arguments, **options) -> str:
-        process = start_toy(*arguments, **options)
+    def run(recipe: dict, *options: str, processes: int = 1, **environment: str) -> str:
+        if processes > 1:
+            command = [str(TOY), json.dumps(recipe), *options]
+            return FORKS.run_several(processes, command, env=os.environ | ENVIRONMENT | environment, merge=True)
+        process = start_toy(recipe, *options, **environment)
         printed, _ = process.communicate(timeout=300)
         assert process.returncode == 0, printed
         return printed

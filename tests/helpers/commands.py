@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from eyetoy_train import parse_recipe
+from helpers.forks import FORKS
 from helpers.paths import REPOSITORY, config
 
 
@@ -26,21 +27,25 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Run a script of the repository, or `eyetoy`, alone or with several processes of `accelerate launch`."""
+    """Run a script of the repository, or `eyetoy`, in one or several forks, or in two processes of `accelerate launch`.
 
-    def run(folder: Path, script: str, *arguments: object, processes: int | None = None, check: bool = True):
-        command = [sys.executable]
-        if processes:
-            # Port 0 is any free one: tests of other files may launch at the same time.
-            command += ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
-            command += ["--num_processes", str(processes)]
-            command += ["--multi_gpu"] if processes > 1 else []
-        command += ["-m", script] if script == "eyetoy" else [str(REPOSITORY / script)]
+    New processes take seconds to import PyTorch; one test of a launch suffices for a command.
+    """
+
+    def run(
+        folder: Path, script: str, *arguments: object, processes: int = 1, launch: bool = False, check: bool = True
+    ):
+        command = ["-m", script] if script == "eyetoy" else [str(REPOSITORY / script)]
         command += map(str, arguments)
         environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
-        )
+        if processes > 1:
+            out = FORKS.run_several(processes, command, cwd=folder, env=environment)
+            return subprocess.CompletedProcess(command, 0, out, "")
+        if launch:
+            # Port 0 is any free one: tests of other files may launch at the same time.
+            launcher = ["-m", "accelerate.commands.launch", "--main_process_port", "0"]
+            command = [*launcher, "--multi_gpu", "--num_processes", "2", *command]
+        done = FORKS.run(command, cwd=folder, env=environment)
         if check and done.returncode:
             pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done

@@ -216,7 +216,7 @@ def _wait(checkpoints: Path, generator: random.Random, *, for_a_write: bool) -> 
         before = _latest(checkpoints)
     time.sleep(generator.uniform(0, 0.06))
     while for_a_write and not any(checkpoints.glob("*.partial")) and time.monotonic() < until:
-        pass
+        time.sleep(0.0002)
 
 
 def _latest(checkpoints: Path) -> Path | None:

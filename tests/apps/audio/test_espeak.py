@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 
@@ -12,6 +11,7 @@ import torch
 import torchaudio
 
 from eyetoy_audio.datasets.espeak import Synthesizer
+from helpers.forks import FORKS
 
 # One variant of each of the library's ways to make sound. f3 and whisper draw noise from the library's own generator,
 # caleb from the C library's.
@@ -69,7 +69,7 @@ def test_another_process_gives_equal_samples(synthesizer):
                 samples, _ = synthesizer.say("stop", f"en-us+{variant}")
                 print(float(samples.double().square().sum()), len(samples))
     """
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    printed = FORKS.run(["-c", program]).stdout
     here = [synthesizer.say("stop", f"en-us+{variant}")[0] for variant in ("f3", "caleb")]
     assert printed.split() == [
         str(x) for samples in here for x in (float(samples.double().square().sum()), len(samples))
@@ -150,7 +150,7 @@ def test_without_the_package_the_command_that_helps_is_named(monkeypatch):
 
 def test_importing_the_module_loads_no_library():
     program = "import sys, eyetoy_audio.datasets.espeak; print('espeakng_loader' in sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    printed = FORKS.run(["-c", program]).stdout
     assert printed.strip() == "False"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-import subprocess
 import sys
 import wave
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from eyetoy_train.media.errors import MissingDecoderError
 from eyetoy_train.media.video import describe_decoders
 from eyetoy_video.io.files import UnreadableVideoError, read_clips
 from eyetoy_video.transforms.sampling import ClipSampling
+from helpers.forks import FORKS
 
 MOST_FRAMES = 10**9
 CUT = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -283,5 +283,5 @@ def test_torchcodec_is_told_when_frames_are_shown_and_reads_no_more_at_once_than
 
 def test_neither_library_is_imported_before_a_video_is_read():
     code = "import sys, eyetoy_video.app; print({'av', 'torchcodec'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = FORKS.run(["-c", code])
     assert done.stdout.strip() == "set()"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -188,26 +185,14 @@ def test_a_set_of_one_frame_files_of_other_sizes_is_evaluated(tmp_path, copies, 
     assert scores["count"] == 3
 
 
-def test_two_processes_count_and_score_like_one(root, tmp_path):
+def test_two_processes_count_and_score_like_one(root, tmp_path, run_command):
     """Seven files of several views, which two processes cannot share equally."""
     (root / "val" / "run" / "more.mp4").write_bytes((root / "val" / "run" / "0.mp4").read_bytes())
     data = ("--data.source", "folder", "--data.root", root, "--data.num_frames", 4, "--data.transform.size", 16)
     views = ("--data.frame_stride", 2, "--data.clips", 2, "--data.crops", 3, "--eval_batch_size", 2)
     short = ("--max_steps", 1, "--batch_size", 4, "--output_dir", tmp_path / "run", "--trackers", "[]")
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--main_process_port",
-        "0",
-        "--multi_gpu",
-        "--num_processes",
-        2,
-    ]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    command = list(map(str, [*launch, APP / "train.py", *data, *views, *short]))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
-    assert "by 2x3 views of 4x2 frames of 16 pixels" in done.stdout, done.stdout + done.stderr
+    done = run_command(tmp_path, "apps/video/train.py", *data, *views, *short, processes=2)
+    assert "by 2x3 views of 4x2 frames of 16 pixels" in done.stdout
     two = json.loads((tmp_path / "run" / "results.json").read_text())
     assert two["environment"]["processes"] == 2
     best = tmp_path / "run" / "checkpoints" / "best"

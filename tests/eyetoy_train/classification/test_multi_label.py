@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -20,6 +17,7 @@ from torch import nn
 
 from eyetoy_train import evaluate
 from eyetoy_train.classification.metrics import MultiLabelMetrics, average_precision
+from helpers.forks import FORKS
 
 TWO_PROCESSES = '''
 import json, sys
@@ -164,18 +162,8 @@ def test_a_set_without_labels_and_an_empty_one_are_refused():
 def test_two_processes_count_every_sample_once(tmp_path):
     logits, labels = drawn(13, 4, seed=1)
     save_file({"logits": logits, "labels": labels}, tmp_path / "samples.safetensors")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "1"}
-    command = [sys.executable, "-c", TWO_PROCESSES, tmp_path / "samples.safetensors", tmp_path]
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"} for rank in range(2)]
-    processes = [subprocess.Popen(command, env=os.environ | place | rank) for rank in ranks]
-    try:
-        assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    command = ["-c", TWO_PROCESSES, tmp_path / "samples.safetensors", tmp_path]
+    FORKS.run_several(2, command, env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"})
     expected, f1 = by_sklearn(logits, labels)
     for process in range(2):
         scores = json.loads((tmp_path / f"{process}.json").read_text())

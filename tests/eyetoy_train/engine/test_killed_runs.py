@@ -16,6 +16,8 @@ from eyetoy_train.checkpoint.run_folder import choose_run_folder
 from eyetoy_train.utils import signals
 from eyetoy_train.utils.signals import NAMES, StopRequested, StopSignal
 
+pytestmark = pytest.mark.first
+
 RECIPE = {
     "epochs": 40,  # of five steps; a kill comes nine steps after the one before it at the latest
     "ema": {"decay": 0.9},

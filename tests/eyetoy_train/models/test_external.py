@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
 from eyetoy_train import ModelRecipe, build_classifier
 from eyetoy_train.models.external import Family
+from helpers.forks import FORKS
 
 BUILDERS = """
 from torch import nn
@@ -60,4 +60,4 @@ def test_what_a_package_itself_lacks_is_not_blamed_on_the_package():
 @pytest.mark.parametrize("task", ["eyetoy_audio.task", "eyetoy_video.task"])
 def test_an_app_does_not_load_the_baselines_until_a_recipe_names_one(task):
     code = f"import sys, {task}; sys.exit('eyetoy_baselines' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+    assert FORKS.run(["-c", code]).returncode == 0
