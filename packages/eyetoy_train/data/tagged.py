@@ -178,7 +178,7 @@ def read_tables(
             unknown label; or a split would be empty.
     """
     paths, held_out = _find_tables(root)
-    tables = {split: _Table.read(path, grouping and grouping.column) for split, path in paths.items()}
+    tables = {split: _Table.read(path, grouping.column if grouping else None) for split, path in paths.items()}
     folder = paths["train"].parent
     own = [*paths.values(), folder / "classes.txt"]
     files = _Files(folder, extensions, num_own=sum(path.is_file() for path in own))

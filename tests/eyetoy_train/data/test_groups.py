@@ -22,7 +22,7 @@ SHARES = {"train": 0.7, "test": 0.2, "val": 0.1}
 SPEAKERS = ("anna", "bert", "cleo", "dora", "emil", "fred")
 
 seeds = st.integers(0, 10**6)
-several = settings(deadline=None, max_examples=12)
+several = settings(deadline=None, max_examples=25)
 
 
 def drawn(seed: int) -> tuple[list[str], list[tuple[int, ...]]]:
@@ -31,8 +31,10 @@ def drawn(seed: int) -> tuple[list[str], list[tuple[int, ...]]]:
     most = draw.choice((1, 2))
     sizes = [draw.randint(1, draw.choice((2, 30))) for _ in range(draw.randint(3, 12))]
     keys = [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    own = {key: draw.sample(range(4), draw.choice((1, 2))) for key in dict.fromkeys(keys)}  # so few groups have a class
     counts = [1 if most == 1 else draw.randint(0, most) for _ in keys]
-    return keys, [tuple(sorted(draw.sample(range(4), count))) for count in counts]
+    pairs = zip(keys, counts, strict=True)
+    return keys, [tuple(sorted(draw.sample(own[key], min(count, len(own[key]))))) for key, count in pairs]
 
 
 @several

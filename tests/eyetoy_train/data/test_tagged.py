@@ -128,9 +128,7 @@ def test_patients_of_a_table_are_held_out_whole(tmp_path):
         assert [len(found.splits[split]) for split in ("train", "val", "test")] == [12, 3, 3]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 6
         assert found.groups[tmp_path / "p3_1.png"] == "p3"
-    with pytest.raises(
-        ValueError, match=r"has no column 'whom', which data.group_column names; it has file, lab"
-    ):
+    with pytest.raises(ValueError, match=r"has no column 'whom', which data.group_column names; it has file, lab"):
         read_tables(root / "all.csv", [".png"], grouping=Grouping(column="whom"))
     (tmp_path / "all.csv").write_text(f"file,labels,who\n{rows.replace(',p5', ',', 1)}")
     with pytest.raises(ValueError, match=r"^the column who of .* is empty for 1 of 18 samples: .*p5_0.png"):
