@@ -222,10 +222,10 @@ def forward(
     group, members, start = _locate(tile, axes, lengths, sample, HAS_LENGTHS, TILE)
     q_member = _places(tl.arange(0, TILE[0] * TILE[1] * TILE[2]), start, TILE)
     q_token, is_query = _tokens(q_member, group, axes), _are_inside(q_member, members)
-    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
     channels, value_channels = tl.arange(0, WIDTH), tl.arange(0, VALUE_WIDTH)
     q = _load(query, query_strides, sample, head, q_token, is_query, channels, CHANNELS)
 
+    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
     largest = tl.full([TILE[0] * TILE[1] * TILE[2]], float("-inf"), tl.float32)
     total = tl.zeros([TILE[0] * TILE[1] * TILE[2]], tl.float32)
     result = tl.zeros([TILE[0] * TILE[1] * TILE[2], VALUE_WIDTH], tl.float32)
@@ -277,7 +277,6 @@ def query_gradient(
     group, members, start = _locate(tile, axes, lengths, sample, HAS_LENGTHS, TILE)
     q_member = _places(tl.arange(0, TILE[0] * TILE[1] * TILE[2]), start, TILE)
     q_token, is_query = _tokens(q_member, group, axes), _are_inside(q_member, members)
-    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
     channels, value_channels = tl.arange(0, WIDTH), tl.arange(0, VALUE_WIDTH)
     q = _load(query, query_strides, sample, head, q_token, is_query, channels, CHANNELS)
     o = _load(out, out_strides, sample, head, q_token, is_query, value_channels, VALUE_CHANNELS)
@@ -287,6 +286,7 @@ def query_gradient(
     product = tl.sum(o.to(tl.float32) * g.to(tl.float32), 1)
     tl.store(products + number, product, mask=is_query)
 
+    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
     result = tl.zeros([TILE[0] * TILE[1] * TILE[2], WIDTH], tl.float32)
     for begin in range(0, num_keys, BLOCK):
         at = begin + tl.arange(0, BLOCK)
