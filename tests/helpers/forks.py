@@ -5,6 +5,8 @@ EyeToy is imported before the fork, so that a program imports what it needs of i
 fork is like a new process, too: it has its own folder, environment, arguments, output, signals and exit code.
 
 The libraries read some variables as they are imported, such as HF_HOME: start a process of its own to change those.
+
+Only Linux can fork a process of these libraries; elsewhere every program is a new process.
 """
 
 from __future__ import annotations
@@ -37,22 +39,21 @@ LIBRARIES = (
 START = "from helpers.forks import serve; serve()"
 
 
-class Forked:
-    """A running program, with what is needed of `subprocess.Popen`."""
+class Running:
+    """A running program, with what is needed of `subprocess.Popen`; what it prints goes to two files."""
 
-    def __init__(self, status: socket.socket, out: IO[bytes], err: IO[bytes]) -> None:
-        # Without a buffer, so that what is not read yet is what `select` sees.
-        self._status, self._out, self._err = status.makefile("rb", buffering=0), out, err
-        self.pid = int(self._status.readline())
+    def __init__(self, out: IO[bytes], err: IO[bytes]) -> None:
+        self._out, self._err = out, err
+        self.pid = 0
         self.returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end, which a kill brings after `timeout` seconds, and return the exit code."""
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            if not self._ends_within(timeout):
                 self.kill()
                 raise TimeoutError(f"process {self.pid} did not end within {timeout} seconds")
-            self.returncode = int(self._status.readline())
+            self.returncode = self._end()
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
@@ -63,7 +64,14 @@ class Forked:
     def kill(self) -> None:
         """End the program at once."""
         if self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        raise NotImplementedError
+
+    def _end(self) -> int:
+        """Return the exit code of a program that has ended."""
+        raise NotImplementedError
 
     @staticmethod
     def _printed(file: IO[bytes]) -> str:
@@ -71,10 +79,48 @@ class Forked:
         return file.read().decode()
 
 
+class Forked(Running):
+    """A program in a fork."""
+
+    def __init__(self, status: socket.socket, out: IO[bytes], err: IO[bytes]) -> None:
+        super().__init__(out, err)
+        # Without a buffer, so that what is not read yet is what `select` sees.
+        self._status = status.makefile("rb", buffering=0)
+        self.pid = int(self._status.readline())
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        return bool(select.select([self._status], [], [], timeout)[0])
+
+    def _end(self) -> int:
+        return int(self._status.readline())
+
+
+class Started(Running):
+    """A program in a new process."""
+
+    def __init__(self, arguments: list[str], folder: Path, env: dict[str, str], out: IO[bytes], err: IO[bytes]) -> None:
+        super().__init__(out, err)
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=folder, env=env, stdout=out, stderr=err, start_new_session=True
+        )
+        self.pid = self._process.pid
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _end(self) -> int:
+        return self._process.wait()
+
+
 class Forks:
     """Starts programs; the process that is forked begins with the first one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_fork: bool = sys.platform == "linux") -> None:
+        self._can_fork = can_fork
         self._server: socket.socket | None = None
 
     def start(
@@ -84,7 +130,7 @@ class Forks:
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         merge: bool = False,
-    ) -> Forked:
+    ) -> Running:
         """Start a program in a session of its own.
 
         Args:
@@ -93,11 +139,14 @@ class Forks:
             env: its environment; by default that of this process.
             merge: keep what it prints and its errors in one text, in their order.
         """
+        out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (open until the program has ended)
+        words, folder, variables = list(map(str, arguments)), cwd or Path.cwd(), env or {**os.environ}
+        if not self._can_fork:
+            return Started(words, folder, variables, out, out if merge else err)
         if self._server is None:
             self._server = self._begin()
         ours, theirs = socket.socketpair()
-        out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 (open until the program has ended)
-        request = {"arguments": list(map(str, arguments)), "cwd": str(cwd or Path.cwd()), "env": env or {**os.environ}}
+        request = {"arguments": words, "cwd": str(folder), "env": variables}
         descriptors = [theirs.fileno(), out.fileno(), (out if merge else err).fileno()]
         message = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(self._server, [message], descriptors)
