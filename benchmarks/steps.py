@@ -23,6 +23,9 @@ from eyetoy_train import parse_recipe
 from eyetoy_train.data.loading import SeededDataset
 from eyetoy_train.optim.build import build_optimizer
 
+APPS = {"image": "eyetoy_image.classification.app", "audio": "eyetoy_audio.app", "video": "eyetoy_video.app"}
+"""The module with the app of a recipe, by the app's folder."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +49,7 @@ def main() -> None:
 
 def step_of(grid: Grid, options: dict[str, Any], device: str) -> Callable[[], object]:
     """Return a call of a training step of a grid's recipe with `options`."""
-    app = importlib.import_module(f"eyetoy_{grid.script.parent.name}.classification").APP
+    app = importlib.import_module(APPS[grid.script.parent.name]).APP
     recipe = parse_recipe(app.recipe, grid.config, as_arguments(options))
     task = app.task(recipe)
     task.prepare()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import subprocess
@@ -116,6 +117,12 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
         )
         channels = 3 if task.in_channels is None else task.in_channels
         assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
+
+
+def test_steps_knows_the_apps(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    named = importlib.import_module("steps").APPS
+    assert {name: importlib.import_module(module).APP for name, module in named.items()} == APPS
 
 
 def test_steps_of_a_grid_are_timed_and_say_how_long_an_epoch_takes(tmp_path, benchmark, compare):
