@@ -23,6 +23,8 @@ from eyetoy_train.utils.files import list_files
 
 LEAST_LEVEL = 1e-12
 """Divisors are at least this, so that silence divided by its own level is silence."""
+OCTAVES = 7
+"""Points of a random equalizer, an octave apart: at 16 kHz from 125 Hz to 8 kHz."""
 CACHED_SOUNDS = 32
 """Number of decoded files of noises and impulse responses that each process keeps in memory."""
 
@@ -57,15 +59,17 @@ class Augment(WaveformAugmentation):
         check_value(self.rt60[0] > 0, "rt60", self.rt60, "positive")
         has_recordings = self.background_folder is not None or self.background_probability == 0
         check_value(has_recordings, "background_folder", None, "a folder where background_probability is above 0")
-        for name in ("speed", "shift", "noise_color", "gain"):
+        for name in ("speed", "shift", "margin", "equalizer", "noise_color", "gain"):
             check_value(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Map `[1, length]` to `[1, samples]`, or, if it does not pad, to fewer samples."""
-        # The order of random draws must not change, or the results in docs/ could not be reproduced. Rooms and
-        # backgrounds, which were added later, draw nothing if they are off; noise always draws once.
+        # The order of random draws must not change, or the results in docs/ could not be reproduced. Equalizers, rooms
+        # and backgrounds, which were added later, draw nothing if they are off; noise always draws once.
         # A power of a number from -1 to 1, so that faster and slower are equally likely.
         waveform = self._place(change_speed(waveform, (1 + self.speed) ** _uniform(-1, 1)))
+        if self.equalizer:
+            waveform = equalize(waveform, self.equalizer * (2 * torch.rand(OCTAVES) - 1))
         if _happens(self.reverberation_probability):
             if self.response_folder is not None:
                 response = recorded_response(Path(self.response_folder), self.sample_rate)
@@ -83,7 +87,11 @@ class Augment(WaveformAugmentation):
     def _place(self, waveform: Tensor) -> Tensor:
         excess = waveform.shape[-1] - self.samples
         if excess <= 0 and not self.pads:
-            return waveform
+            most = min(round(self.samples * self.margin), -excess)
+            # Cut anywhere, so that the clip's place within the silence around it is random.
+            silence = round(most * _uniform(0, 1)) if most else 0
+            before = round(silence * _uniform(0, 1)) if silence else 0
+            return F.pad(waveform, (before, silence - before))
         if self.random_crop and excess > 0:
             start = int(torch.randint(excess + 1, ()))
             return waveform[:, start : start + self.samples]
@@ -114,6 +122,33 @@ def place(waveform: Tensor, samples: int, offset: int) -> Tensor:
     """Crop or pad like `fit_length`, with the waveform `offset` samples later than centered; negative is earlier."""
     # Padding of twice the offset at one side moves the center by the offset.
     return fit_length(F.pad(waveform, (2 * max(offset, 0), 2 * max(-offset, 0))), samples)
+
+
+def equalize(waveform: Tensor, gains: Tensor) -> Tensor:
+    """Make some frequencies louder and others quieter, as another microphone, mouth or room would.
+
+    Args:
+        waveform: `[1, samples]`, at least one sample.
+        gains: in dB, at half the sample rate, a quarter, an eighth and so on, `[points]`. Between them the gain is
+            linear over octaves; below the last it stays.
+
+    Returns:
+        `[1, samples]`.
+
+    Raises:
+        ValueError: the waveform has another shape.
+    """
+    check_waveform(waveform)
+    samples = waveform.shape[-1]
+    size = 1 << (samples + samples // 8).bit_length()  # zeros after the end, so that little of it reaches the start
+    spectrum = torch.fft.rfft(waveform, n=size)
+    frequency = torch.arange(spectrum.shape[-1], device=waveform.device).clamp_min(1) / (size // 2)
+    octave = (-frequency.log2()).clamp(0, len(gains) - 1)  # below half the sample rate
+    point = octave.long().clamp_max(max(len(gains) - 2, 0))
+    after = (point + 1).clamp_max(len(gains) - 1)
+    decibels = torch.lerp(gains[point], gains[after], octave - point)
+    equalized: Tensor = torch.fft.irfft(spectrum * 10 ** (decibels / 20), n=size)[:, :samples]
+    return equalized
 
 
 def add_noise(waveform: Tensor, snr: float, color: float) -> Tensor:
