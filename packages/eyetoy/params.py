@@ -48,16 +48,19 @@ class FilterbankParams:
     """A learned filterbank over waveforms; see `Filterbank`.
 
     `sample_rate` is that of the waveforms, in Hz. It sets where the first filters lie, and with `window_ms`, their
-    length, and `hop_ms`, the time from one token to the next, their sizes in samples.
+    length, and `hop_ms`, the time from one token to the next, their sizes in samples. `range_db` is the dynamic range.
     """
 
     num_filters: int = 64
     sample_rate: int = 16_000
     window_ms: float = 25.0
     hop_ms: float = 10.0
+    range_db: float = 50.0
 
     def __post_init__(self) -> None:
         """Check that filters and steps hold samples."""
+        if self.range_db <= 0:
+            raise ValueError(f"range_db must be above 0; got {self.range_db}")
         check_count(self.num_filters, "num_filters")
         check_count(self.sample_rate, "sample_rate")
         if self.step < 1 or self.window < max(2, self.step):

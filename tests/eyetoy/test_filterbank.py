@@ -32,7 +32,7 @@ def plain(x: np.ndarray, bank: Filterbank) -> np.ndarray:
     weights = np.sin(np.pi * np.arange(1, 8) / 8) ** 2 / 4
     around = np.concatenate([np.zeros((2, 12)), energy, np.zeros((7, 12))])
     tokens = np.stack([weights @ around[4 * i : 4 * i + 7] for i in range(-(-steps // 4))])
-    log = np.log(tokens / tokens.mean() + 1e-6)
+    log = np.log(tokens.clip(tokens.max() * 1e-5))
     return (log - log.mean()) / np.sqrt(log.var() + 1e-5)
 
 
@@ -118,6 +118,7 @@ def test_parameters_survive_json_and_older_ones_have_no_filterbank() -> None:
         ("eyetoy1d_pico", {"in_channels": 2, "filterbank": {}}, "num_spatial_dims=1, in_channels=2"),
         ("eyetoy2d_pico", {"filterbank": {}}, "num_spatial_dims=2, in_channels=3"),
         ("eyetoy1d_pico", {"filterbank": {"num_filters": 0}}, "num_filters must be at least 1; got 0"),
+        ("eyetoy1d_pico", {"filterbank": {"range_db": 0.0}}, "range_db must be above 0; got 0.0"),
         ("eyetoy1d_pico", {"filterbank": {"window_ms": 2.0}}, "filters of 32 samples every 40"),
         (
             "eyetoy1d_pico",

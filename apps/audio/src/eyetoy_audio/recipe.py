@@ -36,6 +36,9 @@ class WaveformAugmentation:
 
     speed: float = 0.1
     """Largest relative change of speed, and of pitch with it: with 0.1, from 1 / 1.1 to 1.1."""
+    tempo: float = 0.0
+    """Largest relative change of the tempo, without the pitch: with 0.5, from 1 / 1.5 to 1.5. Without it, a model may
+    tell words apart by how long its few speakers take for them."""
     shift: float = 0.1
     """Move a clip earlier or later by up to this fraction of its length."""
     margin: float = 0.0
