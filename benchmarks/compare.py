@@ -243,8 +243,8 @@ def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
         accuracy = f"{row['accuracy']:.2f} %" + ("" if row["interval"] is None else f" ± {row['interval']:.2f}")
         seconds = row["seconds_per_epoch"]
         lines.append(
-            f"| {name} | {accuracy} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | {row['cpu_seconds'] or '?'} s | "
-            f"{seconds:.1f} | "
+            f"| {name} | {accuracy} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | "
+            f"{row['cpu_seconds'] or '?'} s | {seconds:.1f} | "
             f"{row['epochs'] * seconds / 60:.1f} min | {row['samples_per_second']:.0f} | "
             f"{row['peak_memory_gb']:.2f} GB | {row['grad_norm_max']:.1f} | {row['loss_spikes']} of "
             f"{row['steps']} steps |"

@@ -82,8 +82,9 @@ class Filterbank(nn.Module):
         if lengths is not None:
             energy = energy * valid_tokens(lengths, energy.shape[1])[..., None]
         padding = same_grid_padding(energy.shape[1], 2 * self.rate - 1, self.rate)
-        steps = F.pad(energy, (0, 0, *padding)).unfold(1, 2 * self.rate - 1, self.rate)  # [batch, tokens, bands, 7]
-        return steps @ self.smoothing.float()
+        padded = F.pad(energy, (0, 0, *padding)).mT  # [batch, bands, steps]
+        kernel = self.smoothing.float().expand(padded.shape[1], 1, -1)
+        return F.conv1d(padded, kernel, stride=self.rate, groups=padded.shape[1]).mT
 
     def extra_repr(self) -> str:
         """Sizes for `print(model)`."""

@@ -33,7 +33,8 @@ def plain(x: np.ndarray, bank: Filterbank) -> np.ndarray:
     around = np.concatenate([np.zeros((2, 12)), energy, np.zeros((7, 12))])
     tokens = np.stack([weights @ around[4 * i : 4 * i + 7] for i in range(-(-steps // 4))])
     log = np.log(tokens.clip(tokens.max() * 1e-5))
-    return (log - log.mean()) / np.sqrt(log.var() + 1e-5)
+    standardized: np.ndarray = (log - log.mean()) / np.sqrt(log.var() + 1e-5)
+    return standardized
 
 
 def sound(samples: int, batch: int = 1) -> torch.Tensor:

@@ -87,8 +87,8 @@ class AudioClassification(ClassificationTask):
             return model
         if bank.get("sample_rate", rate) != rate:
             raise ValueError(
-                f"model.options.filterbank.sample_rate is {bank['sample_rate']}, and data.sample_rate {rate}; leave the "
-                "filterbank's out, and it has that of the sounds"
+                f"model.options.filterbank.sample_rate is {bank['sample_rate']}, and data.sample_rate {rate}; leave "
+                "the filterbank's out, and it has that of the sounds"
             )
         return dataclasses.replace(model, options=model.options | {"filterbank": bank | {"sample_rate": rate}})
 

@@ -344,8 +344,9 @@ class AST(nn.Module):
         spare = max(16 - features.shape[-1], (16 - features.shape[-1]) % 10)  # a last patch that ends with zeros
         patches = self.embed(F.pad(features, (0, spare)))  # [batch, dim, bands, frames]
         rows, columns = (sinusoids(size, patches.shape[1] // 2, x.device) for size in patches.shape[2:])
-        grid = torch.broadcast_tensors(rows[:, None], columns[None])
-        tokens = patches.permute(0, 2, 3, 1) + torch.cat(grid, -1).to(patches)  # [batch, bands, frames, dim]
+        size = (*patches.shape[2:], rows.shape[1])
+        grid = torch.cat([rows[:, None].expand(size), columns[None].expand(size)], -1)
+        tokens = patches.permute(0, 2, 3, 1) + grid.to(patches)  # [batch, bands, frames, dim]
         logits: Tensor = self.head(self.dropout(self.norm(self.blocks(tokens.flatten(1, 2))).mean(1)))
         return logits
 
