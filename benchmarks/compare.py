@@ -87,6 +87,11 @@ class Run:
         return self.folder.with_suffix(".json")
 
     @property
+    def cpu_seconds(self) -> Path:
+        """File with the processor time of each of its processes, all of it: start, data, evaluations and report."""
+        return self.folder.with_suffix(".cpu")
+
+    @property
     def results(self) -> dict[str, Any] | None:
         """The results of a finished run, or None."""
         path = self.folder / "results.json"
@@ -161,7 +166,12 @@ def train(grid: Grid, run: Run, threads: int) -> int:
     run.options.write_text(asked, encoding="utf-8")
     with run.log.open("a", encoding="utf-8") as log:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode  # noqa: S603
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)  # noqa: S603
+        _, status, usage = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+    # A resumed run adds to what it took before. Unlike the time on a clock, it does not count what ran beside it.
+    with run.cpu_seconds.open("a", encoding="utf-8") as times:
+        times.write(f"{usage.ru_utime + usage.ru_stime:.1f}\n")
     print(f"{run.variant}, seed {run.seed}: {'done' if not code else f'ended with code {code}'}", flush=True)
     return code
 
@@ -187,6 +197,7 @@ def summary(runs: list[Run]) -> dict[str, Any]:
         "parameters": results[0]["parameters"],
         "epochs": len(runs[0].epochs),
         "validation": _validation([run.epochs for run in runs]),
+        "cpu_seconds": _cpu_seconds(runs),
         "seconds_per_epoch": round(statistics.median(epoch["speed"]["seconds"] for epoch in epochs), 3),
         "samples_per_second": round(statistics.median(epoch["speed"]["samples_per_second"] for epoch in epochs), 1),
         "peak_memory_gb": round(max(epoch["speed"]["peak_memory_gb"] for epoch in epochs), 2),
@@ -194,6 +205,13 @@ def summary(runs: list[Run]) -> dict[str, Any]:
         "loss_spikes": sum(result["stability"]["loss_spikes"] for result in results),
         "steps": sum(result["stability"]["steps"] for result in results),
     }
+
+
+def _cpu_seconds(runs: list[Run]) -> int | None:
+    """Return the mean processor time of a run; None if one was made before this was measured."""
+    if not all(run.cpu_seconds.is_file() for run in runs):
+        return None
+    return round(statistics.mean(sum(map(float, run.cpu_seconds.read_text("utf-8").split())) for run in runs))
 
 
 def timed(rows: dict[str, dict[str, Any]], seeds: int, step_ms: dict[str, float]) -> dict[str, dict[str, Any]]:
@@ -217,15 +235,16 @@ def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
     lines = [
         f"{grid.title} ({grid.other or grid.recipe}, {grid.seeds} seed(s))",
         "",
-        "| variant | accuracy | parameters | epochs | s per epoch | training time | samples/s | memory | "
+        "| variant | accuracy | parameters | epochs | CPU time | s per epoch | training time | samples/s | memory | "
         "largest grad norm | loss spikes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["accuracy"]):
         accuracy = f"{row['accuracy']:.2f} %" + ("" if row["interval"] is None else f" ± {row['interval']:.2f}")
         seconds = row["seconds_per_epoch"]
         lines.append(
-            f"| {name} | {accuracy} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | {seconds:.1f} | "
+            f"| {name} | {accuracy} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | "
+            f"{row['cpu_seconds'] or '?'} s | {seconds:.1f} | "
             f"{row['epochs'] * seconds / 60:.1f} min | {row['samples_per_second']:.0f} | "
             f"{row['peak_memory_gb']:.2f} GB | {row['grad_norm_max']:.1f} | {row['loss_spikes']} of "
             f"{row['steps']} steps |"

@@ -72,7 +72,7 @@ class StridedConv(nn.Module):
 
     def _pad(self, x: Tensor) -> Tensor:
         grid = x.shape[1:-1]
-        paddings = [_padding(n, k, s) for n, k, s in zip(grid, self.kernel_size, self.stride, strict=True)]
+        paddings = [same_grid_padding(n, k, s) for n, k, s in zip(grid, self.kernel_size, self.stride, strict=True)]
         if not any(before or after for before, after in paddings):
             return x
         return F.pad(x, (0, 0, *(amount for padding in reversed(paddings) for amount in padding)))
@@ -90,14 +90,14 @@ def _same_padding(grid: Sequence[int], kernel_size: Sequence[int], stride: Seque
     # with 1 on both sides there are (8 + 2 - 3) // 2 + 1 = 4 tokens, the same as ceil(8 / 2).
     padding = []
     for n, k, s in zip(grid, kernel_size, stride, strict=True):
-        before, after = _padding(n, k, s)
+        before, after = same_grid_padding(n, k, s)
         if after > before or (n + 2 * before - k) // s + 1 != ceil_div(n, s):
             return None
         padding.append(before)
     return tuple(padding)
 
 
-def _padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
+def same_grid_padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
     """Return the zeros before and after an axis so that it yields `ceil(length / stride)` tokens.
 
     If their number is odd, the extra one comes before: then `_same_padding` holds for the kernels of `2 * stride - 1`

@@ -14,6 +14,7 @@ from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
 from eyetoy.conv import StridedConv
+from eyetoy.filterbank import Filterbank
 from eyetoy.global_stack import GlobalAttentionStack
 from eyetoy.hub import HubModel
 from eyetoy.lengths import check_lengths, clear_padding, mean_over_tokens, shrink
@@ -50,17 +51,24 @@ class InitialProjection(nn.Module):
                 f"stem_channels is halved for every convolution of initial_proj before the last, {len(widths)} in all, "
                 f"and must leave at least 2 channels, or a norm hides the input; got stem_channels={widths[-1]}"
             )
-        sources = [params.in_channels, *widths]
+        bank = params.filterbank
+        self.filterbank = None if bank is None else Filterbank(bank)
+        sources = [params.in_channels if bank is None else bank.num_filters, *widths]
         convs = [
             StridedConv(params.num_spatial_dims, source, width, conv)
             for source, width, conv in zip(sources, widths, params.initial_proj, strict=False)
         ]
-        self.convs, self.strides = nn.ModuleList(convs), [conv.stride for conv in convs]
+        self.convs = nn.ModuleList(convs)
+        self.strides = [part.stride for part in ([] if self.filterbank is None else [self.filterbank]) + convs]
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Project the input."""
-        for i, (conv, norm, stride) in enumerate(zip(self.convs, self.norms, self.strides, strict=True)):
+        strides = iter(self.strides)
+        if self.filterbank is not None:
+            x = self.filterbank(x, lengths)
+            lengths = shrink(lengths, next(strides))
+        for i, (conv, norm, stride) in enumerate(zip(self.convs, self.norms, strides, strict=True)):
             # The norm's bias turns padding into something else than zeros: they are cleared before every convolution.
             x = norm(conv(clear_padding(F.gelu(x) if i else x, lengths)))
             lengths = shrink(lengths, stride)

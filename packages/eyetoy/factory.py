@@ -17,7 +17,7 @@ from torch import nn
 from eyetoy.classifier import Classifier
 from eyetoy.encoder import ENCODERS, Encoder
 from eyetoy.inflation import Inflation, inflated
-from eyetoy.params import EncoderParams, Pool
+from eyetoy.params import EncoderParams, FilterbankParams, Pool
 from eyetoy.presets import IN_CHANNELS, MODELS, stem
 from eyetoy.pyramid import FeaturePyramid
 from eyetoy.sizes import Size, check_rates
@@ -29,6 +29,7 @@ class EncoderOptions(TypedDict, total=False):
 
     in_channels: int | None
     stem_strides: Sequence[Size | Sequence[int]] | None
+    filterbank: FilterbankParams | Mapping[str, Any] | None
     drop_path: float
     layer_scale: float | None
     changes: Changes | Mapping[str, Any] | None
@@ -45,6 +46,7 @@ def encoder_params(
     *,
     in_channels: int | None = None,
     stem_strides: Sequence[Size | Sequence[int]] | None = None,
+    filterbank: FilterbankParams | Mapping[str, Any] | None = None,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
     changes: Changes | Mapping[str, Any] | None = None,
@@ -57,6 +59,8 @@ def encoder_params(
         in_channels: channels of the input; by default 1 for sound and 3 for images and video.
         stem_strides: strides of the stem's convolutions, for inputs of another size than usual: `(2,)` turns a picture
             of 16 × 16 pixels into 8 × 8 tokens.
+        filterbank: a learned filterbank before the stem, for waveforms; a mapping has the fields of `FilterbankParams`.
+            The stem then has one convolution of stride 1, unless `stem_strides` are given.
         drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
         layer_scale: initial value of a learned scale per channel on every residual branch (CaiT); None for no scale.
         changes: changes to the model, for ablations; a mapping has the fields of `Changes`.
@@ -74,6 +78,9 @@ def encoder_params(
     dim = params.num_spatial_dims
     params = replace(params, in_channels=IN_CHANNELS[dim] if in_channels is None else in_channels)
     # The order matters: strides and changes are given in the dimensions of the named model, inflation comes after them.
+    if filterbank is not None:
+        bank = filterbank if isinstance(filterbank, FilterbankParams) else FilterbankParams(**filterbank)
+        params = replace(params, filterbank=bank, initial_proj=stem((1,), dim))
     if stem_strides is not None:
         params = replace(params, initial_proj=stem(stem_strides, dim))
     if changes is not None:

@@ -44,6 +44,53 @@ class ConvParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilterbankParams:
+    """A learned filterbank over waveforms; see `Filterbank`.
+
+    `sample_rate` is that of the waveforms, in Hz. It sets where the first filters lie, and with `window_ms`, their
+    length, and `hop_ms`, the time from one token to the next, their sizes in samples. `range_db` is the dynamic range.
+    """
+
+    num_filters: int = 64
+    sample_rate: int = 16_000
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+    range_db: float = 50.0
+
+    def __post_init__(self) -> None:
+        """Check that filters and steps hold samples."""
+        if self.range_db <= 0:
+            raise ValueError(f"range_db must be above 0; got {self.range_db}")
+        check_count(self.num_filters, "num_filters")
+        check_count(self.sample_rate, "sample_rate")
+        if self.step < 1 or self.window < max(2, self.step):
+            raise ValueError(
+                f"window_ms={self.window_ms} and hop_ms={self.hop_ms} at {self.sample_rate} Hz are filters of "
+                f"{self.window} samples every {self.step}; they should be at least 2 and 1, and leave no sample out"
+            )
+
+    @property
+    def window(self) -> int:
+        """Samples of a filter."""
+        return round(self.sample_rate * self.window_ms / 1000)
+
+    @property
+    def rate(self) -> int:
+        """Steps of the filters from one token to the next."""
+        return 4
+
+    @property
+    def step(self) -> int:
+        """Samples from one place of the filters to the next."""
+        return round(self.sample_rate * self.hop_ms / 1000 / self.rate)
+
+    @property
+    def stride(self) -> int:
+        """Samples from one token to the next."""
+        return self.step * self.rate
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttentionParams:
     """The neighborhood of one head group, in tokens of that group's own scale."""
 
@@ -151,7 +198,8 @@ class EncoderParams:
     """An encoder (proposal, section 4.3): stem, positions, MSNAT blocks, global stack.
 
     `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`. With
-    `positional_embedding="space"`, positions in a clip hold the place in the frame but not the time.
+    `positional_embedding="space"`, positions in a clip hold the place in the frame but not the time. A `filterbank`
+    comes before the stem, which then takes its bands.
     """
 
     num_spatial_dims: int
@@ -161,6 +209,7 @@ class EncoderParams:
     transformer: tuple[TransformerParams, ...]
     global_attention: GlobalAttentionParams | None = None
     positional_embedding: bool | Literal["space"] = True
+    filterbank: FilterbankParams | None = None
 
     def __post_init__(self) -> None:
         """Check dimensions, channels and positions."""
@@ -169,6 +218,11 @@ class EncoderParams:
         if not self.initial_proj or not self.transformer:
             raise ValueError("an encoder needs at least one convolution in initial_proj and one transformer block")
         check_count(self.in_channels, "in_channels")
+        if self.filterbank is not None and (self.num_spatial_dims, self.in_channels) != (1, 1):
+            raise ValueError(
+                "a filterbank takes waveforms, of 1 dimension and 1 channel; got "
+                f"num_spatial_dims={self.num_spatial_dims}, in_channels={self.in_channels}"
+            )
         if self.positional_embedding not in (True, False, *(["space"] if self.num_spatial_dims == 3 else [])):
             raise ValueError(
                 "positional_embedding must be True or False, or, in 3 dimensions, 'space'; got "
@@ -206,7 +260,8 @@ class EncoderParams:
 
     @property
     def _stem_strides(self) -> list[tuple[int, ...]]:
-        return [per_axis(conv.stride, self.num_spatial_dims, "stride") for conv in self.initial_proj]
+        bank = [] if self.filterbank is None else [(self.filterbank.stride,)]
+        return bank + [per_axis(conv.stride, self.num_spatial_dims, "stride") for conv in self.initial_proj]
 
     @property
     def _block_strides(self) -> list[tuple[int, ...]]:

@@ -158,6 +158,10 @@ def write_speech_commands(root: Path) -> None:
         (folder / f"{split}_list.txt").write_text("\n".join(clips[split]))
 
 
+def write_own_sounds(root: Path) -> None:
+    write_sounds(root, *(f"{name}/{i}.wav" for name in ("dog", "rain") for i in range(20)))
+
+
 def write_esc50(root: Path) -> None:
     rows = [
         (f"{fold}-{i}-A-{i % 2}.wav", fold, i % 2, ("dog", "rain")[i % 2]) for fold in range(1, 6) for i in range(4)
@@ -217,6 +221,8 @@ WRITE = {
     "digits": write_digits,
     "folder": write_own,
     "own_detection": write_own_boxes,
+    "own_sounds": write_own_sounds,
+    "own_sounds_waveform": write_own_sounds,
     "own_segmentation": write_own_maps,
     "imagenet": write_imagenet,
     "caltech256": write_caltech,

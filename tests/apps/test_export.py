@@ -72,7 +72,7 @@ APPS = {
     ),
     "audio": (
         write_sounds,
-        ("--data.sample_rate", 8000, "--data.seconds", 0.2, "--model.stem_strides", "[8, 8]"),
+        ("--data.sample_rate", 8000, "--data.seconds", 0.2, "--model.stem_strides", "[4]"),
         "val/*/*.wav",
         AUDIO,
     ),

@@ -81,6 +81,7 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path, compare):
     assert row["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
     validated = [100 * json.loads(path.read_text())["val"]["accuracy"] for path in runs]
     assert row["validation"] == {"1": pytest.approx(sum(validated) / 2, abs=1e-3)}
+    assert 0 < row["cpu_seconds"] < 300
     assert (folder / "compare-small.png").stat().st_size > 10_000
     assert "| narrow, augmented | " in (folder / "compare-small.md").read_text()
     runs[0].unlink()

@@ -91,7 +91,7 @@ def checkpoints(tmp_path_factory) -> Path:
         "image": (app_of("classification"), config("image", "digits"), "pictures", files),
         "detection": (app_of("detection"), config("image", "composed_detection"), "composed", detector),
         "segmentation": (app_of("segmentation"), config("image", "composed_segmentation"), "composed", small),
-        "audio": (AUDIO, config("audio", "spoken_keywords"), "sounds", (*files, "--data.sample_rate", 8000)),
+        "audio": (AUDIO, config("audio", "own_sounds_waveform"), "sounds", (*files, "--data.sample_rate", 8000)),
         "audio-image": (AUDIO, config("audio", "spoken_keywords"), "sounds", picture_of_sound),
         "audio-masked": (AUDIO, config("audio", "spoken_keywords"), "sounds", (*files, *masked)),
         "video": (VIDEO, config("video", "moving_digits"), "videos", (*files, "--data.num_frames", 4)),

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from eyetoy.conv import StridedConv
 from eyetoy.encoder import Encoder
+from eyetoy.filterbank import Filterbank
 from eyetoy.msnat import MSNATTransformer, MultiScaleMultiHeadNA, SharedScaleNA
+
+Strided = StridedConv | Filterbank
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,20 @@ def check_point(point: Sequence[int], x: Tensor, lengths: Tensor | None) -> None
         raise ValueError(f"point must be before the end of every clip, {lengths.tolist()}; got {tuple(point)}")
 
 
-def _convs_before(encoder: Encoder, block: int) -> list[StridedConv]:
+def _convs_before(encoder: Encoder, block: int) -> list[Strided]:
     """Return the convolutions between the input and the attention of a block."""
     rescaling = (unwrapped(find_block(encoder, index).rescale) for index in range(block + 1))
     parts = (part for part in rescaling if isinstance(part, nn.Sequential))
-    return _convs(itertools.chain(encoder.initial_proj.convs, *parts))
+    stem = encoder.initial_proj
+    bank = [] if stem.filterbank is None else [stem.filterbank]
+    return _convs(itertools.chain(bank, stem.convs, *parts))
 
 
-def _convs(parts: Iterable[nn.Module]) -> list[StridedConv]:
-    return [conv for conv in map(unwrapped, parts) if isinstance(conv, StridedConv)]
+def _convs(parts: Iterable[nn.Module]) -> list[Strided]:
+    return [conv for conv in map(unwrapped, parts) if isinstance(conv, Strided)]
 
 
-def _compose(num_spatial_dims: int, convs: Iterable[StridedConv]) -> TokenPlaces:
+def _compose(num_spatial_dims: int, convs: Iterable[Strided]) -> TokenPlaces:
     step, first = (1,) * num_spatial_dims, (0.0,) * num_spatial_dims
     # A convolution in tokens that are `step` apart: its kernel's middle is `off` tokens after the first token of a
     # patch, and its own tokens are `step * stride` apart.

@@ -29,7 +29,7 @@ from eyetoy_train.data.source import ClassificationSource, DecodedStream, Folder
 from eyetoy_train.models.build import build_classifier, load_classifier
 from eyetoy_train.models.external import TIMM, Families
 from eyetoy_train.models.saved import save_model
-from eyetoy_train.recipe import ClassificationRecipe, check, recipe_text
+from eyetoy_train.recipe import ClassificationRecipe, ModelRecipe, check, recipe_text
 from eyetoy_train.report.figures import LabelledSample, TitledSample, draw_samples, draw_titled
 from eyetoy_train.types import About, Batch, SampleStream, Split, Table
 from eyetoy_train.utils.console import log, named
@@ -277,6 +277,11 @@ class ClassificationTask(ABC):
             return label
         return torch.zeros(len(self.classes)).index_fill_(0, torch.tensor(label, dtype=torch.long), 1.0)
 
+    @property
+    def model_recipe(self) -> ModelRecipe:
+        """The model's part of the recipe, with what its options leave to the data."""
+        return self.recipe.model
+
     def build_model(self) -> nn.Module:
         """Return the recipe's model.
 
@@ -289,7 +294,7 @@ class ClassificationTask(ABC):
                 "what is not of it"
             )
         return build_classifier(
-            self.recipe.model,
+            self.model_recipe,
             num_classes=len(self.classes),
             in_channels=self.in_channels,
             grid=self.grid,

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from eyetoy import create_model
-from eyetoy_baselines.audio import BASELINES, M5, MatchboxNet, ViT1D, create_baseline, sinusoids
+from eyetoy_baselines.audio import AST, BASELINES, M5, BCResNet, MatchboxNet, ViT1D, create_baseline, sinusoids
 
 SMALL = {
     "m5": {"width": 8},
     "matchboxnet": {"channels": 8},
+    "bcresnet": {"width": 0.5},
     "vit1d": {"dim": 16, "depth": 2, "num_heads": 2},
+    "ast": {"dim": 16, "depth": 2, "num_heads": 2},
 }
 
 
@@ -62,6 +64,30 @@ def test_the_m5_of_the_paper_has_its_parameters():
     assert count(model) == convolutions + 2 * (128 + 128 + 256 + 512) + 512 * 10 + 10 == 558_090
 
 
+@pytest.mark.parametrize(
+    ("width", "exact", "published"), [(1, 9_232, 9_200), (3, 54_168, 54_200), (8, 321_068, 321_000)]
+)
+def test_bcresnets_of_the_paper_have_its_parameters(width, exact, published):
+    assert count(BCResNet(num_classes=12, sample_rate=16_000, width=width)) == exact
+    assert exact == pytest.approx(published, rel=0.01)
+
+
+def test_the_ast_of_the_paper_has_its_parameters():
+    one, two = (count(AST(num_classes=527, sample_rate=16_000, dim=768, depth=depth, num_heads=12)) for depth in (1, 2))
+    positions_and_class_tokens = (12 * 101 + 2 + 2) * 768  # that ours does not learn
+    norm_of_the_head = 2 * 768
+    assert one + 11 * (two - one) + positions_and_class_tokens + norm_of_the_head == pytest.approx(87e6, rel=0.01)
+
+
+def test_the_bands_of_a_bcresnet_hear_each_other_by_their_mean_alone():
+    block = small("bcresnet").layers[3].eval()
+    assert not block.changes
+    torch.nn.init.zeros_(block.time[3].weight)
+    x = torch.randn(2, 4, 40, 9)
+    over_bands = F.conv2d(x, block.bands[0].weight, padding=(1, 0), groups=4) / math.sqrt(1 + 1e-5)
+    torch.testing.assert_close(block(x), F.relu(x + over_bands))
+
+
 def test_first_kernels_and_patches_span_the_same_time_at_any_rate():
     for factor in (1, 2, 6):
         first = M5(num_classes=2, sample_rate=8000 * factor, width=4).layers[0][0]
@@ -101,7 +127,8 @@ def test_each_learns_to_tell_tones_apart(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [(name, {"dropout": 0.5}) for name in BASELINES] + [("vit1d", {"drop_path": 0.5})]
+    ("name", "options"),
+    [(name, {"dropout": 0.5}) for name in BASELINES] + [("vit1d", {"drop_path": 0.5}), ("ast", {"drop_path": 0.5})],
 )
 def test_what_is_dropped_is_dropped_in_training_alone(name, options):
     model, x = small(name, **options), torch.randn(8, 1, 2000)
@@ -168,7 +195,7 @@ def test_a_matchboxnet_hears_as_far_as_its_kernels():
 
 
 def test_other_names_and_options_are_refused():
-    with pytest.raises(ValueError, match="no baseline named 'm6'; there are m5, matchboxnet, vit1d"):
+    with pytest.raises(ValueError, match="no baseline named 'm6'; there are ast, bcresnet, m5, matchboxnet, vit1d"):
         create_baseline("m6", num_classes=3, sample_rate=8000)
     with pytest.raises(ValueError, match=r"options \{'depth': 3\} do not fit m5"):
         create_baseline("m5", num_classes=3, sample_rate=8000, depth=3)

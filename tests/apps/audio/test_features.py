@@ -18,7 +18,9 @@ ONE_FREQUENCY_MASK = {"frequency_masks": 1, "frequency_width": 6, "time_masks": 
 ONE_TIME_MASK = {"frequency_masks": 0, "time_masks": 1, "time_width": 9, "time_share": 1.0}
 
 
-def plain_log_mel(samples: np.ndarray, rate: int, bands: int, window: int, hop: int) -> np.ndarray:
+def plain_log_mel(
+    samples: np.ndarray, rate: int, bands: int, window: int, hop: int, decibels: float = 80
+) -> np.ndarray:
     """The same in float64, a frame and a band at a time."""
     points = 2 ** math.ceil(math.log2(window))
     hann = np.sin(np.pi * np.arange(window) / window) ** 2
@@ -30,7 +32,7 @@ def plain_log_mel(samples: np.ndarray, rate: int, bands: int, window: int, hop: 
     for band, (low, middle, high) in enumerate(zip(corners, corners[1:], corners[2:], strict=False)):
         triangle = np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle)).clip(0)
         energy[band] = power @ triangle
-    log = np.log(energy.clip(energy.max() * 1e-8))
+    log = np.log(energy.clip(energy.max() * 10 ** (-decibels / 10)))
     return (log - log.mean()) / np.sqrt(log.var() + 1e-5)
 
 
@@ -47,12 +49,14 @@ def sound(samples: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
         (8_000, {}, 200, 80),
         (16_000, {"num_bands": 40, "window_ms": 32.0, "hop_ms": 16.0}, 512, 256),
         (22_050, {"num_bands": 80}, 551, 220),
+        (8_000, {"range_db": 20.0}, 200, 80),
     ],
 )
 def test_the_spectrogram_is_that_of_a_plain_computation(device, rate, options, window, hop):
     x = sound(rate // 2)
     found = LogMel(rate, **options).to(device)(x.to(device))[0].cpu()
-    expected = plain_log_mel(x[0, 0].double().numpy(), rate, options.get("num_bands", 64), window, hop)
+    bands, decibels = options.get("num_bands", 64), options.get("range_db", 80)
+    expected = plain_log_mel(x[0, 0].double().numpy(), rate, bands, window, hop, decibels)
     assert found.shape == expected.shape
     torch.testing.assert_close(found.double(), torch.from_numpy(expected), atol=2e-3, rtol=0)
 

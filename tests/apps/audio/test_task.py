@@ -13,6 +13,7 @@ import soundfile
 import torch
 from torch.utils.data import default_collate
 
+from eyetoy.params import FilterbankParams
 from eyetoy_audio.app import APP
 from eyetoy_audio.recipe import AudioAugmentation, AudioClassificationRecipe, AudioData, MelFeatures
 from eyetoy_audio.transforms.waveform import num_windows, windows
@@ -230,3 +231,14 @@ def test_the_parts_of_a_long_sound_are_heard_as_sounds_of_their_own(folder, tmp_
         assert example["length"].tolist() == alone["length"].tolist() == [RATE] * 3
     with pytest.raises(ValueError, match="at least 1/2000 seconds, one sample; got 0.0001"):
         next(task.parts(tmp_path / "long.wav", 1e-4))
+
+
+def test_a_filterbank_has_the_sample_rate_of_the_sounds(folder):
+    bank = {"num_filters": 20, "hop_ms": 20.0}
+    task = APP.task(build_recipe(folder, padding="mask", model_options={"options": {"filterbank": bank}}))
+    task.prepare()
+    model = task.build_model()
+    assert model.encoder.params.filterbank == FilterbankParams(sample_rate=RATE, **bank)
+    wrong = {"options": {"filterbank": {"sample_rate": 16_000}}}
+    with pytest.raises(ValueError, match=rf"sample_rate is 16000, and data.sample_rate {RATE}; leave"):
+        APP.task(build_recipe(folder, model_options=wrong)).build_model()

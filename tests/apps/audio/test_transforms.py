@@ -19,6 +19,8 @@ from eyetoy_audio.transforms.augmentation import (
     add_background,
     add_noise,
     change_speed,
+    change_tempo,
+    equalize,
     excerpt,
     mixup,
     place,
@@ -95,7 +97,18 @@ def test_without_randomness_training_is_the_same_as_testing():
     assert torch.allclose(Augment(1000, **STILL)(waveform), Fit(1000)(waveform))
 
 
-@pytest.mark.parametrize("part", [{"speed": 0.2}, {"shift": 0.2}, {"noise_probability": 1.0}, {"gain": 6.0}, ROOM])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"speed": 0.2},
+        {"tempo": 0.5, "sample_rate": 4000},
+        {"shift": 0.2},
+        {"equalizer": 6.0},
+        {"noise_probability": 1.0},
+        {"gain": 6.0},
+        ROOM,
+    ],
+)
 def test_every_part_changes_the_waveform_and_follows_torchs_seed(part):
     waveform, augment = torch.sin(torch.arange(800.0) / 5)[None], Augment(1000, **{**STILL, **part})
     torch.manual_seed(1)
@@ -128,6 +141,57 @@ def test_shift_is_drawn_from_the_whole_range_and_loses_nothing_that_fits():
     places = [int(augment(click).argmax()) for _ in range(200)]
     assert 299 <= min(places) < 320
     assert 680 < max(places) <= 701
+
+
+def test_tempo_changes_length_and_neither_pitch_nor_level():
+    tone = torch.sin(torch.arange(8000.0) * 2 * math.pi * 0.0257)[None]  # 0.0257 periods per sample
+    for factor in (0.7, 1.0, 1.4):
+        changed = change_tempo(tone, factor, 8000)
+        assert changed.shape == (1, round(8000 / factor))
+        spectrum = torch.fft.rfft(changed * torch.hann_window(changed.shape[-1])).abs()
+        assert float(spectrum.argmax()) / changed.shape[-1] == pytest.approx(0.0257, abs=2e-4)
+        loudest = changed[0, :-240].unfold(0, 80, 80).abs().amax(1)  # no gap and no sum between frames
+        assert loudest.min() > 0.97
+        assert loudest.max() < 1.01
+    bursts = torch.zeros(1, 8000)
+    bursts[0, 2000:2200] = bursts[0, 6000:6200] = 1.0
+    loud = change_tempo(bursts, 0.5, 8000)[0].nonzero().flatten()
+    assert (int(loud[0]), int(loud[-1])) == (pytest.approx(4000, abs=200), pytest.approx(12_400, abs=200))
+
+
+@given(length=st.integers(0, 2000), factor=st.floats(0.5, 2), rate=st.sampled_from([50, 8000, 16_000]))
+def test_any_clip_has_a_tempo(length, factor, rate):
+    clip = torch.ones(1, length)
+    changed = change_tempo(clip, factor, rate)
+    assert changed.shape[-1] in (length, round(length / factor))
+    assert changed.isfinite().all()
+
+
+def test_a_margin_is_silence_around_a_whole_clip_and_never_more_than_fits():
+    clip, starts, lengths = torch.ones(1, 600), set(), set()
+    for _ in range(300):
+        augmented = Augment(1000, pads=False, margin=0.3, **STILL)(clip)
+        heard = augmented[0].nonzero().flatten()
+        assert len(heard) == 600 == int(heard[-1] - heard[0]) + 1
+        starts.add(int(heard[0]))
+        lengths.add(augmented.shape[-1])
+    assert (min(starts), min(lengths)) == (0, 600) or max(min(starts), min(lengths) - 600) < 10
+    assert 880 < max(lengths) <= 900
+    assert 200 < max(starts) <= 300
+    assert Augment(650, pads=False, margin=1.0, **STILL)(clip).shape[-1] <= 650
+    assert Augment(500, pads=False, margin=1.0, **STILL)(clip).shape[-1] == 500
+
+
+def test_an_equalizer_is_linear_in_decibels_over_octaves():
+    gains, time = torch.tensor([0.0, 6.0, 12.0, 18.0]), torch.arange(8000.0) / 8000
+    for hertz, expected in ((3990, 0), (2000, 6), (1000 * 2**0.5, 9), (1000, 12), (500, 18), (100, 18)):
+        tone = (2 * torch.pi * hertz * time).cos()[None]
+        middle = equalize(tone, gains)[:, 1000:-1000]
+        assert decibels(rms(middle) / rms(tone[:, 1000:-1000])) == pytest.approx(expected, abs=0.05)
+    click = torch.zeros(1, 999)
+    click[0, 2] = 1.0
+    torch.testing.assert_close(equalize(click, torch.zeros(7)), click, atol=1e-6, rtol=0)
+    assert not equalize(click, gains)[0, 500:].abs().gt(1e-3).any()  # what comes before the start is not at the end
 
 
 def test_speed_changes_length_and_pitch_within_the_range():
@@ -376,6 +440,9 @@ def test_transforms_can_be_sent_to_workers(transform):
         ({"samples": 9, "speed": -0.1}, "speed is -0.1"),
         ({"samples": 9, "shift": -1.0}, "shift is -1.0"),
         ({"samples": 9, "gain": -1.0}, "gain is -1.0"),
+        ({"samples": 9, "tempo": -0.5}, "tempo is -0.5"),
+        ({"samples": 9, "margin": -0.1}, "margin is -0.1"),
+        ({"samples": 9, "equalizer": -3.0}, "equalizer is -3.0"),
         ({"samples": 9, "noise_color": -1.0}, "noise_color is -1.0"),
         ({"samples": 9, "noise_probability": 1.5}, "noise_probability is 1.5; it should be from 0 to 1"),
         ({"samples": 9, "snr": (20.0, 10.0)}, r"snr is \(20.0, 10.0\)"),

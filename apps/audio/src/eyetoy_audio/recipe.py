@@ -19,15 +19,34 @@ class WaveformAugmentation:
     concerns: ClassVar[Concerns] = {
         ANYWHERE: ("response_folder", "background_folder"),  # another set may have no recordings of its own
         TRAINING: (
-            *("speed", "shift", "noise_probability", "snr", "noise_color", "random_crop", "gain"),
+            *(
+                "speed",
+                "shift",
+                "margin",
+                "equalizer",
+                "noise_probability",
+                "snr",
+                "noise_color",
+                "random_crop",
+                "gain",
+            ),
             *("reverberation_probability", "rt60", "direct_ratio", "background_probability", "background_snr"),
         ),
     }
 
     speed: float = 0.1
     """Largest relative change of speed, and of pitch with it: with 0.1, from 1 / 1.1 to 1.1."""
+    tempo: float = 0.0
+    """Largest relative change of the tempo, without the pitch: with 0.5, from 1 / 1.5 to 1.5. Without it, a model may
+    tell words apart by how long its few speakers take for them."""
     shift: float = 0.1
     """Move a clip earlier or later by up to this fraction of its length."""
+    margin: float = 0.0
+    """Put silence around a clip that is shorter than the model's input, up to this fraction of the input in all, where
+    padding is masked: a clip may then begin and end anywhere within its file."""
+    equalizer: float = 0.0
+    """Largest gain or loss of a random equalizer, in dB; 0 for none. Each octave gets its own, as if another microphone
+    had recorded another mouth."""
     noise_probability: float = 0.5
     """Probability of added noise."""
     snr: tuple[float, float] = (10.0, 40.0)
@@ -82,7 +101,7 @@ class AudioAugmentation(WaveformAugmentation):
 class MelFeatures:
     """Parameters of log-mel features."""
 
-    concerns: ClassVar[Concerns] = {MODEL: ("num_bands",), EVALUATION: ("window_ms", "hop_ms")}
+    concerns: ClassVar[Concerns] = {MODEL: ("num_bands",), EVALUATION: ("window_ms", "hop_ms", "range_db")}
 
     num_bands: int = 64
     """Number of mel bands."""
@@ -90,6 +109,9 @@ class MelFeatures:
     """Length of the window of a frame, in milliseconds."""
     hop_ms: float = 10.0
     """Time from one frame to the next, in milliseconds."""
+    range_db: float = 80.0
+    """Dynamic range: energies further below a clip's largest one are raised to that, in dB. A small range hides what
+    tells recordings apart rather than sounds: how quiet their pauses and highest bands are."""
 
 
 @dataclass(kw_only=True)

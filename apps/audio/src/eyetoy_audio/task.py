@@ -26,6 +26,7 @@ from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.sound import describe_decoders
 from eyetoy_train.models.external import TIMM, Family
+from eyetoy_train.recipe import ModelRecipe
 from eyetoy_train.types import About
 
 SYNTHETIC = "Its speech is synthetic, and so is the score: how well it understands people is not known."
@@ -72,6 +73,24 @@ class AudioClassification(ClassificationTask):
     def describe_decoders(self) -> str:
         """Say which library decodes files."""
         return describe_decoders(self.data.decoder)
+
+    @property
+    def model_recipe(self) -> ModelRecipe:
+        """The model's part of the recipe; a filterbank has the sample rate of the sounds.
+
+        Raises:
+            ValueError: the recipe gives the filterbank another one.
+        """
+        model, rate = self.recipe.model, self.data.sample_rate
+        bank = model.options.get("filterbank")
+        if not isinstance(bank, dict):
+            return model
+        if bank.get("sample_rate", rate) != rate:
+            raise ValueError(
+                f"model.options.filterbank.sample_rate is {bank['sample_rate']}, and data.sample_rate {rate}; leave "
+                "the filterbank's out, and it has that of the sounds"
+            )
+        return dataclasses.replace(model, options=model.options | {"filterbank": bank | {"sample_rate": rate}})
 
     def build_model(self) -> nn.Module:
         """Return the recipe's model.

@@ -1,4 +1,4 @@
-"""Baselines of Encoder1D: M5, MatchboxNet and a plain 1-D vision transformer.
+"""Baselines of Encoder1D: M5, MatchboxNet, BC-ResNet, a plain 1-D vision transformer and AST.
 
 Each maps waveforms `[batch, 1, samples]` of any length to logits `[batch, num_classes]`. By default each has about as
 many parameters as `eyetoy1d_nano`, 3.2 M; the sizes of the papers are options.
@@ -152,6 +152,88 @@ def _separable(in_channels: int, out_channels: int, kernel_size: int, dilation: 
     )
 
 
+class BCResNet(nn.Module):
+    """Residual blocks whose convolutions over time see the mean over bands (Kim et al., BC-ResNet, Interspeech 2021).
+
+    Broadcasted residual learning for efficient keyword spotting, table 1. The front end is part of the module: 40
+    log-mel bands in windows of 30 ms, 10 ms apart (`LogMel`).
+
+    Args:
+        num_classes: how many logits.
+        sample_rate: of the waveform, in Hz.
+        width: factor on the channels; the paper's BC-ResNet-1 has 1 (9 k parameters) and BC-ResNet-8 has 8 (321 k).
+        dropout: share of the channels that a block's convolution over time drops, 0.1 in the paper.
+    """
+
+    BANDS = 40
+
+    def __init__(self, *, num_classes: int, sample_rate: int, width: float = 26.25, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.front_end = LogMel(sample_rate, self.BANDS, window_ms=30.0)
+        stem, *widths, last, wide = (int(8 * width * factor) for factor in (2, 1, 1.5, 2, 2.5, 4))
+        layers: list[nn.Module] = [_conv_norm(1, stem, 5, stride=(2, 1), padding=2), nn.ReLU()]
+        source = stem
+        # Bands: 40, 20 after the stem, then 10 and 5 from the second and third stage on.
+        for stage, (target, depth) in enumerate(zip((*widths, last), (2, 2, 4, 4), strict=True)):
+            for block in range(depth):
+                stride = 2 if block == 0 and stage in (1, 2) else 1
+                layers.append(_BroadcastBlock(source, target, stride, dilation=2**stage, dropout=dropout))
+                source = target
+        layers.append(nn.Conv2d(last, last, 5, padding=(0, 2), groups=last, bias=False))
+        layers += [_conv_norm(last, wide, 1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(wide, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of `x`."""
+        logits: Tensor = self.head(self.layers(self.front_end(x)[:, None]).mean((2, 3)))
+        return logits
+
+
+class _BroadcastBlock(nn.Module):
+    """A convolution over bands, and one over time on the mean of the bands, whose result all bands get."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, *, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.changes = in_channels != channels
+        widen = [_conv_norm(in_channels, channels, 1), nn.ReLU()] if self.changes else []
+        over_bands = nn.Conv2d(channels, channels, (3, 1), (stride, 1), (1, 0), groups=channels, bias=False)
+        self.bands = nn.Sequential(*widen, over_bands, _SubSpectralNorm(channels))
+        self.time = nn.Sequential(
+            nn.Conv2d(channels, channels, (1, 3), 1, (0, dilation), (1, dilation), groups=channels, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.Dropout2d(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = self.bands(x)
+        out = bands + self.time(bands.mean(2, keepdim=True))
+        return F.relu(out if self.changes else out + x)
+
+
+class _SubSpectralNorm(nn.Module):
+    """A batch norm for each fifth of the bands (Chang et al., Subspectral normalization, ICASSP 2021)."""
+
+    PARTS = 5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(self.PARTS * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.view(len(x), x.shape[1] * self.PARTS, x.shape[2] // self.PARTS, x.shape[3])
+        normalized: Tensor = self.norm(parts).view(x.shape)
+        return normalized
+
+
+def _conv_norm(in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> nn.Sequential:
+    """Return a 2-D convolution and a norm."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **options)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
 class ViT1D(nn.Module):
     """A plain vision transformer (Dosovitskiy et al., ICLR 2021) whose patches are 10 ms of the raw waveform.
 
@@ -210,6 +292,65 @@ class ViT1D(nn.Module):
         return logits
 
 
+class AST(nn.Module):
+    """The audio spectrogram transformer: a vision transformer over patches of a spectrogram (Gong et al., 2021).
+
+    AST: audio spectrogram transformer, Interspeech 2021. Patches of 16 bands and 16 frames overlap by 6. The front end
+    is part of the module: log-mel bands in windows of 25 ms, 10 ms apart (`LogMel`), 128 of them in the paper. Unlike
+    the paper's, it starts from new weights, has fixed sinusoidal positions, for clips of any length, and averages the
+    tokens instead of using class tokens, as `ViT1D` does.
+
+    Args:
+        num_classes: how many logits.
+        sample_rate: of the waveform, in Hz.
+        num_bands: mel bands.
+        dim: channels, a multiple of `num_heads` and of 4.
+        depth: how many blocks.
+        num_heads: how many attention heads.
+        dropout: share of the channels to drop before the head.
+        drop_path: stochastic depth of the last block, growing linearly from 0 at the first.
+
+    Raises:
+        ValueError: `dim` does not fit `num_heads`, or is no multiple of 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        sample_rate: int,
+        num_bands: int = 64,
+        dim: int = 192,
+        depth: int = 7,
+        num_heads: int = 3,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads or dim % 4:
+            raise ValueError(f"dim is {dim}; it should be a multiple of 4 and of num_heads, {num_heads}")
+        self.front_end = LogMel(sample_rate, num_bands)
+        self.embed = nn.Conv2d(1, dim, 16, 10)
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.Sequential(*[_ViTBlock(dim, num_heads, 4 * dim, rate) for rate in rates])
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(_init_linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of `x`."""
+        features = self.front_end(x)[:, None]
+        spare = max(16 - features.shape[-1], (16 - features.shape[-1]) % 10)  # a last patch that ends with zeros
+        patches = self.embed(F.pad(features, (0, spare)))  # [batch, dim, bands, frames]
+        rows, columns = (sinusoids(size, patches.shape[1] // 2, x.device) for size in patches.shape[2:])
+        size = (*patches.shape[2:], rows.shape[1])
+        grid = torch.cat([rows[:, None].expand(size), columns[None].expand(size)], -1)
+        tokens = patches.permute(0, 2, 3, 1) + grid.to(patches)  # [batch, bands, frames, dim]
+        logits: Tensor = self.head(self.dropout(self.norm(self.blocks(tokens.flatten(1, 2))).mean(1)))
+        return logits
+
+
 class _ViTBlock(nn.Module):
     """A pre-norm block: attention and a feed-forward part on residual paths."""
 
@@ -251,7 +392,13 @@ def _init_linear(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-BASELINES: dict[str, Callable[..., nn.Module]] = {"m5": M5, "matchboxnet": MatchboxNet, "vit1d": ViT1D}
+BASELINES: dict[str, Callable[..., nn.Module]] = {
+    "m5": M5,
+    "matchboxnet": MatchboxNet,
+    "bcresnet": BCResNet,
+    "vit1d": ViT1D,
+    "ast": AST,
+}
 
 
 def create_baseline(name: str, *, num_classes: int, sample_rate: int, **options: object) -> nn.Module:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +24,10 @@ from eyetoy_train.utils.files import list_files
 
 LEAST_LEVEL = 1e-12
 """Divisors are at least this, so that silence divided by its own level is silence."""
+HALF_FRAME = 0.015
+"""Seconds from one frame to the next where the tempo changes."""
+OCTAVES = 7
+"""Points of a random equalizer, an octave apart: at 16 kHz from 125 Hz to 8 kHz."""
 CACHED_SOUNDS = 32
 """Number of decoded files of noises and impulse responses that each process keeps in memory."""
 
@@ -57,15 +62,20 @@ class Augment(WaveformAugmentation):
         check_value(self.rt60[0] > 0, "rt60", self.rt60, "positive")
         has_recordings = self.background_folder is not None or self.background_probability == 0
         check_value(has_recordings, "background_folder", None, "a folder where background_probability is above 0")
-        for name in ("speed", "shift", "noise_color", "gain"):
+        for name in ("speed", "tempo", "shift", "margin", "equalizer", "noise_color", "gain"):
             check_value(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Map `[1, length]` to `[1, samples]`, or, if it does not pad, to fewer samples."""
-        # The order of random draws must not change, or the results in docs/ could not be reproduced. Rooms and
-        # backgrounds, which were added later, draw nothing if they are off; noise always draws once.
+        # The order of random draws must not change, or the results in docs/ could not be reproduced. Tempo, equalizers,
+        # rooms and backgrounds, which were added later, draw nothing if they are off; noise always draws once.
         # A power of a number from -1 to 1, so that faster and slower are equally likely.
-        waveform = self._place(change_speed(waveform, (1 + self.speed) ** _uniform(-1, 1)))
+        waveform = change_speed(waveform, (1 + self.speed) ** _uniform(-1, 1))
+        if self.tempo:
+            waveform = change_tempo(waveform, (1 + self.tempo) ** _uniform(-1, 1), self.sample_rate)
+        waveform = self._place(waveform)
+        if self.equalizer:
+            waveform = equalize(waveform, self.equalizer * (2 * torch.rand(OCTAVES) - 1))
         if _happens(self.reverberation_probability):
             if self.response_folder is not None:
                 response = recorded_response(Path(self.response_folder), self.sample_rate)
@@ -83,7 +93,11 @@ class Augment(WaveformAugmentation):
     def _place(self, waveform: Tensor) -> Tensor:
         excess = waveform.shape[-1] - self.samples
         if excess <= 0 and not self.pads:
-            return waveform
+            most = min(round(self.samples * self.margin), -excess)
+            # Cut anywhere, so that the clip's place within the silence around it is random.
+            silence = round(most * _uniform(0, 1)) if most else 0
+            before = round(silence * _uniform(0, 1)) if silence else 0
+            return F.pad(waveform, (before, silence - before))
         if self.random_crop and excess > 0:
             start = int(torch.randint(excess + 1, ()))
             return waveform[:, start : start + self.samples]
@@ -110,10 +124,72 @@ def change_speed(waveform: Tensor, factor: float) -> Tensor:
     return F.interpolate(waveform[None], size=length, mode="linear")[0]
 
 
+def change_tempo(waveform: Tensor, factor: float, sample_rate: int) -> Tensor:
+    """Change how fast a speaker talks, without the pitch: frames are laid closer together or further apart.
+
+    Each frame is taken from where it continues the one before it best (WSOLA: Verhelst and Roelands, ICASSP 1993). Not
+    `torchaudio.functional.phase_vocoder`, which smears onsets.
+
+    Args:
+        waveform: `[1, length]`.
+        factor: the tempo; 2 is twice as fast.
+        sample_rate: in Hz.
+
+    Returns:
+        `[1, length / factor]`, rounded to a whole length; a clip shorter than two frames of 30 ms stays as it is.
+    """
+    check_waveform(waveform)
+    hop = round(sample_rate * HALF_FRAME)
+    length = round(waveform.shape[-1] / factor)
+    if hop < 2 or waveform.shape[-1] < 4 * hop or length < 4 * hop or length == waveform.shape[-1]:
+        return waveform
+    reach = hop // 2  # how far a frame may be moved
+    x = np.pad(waveform[0].numpy(), (reach, 4 * hop))  # sample t is at reach + t
+    window = np.hanning(2 * hop + 1)[:-1].astype(x.dtype)  # halves of neighbors add up to 1
+    out, last = np.zeros(length + 3 * hop, x.dtype), reach
+    for start in range(0, length + hop, hop):
+        place = min(round(start * factor), waveform.shape[-1] + hop) + reach
+        if start:
+            wanted, near = x[last + hop : last + 3 * hop], x[place - reach : place + reach + 2 * hop]
+            place += int(np.correlate(near, wanted[: len(near) - 2 * reach], "valid")[: 2 * reach].argmax()) - reach
+        # The first half of the first frame has no neighbor.
+        shape = np.where(np.arange(2 * hop) < hop, 1, window).astype(x.dtype) if start == 0 else window
+        out[start : start + 2 * hop] += shape * x[place : place + 2 * hop]
+        last = place
+    return torch.from_numpy(out[:length])[None]
+
+
 def place(waveform: Tensor, samples: int, offset: int) -> Tensor:
     """Crop or pad like `fit_length`, with the waveform `offset` samples later than centered; negative is earlier."""
     # Padding of twice the offset at one side moves the center by the offset.
     return fit_length(F.pad(waveform, (2 * max(offset, 0), 2 * max(-offset, 0))), samples)
+
+
+def equalize(waveform: Tensor, gains: Tensor) -> Tensor:
+    """Make some frequencies louder and others quieter, as another microphone, mouth or room would.
+
+    Args:
+        waveform: `[1, samples]`, at least one sample.
+        gains: in dB, at half the sample rate, a quarter, an eighth and so on, `[points]`. Between them the gain is
+            linear over octaves; below the last it stays.
+
+    Returns:
+        `[1, samples]`.
+
+    Raises:
+        ValueError: the waveform has another shape.
+    """
+    check_waveform(waveform)
+    samples = waveform.shape[-1]
+    size = 1 << (samples + samples // 8).bit_length()  # zeros after the end, so that little of it reaches the start
+    spectrum = torch.fft.rfft(waveform, n=size)
+    frequency = torch.arange(spectrum.shape[-1], device=waveform.device).clamp_min(1) / (size // 2)
+    octave = (-frequency.log2()).clamp(0, len(gains) - 1)  # below half the sample rate
+    point = octave.long().clamp_max(max(len(gains) - 2, 0))
+    after = (point + 1).clamp_max(len(gains) - 1)
+    decibels = torch.lerp(gains[point], gains[after], octave - point)
+    equalized: Tensor = torch.fft.irfft(spectrum * 10 ** (decibels / 20), n=size)[:, :samples]
+    return equalized
 
 
 def add_noise(waveform: Tensor, snr: float, color: float) -> Tensor:

@@ -10,8 +10,6 @@ from torchaudio.functional import melscale_fbanks
 
 from eyetoy_train.utils.seeds import uniforms
 
-DYNAMIC_RANGE = 1e-8
-"""80 dB: energies are raised to this fraction of the loudest one of a clip."""
 SILENT_ENERGY = 1e-20
 """The energy of silence, so that it has a logarithm."""
 LEAST_VARIANCE = 1e-5
@@ -23,8 +21,8 @@ class LogMel(nn.Module):
 
     A frame is a window of samples (von Hann's, without padding), and the first frame begins with the first sample, so
     that padding after a clip does not change its frames. Energies in mel bands (O'Shaughnessy's scale, as in HTK) go
-    from 0 Hz to half the sample rate. Energies more than 80 dB below a clip's largest one are raised to that. Mean and
-    variance are each one number for a clip, over its bands and frames: a gain changes nothing, and silence becomes
+    from 0 Hz to half the sample rate. Energies more than `range_db` below a clip's largest one are raised to that. Mean
+    and variance are each one number for a clip, over its bands and frames: a gain changes nothing, and silence becomes
     zeros. Computed in float32, also under autocast.
 
     The mel filters are torchaudio's. Its `MelSpectrogram` takes no lengths, and puts windows of 400 samples in the
@@ -35,6 +33,7 @@ class LogMel(nn.Module):
         num_bands: number of mel bands.
         window_ms: length of a frame in milliseconds.
         hop_ms: time from the start of a frame to that of the next, in milliseconds.
+        range_db: dynamic range, in dB.
 
     Raises:
         ValueError: a value is not positive, or a window or a hop is too short to hold samples.
@@ -43,8 +42,18 @@ class LogMel(nn.Module):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, sample_rate: int, num_bands: int = 64, window_ms: float = 25.0, hop_ms: float = 10.0) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        num_bands: int = 64,
+        window_ms: float = 25.0,
+        hop_ms: float = 10.0,
+        range_db: float = 80.0,
+    ) -> None:
         super().__init__()
+        if range_db <= 0:
+            raise ValueError(f"range_db is {range_db}; it should be above 0")
+        self.least = 10 ** (-range_db / 10)  # energies are raised to this fraction of a clip's largest one
         self.window_size, self.hop = (round(sample_rate * ms / 1000) for ms in (window_ms, hop_ms))
         if min(num_bands, self.window_size - 1, self.hop) < 1:
             raise ValueError(
@@ -83,7 +92,7 @@ class LogMel(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 has too few digits for a range of 80 dB
             energy = self._energy(x[:, 0].float().masked_fill(~_before(lengths, x.shape[-1]), 0.0))
             valid = _before(self.num_frames(lengths), energy.shape[-1])[:, None]  # [batch, 1, frames]
-            return _normalized(_log(energy * valid), valid).to(x.dtype)
+            return _normalized(_log(energy * valid, self.least), valid).to(x.dtype)
 
     def _energy(self, x: Tensor) -> Tensor:
         """Return energies in mel bands, `[batch, bands, frames]`, of `[batch, samples]`."""
@@ -100,8 +109,8 @@ def _before(ends: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=ends.device) < ends[:, None]
 
 
-def _log(energy: Tensor) -> Tensor:
-    floor = energy.amax((1, 2), keepdim=True) * DYNAMIC_RANGE
+def _log(energy: Tensor, least: float) -> Tensor:
+    floor = energy.amax((1, 2), keepdim=True) * least
     return energy.maximum(floor.clamp_min(SILENT_ENERGY)).log()
 
 
