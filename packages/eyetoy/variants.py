@@ -26,6 +26,8 @@ class Changes:
     """How tokens are merged. "patches": a kernel equal to the stride. "overlapping": a kernel of `2 * stride - 1`, at
     least 3. "none": no tokenizer, for a single scale of stride 1 (NAT). "coarse": patches for the coarser groups and no
     tokenizer for a stride of 1. New `scales` are patches by default."""
+    kernel_size: Size | Sequence[int] | None = None
+    """Kernel of every tokenizer, at least the largest stride; it replaces that of `merging`."""
     global_depth: int | None = None
     """Layers of the global stack; 0 removes it, and the context is then the mean of all tokens."""
     num_register_tokens: int | None = None
@@ -66,6 +68,8 @@ def _heads(heads: tuple[HeadParams, ...], width: int, changes: Changes) -> tuple
         heads = head_groups(tokenizers, first.attn_params.attention_window, width, head_dim)
     elif changes.merging is not None:
         heads = tuple(replace(group, conv_params=_tokenizer(_stride(group), changes.merging)) for group in heads)
+    if changes.kernel_size is not None:
+        heads = tuple(_with_kernel(group, _size(changes.kernel_size)) for group in heads)
     if changes.window is not None:
         attention = [replace(group.attn_params, attention_window=_size(changes.window)) for group in heads]
         heads = tuple(replace(group, attn_params=params) for group, params in zip(heads, attention, strict=True))
@@ -79,6 +83,13 @@ def _size(size: Size | Sequence[int]) -> Size:
 
 def _stride(group: HeadParams) -> Size:
     return 1 if group.conv_params is None else group.conv_params.stride
+
+
+def _with_kernel(group: HeadParams, kernel_size: Size) -> HeadParams:
+    """Return a head group with another kernel; one without a tokenizer stays."""
+    if group.conv_params is None:
+        return group
+    return replace(group, conv_params=replace(group.conv_params, kernel_size=kernel_size))
 
 
 def _tokenizer(stride: Size, merging: Merging) -> ConvParams | None:

@@ -24,6 +24,7 @@ NANO = "eyetoy2d_nano"
         {"scales": [1, 2, 4, 8]},
         {"merging": "overlapping"},
         {"merging": "coarse"},
+        {"kernel_size": 5},
         {"global_depth": 0},
         {"global_depth": 2, "num_register_tokens": 16, "residual": "norm"},
         {"num_register_tokens": 0},
@@ -83,6 +84,16 @@ def test_coarse_merging_leaves_the_finest_group_without_tokenizer():
         assert block.heads[1:] == before.heads[1:]
 
 
+def test_the_kernel_is_that_of_every_tokenizer():
+    params = encoder_params("eyetoy1d_pico", changes={"merging": "coarse", "kernel_size": 9})
+    for block in params.transformer:
+        finest, *coarser = block.heads
+        assert finest.conv_params is None
+        assert [(g.conv_params.kernel_size, g.conv_params.stride) for g in coarser] == [(9, 2), (9, 4)][: len(coarser)]
+    params = encoder_params("eyetoy3d_nano", changes={"scales": [1, [1, 2, 2]], "kernel_size": [1, 5, 5]})
+    assert {g.conv_params.kernel_size for block in params.transformer for g in block.heads} == {(1, 5, 5)}
+
+
 def test_the_global_stack_is_left_out_or_changed():
     assert encoder_params(NANO, changes={"global_depth": 0}).global_attention is None
     changes = {"global_depth": 3, "num_register_tokens": 1, "global_pool": "avg"}
@@ -95,6 +106,7 @@ def test_the_global_stack_is_left_out_or_changed():
     ("name", "changes", "message"),
     [
         ("nat_tiny", {"num_register_tokens": 4}, "has no global stack, of which to change num_register_tokens"),
+        (NANO, {"kernel_size": 1}, "kernel_size must be at least the stride"),
         (NANO, {"merging": "none"}, "merging 'none' is for a stride of 1; got 2"),
         (
             NANO,
