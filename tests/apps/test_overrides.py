@@ -206,7 +206,8 @@ def test_windows_scales_and_mirroring_of_a_segmenter_are_followed(checkpoints):
     ("name", "file", "overrides", "shape"),
     [
         ("image", "pictures/dark/0.png", ("--data.image_size", "24"), (1, 24, 24)),
-        ("audio", "sounds/low/0.wav", ("--data.seconds", "0.25"), (1, 2000)),
+        ("audio", "sounds/low/0.wav", ("--data.seconds", "0.25"), (4, 1, 2000)),
+        ("audio", "sounds/low/0.wav", ("--data.seconds", "0.25", "--data.windows", "1"), (1, 2000)),
         ("audio", "sounds/low/0.wav", ("--data.seconds", "0.25", "--data.windows", "3"), (3, 1, 2000)),
         ("audio", "sounds/low/0.wav", ("--data.sample_rate", "4000"), (1, 4000)),
         ("video", "videos/test/left/00000.mp4", ("--data.clips", "2", "--data.crops", "3"), (6, 3, 4, 32, 32)),

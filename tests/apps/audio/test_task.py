@@ -209,7 +209,7 @@ def test_mixing_makes_a_clip_as_long_as_its_longer_half(folder):
         ("eyetoy2d_pico", {"features": "log_mel_image", "padding": "mask"}, "data.padding must be silence"),
         ("eyetoy1d_pico", {"augmentation": {"time_masks": 1}}, "hide log-mel features, and data.features is waveform"),
         ("baseline/m5", {"padding": "mask"}, "baseline/m5 needs silence"),
-        ("baseline/m6", {}, "no baseline named 'm6'; there are m5, matchboxnet, vit1d"),
+        ("baseline/m6", {}, "no baseline named 'm6'; there are ast, bcresnet, m5, matchboxnet"),
         ("baseline/m5", {"features": "log_mel"}, "m5 takes waveforms of 1 channel.*got 16 channels"),
     ],
 )

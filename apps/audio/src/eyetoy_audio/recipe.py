@@ -19,17 +19,8 @@ class WaveformAugmentation:
     concerns: ClassVar[Concerns] = {
         ANYWHERE: ("response_folder", "background_folder"),  # another set may have no recordings of its own
         TRAINING: (
-            *(
-                "speed",
-                "shift",
-                "margin",
-                "equalizer",
-                "noise_probability",
-                "snr",
-                "noise_color",
-                "random_crop",
-                "gain",
-            ),
+            *("speed", "tempo", "shift", "margin", "equalizer", "gain", "random_crop"),
+            *("noise_probability", "snr", "noise_color"),
             *("reverberation_probability", "rt60", "direct_ratio", "background_probability", "background_snr"),
         ),
     }
