@@ -58,10 +58,24 @@ NAMES = (
 )
 CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini", "THUMBS.DB", ".hidden")
 CLUTTER_FOLDERS = (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".git", "__macosx")
-OTHER_SUFFIXES = (".jfif", ".heic", ".txt", "", ".png.txt", ".bak", ".npy", ".au")
+OTHER_SUFFIXES = (".heic", ".txt", "", ".png.txt", ".bak", ".npy")
 SUFFIXES = {
-    "image": (".png", ".jpg", ".jpeg", ".JPG", ".WebP", ".bmp", ".TIF", ".tiff", ".gif", ".ppm", ".txt.png"),
-    "sound": (".wav", ".WAV", ".flac", ".ogg", ".aiff", ".caf", ".w64", ".mp3", ".opus", ".m4a", ".wma", ".a.MP3"),
+    "image": (".png", ".jpg", ".jpeg", ".JPG", ".WebP", ".bmp", ".TIF", ".tiff", ".gif", ".ppm", ".jfif", ".txt.png"),
+    "sound": (
+        ".wav",
+        ".WAV",
+        ".flac",
+        ".ogg",
+        ".aiff",
+        ".caf",
+        ".w64",
+        ".mp3",
+        ".opus",
+        ".m4a",
+        ".wma",
+        ".au",
+        ".a.MP3",
+    ),
     "video": (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov", ".gif", ".GIF", ".x.mp4"),
 }
 
