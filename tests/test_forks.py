@@ -47,7 +47,7 @@ def test_it_has_its_own_place_words_and_variables_and_nothing_of_ours(forks: For
     script.write_text(
         "import os, sys, near\n"
         "ours = [name for name in sys.modules if name.startswith(('eyetoy', 'helpers', 'pytest'))]\n"
-        "print(near.NAME, os.getcwd(), sys.argv, os.environ['MINE'], ours, os.getpid() == os.getsid(0))\n"
+        "print(near.NAME, os.getcwd(), sys.argv, os.environ['MINE'], ours, os.getpid() == os.getsid(0), flush=True)\n"
         "print('unwell', file=sys.stderr)\n"
     )
     done = forks.run([script, "two words"], cwd=tmp_path, env=os.environ | {"MINE": "x"}, merge=True)

@@ -96,9 +96,9 @@ def _input(modality: Modality, data: Mapping[str, Any]) -> str:
     """Return the size or length of what the model takes, in words."""
     try:
         if modality == "audio":
-            views = int(data.get("windows", 1))
+            views = data.get("windows", 1)
             form = "the waveform" if data["features"] == "waveform" else "a log-mel spectrogram"
-            several = f", {views} parts of a sound" if views > 1 else ""
+            several = {None: ", in windows over the whole", 1: ""}.get(views, f", {views} parts of a sound")
             return f"{float(data['seconds']):g} s of sound at {int(data['sample_rate']):,} Hz{several}, as {form}"
         if modality == "video":
             size, stride = int(data["transform"]["size"]), data.get("frame_stride")
