@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -67,7 +68,9 @@ def _reader(kind: str, config: Mapping[str, Any]) -> str:
 
 def _required(build: Callable[..., Any]) -> list[str]:
     """Return the arguments without a default."""
-    parameters = inspect.signature(build).parameters.values()
+    # Of a class, some versions of Python take the signature of `__new__`, which huggingface_hub's mixin has.
+    started = functools.partial(build.__init__, None) if inspect.isclass(build) else build
+    parameters = inspect.signature(started).parameters.values()
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [one.name for one in parameters if one.default is one.empty and one.kind in plain]
 
