@@ -70,21 +70,14 @@ def _queries_along(start, members, axis, CAUSAL: tl.constexpr, TILE: tl.constexp
 
 
 @triton.jit
-def _key_box(start, members, axes, CAUSAL: tl.constexpr, TILE: tl.constexpr):
-    """Return the first key, the size and the number of keys of the box that a tile of queries reaches."""
-    low_t, past_t = _keys_along(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
-    low_y, past_y = _keys_along(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
-    low_x, past_x = _keys_along(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
-    size = (past_t - low_t, past_y - low_y, past_x - low_x)
-    return (low_t, low_y, low_x), size, size[0] * size[1] * size[2]
+def _box(start, members, axes, CAUSAL: tl.constexpr, TILE: tl.constexpr, ALONG: tl.constexpr):
+    """Return the first token, the size and the number of tokens of the box that a tile reaches.
 
-
-@triton.jit
-def _query_box(start, members, axes, CAUSAL: tl.constexpr, TILE: tl.constexpr):
-    """Return the first query, the size and the number of queries of a box that includes all which reach a tile."""
-    low_t, past_t = _queries_along(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
-    low_y, past_y = _queries_along(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
-    low_x, past_x = _queries_along(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
+    `ALONG` tells the range along an axis: `_keys_along` for a tile of queries, `_queries_along` for one of keys.
+    """
+    low_t, past_t = ALONG(start[0], members[0], axes[0], CAUSAL[0], TILE[0])
+    low_y, past_y = ALONG(start[1], members[1], axes[1], CAUSAL[1], TILE[1])
+    low_x, past_x = ALONG(start[2], members[2], axes[2], CAUSAL[2], TILE[2])
     size = (past_t - low_t, past_y - low_y, past_x - low_x)
     return (low_t, low_y, low_x), size, size[0] * size[1] * size[2]
 
@@ -225,7 +218,7 @@ def forward(
     channels, value_channels = tl.arange(0, WIDTH), tl.arange(0, VALUE_WIDTH)
     q = _load(query, query_strides, sample, head, q_token, is_query, channels, CHANNELS)
 
-    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
+    low, size, num_keys = _box(start, members, axes, CAUSAL, TILE, _keys_along)
     largest = tl.full([TILE[0] * TILE[1] * TILE[2]], float("-inf"), tl.float32)
     total = tl.zeros([TILE[0] * TILE[1] * TILE[2]], tl.float32)
     result = tl.zeros([TILE[0] * TILE[1] * TILE[2], VALUE_WIDTH], tl.float32)
@@ -286,7 +279,7 @@ def query_gradient(
     product = tl.sum(o.to(tl.float32) * g.to(tl.float32), 1)
     tl.store(products + number, product, mask=is_query)
 
-    low, size, num_keys = _key_box(start, members, axes, CAUSAL, TILE)
+    low, size, num_keys = _box(start, members, axes, CAUSAL, TILE, _keys_along)
     result = tl.zeros([TILE[0] * TILE[1] * TILE[2], WIDTH], tl.float32)
     for begin in range(0, num_keys, BLOCK):
         at = begin + tl.arange(0, BLOCK)
@@ -327,7 +320,7 @@ def key_value_gradient(
     k = _load(key, key_strides, sample, head, k_token, is_key, channels, CHANNELS)
     v = _load(value, value_strides, sample, head, k_token, is_key, value_channels, VALUE_CHANNELS)
 
-    low, size, num_queries = _query_box(start, members, axes, CAUSAL, TILE)
+    low, size, num_queries = _box(start, members, axes, CAUSAL, TILE, _queries_along)
     key_result = tl.zeros([TILE[0] * TILE[1] * TILE[2], WIDTH], tl.float32)
     value_result = tl.zeros([TILE[0] * TILE[1] * TILE[2], VALUE_WIDTH], tl.float32)
     for begin in range(0, num_queries, BLOCK):
