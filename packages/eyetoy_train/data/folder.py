@@ -141,8 +141,7 @@ def read_class_folder(
     listed = {split: _list(read[split], members, extensions, left_out) for split, members in found.items()}
     groups: Groups = {}
     if grouping and hold_out:
-        files = [path for samples in listed.values() for path, _ in samples]
-        groups = dict(zip(files, grouping.of_paths(files, root), strict=True))
+        groups = grouping.by_file((path for samples in listed.values() for path, _ in samples), root)
     splits = _split(listed, seed, fold, groups) if hold_out else _unsplit(listed)
     if hold_out:
         _refuse_untrained(train_folder, classes, splits["train"], extensions)

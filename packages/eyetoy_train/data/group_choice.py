@@ -113,8 +113,10 @@ class _Groups:
 
     def lone(self) -> set[str]:
         """Return the groups that alone have a class."""
-        pairs = zip(self.names, self.columns, strict=True)
-        return {name for name, columns in pairs if (self.num_groups[columns[1:]] == 1).any()}
+        return {name for place, name in enumerate(self.names) if self._is_lone(place)}
+
+    def _is_lone(self, place: int) -> bool:
+        return bool((self.num_groups[self.columns[place][1:]] == 1).any())
 
     def cover(self, order: Sequence[int] = ()) -> list[int]:
         """Return few groups that have every class together; the first of an order where several do as well."""
@@ -122,8 +124,7 @@ class _Groups:
         found, missing = [], self.num_groups > 0
         missing[0] = False
         # The groups that alone have a class must be in it; then those of many classes, so that few are enough.
-        lone = [bool((self.num_groups[self.columns[place][1:]] == 1).any()) for place in range(len(self.names))]
-        for place in sorted(order, key=lambda place: (not lone[place], -len(self.columns[place]))):
+        for place in sorted(order, key=lambda place: (not self._is_lone(place), -len(self.columns[place]))):
             if missing[self.columns[place]].any():
                 found.append(place)
                 missing[self.columns[place]] = False

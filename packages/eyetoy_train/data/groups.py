@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,6 +96,25 @@ class Grouping:
                 f"{len(without):,} of {len(names):,}: {named(without, 3)}"
             )
         return [group for group in found if group]
+
+    def by_file(self, paths: Iterable[Path], root: Path) -> dict[Path, str]:
+        """Return the group of every file by the pattern; see `of_paths`."""
+        files = list(paths)
+        return dict(zip(files, self.of_paths(files, root), strict=True))
+
+    def check_column(self, columns: Collection[str], place: Path | str) -> None:
+        """Refuse a table without the column.
+
+        Args:
+            columns: those of the table.
+            place: the table or the set, for the message.
+
+        Raises:
+            ValueError: the column is not there.
+        """
+        if self.column is not None and self.column not in columns:
+            known = named(list(columns))
+            raise ValueError(f"{place} has no column {self.column!r}, which data.group_column names; it has {known}")
 
     def of_values(self, values: Mapping[str, Any], place: Path | str) -> list[str]:
         """Return the groups by the values of the column.

@@ -111,7 +111,13 @@ def hold_out_together(
 
 
 def hold_out_by_name(
-    samples: Sequence[S], names: Sequence[Split], seed: int, name_of: Callable[[S], str]
+    samples: Sequence[S],
+    names: Sequence[Split],
+    seed: int,
+    name_of: Callable[[S], str],
+    *,
+    keys: Sequence[str] = (),
+    labels: Sequence[Collection[Hashable]] = (),
 ) -> dict[Split, tuple[S, ...]]:
     """Move a fraction of the samples, at least one, to each split of `names`; the rest is for training.
 
@@ -123,7 +129,14 @@ def hold_out_by_name(
         names: the splits, such as test and val; `HELD_OUT` has their fractions.
         seed: the recipe's.
         name_of: the name of a sample, the same on every machine.
+        keys: the group of each sample, if there are groups, which stay together; see `hold_out_groups`.
+        labels: for groups, the classes of each sample; none if they are not known.
+
+    Raises:
+        ValueError: there are too few groups.
     """
+    if keys:
+        return hold_out_groups(samples, keys, labels or [()] * len(samples), names, seed)
     if len(samples) <= len(names):
         return {"train": tuple(samples)}
     order = sorted(range(len(samples)), key=lambda place: derive_seed(seed, "split", name_of(samples[place])))

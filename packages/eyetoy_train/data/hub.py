@@ -270,11 +270,7 @@ def load_splits(
 def _groups(rows: Any, file: str, grouping: Grouping, place: str) -> list[str]:
     """Return the group of every row: by a column, or by the names of the files."""
     if grouping.column is not None:
-        if grouping.column not in rows.features:
-            known = named(list(rows.features))
-            raise ValueError(
-                f"{place} has no column {grouping.column!r}, which data.group_column names; it has {known}"
-            )
+        grouping.check_column(rows.features, place)
         return grouping.of_values({f"row {number}": value for number, value in enumerate(rows[grouping.column])}, place)
     # The names alone: the files themselves would fill the memory.
     undecoded_file = rows.select_columns([file]).cast_column(file, type(rows.features[file])(decode=False))

@@ -171,7 +171,7 @@ class FolderSource(ClassificationSource):
         return cls(
             read,
             write=None if write is None else partial(write_once, root, write),
-            read_unsplit=partial(read, fold=None, hold_out=False, grouping=None),
+            read_unsplit=partial(read, fold=None, hold_out=False),
         )
 
     def unsplit(self) -> FolderSource | None:

@@ -122,7 +122,7 @@ def _groups(tables: Tables, root: Path, grouping: Grouping) -> Groups:
     rows = [(row, row.path) for listed in tables.values() for row in listed if row.path is not None]
     paths = [path for _, path in rows]
     if grouping.column is None:
-        return dict(zip(paths, grouping.of_paths(paths, root), strict=True))
+        return grouping.by_file(paths, root)
     return dict(zip(paths, grouping.of_values({str(path): row.group for row, path in rows}, root), strict=True))
 
 
@@ -178,7 +178,7 @@ def read_tables(
             unknown label; or a split would be empty.
     """
     paths, held_out = _find_tables(root)
-    tables = {split: _Table.read(path, grouping.column if grouping else None) for split, path in paths.items()}
+    tables = {split: _Table.read(path, grouping) for split, path in paths.items()}
     folder = paths["train"].parent
     own = [*paths.values(), folder / "classes.txt"]
     files = _Files(folder, extensions, num_own=sum(path.is_file() for path in own))
@@ -229,8 +229,8 @@ class _Table:
     """The column that tells the groups, if there is one."""
 
     @classmethod
-    def read(cls, path: Path, group: str | None = None) -> _Table:
-        """Read a table, and find the column of the files; `group` is the one of the groups."""
+    def read(cls, path: Path, grouping: Grouping | None = None) -> _Table:
+        """Read a table, and find the column of the files."""
         values = read_table(path, ())
         if not values:
             raise ValueError(f"{path} has no rows; it should have one for each file")
@@ -238,8 +238,10 @@ class _Table:
         uneven = next((number for number, row in enumerate(values, 2) if None in row or None in row.values()), None)
         if uneven is not None:
             raise ValueError(f"row {uneven} of {path} has more or fewer values than the header")
-        if group is not None and group not in header:
-            raise ValueError(f"{path} has no column {group!r}, which data.group_column names; it has {named(header)}")
+        group = None
+        if grouping:
+            grouping.check_column(header, path)
+            group = grouping.column
         header = [column for column in header if column != group]
         files = [column for column in header if column.strip().lower() in FILE_COLUMNS]
         if len(files) != 1:

@@ -122,8 +122,7 @@ def groups_by(
     """
     if grouping is None:
         return {} if usual is None else {path: usual(path) for path, _ in splits["train"]}
-    paths = [path for samples in splits.values() for path, _ in samples]
-    return dict(zip(paths, grouping.of_paths(paths, root), strict=True))
+    return grouping.by_file((path for samples in splits.values() for path, _ in samples), root)
 
 
 def labelled(rows: Sequence[tuple[Path, str]], labels: dict[str, int], table: Path) -> tuple[Sample, ...]:

@@ -17,7 +17,7 @@ from eyetoy_image.detection.datasets.yolo import label_file, read_yolo
 from eyetoy_image.detection.recipe import DetectionData
 from eyetoy_train import Split
 from eyetoy_train.data.groups import Grouping
-from eyetoy_train.data.held_out import Groups, hold_out_by_name, hold_out_groups, missing_splits
+from eyetoy_train.data.held_out import Groups, hold_out_by_name, missing_splits
 from eyetoy_train.utils.files import list_folders
 
 READERS: dict[str, Callable[[Tree], Listed]] = {"voc": read_voc, "yolo": read_yolo}
@@ -106,11 +106,12 @@ class FolderSource(CocoSource):
         if not names:
             return found
         train = found.splits["train"]
-        if found.groups:
-            keys = [found.groups[picture.path] for picture in train.pictures]
-            parts = hold_out_groups(train.pictures, keys, list(map(_classes_on, train.pictures)), names, self.seed)
-        else:
-            parts = hold_out_by_name(train.pictures, names, self.seed, lambda picture: tree.name(picture.path))
+        pictures = train.pictures
+        keys = [found.groups[picture.path] for picture in pictures] if found.groups else []
+        labels = list(map(_classes_on, pictures)) if keys else []
+        parts = hold_out_by_name(
+            pictures, names, self.seed, lambda picture: tree.name(picture.path), keys=keys, labels=labels
+        )
         splits = {split: replace(train, pictures=part, strays=(), split=split) for split, part in parts.items()}
         splits["train"] = replace(splits["train"], strays=train.strays)
         return replace(found, splits=found.splits | splits, held_out=tuple(parts.keys() - {"train"}))
@@ -125,7 +126,7 @@ def _groups(found: Found, grouping: Grouping, tree: Tree) -> Groups:
     pictures = [picture for coco in found.splits.values() for picture in coco.pictures]
     paths = [picture.path for picture in pictures]
     if grouping.column is None:
-        return dict(zip(paths, grouping.of_paths(paths, tree.root), strict=True))
+        return grouping.by_file(paths, tree.root)
     if found.title != TITLES["coco"]:
         raise ValueError(
             f"data.group_column={grouping.column} is for COCO's format, and {tree.root} is in {found.title}; take "

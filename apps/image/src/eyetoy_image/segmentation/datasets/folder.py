@@ -21,7 +21,7 @@ from eyetoy_image.segmentation.datasets.label_set import (
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.groups import Grouping
-from eyetoy_train.data.held_out import Groups, hold_out_by_name, hold_out_groups, missing_splits
+from eyetoy_train.data.held_out import Groups, hold_out_by_name, missing_splits
 from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_folders
@@ -61,19 +61,15 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
     found = with_classes(data, read_names(root / "classes.txt"), parts, left_out)
     groups: Groups = {}
     if grouping := Grouping.of(data):
-        paths = [Path(str(picture.path)) for part in found.splits.values() for picture in part]
-        groups = dict(zip(paths, grouping.of_paths(paths, root), strict=True))
+        groups = grouping.by_file((Path(str(picture.path)) for part in found.splits.values() for picture in part), root)
         found = replace(found, groups=groups)
     names = missing_splits(tuple(found.splits) if images else ())
     if not names:
         return found
     pictures = found.splits["train"]
-    if groups:
-        # The classes of a picture are on its map, which is not read here.
-        keys = [groups[Path(str(picture.path))] for picture in pictures]
-        held = hold_out_groups(pictures, keys, [()] * len(pictures), names, seed)
-    else:
-        held = hold_out_by_name(pictures, names, seed, _name_of)
+    # Without labels: the classes of a picture are on its map, which is not read here.
+    keys = [groups[Path(str(picture.path))] for picture in pictures] if groups else ()
+    held = hold_out_by_name(pictures, names, seed, _name_of, keys=keys)
     parts = {**found.splits, **held}
     splits = {split: parts[split] for split in SPLITS if split in parts}
     return replace(found, splits=splits, held_out=tuple(held.keys() - {"train"}))
