@@ -11,7 +11,7 @@ from eyetoy_train.commands.cli import check_parser, parse_recipe, parse_with_ove
 from eyetoy_train.data.findings import Finding, find_copies, find_empty, find_odd, summary
 from eyetoy_train.data.folder import ClassFolder, EmptyClassError
 from eyetoy_train.data.inventory import Inventory
-from eyetoy_train.data.source import DatasetRegistry, FolderSource
+from eyetoy_train.data.source import DatasetRegistry, DatasetSource, FolderSource, LabelledSamples
 from eyetoy_train.data.unreadable import name_few, why_unreadable
 from eyetoy_train.recipe import ClassificationRecipe, check
 from eyetoy_train.types import Split
@@ -69,8 +69,7 @@ def check_files(
     except EmptyClassError as error:
         log(f"empty: {error}")
         return 1
-    sizes: dict[Split, int | str] = {split: len(samples) for split, samples in folder.splits.items()}
-    log_inventory(source.inventory(sizes, samples=folder.splits))
+    log_read(source, folder.splits)
     files = files_of(folder)
     read, measures = measure(recipe), dict[Path, Mapping[str, float]]()
 
@@ -108,8 +107,14 @@ def listed_files(
     return source, ClassFolder(folder.classes, {options.split: folder.splits[options.split]})
 
 
-def log_inventory(inventory: Inventory) -> None:
-    """Log what was read of a set, and a warning for groups in two splits, or for names that suggest such."""
+def log_read(source: DatasetSource[Any], samples: Mapping[Split, LabelledSamples]) -> None:
+    """Log what was read of a set, and a warning for groups in two splits, or for names that suggest such.
+
+    Args:
+        source: the set.
+        samples: by split, its samples with their labels; None is a label that is not known.
+    """
+    inventory = source.inventory({split: len(found) for split, found in samples.items()}, samples=samples)
     log(f"data: {inventory.describe()}")
     log_groups(inventory)
 

@@ -15,7 +15,7 @@ from eyetoy_image.detection.datasets.objects import CocoSet
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.detection.task import Detection
 from eyetoy_train import Split, parse_recipe
-from eyetoy_train.commands.check import log_inventory
+from eyetoy_train.commands.check import log_read
 from eyetoy_train.commands.cli import parse_with_overrides, refuse_ignored_options
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils.console import log
@@ -39,9 +39,7 @@ def check(argv: Sequence[str] | None = None) -> int:
     present = {split: coco for split in splits if (coco := task.source.split(split)) is not None}
     if not present:
         raise ValueError(f"{recipe.data.root} has no split {', '.join(splits)}")
-    sizes: dict[Split, int | str] = {split: len(coco.pictures) for split, coco in present.items()}
-    samples = {split: [(picture.path, None) for picture in coco.pictures] for split, coco in present.items()}
-    log_inventory(task.source.inventory(sizes, samples=samples))
+    log_read(task.source, {split: [(one.path, None) for one in coco.pictures] for split, coco in present.items()})
     with_masks = task.with_masks and not task.source.has_boxes_alone
     if task.with_masks and not with_masks:
         log("no annotation has a mask, so boxes alone are checked; to train, take --detector.kind faster_rcnn")

@@ -10,8 +10,8 @@ from eyetoy_image.segmentation.app import APP
 from eyetoy_image.segmentation.datasets import DATASETS
 from eyetoy_image.segmentation.datasets.findings import find_bad, ignored_summary, refuse_one_class, summary, void_hint
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
-from eyetoy_train import Split, parse_recipe
-from eyetoy_train.commands.check import log_inventory
+from eyetoy_train import parse_recipe
+from eyetoy_train.commands.check import log_read
 from eyetoy_train.commands.cli import parse_with_overrides, refuse_ignored_options
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils.console import log
@@ -29,9 +29,7 @@ def check(argv: Sequence[str] | None = None) -> int:
     num_wrong = 0
     source = DATASETS.open(recipe.data, recipe.seed)
     found = source.set
-    sizes: dict[Split, int | str] = {split: len(pictures) for split, pictures in found.splits.items()}
-    samples = {split: [(picture.path, None) for picture in pictures] for split, pictures in found.splits.items()}
-    log_inventory(source.inventory(sizes, samples=samples))
+    log_read(source, {split: [(one.path, None) for one in pictures] for split, pictures in found.splits.items()})
     splits = [split for split in found.splits if options.split in (None, split)]
     if not splits:
         raise ValueError(f"{recipe.data.root} has no split {options.split}")
