@@ -104,12 +104,20 @@ def _standardized(energy: Tensor, lengths: Tensor | None, least: float) -> Tenso
     return x / (x.square().sum((1, 2), keepdim=True) / count + LEAST_VARIANCE).sqrt()
 
 
+def mel_points(num_bands: int, sample_rate: int) -> Tensor:
+    """Return where mel bands begin, have their middle and end, in Hz: `[num_bands + 2]`, float64.
+
+    They lie evenly on O'Shaughnessy's scale, from 0 to half the sample rate. Band b goes from point b to point b + 2.
+    """
+    highest = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    mels = torch.linspace(0, highest, num_bands + 2, dtype=torch.float64)
+    return 700 * (10 ** (mels / 2595) - 1)
+
+
 def _gabor_filters(params: FilterbankParams) -> tuple[Tensor, Tensor]:
     """Return cosines and then sines under bells, `[2 * bands, samples]`, and their scales, `[2 * bands, 1]`."""
     size, rate = params.window, params.sample_rate
-    highest = 2595 * math.log10(1 + rate / 2 / 700)
-    mels = torch.linspace(0, highest, params.num_filters + 2, dtype=torch.float64)
-    hertz = 700 * (10 ** (mels / 2595) - 1)
+    hertz = mel_points(params.num_filters, rate)
     center, width = hertz[1:-1, None], (hertz[2:] - hertz[:-2])[:, None] / 2
     time = (torch.arange(size, dtype=torch.float64) - (size - 1) / 2) / rate  # seconds from the middle
     # A bell whose energy in frequency is half as high at half a band's width from the center; it ends with the window.

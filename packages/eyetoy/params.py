@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from eyetoy.sizes import Size, ceil_div, check_count, check_divisible, check_rates, per_axis
 
@@ -51,6 +51,9 @@ class FilterbankParams:
     length, and `hop_ms`, the time from one token to the next, their sizes in samples. `range_db` is the dynamic range.
     """
 
+    rate: ClassVar[int] = 4
+    """Steps of the filters from one token to the next."""
+
     num_filters: int = 64
     sample_rate: int = 16_000
     window_ms: float = 25.0
@@ -73,11 +76,6 @@ class FilterbankParams:
     def window(self) -> int:
         """Samples of a filter."""
         return round(self.sample_rate * self.window_ms / 1000)
-
-    @property
-    def rate(self) -> int:
-        """Steps of the filters from one token to the next."""
-        return 4
 
     @property
     def step(self) -> int:

@@ -12,6 +12,7 @@ Only Linux can fork a process of these libraries; elsewhere every program is a n
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -241,11 +242,9 @@ def _leave(ended: dict[str, int]) -> None:
 
 def _reap() -> None:
     """Let those go that have ended."""
-    try:
+    with contextlib.suppress(ChildProcessError):  # there is none
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    except ChildProcessError:
-        pass
 
 
 def _wait_for_another(status: socket.socket) -> None:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from eyetoy.filterbank import mel_points
 from eyetoy_audio.app import APP
 from eyetoy_audio.figures import FLOOR, spectrogram
 from eyetoy_audio.io.files import EXTENSIONS
@@ -81,10 +82,13 @@ class SoundView(ClassifierView[AudioClassification]):
     def __call__(self, file: Path, at: Sequence[float] | None = None) -> View:
         """Return the prediction of a file, and the maps of the part around a point of it that the model hears."""
         place, raw = check_place(at, self.axes), self.task.load_sample(file, training=False)
-        data, classes = self.task.data, self.top(self.task.example(raw, training=False))
+        data, example = self.task.data, self.task.example(raw, training=False)
+        classes = drawn = self.top(example)
         begin = part_begin(raw.shape[-1], data.num_samples, place[-1])
         part = raw[:, begin : begin + data.num_samples]
-        example = self.task.example(part, training=False)
+        if part.shape != raw.shape:
+            example = self.task.example(part, training=False)
+            drawn = self.top(example)
         one = self.one_view(example)
         size = int(one.get("length", data.num_samples))
         begin -= (size - part.shape[-1]) // 2  # silence is put around a short sound, see `fit_length`
@@ -99,7 +103,7 @@ class SoundView(ClassifierView[AudioClassification]):
         else:
             waveform = one["input"][0, : one.get("length")].numpy()
             figure = draw_sound_maps(waveform, data.sample_rate, maps, heard)
-        put_title(figure, file, self.top(example))
+        put_title(figure, file, drawn)
         return View(classes, figure)
 
 
@@ -221,8 +225,8 @@ def _seconds(ends: tuple[int, int], count: int, span: Span) -> Span:
 
 def _put_ticks(axes: Axes, *, mel: LogMel, rate: int, start: float) -> None:
     """Label a picture of mel bands and frames with Hz and seconds, and turn low frequencies down."""
-    # The middle of band b is point b + 1 of `num_bands` + 2 that lie evenly on the mel scale.
-    points = 700 * (10 ** (np.linspace(0, _mel(rate / 2), mel.num_bands + 2) / 2595) - 1)
+    # The middle of band b is point b + 1.
+    points = mel_points(mel.num_bands, rate).numpy()
     wanted = [hertz for hertz in TICKS if points[1] <= hertz <= points[-2]]
     axes.set_yticks(np.interp(wanted, points[1:-1], np.arange(mel.num_bands)), map(str, wanted), fontsize=7)
     axes.invert_yaxis()
@@ -245,11 +249,6 @@ class _Seconds(MaxNLocator):
     def tick_values(self, vmin: float, vmax: float) -> Any:
         low, high = (self.first + frame * self.step for frame in (vmin, vmax))
         return (np.asarray(super().tick_values(low, high)) - self.first) / self.step
-
-
-def _mel(hertz: float) -> float:
-    """Return a frequency on O'Shaughnessy's scale."""
-    return 2595 * float(np.log10(1 + hertz / 700))
 
 
 def _picture(features: NDArray[np.float32]) -> NDArray[np.float32]:
