@@ -2,9 +2,9 @@
 
 A grid has a recipe, options for all runs, and variants with further options; `grids/` has those of the proposal's
 ablations. Each run is the app's `train.py` in a separate folder. Finished runs are not repeated, and interrupted ones
-are resumed, so the same command can be repeated at any time. The results are a table of test accuracy with a 95 %
-confidence interval over seeds, parameters, training time and speed, and the largest memory of a process, including its
-data; and a plot.
+are resumed, so the same command can be repeated at any time. The results are a table of the score on the test set, or on
+the validation set where there is no other, with a 95 % confidence interval over seeds, parameters, training time and
+speed, and the largest memory of a process, including its data; and a plot.
 
 The same variants on other data: `--recipe apps/image/src/eyetoy_image/configs/preliminary_cifar10.yaml`, whose options
 then replace those of the grid for all runs. On a machine that other programs use, measure times by
@@ -47,6 +47,8 @@ class Grid:
     seeds: int = 1
     options: dict[str, Any] = field(default_factory=dict)
     """Options for all runs, such as `epochs: 5`."""
+    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    """Scores of the table, such as box_AP or mIoU; the first one orders and is drawn."""
     variants: dict[str, dict[str, Any]]
     """Options of each variant, by its name in the table."""
     other: Path | None = None
@@ -139,7 +141,9 @@ def main() -> None:
     failed = [str(run.log) for run, code in zip(runs, codes, strict=True) if code]
     if failed:
         sys.exit(f"some runs did not end well; see {', '.join(failed)}")
-    rows = {variant: summary([run for run in runs if run.variant == variant]) for variant in grid.variants}
+    rows = {
+        variant: summary([run for run in runs if run.variant == variant], grid.metrics) for variant in grid.variants
+    }
     if step_ms is not None:
         rows = timed(rows, grid.seeds, step_ms)
     device = (runs[0].results or {})["environment"]["device"].split(":")[0]
@@ -181,22 +185,15 @@ def as_arguments(options: dict[str, Any]) -> list[str]:
     return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
 
 
-def summary(runs: list[Run]) -> dict[str, Any]:
+def summary(runs: list[Run], metrics: list[str]) -> dict[str, Any]:
     """Return a row of the table for a variant's runs."""
     results = [run.results or {} for run in runs]
-    accuracies = [100 * result[_split(result)]["accuracy"] for result in results]
     epochs = [epoch for run in runs for epoch in run.epochs]
-    half = None
-    if len(runs) > 1:
-        # Student's t: with 3 seeds the normal distribution's interval would be less than half as wide.
-        half = stats.t.ppf(0.975, len(runs) - 1) * statistics.stdev(accuracies) / math.sqrt(len(runs))
     return {
-        "accuracy": round(statistics.mean(accuracies), 3),
-        "interval": None if half is None else round(float(half), 3),
-        "accuracies": [round(accuracy, 3) for accuracy in accuracies],
+        "scores": {metric: _score([100 * result[_split(result)][metric] for result in results]) for metric in metrics},
         "parameters": results[0]["parameters"],
         "epochs": len(runs[0].epochs),
-        "validation": _validation([run.epochs for run in runs]),
+        "validation": _validation([run.epochs for run in runs], metrics[0]),
         "cpu_seconds": _cpu_seconds(runs),
         "seconds_per_epoch": round(statistics.median(epoch["speed"]["seconds"] for epoch in epochs), 3),
         "samples_per_second": round(statistics.median(epoch["speed"]["samples_per_second"] for epoch in epochs), 1),
@@ -204,6 +201,19 @@ def summary(runs: list[Run]) -> dict[str, Any]:
         "grad_norm_max": round(max(result["stability"]["grad_norm_max"] for result in results), 3),
         "loss_spikes": sum(result["stability"]["loss_spikes"] for result in results),
         "steps": sum(result["stability"]["steps"] for result in results),
+    }
+
+
+def _score(values: list[float]) -> dict[str, Any]:
+    """Return the mean of a score in percent, half of its 95 % confidence interval, and the score of each seed."""
+    half = None
+    if len(values) > 1:
+        # Student's t: with 3 seeds the normal distribution's interval would be less than half as wide.
+        half = float(stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values)))
+    return {
+        "mean": round(statistics.mean(values), 3),
+        "interval": None if half is None else round(half, 3),
+        "seeds": [round(value, 3) for value in values],
     }
 
 
@@ -224,26 +234,30 @@ def timed(rows: dict[str, dict[str, Any]], seeds: int, step_ms: dict[str, float]
     return new
 
 
-def _validation(runs: list[list[dict[str, Any]]]) -> dict[int, float]:
-    """Return the mean accuracy after each epoch that ended with an evaluation on the validation set."""
+def _validation(runs: list[list[dict[str, Any]]], metric: str) -> dict[int, float]:
+    """Return the mean score after each epoch that ended with an evaluation on the validation set."""
     epochs = [epochs for epochs in zip(*runs, strict=False) if all("val" in epoch for epoch in epochs)]
-    return {same[0]["epoch"]: round(100 * statistics.mean(e["val"]["accuracy"] for e in same), 3) for same in epochs}
+    return {same[0]["epoch"]: round(100 * statistics.mean(e["val"][metric] for e in same), 3) for same in epochs}
 
 
 def table(grid: Grid, rows: dict[str, dict[str, Any]]) -> str:
     """Return the table as Markdown, the best first."""
+    columns = ["variant", *(metric.replace("_", " ") for metric in grid.metrics), "parameters", "epochs", "CPU time"]
+    columns += ["s per epoch", "training time", "samples/s", "memory", "largest grad norm", "loss spikes"]
     lines = [
         f"{grid.title} ({grid.other or grid.recipe}, {grid.seeds} seed(s))",
         "",
-        "| variant | accuracy | parameters | epochs | CPU time | s per epoch | training time | samples/s | memory | "
-        "largest grad norm | loss spikes |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
     ]
-    for name, row in sorted(rows.items(), key=lambda item: -item[1]["accuracy"]):
-        accuracy = f"{row['accuracy']:.2f} %" + ("" if row["interval"] is None else f" ± {row['interval']:.2f}")
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["scores"][grid.metrics[0]]["mean"]):
+        scores = [
+            f"{score['mean']:.2f} %" + ("" if score["interval"] is None else f" ± {score['interval']:.2f}")
+            for score in row["scores"].values()
+        ]
         seconds = row["seconds_per_epoch"]
         lines.append(
-            f"| {name} | {accuracy} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | "
+            f"| {name} | {' | '.join(scores)} | {row['parameters'] / 1e6:.2f} M | {row['epochs']} | "
             f"{row['cpu_seconds'] or '?'} s | {seconds:.1f} | "
             f"{row['epochs'] * seconds / 60:.1f} min | {row['samples_per_second']:.0f} | "
             f"{row['peak_memory_gb']:.2f} GB | {row['grad_norm_max']:.1f} | {row['loss_spikes']} of "
@@ -256,16 +270,19 @@ def plot(grid: Grid, rows: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the error over training time, on a logarithmic scale, so that variants near the best are distinguishable."""
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(8, 4.5 + 0.1 * len(rows)), layout="constrained")
-        label = "error, %: lines on validation, points on test"
+        metric = grid.metrics[0].replace("_", " ")
+        error_name = "error" if metric == "accuracy" else f"100 - {metric}"
+        label = f"{error_name}, %: lines on validation, points on test"
         axes = figure.add_subplot(xlabel="training time, minutes", ylabel=label, title=grid.title)
         for number, (name, row) in enumerate(rows.items()):
             minutes = {epoch: epoch * row["seconds_per_epoch"] / 60 for epoch in [*row["validation"], row["epochs"]]}
-            error, half = max(100 - row["accuracy"], LEAST_ERROR), row["interval"] or 0
+            score = row["scores"][grid.metrics[0]]
+            error, half = max(100 - score["mean"], LEAST_ERROR), score["interval"] or 0
             bar = [[min(half, error - LEAST_ERROR)], [half]]
             color = f"C{number % 10}"
             axes.errorbar(minutes[row["epochs"]], error, yerr=bar, fmt="o", capsize=3, color=color, label=name)
             if len(row["validation"]) > 1:
-                errors = [max(100 - accuracy, LEAST_ERROR) for accuracy in row["validation"].values()]
+                errors = [max(100 - score, LEAST_ERROR) for score in row["validation"].values()]
                 axes.plot([minutes[epoch] for epoch in row["validation"]], errors, color=color, linewidth=1)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")

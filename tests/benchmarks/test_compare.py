@@ -74,11 +74,12 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path, compare):
     row = report["variants"]["narrow, augmented"]
     runs = [folder / "small" / "narrow--augmented" / f"seed-{seed}" / "results.json" for seed in (0, 1)]
     accuracies = [100 * json.loads(path.read_text())["test"]["accuracy"] for path in runs]
-    assert row["accuracies"] == pytest.approx(accuracies, abs=1e-3)
-    assert row["accuracy"] == pytest.approx(sum(accuracies) / 2, abs=1e-3)
+    score = row["scores"]["accuracy"]
+    assert score["seeds"] == pytest.approx(accuracies, abs=1e-3)
+    assert score["mean"] == pytest.approx(sum(accuracies) / 2, abs=1e-3)
     # Student's t with one degree of freedom: 12.706 standard errors.
     half = 12.7062 * abs(accuracies[0] - accuracies[1]) / 2
-    assert row["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
+    assert score["interval"] == pytest.approx(half, rel=1e-3, abs=1e-3)
     validated = [100 * json.loads(path.read_text())["val"]["accuracy"] for path in runs]
     assert row["validation"] == {"1": pytest.approx(sum(validated) / 2, abs=1e-3)}
     assert 0 < row["cpu_seconds"] < 300

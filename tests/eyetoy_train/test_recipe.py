@@ -33,6 +33,23 @@ def test_a_config_takes_the_place_of_the_default_one(default, tmp_path):
     assert (recipe.lr, recipe.epochs) == (0.125, Recipe().epochs)
 
 
+def test_an_option_overrides_a_config_that_comes_after_it(default, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text("lr: 0.125\nepochs: 3\n")
+    for given in (["--config", str(other)], [f"--config={other}"]):
+        recipe = parse_recipe(ClassificationRecipe, default, ["--lr", "0.25", *given])
+        assert (recipe.lr, recipe.epochs) == (0.25, 3)
+
+
+def test_of_two_configs_the_second_overrides_the_first(default, tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("lr: 0.125\nepochs: 3\n")
+    second.write_text("epochs: 4\n")
+    arguments = ["--config", str(first), "--batch_size", "5", f"--config={second}"]
+    recipe = parse_recipe(ClassificationRecipe, default, arguments)
+    assert (recipe.lr, recipe.epochs, recipe.batch_size) == (0.125, 4, 5)
+
+
 def test_what_a_run_writes_is_read_back_equal(default, tmp_path):
     recipe = parse_recipe(ClassificationRecipe, default, ["--betas", "[0.8, 0.9]"])
     written = tmp_path / "written.yaml"

@@ -72,10 +72,10 @@ def parse_recipe(
 ) -> R:
     """Read a recipe from the command line.
 
-    `--config FILE` replaces `default_config`; any other option overrides one value of it, as in
-    `--lr 3e-4 --model.name eyetoy2d_nano`. A bare name, as in `--config cifar10`, means the recipe of that name in the
-    folder of `default_config`. `~/` at the start of a value is the user's folder. On a wrong key or value the program
-    exits with a message and code 2.
+    `--config FILE` replaces `default_config`; of two files, the second overrides values of the first. Any other option,
+    before or after them, overrides one value, as in `--lr 3e-4 --model.name eyetoy2d_nano`. A bare name, as in
+    `--config cifar10`, means the recipe of that name in the folder of `default_config`. `~/` at the start of a value is
+    the user's folder. On a wrong key or value the program exits with a message and code 2.
 
     Args:
         recipe_class: the class of the recipe.
@@ -84,17 +84,15 @@ def parse_recipe(
         description: shown by `--help`; the class's docstring by default.
         epilog: shown at the end of `--help`.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    place = option_place(arguments, "--config")
-    if place is not None:
-        # The argument is rewritten: jsonargparse opens --config itself and would look in the current folder only.
-        index, value = place
-        try:
-            path = str(_readable(shipped_config(value, default_config)))
-        except (OSError, ValueError) as error:
-            RecipeParser().error(str(error))
-        arguments[index] = f"--config={path}" if arguments[index].startswith("--config=") else path
-    parser = _recipe_parser(recipe_class, default_config if place is None else None, description, epilog)
+    files, arguments = _apart(sys.argv[1:] if argv is None else argv)
+    try:
+        # Found here: jsonargparse opens files of --config itself and would look in the current folder only.
+        paths = [_readable(shipped_config(file, default_config)) for file in files]
+    except (OSError, ValueError) as error:
+        RecipeParser().error(str(error))
+    # In front of the options: jsonargparse would let a file override those that come before it.
+    arguments = [*[f"--config={path}" for path in paths], *arguments]
+    parser = _recipe_parser(recipe_class, None if files else default_config, description, epilog)
     try:
         values = parser.parse_args(arguments)
         del values["config"]
@@ -124,10 +122,7 @@ def given_keys(recipe_class: type[Recipe], arguments: Sequence[str]) -> list[str
         recipe_class: the class of the recipe.
         arguments: the command line; `parse_recipe` takes it.
     """
-    own = list(arguments)
-    while (place := option_place(own, "--config")) is not None:
-        index, _ = place
-        del own[index if own[index].startswith("--") else index - 1 : index + 1]
+    _, own = _apart(arguments)
     # The values, too, may be keys, as in --data '{root: a}': so the parser tells, and not the options' names.
     return [key for key, _ in _recipe_parser(recipe_class, None, None).parse_args(own, defaults=False).items()]
 
@@ -171,6 +166,16 @@ def _expand_home(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _expand_home(entry) for key, entry in value.items()}
     return value
+
+
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the values of every `--config` of a command line, in order, and its other arguments."""
+    files, others = [], list(arguments)
+    while (place := option_place(others, "--config")) is not None:
+        index, value = place
+        del others[index if others[index].startswith("--") else index - 1 : index + 1]
+        files.insert(0, value)
+    return files, others
 
 
 def option_place(arguments: Sequence[str], option: str) -> tuple[int, str] | None:

@@ -242,3 +242,11 @@ def test_a_filterbank_has_the_sample_rate_of_the_sounds(folder):
     wrong = {"options": {"filterbank": {"sample_rate": 16_000}}}
     with pytest.raises(ValueError, match=rf"sample_rate is 16000, and data.sample_rate {RATE}; leave"):
         APP.task(build_recipe(folder, model_options=wrong)).build_model()
+
+
+def test_the_stem_of_a_spectrogram_is_refused_for_a_waveform():
+    with pytest.raises(ValueError, match=r"stem_strides \[2\] make a token of every 2 samples.* 4,000 of a clip"):
+        AudioClassificationRecipe(model=ModelRecipe(stem_strides=[2]), data=AudioData(sample_rate=8000))
+    AudioClassificationRecipe(model=ModelRecipe(stem_strides=[4, 2]), data=AudioData())
+    AudioClassificationRecipe(model=ModelRecipe(stem_strides=[2], options={"filterbank": {}}), data=AudioData())
+    AudioClassificationRecipe(model=ModelRecipe(stem_strides=[2]), data=AudioData(features="log_mel"))

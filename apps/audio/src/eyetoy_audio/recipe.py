@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -10,6 +11,9 @@ from eyetoy_train import ClassificationRecipe
 from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, MODEL, READING, TRAINING, Concerns
 from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
 from eyetoy_train.recipe import check_fields
+
+LEAST_SAMPLES = 8
+"""The fewest samples of a waveform from one token to the next, 1 ms at 8 kHz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,3 +177,17 @@ class AudioClassificationRecipe(ClassificationRecipe):
 
     data: AudioData = field(default_factory=AudioData)
     """The sounds."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would take a day: the stem of a spectrogram over a waveform."""
+        super().__post_init__()
+        strides = self.model.stem_strides
+        if strides is None or self.data.features != "waveform" or self.model.options.get("filterbank") is not None:
+            return
+        samples = math.prod(stride if isinstance(stride, int) else math.prod(stride) for stride in strides)
+        if samples < LEAST_SAMPLES:
+            raise ValueError(
+                f"model.stem_strides {strides} make a token of every {samples} samples of the waveform, "
+                f"{self.data.num_samples // max(samples, 1):,} of a clip; give strides such as [4, 4, 4], whose product "
+                f"is at least {LEAST_SAMPLES}, a filterbank, as own_sounds_waveform has one, or data.features log_mel"
+            )
