@@ -2,8 +2,8 @@
 
 A grid has a recipe, options for all runs, and variants with further options; `grids/` has those of the proposal's
 ablations. Each run is the app's `train.py` in a separate folder. Finished runs are not repeated, and interrupted ones
-are resumed, so the same command can be repeated at any time. The results are a table of the score on the test set, or on
-the validation set where there is no other, with a 95 % confidence interval over seeds, parameters, training time and
+are resumed, so the same command can be repeated at any time. The results are a table of the score on the test set, or
+on the validation set where there is no other, with a 95 % confidence interval over seeds, parameters, training time and
 speed, and the largest memory of a process, including its data; and a plot.
 
 The same variants on other data: `--recipe apps/image/src/eyetoy_image/configs/preliminary_cifar10.yaml`, whose options

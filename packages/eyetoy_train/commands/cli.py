@@ -170,7 +170,8 @@ def _expand_home(value: Any) -> Any:
 
 def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the values of every `--config` of a command line, in order, and its other arguments."""
-    files, others = [], list(arguments)
+    files: list[str] = []
+    others = list(arguments)
     while (place := option_place(others, "--config")) is not None:
         index, value = place
         del others[index if others[index].startswith("--") else index - 1 : index + 1]

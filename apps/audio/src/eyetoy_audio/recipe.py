@@ -188,6 +188,6 @@ class AudioClassificationRecipe(ClassificationRecipe):
         if samples < LEAST_SAMPLES:
             raise ValueError(
                 f"model.stem_strides {strides} make a token of every {samples} samples of the waveform, "
-                f"{self.data.num_samples // max(samples, 1):,} of a clip; give strides such as [4, 4, 4], whose product "
-                f"is at least {LEAST_SAMPLES}, a filterbank, as own_sounds_waveform has one, or data.features log_mel"
+                f"{self.data.num_samples // max(samples, 1):,} of a clip; give strides such as [4, 4, 4], whose "
+                f"product is at least {LEAST_SAMPLES}, a filterbank, or data.features log_mel"
             )
