@@ -19,11 +19,10 @@ from accelerate.utils import send_to_device
 from compare import Grid, as_arguments
 from measuring import conditions, interleaved, output_folder
 
-from eyetoy_train import parse_recipe
 from eyetoy_train.data.loading import SeededDataset
 from eyetoy_train.optim.build import build_optimizer
 
-APPS = {"image": "eyetoy_image.classification.app", "audio": "eyetoy_audio.app", "video": "eyetoy_video.app"}
+APPS = {"image": "eyetoy_image.app", "audio": "eyetoy_audio.app", "video": "eyetoy_video.app"}
 """The module with the app of a recipe, by the app's folder."""
 
 
@@ -50,8 +49,7 @@ def main() -> None:
 def step_of(grid: Grid, options: dict[str, Any], device: str) -> Callable[[], object]:
     """Return a call of a training step of a grid's recipe with `options`."""
     app = importlib.import_module(APPS[grid.script.parent.name]).APP
-    recipe = parse_recipe(app.recipe, grid.config, as_arguments(options))
-    task = app.task(recipe)
+    task, recipe = app.parse_args(["--config", str(grid.config), *as_arguments(options)])
     task.prepare()
     dataset = SeededDataset(task.dataset("train"), recipe.seed)
     # An index of `SeededDataset` is (epoch, sample, repetition).

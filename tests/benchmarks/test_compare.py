@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import runpy
@@ -15,8 +16,11 @@ import torch
 import yaml
 
 from eyetoy_audio.app import APP as AUDIO
-from eyetoy_image.classification import APP as IMAGE
-from eyetoy_train import build_classifier, parse_recipe
+from eyetoy_image.app import APP as IMAGE
+from eyetoy_image.detection import DetectorRecipe
+from eyetoy_image.detection.model import Detector
+from eyetoy_image.segmentation.model import Segmenter
+from eyetoy_train import build_classifier
 from eyetoy_video.app import APP as VIDEO
 from helpers.forks import FORKS
 from helpers.paths import REPOSITORY, config
@@ -112,13 +116,31 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
             f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in merged.items()
         ]
         app = APPS[grid["recipe"].split("/")[1]]
-        recipe = parse_recipe(app.recipe, REPOSITORY / grid["recipe"], arguments)
-        task = app.task(recipe)
-        model = build_classifier(
-            recipe.model, num_classes=10, in_channels=task.in_channels, grid=task.grid, families=task.families
-        )
-        channels = 3 if task.in_channels is None else task.in_channels
-        assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
+        task, recipe = app.parse_args(["--config", str(REPOSITORY / grid["recipe"]), *arguments])
+        CHECKS.get(getattr(recipe, "task", None), classifies)(task, recipe)
+
+
+def classifies(task: Any, recipe: Any) -> None:
+    model = build_classifier(
+        recipe.model, num_classes=10, in_channels=task.in_channels, grid=task.grid, families=task.families
+    )
+    channels = 3 if task.in_channels is None else task.in_channels
+    assert model(torch.zeros(2, channels, *task.grid)).shape == (2, 10)
+
+
+def segments(task: Any, recipe: Any) -> None:
+    logits = Segmenter(recipe.model, recipe.segmenter, 3).eval()(torch.zeros(1, 3, 64, 96))
+    assert logits.shape[:2] == (1, 3)
+
+
+def detects(task: Any, recipe: Any) -> None:
+    anchors = {"kind": "mask_rcnn", "anchor_sizes": [8, 16, 32, 64, 128]}  # which the data would tell
+    detector = Detector(recipe.model, dataclasses.replace(recipe.detector, **anchors), 3, (64, 96)).eval()
+    [found] = detector([torch.zeros(3, 64, 96)])
+    assert {"boxes", "labels", "scores", "masks"} <= found.keys()
+
+
+CHECKS = {"segmentation": segments, "detection": detects}
 
 
 def test_steps_knows_the_apps(monkeypatch):
