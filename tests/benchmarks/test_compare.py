@@ -17,7 +17,6 @@ import yaml
 
 from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.app import APP as IMAGE
-from eyetoy_image.detection import DetectorRecipe
 from eyetoy_image.detection.model import Detector
 from eyetoy_image.segmentation.model import Segmenter
 from eyetoy_train import build_classifier

@@ -11,7 +11,7 @@ import torch
 
 from eyetoy_image.app import app_of
 from eyetoy_image.dense.annotations import BadAnnotationsError
-from eyetoy_image.dense.pyramids import build_pyramid, count_maps
+from eyetoy_image.dense.pyramids import build_pyramid, map_strides, pyramid_strides
 from eyetoy_image.detection import Detection, DetectionAugmentation, DetectionData
 from eyetoy_image.detection.anchors import fit_anchors
 from eyetoy_image.detection.check import check
@@ -35,9 +35,9 @@ def data_of(*short_sides: int, **augmentation: object) -> DetectionData:
 
 def test_anchors_are_the_centres_of_clusters_of_sizes():
     pictures = [picture_of(10, 10, 10, 11, 40, 40, 41, 90, 88)]
-    assert fit_anchors(pictures, data_of(100), 3) == [10, 40, 89]
-    assert fit_anchors(pictures, data_of(50), 3) == [5, 20, 44]  # at the sizes of training
-    assert fit_anchors([picture_of(10, height=200, width=100)], data_of(100), 2) == [10, 10]
+    assert fit_anchors(pictures, data_of(100), [1] * 3) == [10, 40, 89]
+    assert fit_anchors(pictures, data_of(50), [1] * 3) == [5, 20, 44]  # at the sizes of training
+    assert fit_anchors([picture_of(10, height=200, width=100)], data_of(100), [1] * 2) == [10, 10]
 
 
 def test_anchors_are_those_of_a_plain_k_means():
@@ -49,30 +49,36 @@ def test_anchors_are_those_of_a_plain_k_means():
             parts[min(range(4), key=lambda place: abs(size - centres[place]))].append(size)
         centres = [sum(part) / len(part) for part in parts]
     expected = [round(value) for value in torch.tensor(centres).exp().tolist()]
-    assert fit_anchors([picture_of(*sizes)], data_of(100), 4) == pytest.approx(expected, abs=1)
+    assert fit_anchors([picture_of(*sizes)], data_of(100), [1] * 4) == pytest.approx(expected, abs=1)
 
 
 def test_anchors_are_fitted_to_every_size_of_training_and_within_the_long_side():
-    assert fit_anchors([picture_of(10)], data_of(100, 400), 2) == [10, 40]
+    assert fit_anchors([picture_of(10)], data_of(100, 400), [1] * 2) == [10, 40]
     data = dataclasses.replace(data_of(100, 400), long_side=400)
-    assert fit_anchors([picture_of(10)], data, 2) == [10, 20]  # 100 x 200 fits into 400 when doubled
-    assert fit_anchors([picture_of(10)], data_of(jitter_size=200, jitter_scale=(1.0, 3.0)), 3) == [10, 20, 30]
+    assert fit_anchors([picture_of(10)], data, [1] * 2) == [10, 20]  # 100 x 200 fits into 400 when doubled
+    assert fit_anchors([picture_of(10)], data_of(jitter_size=200, jitter_scale=(1.0, 3.0)), [1] * 3) == [10, 20, 30]
+
+
+def test_anchors_are_at_least_two_strides_large_so_that_no_box_lies_between_them():
+    sizes = [6, 8, 10, 14, 18, 22, 40]
+    assert fit_anchors([picture_of(*sizes)], data_of(100), [4, 8, 16, 32]) == [8, 18, 40, 64]
+    assert fit_anchors([picture_of(5)], data_of(100), [4, 8]) == [8, 16]
 
 
 def test_crowds_are_not_fitted_and_without_boxes_there_are_no_anchors():
     crowd = Annotation(0, {"bbox": [0, 0, 90, 90], "iscrowd": 1})
     picture = picture_of(10)
     pictures = [dataclasses.replace(picture, annotations=(*picture.annotations, crowd))]
-    assert fit_anchors(pictures, data_of(100), 2) == [10, 10]
+    assert fit_anchors(pictures, data_of(100), [1] * 2) == [10, 10]
     with pytest.raises(ValueError, match="no training picture has one; give sizes"):
-        fit_anchors([picture_of()], data_of(100), 2)
+        fit_anchors([picture_of()], data_of(100), [1] * 2)
 
 
 @pytest.mark.parametrize(("name", "out_indices"), [("eyetoy2d_pico", None), ("eyetoy2d_nano", [0, 2])])
-def test_maps_are_counted_without_building_them(name, out_indices):
+def test_strides_of_maps_are_told_without_building_them(name, out_indices):
     model = ModelRecipe(name=name, weights="nowhere")
     plain = dataclasses.replace(model, weights=None)
-    assert count_maps(model, out_indices) == len(build_pyramid(plain, out_indices)[1])
+    assert map_strides(model, out_indices) == pyramid_strides(build_pyramid(plain, out_indices)[0])
 
 
 def test_training_follows_the_size_of_an_evaluation():

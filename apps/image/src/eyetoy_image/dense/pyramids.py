@@ -107,10 +107,10 @@ def build_pyramid(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> tup
     return prepare_model(own, recipe), [info.num_chs for info in own.feature_info]
 
 
-def count_maps(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> int:
-    """Return the number of maps of the backbone that a recipe names, without making its weights; errors as above."""
+def map_strides(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> list[int]:
+    """Return `pyramid_strides` of the backbone that a recipe names, without making its weights; errors as above."""
     with torch.device("meta"):
-        return len(build_pyramid(replace(recipe, weights=None), out_indices)[1])
+        return pyramid_strides(build_pyramid(replace(recipe, weights=None), out_indices)[0])
 
 
 def _check_stages(name: str, out_indices: Sequence[int] | None, stages: Sequence[tuple[int, int]]) -> None:

@@ -34,8 +34,8 @@ class DetectorRecipe:
     kind: Literal["mask_rcnn", "faster_rcnn", "auto"] = "mask_rcnn"
     """Boxes and masks, or boxes only. Auto: masks if annotations of the training set have some."""
     out_indices: list[int] | None = None
-    """Stages of the encoder to use, counted from the finest; all if not given. The first of a ResNet of timm has a stride
-    of 2 and takes long; papers use the other four, [1, 2, 3, 4]."""
+    """Stages of the encoder to use, counted from the finest; all if not given. The first one of timm's ResNets has a
+    stride of 2 and takes long; papers use the other four, [1, 2, 3, 4]."""
     fpn_channels: int = 256
     """Channels of the feature pyramid network and of the layers after it."""
     anchor_sizes: list[int] | Literal["auto"] = field(default_factory=lambda: [32, 64, 128, 256, 512])

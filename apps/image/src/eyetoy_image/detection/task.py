@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from eyetoy_image.dense.annotations import BadAnnotationsError, refuse_or_skip_bad
 from eyetoy_image.dense.masks import decode, encode
-from eyetoy_image.dense.pyramids import count_maps
+from eyetoy_image.dense.pyramids import map_strides
 from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.detection.anchors import fit_anchors
 from eyetoy_image.detection.comparison import export_detector
@@ -76,8 +76,9 @@ class Detection(DenseTask[CocoSet]):
             return recipe
         found = self.checked("train")
         pictures = () if found is None else found.pictures
-        num_sizes = count_maps(self.recipe.model, recipe.out_indices) + 1
-        return replace(recipe, anchor_sizes=fit_anchors(pictures, self.data, num_sizes))
+        strides = map_strides(self.recipe.model, recipe.out_indices)
+        strides.append(2 * strides[-1])  # of the level that the feature pyramid network adds
+        return replace(recipe, anchor_sizes=fit_anchors(pictures, self.data, strides))
 
     @property
     def score(self) -> str:

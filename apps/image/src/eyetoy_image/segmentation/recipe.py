@@ -27,8 +27,8 @@ class SegmenterRecipe:
     """UperNet (Xiao et al., ECCV 2018): pyramid pooling over the last map and a feature pyramid network, fused; or a
     linear layer over all stages."""
     out_indices: list[int] | None = None
-    """Stages of the encoder to use, counted from the finest; all if not given. The first of a ResNet of timm has a stride
-    of 2 and takes long; papers use the other four, [1, 2, 3, 4]."""
+    """Stages of the encoder to use, counted from the finest; all if not given. The first one of timm's ResNets has a
+    stride of 2 and takes long; papers use the other four, [1, 2, 3, 4]."""
     channels: int = 512
     """Width of UperNet."""
     pool_scales: list[int] = field(default_factory=lambda: [1, 2, 3, 6])
