@@ -23,15 +23,19 @@ class StridedConv(nn.Module):
     """A strided convolution `[batch, *grid, in] -> [batch, *ceil(grid / stride), out]`, channels last.
 
     A grid that the stride does not divide is padded with zeros, so any size works. If the kernel equals the stride,
-    patches do not overlap, and the convolution is a reshape and one matrix product.
+    patches do not overlap, and the convolution is a reshape and one matrix product. With as many `groups` as channels
+    it is depthwise.
     """
 
-    def __init__(self, num_spatial_dims: int, in_channels: int, out_channels: int, params: ConvParams) -> None:
+    def __init__(
+        self, num_spatial_dims: int, in_channels: int, out_channels: int, params: ConvParams, *, groups: int = 1
+    ) -> None:
         super().__init__()
+        self.groups = groups
         self.kernel_size = per_axis(params.kernel_size, num_spatial_dims, "kernel_size")
         self.stride = per_axis(params.stride, num_spatial_dims, "stride")
         # Channels innermost, the order in which both a channels-last convolution and a matrix product read them.
-        self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel_size, in_channels))
+        self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel_size, in_channels // groups))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.spread_bias = params.spread_bias
         self.reset_parameters()
@@ -52,14 +56,15 @@ class StridedConv(nn.Module):
     @one_fx_node
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `[batch, *grid, in]`."""
-        if self.kernel_size == self.stride:
+        if self.kernel_size == self.stride and self.groups == 1:
             return F.linear(self._patches(self._pad(x)), self.weight.flatten(1), self.bias)
         # Let the convolution pad by itself if it can: that saves a copy of its input.
         padding = _same_padding(x.shape[1:-1], self.kernel_size, self.stride)
         if padding is None:
             x, padding = self._pad(x), (0,) * len(self.stride)
         convolve = _CONVOLUTIONS[len(self.stride)]
-        y = convolve(x.movedim(-1, 1), self.weight.movedim(-1, 1), self.bias, stride=self.stride, padding=padding)
+        weight = self.weight.movedim(-1, 1)
+        y = convolve(x.movedim(-1, 1), weight, self.bias, stride=self.stride, padding=padding, groups=self.groups)
         return y.movedim(1, -1).contiguous()
 
     def _patches(self, x: Tensor) -> Tensor:
@@ -79,8 +84,9 @@ class StridedConv(nn.Module):
 
     def extra_repr(self) -> str:
         """Sizes for `print(model)`."""
-        out_channels, in_channels = self.weight.shape[0], self.weight.shape[-1]
-        return f"{in_channels}, {out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        out_channels, in_channels = self.weight.shape[0], self.weight.shape[-1] * self.groups
+        groups = f", groups={self.groups}" if self.groups > 1 else ""
+        return f"{in_channels}, {out_channels}, kernel_size={self.kernel_size}, stride={self.stride}{groups}"
 
 
 def _same_padding(grid: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...] | None:

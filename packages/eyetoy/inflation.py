@@ -89,7 +89,9 @@ def inflated_weight(weight: Tensor, shape: torch.Size) -> Tensor | None:
 def _block(block: TransformerParams, window: int) -> TransformerParams:
     # Only the stem and the windows see time: blocks neither merge nor subsample frames, so every weight fits.
     factors = tuple(1 / stride for stride in downsampling(block.scale_factor, 2))
-    return replace(block, heads=tuple(_heads(group, window) for group in block.heads), scale_factor=(1.0, *factors))
+    local = None if block.local_kernel is None else _with_time(block.local_kernel, 1, "local_kernel")
+    heads = tuple(_heads(group, window) for group in block.heads)
+    return replace(block, heads=heads, scale_factor=(1.0, *factors), local_kernel=local)
 
 
 def _heads(group: HeadParams, window: int) -> HeadParams:

@@ -86,11 +86,13 @@ class MultiScaleMultiHeadNA(nn.Module, Unscriptable):
 class MSNATTransformer(nn.Module):
     """One block: rescale, multi-scale attention, feed-forward, each on a residual path.
 
-        x = Shortcut(Rescale(x)) + MultiScaleMultiHeadNA(LayerNorm1(Rescale(x)))
+        x = Local(Rescale(x))
+        x = Shortcut(x) + MultiScaleMultiHeadNA(LayerNorm1(x))
         x = x + FFN(LayerNorm2(x))
 
     Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid * scale_factor), out_channels]`. Rescale is an
-    overlapping strided convolution if the grid shrinks; Shortcut is linear if only the width changes.
+    overlapping strided convolution if the grid shrinks; Local adds a depthwise convolution if there is a
+    `local_kernel`; Shortcut is linear if only the width changes.
 
     In one dimension `lengths`, int64 `[batch]`, tells how many tokens of each input row are real; the output after them
     is meaningless.
@@ -102,6 +104,7 @@ class MSNATTransformer(nn.Module):
         self.stride = downsampling(params.scale_factor, num_spatial_dims)
         self.rescale = _rescale(num_spatial_dims, in_channels, width, self.stride)
         inner = in_channels if isinstance(self.rescale, nn.Identity) else width
+        self.local = _local(num_spatial_dims, inner, params)
         self.shortcut = nn.Identity() if inner == width else nn.Linear(inner, width)
         self.norm1 = nn.LayerNorm(inner)
         self.attention = MultiScaleMultiHeadNA(num_spatial_dims, inner, width, params.heads)
@@ -112,10 +115,15 @@ class MSNATTransformer(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Apply the block."""
-        x = self.rescale(clear_padding(x, lengths))
+        x = self.tokens(x, lengths)
         x = self.branch1(self.shortcut(x), self.attention(self.norm1(x), shrink(lengths, self.stride)))
         out: Tensor = self.branch2(x, self.ffn(self.norm2(x)))
         return out
+
+    def tokens(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the tokens before attention and its norm, `[batch, *ceil(grid * scale_factor), channels]`."""
+        x = self.rescale(clear_padding(x, lengths))
+        return x if self.local is None else x + self.local(clear_padding(x, shrink(lengths, self.stride)))
 
 
 def _rescale(num_spatial_dims: int, in_channels: int, out_channels: int, stride: tuple[int, ...]) -> nn.Module:
@@ -124,6 +132,13 @@ def _rescale(num_spatial_dims: int, in_channels: int, out_channels: int, stride:
     kernel_size = tuple(2 * s - 1 for s in stride)  # overlapping: neighbors share a border
     conv = StridedConv(num_spatial_dims, in_channels, out_channels, ConvParams(kernel_size=kernel_size, stride=stride))
     return nn.Sequential(conv, nn.LayerNorm(out_channels))
+
+
+def _local(num_spatial_dims: int, channels: int, params: TransformerParams) -> nn.Module | None:
+    if params.local_kernel is None:
+        return None
+    conv = ConvParams(kernel_size=params.local_kernel)
+    return StridedConv(num_spatial_dims, channels, channels, conv, groups=channels)
 
 
 class MSNATTransformer1D(MSNATTransformer):

@@ -123,6 +123,8 @@ class TransformerParams:
 
     `scale_factor` scales the grid before attention: 1 keeps it, 0.5 halves it (any 1/n, per axis if a tuple).
     `layer_scale` is the initial value of a learned scale per channel on both residual branches, or none.
+    `local_kernel` is the kernel of a depthwise convolution whose result is added to the block's tokens before attention
+    (conditional positional encoding: Chu et al., ICLR 2023), or none.
     """
 
     heads: tuple[HeadParams, ...]
@@ -132,6 +134,7 @@ class TransformerParams:
     dropout: float = 0.0
     drop_path: float = 0.0
     layer_scale: float | None = None
+    local_kernel: Size | None = None
 
     def __post_init__(self) -> None:
         """Check heads, width and rates."""
@@ -139,6 +142,9 @@ class TransformerParams:
         check_rates(dropout=self.dropout, drop_path=self.drop_path)
         if not self.heads:
             raise ValueError("heads must hold at least one HeadParams; got none")
+        if self.local_kernel is not None:
+            axes = len(self.local_kernel) if isinstance(self.local_kernel, tuple) else 1
+            per_axis(self.local_kernel, axes, "local_kernel")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Pool
+from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Pool, TransformerParams
 from eyetoy.presets import head_groups, overlapping
 from eyetoy.sizes import Size
 
@@ -28,6 +28,8 @@ class Changes:
     tokenizer for a stride of 1. New `scales` are patches by default."""
     kernel_size: Size | Sequence[int] | None = None
     """Kernel of every tokenizer, at least the largest stride; it replaces that of `merging`."""
+    local_kernel: Size | Sequence[int] | None = None
+    """Kernel of a depthwise convolution before the attention of every block; see `TransformerParams`."""
     global_depth: int | None = None
     """Layers of the global stack; 0 removes it, and the context is then the mean of all tokens."""
     num_register_tokens: int | None = None
@@ -48,9 +50,7 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
     Raises:
         ValueError: a change does not fit the model, or its value is out of range.
     """
-    blocks = tuple(
-        replace(block, heads=_heads(block.heads, block.out_channels, changes)) for block in params.transformer
-    )
+    blocks = tuple(_block(block, changes) for block in params.transformer)
     positions = changes.positional_embedding
     return replace(
         params,
@@ -58,6 +58,11 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
         global_attention=_stack(params.global_attention, changes),
         positional_embedding=params.positional_embedding if positions is None else positions,
     )
+
+
+def _block(block: TransformerParams, changes: Changes) -> TransformerParams:
+    local = block.local_kernel if changes.local_kernel is None else _size(changes.local_kernel)
+    return replace(block, heads=_heads(block.heads, block.out_channels, changes), local_kernel=local)
 
 
 def _heads(heads: tuple[HeadParams, ...], width: int, changes: Changes) -> tuple[HeadParams, ...]:

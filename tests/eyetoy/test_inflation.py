@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from eyetoy import Classifier, Inflation, create_encoder, create_model, encoder_params, inflated
 from eyetoy.inflation import inflated_weight
 
-PICO = "eyetoy2d_pico"
+PICO, LOCAL = "eyetoy2d_pico", {"local_kernel": 3}
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A classifier of pictures with weights that are nobody's defaults, and its folder."""
     torch.manual_seed(0)
-    model = create_model(PICO, num_classes=4).eval()
+    model = create_model(PICO, num_classes=4, changes=LOCAL).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     folder = tmp_path_factory.mktemp("inflation") / "pictures"
@@ -26,7 +26,7 @@ def pictures(tmp_path_factory):
 
 
 def of_clips(folder, inflation: Inflation | None = None, **options) -> Classifier:
-    params = inflated(encoder_params(PICO, **options), inflation)
+    params = inflated(encoder_params(PICO, changes=LOCAL, **options), inflation)
     return Classifier.from_pretrained(folder, params=params)
 
 
@@ -73,7 +73,7 @@ def test_what_changes_is_said(pictures, caplog):
     of_clips(folder, in_channels=1)
     assert [record.message for record in caplog.records] == [
         "encoder.initial_proj.convs.0.weight adapted, [32, 3, 3, 3] to [32, 3, 3, 3, 1]",
-        "weights of pictures given a time axis: 12 convolutions, encoder.initial_proj.convs.0.weight first",
+        "weights of pictures given a time axis: 15 convolutions, encoder.initial_proj.convs.0.weight first",
     ]
 
 

@@ -64,7 +64,9 @@ def attention_input(encoder: Encoder, x: Tensor, block: int) -> Tensor:
     x = encoder.positional_embedding(encoder.initial_proj(x.movedim(1, -1)))
     for one in list(encoder.transformer)[:block]:
         x = one(x)
-    return encoder.transformer[block].norm1(encoder.transformer[block].rescale(x))
+    chosen = encoder.transformer[block]
+    x = chosen.rescale(x)
+    return chosen.norm1(x if chosen.local is None else x + chosen.local(x))
 
 
 def dense_weights(oracle: Any, group: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

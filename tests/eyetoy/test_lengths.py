@@ -86,6 +86,9 @@ VARIANTS: dict[str, Any] = {
     "windows wider than most clips": lambda encoders: blocks(encoders, *PATCHES, window=40),
     "causal": lambda encoders: blocks(encoders, *PATCHES, is_causal=True),
     "dilation": lambda encoders: blocks(encoders, None, *PATCHES, dilation=3, window=3),
+    "local convolutions": lambda encoders: {
+        "transformer": (encoders.block(local_kernel=7), encoders.block(scale_factor=0.5, local_kernel=4))
+    },
     "mean": lambda encoders: {"global_attention": None},
     "mean after registers": lambda encoders: {
         "global_attention": GlobalAttentionParams(depth=2, num_heads=2, context_token=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import pytest
@@ -50,6 +51,28 @@ def test_block_equals_its_equations(
     attended = block.shortcut(rescaled) + block.attention(block.norm1(rescaled))
     expected = attended + block.ffn(block.norm2(attended))
     torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 4])
+@torch.no_grad()
+def test_a_local_kernel_adds_a_sum_over_neighbors_of_the_same_channel(
+    dimension: int, device: str, double: torch.dtype, encoders: Any, kernel: int
+) -> None:
+    sizes = (kernel, 3, 2)[:dimension]
+    block = BLOCKS[dimension](12, encoders.block(scale_factor=0.5, local_kernel=sizes)).to(device, double)
+    x = torch.randn(2, *GRIDS[dimension], 12, device=device, dtype=double)
+    rescaled = block.rescale(x)
+    expected = rescaled + block.local.bias
+    grid = rescaled.shape[1:-1]
+    for place in itertools.product(*map(range, grid)):
+        for tap in itertools.product(*map(range, sizes)):
+            # A kernel of 3 has one token before and one after, a kernel of 4 two before and one after.
+            source = tuple(p + t - size // 2 for p, t, size in zip(place, tap, sizes, strict=True))
+            if all(0 <= s < n for s, n in zip(source, grid, strict=True)):
+                expected[:, *place] += rescaled[:, *source] * block.local.weight[:, *tap, 0]
+    torch.testing.assert_close(block.tokens(x), expected)
+    attended = block.shortcut(expected) + block.attention(block.norm1(expected))
+    torch.testing.assert_close(block(x), attended + block.ffn(block.norm2(attended)))
 
 
 @torch.no_grad()

@@ -73,6 +73,7 @@ def transformer_params() -> st.SearchStrategy[TransformerParams]:
         mlp_ratio=st.floats(0.5, 4),
         dropout=shares(),
         drop_path=shares(),
+        local_kernel=st.none() | sizes(1, 9),
         layer_scale=st.none() | st.floats(1e-6, 1),
     )
 
@@ -195,6 +196,8 @@ def test_encoder_that_cannot_be_built_is_refused(changes: dict[str, Any], messag
     ("changes", "message"),
     [
         ({"out_channels": 0}, "out_channels"),
+        ({"local_kernel": 0}, "local_kernel must hold integers of at least 1; got 0"),
+        ({"local_kernel": (3, 2.5)}, "local_kernel must hold integers"),
         ({"dropout": -0.1}, "dropout"),
         ({"dropout": 1.5}, "dropout"),
         ({"drop_path": -0.1}, "drop_path"),

@@ -25,6 +25,8 @@ NANO = "eyetoy2d_nano"
         {"merging": "overlapping"},
         {"merging": "coarse"},
         {"kernel_size": 5},
+        {"local_kernel": 5},
+        {"local_kernel": [1, 4]},
         {"global_depth": 0},
         {"global_depth": 2, "num_register_tokens": 16, "residual": "norm"},
         {"num_register_tokens": 0},

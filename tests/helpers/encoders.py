@@ -29,13 +29,13 @@ def block(*, out_channels: int = 12, **changes: Any) -> eyetoy.TransformerParams
 
 
 def encoder_params(dimension: int, **changes: Any) -> eyetoy.EncoderParams:
-    """Return an encoder with every part: two convolutions, a downsampling block, a global stack."""
+    """Return an encoder with every part: two convolutions, a downsampling block with a local one, a global stack."""
     fields: dict[str, Any] = {
         "num_spatial_dims": dimension,
         "in_channels": 3,
         "stem_channels": 12,
         "initial_proj": (eyetoy.ConvParams(kernel_size=3, stride=2), eyetoy.ConvParams(kernel_size=3)),
-        "transformer": (block(), block(out_channels=16, scale_factor=0.5, mlp_ratio=2.0)),
+        "transformer": (block(), block(out_channels=16, scale_factor=0.5, mlp_ratio=2.0, local_kernel=3)),
         "global_attention": eyetoy.GlobalAttentionParams(depth=2, num_heads=2),
     }
     return eyetoy.EncoderParams(**(fields | changes))

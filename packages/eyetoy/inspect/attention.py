@@ -17,7 +17,7 @@ from eyetoy.encoder import Encoder
 from eyetoy.global_stack import GlobalAttentionTransformer
 from eyetoy.inspect.features import stage_lengths
 from eyetoy.inspect.places import TokenPlaces, check_point, find_block, group_places, head_groups, unwrapped
-from eyetoy.lengths import clear_padding, shrink, valid_tokens
+from eyetoy.lengths import shrink, valid_tokens
 from eyetoy.msnat import SharedScaleNA
 from eyetoy.neighborhood.window import AxisRule
 
@@ -81,7 +81,7 @@ def neighborhood_weights(
         block = find_block(encoder, index)
         strides = encoder.transformer.strides[index]
         if index in chosen:
-            normed = block.norm1(block.rescale(clear_padding(tokens, real)))
+            normed = block.norm1(block.tokens(tokens, real))
             found[index] = [
                 _group_weights(encoder, index, number, normed, shrink(real, strides), point)
                 for number in range(len(head_groups(encoder, index)))
