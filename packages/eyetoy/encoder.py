@@ -38,7 +38,7 @@ _register_namedtuple(EncoderOutput, serialized_type_name="eyetoy.encoder.Encoder
 
 
 class InitialProjection(nn.Module):
-    """The stem: strided convolutions, each normalised, doubling the width up to the last.
+    """The stem: strided convolutions, doubling the width up to the last; with `stem_norm`, each is normalised.
 
     Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid / strides), stem_channels]`.
     """
@@ -60,7 +60,7 @@ class InitialProjection(nn.Module):
         ]
         self.convs = nn.ModuleList(convs)
         self.strides = [part.stride for part in ([] if self.filterbank is None else [self.filterbank]) + convs]
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if params.stem_norm else nn.Identity() for width in widths)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Project the input."""

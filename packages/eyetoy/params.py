@@ -203,7 +203,8 @@ class EncoderParams:
 
     `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`. With
     `positional_embedding="space"`, positions in a clip hold the place in the frame but not the time. A `filterbank`
-    comes before the stem, which then takes its bands.
+    comes before the stem, which then takes its bands. With `stem_norm`, a layer norm follows each convolution of the
+    stem; it hides how loud or bright a token is beside the others of its input.
     """
 
     num_spatial_dims: int
@@ -214,6 +215,7 @@ class EncoderParams:
     global_attention: GlobalAttentionParams | None = None
     positional_embedding: bool | Literal["space"] = True
     filterbank: FilterbankParams | None = None
+    stem_norm: bool = True
 
     def __post_init__(self) -> None:
         """Check dimensions, channels and positions."""

@@ -42,6 +42,8 @@ class Changes:
     """The context that the global stack returns, the context token or a mean; see `GlobalAttentionParams`."""
     positional_embedding: bool | None = None
     """Whether to add positions."""
+    stem_norm: bool | None = None
+    """Whether a layer norm follows each convolution of the stem; see `EncoderParams`."""
 
 
 def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
@@ -51,12 +53,13 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
         ValueError: a change does not fit the model, or its value is out of range.
     """
     blocks = tuple(_block(block, changes) for block in params.transformer)
-    positions = changes.positional_embedding
+    positions, norm = changes.positional_embedding, changes.stem_norm
     return replace(
         params,
         transformer=blocks,
         global_attention=_stack(params.global_attention, changes),
         positional_embedding=params.positional_embedding if positions is None else positions,
+        stem_norm=params.stem_norm if norm is None else norm,
     )
 
 

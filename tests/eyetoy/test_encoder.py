@@ -450,3 +450,19 @@ def has_own_weights(module: nn.Module) -> bool:
 
 def can_reset(module: nn.Module) -> bool:
     return hasattr(module, "reset_parameters")
+
+
+@torch.no_grad()
+def test_a_stem_without_norms_tells_how_loud_a_token_is(dimension: int, device: str, encoders: Any) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *(12, 9, 8)[:dimension], device=device)
+    for stem_norm in (True, False):
+        stem = Encoder(encoders.encoder_params(dimension, stem_norm=stem_norm)).to(device).initial_proj
+        for conv in stem.convs:
+            conv.bias.zero_()
+        tokens, louder = (stem(factor * x.movedim(1, -1)) for factor in (1, 100))
+        ratio = louder.square().mean().sqrt() / tokens.square().mean().sqrt()
+        assert ratio < 1.1 if stem_norm else ratio > 50
+        if not stem_norm:
+            first, second = stem.convs
+            torch.testing.assert_close(tokens, second(nn.functional.gelu(first(x.movedim(1, -1)))))

@@ -33,6 +33,7 @@ NANO = "eyetoy2d_nano"
         {"context_init": "learned"},
         {"global_pool": "avg"},
         {"positional_embedding": False},
+        {"stem_norm": False},
     ],
 )
 def test_a_variant_computes_and_trains(device, changes):
