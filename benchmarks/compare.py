@@ -85,7 +85,7 @@ class Run:
 
     @property
     def options(self) -> Path:
-        """File with the run's options."""
+        """File with the run's recipe and options."""
         return self.folder.with_suffix(".json")
 
     @property
@@ -158,9 +158,13 @@ def main() -> None:
 def train(grid: Grid, run: Run, threads: int) -> int:
     """Train a run, or resume it, and return the exit code."""
     options = grid.options | grid.variants[run.variant] | {"seed": run.seed, "output_dir": str(run.folder)}
-    asked = json.dumps({"recipe": str(grid.other or grid.recipe), **options}, indent=1)
+    recipe = yaml.safe_load(grid.config.read_text(encoding="utf-8"))
+    asked = json.dumps({"recipe": recipe, "options": options}, indent=1)
     if run.options.is_file() and run.options.read_text(encoding="utf-8") != asked:
-        print(f"{run.folder} was started with other options, in {run.options}; remove it, or choose another --runs")
+        print(
+            f"{run.folder} was started with another recipe or other options, in {run.options}; remove it, or choose "
+            "another --runs"
+        )
         return 2
     if run.results:
         return 0

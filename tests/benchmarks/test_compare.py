@@ -91,7 +91,7 @@ def test_a_grid_is_trained_kept_and_gone_on_with(tmp_path, compare):
     runs[0].unlink()
     assert compare("small.yaml").count(": done") == 1
     (tmp_path / "small.yaml").write_text(SMALL.replace("erasing: 0.5", "erasing: 0.6"))
-    assert "was started with other options" in compare("small.yaml", code=1)
+    assert "was started with another recipe or other options" in compare("small.yaml", code=1)
 
 
 def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_path, compare):
@@ -103,6 +103,9 @@ def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_pat
     report = json.loads((tmp_path / "runs" / "compare" / "compare-small-other.json").read_text())
     assert report["variants"]["narrow, augmented"]["steps"] == 1
     compare("small.yaml", "--recipe", "no.yaml", code=2)
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(recipe | {"lr": 0.5}))
+    said = compare("small.yaml", "--seeds", "1", "--recipe", "other.yaml", code=1)
+    assert "was started with another recipe" in said
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
