@@ -98,6 +98,7 @@ def two_dimensional_params() -> st.SearchStrategy[EncoderParams]:
         transformer=st.lists(transformer_params(), min_size=1, max_size=3).map(tuple),
         global_attention=st.none() | stack,
         positional_embedding=st.booleans(),
+        stem_norm=st.booleans(),
     )
 
 
