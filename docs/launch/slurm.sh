@@ -12,7 +12,8 @@
 #SBATCH --requeue
 set -euo pipefail
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110 # seconds that the launcher gives its processes to save; 30 otherwise
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# Not `| head -n 1`: with pipefail, a listing that is still being written when head ends would end the job.
+read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export first
 srun bash -c 'exec accelerate launch --config_file docs/launch/2_nodes_8_gpus.yaml \
     --machine_rank "$SLURM_PROCID" --main_process_ip "$first" --main_process_port 29500 "$@"' launch "$@"
