@@ -17,6 +17,7 @@ from eyetoy.conv import StridedConv
 from eyetoy.filterbank import Filterbank
 from eyetoy.global_stack import GlobalAttentionStack
 from eyetoy.hub import HubModel
+from eyetoy.layers import build_norm, normalized
 from eyetoy.lengths import check_lengths, clear_padding, mean_over_tokens, shrink
 from eyetoy.msnat import TransformerStack
 from eyetoy.params import EncoderParams, as_encoder_params, stages_of
@@ -60,7 +61,9 @@ class InitialProjection(nn.Module):
         ]
         self.convs = nn.ModuleList(convs)
         self.strides = [part.stride for part in ([] if self.filterbank is None else [self.filterbank]) + convs]
-        self.norms = nn.ModuleList(nn.LayerNorm(width) if params.stem_norm else nn.Identity() for width in widths)
+        self.norms = nn.ModuleList(
+            build_norm(params.norm, width) if params.stem_norm else nn.Identity() for width in widths
+        )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Project the input."""
@@ -70,8 +73,9 @@ class InitialProjection(nn.Module):
             lengths = shrink(lengths, next(strides))
         for i, (conv, norm, stride) in enumerate(zip(self.convs, self.norms, strides, strict=True)):
             # The norm's bias turns padding into something else than zeros: they are cleared before every convolution.
-            x = norm(conv(clear_padding(F.gelu(x) if i else x, lengths)))
+            x = conv(clear_padding(F.gelu(x) if i else x, lengths))
             lengths = shrink(lengths, stride)
+            x = normalized(norm, x, lengths)
         return x
 
 
@@ -101,7 +105,7 @@ class Encoder(HubModel):
         )
         self.initial_proj = InitialProjection(params)
         self.transformer = TransformerStack(dim, params.stem_channels, params.transformer)
-        self.norm = nn.LayerNorm(width)
+        self.norm = build_norm(params.norm, width)
         self.global_attention = (
             GlobalAttentionStack(width, params.global_attention) if params.global_attention else None
         )
@@ -172,7 +176,7 @@ class Encoder(HubModel):
     def finish(self, x: Tensor, lengths: Tensor | None = None, *, context_only: bool = False) -> EncoderOutput:
         """Turn the output of the last stage into features and context; `lengths` are the input's, as in `forward`."""
         lengths = reduce(shrink, [*self.initial_proj.strides, *self.transformer.strides], lengths)
-        x = self.norm(x)
+        x = normalized(self.norm, x, lengths)
         if self.global_attention is None:
             context = mean_over_tokens(x.flatten(1, -2), lengths)
         elif context_only:

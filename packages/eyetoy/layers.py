@@ -1,4 +1,4 @@
-"""The parts that both kinds of transformer block share: feed-forward network and residual branch."""
+"""The parts that both kinds of transformer block share: norms, feed-forward network and residual branch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eyetoy.lengths import clear_padding
 from eyetoy.neighborhood.backends.tiled.tiling import ELEMENTS_PER_CHUNK
-from eyetoy.params import GlobalAttentionParams, TransformerParams
+from eyetoy.params import GlobalAttentionParams, Norm, TransformerParams
 from eyetoy.tracing import is_jit_tracing, one_fx_node
+
+
+class GroupNorm(nn.Module):
+    """Normalise every input over all of its tokens and channels, then scale and shift each channel.
+
+    Group normalization with one group (Wu and He, ECCV 2018), as PoolFormer (Yu et al., CVPR 2022) has it, and as
+    Conv-TasNet (Luo and Mesgarani, 2019) has it for sound. Unlike after a layer norm, a quiet token stays quieter than
+    a loud one. Ours instead of `nn.GroupNorm`, which takes channels first and no lengths.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set scales to one and shifts to zero, also after `to_empty`."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    @one_fx_node
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Normalise `[batch, *grid, channels]`; in one dimension `lengths` tells how many tokens are real."""
+        # The layer norm of all numbers of an input; it is also what autocast keeps in float32.
+        normed = F.layer_norm(x, x.shape[1:], eps=self.eps) if lengths is None else self._within(x, lengths)
+        return torch.addcmul(self.bias.to(normed.dtype), normed, self.weight.to(normed.dtype))
+
+    def _within(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Normalise `[batch, tokens, channels]` by the mean and variance of the real tokens."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = (lengths * x.shape[-1])[:, None, None]
+        centered = wide - clear_padding(wide, lengths).sum((1, 2), keepdim=True) / count
+        variance = clear_padding(centered, lengths).square().sum((1, 2), keepdim=True) / count
+        return (centered * (variance + self.eps).rsqrt()).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Sizes for `print(model)`."""
+        return f"{len(self.weight)}, eps={self.eps}"
+
+
+def build_norm(norm: Norm, channels: int) -> nn.LayerNorm | GroupNorm:
+    """Return a norm of `[batch, *grid, channels]`."""
+    return GroupNorm(channels) if norm == "group" else nn.LayerNorm(channels)
+
+
+def normalized(norm: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Apply a norm, or none; only a group norm has to know which tokens are real."""
+    out: Tensor = norm(x, lengths) if isinstance(norm, GroupNorm) else norm(x)
+    return out
 
 
 class FeedForward(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eyetoy.conv import StridedConv, upsample
-from eyetoy.layers import FeedForward, ResidualBranch
+from eyetoy.layers import FeedForward, ResidualBranch, build_norm, normalized
 from eyetoy.lengths import clear_padding, shrink
 from eyetoy.neighborhood.varlen import varlen_attention
 from eyetoy.params import ConvParams, HeadParams, TransformerParams, downsampling
@@ -83,12 +83,30 @@ class MultiScaleMultiHeadNA(nn.Module, Unscriptable):
         return out
 
 
+class Rescale(nn.Sequential):
+    """An overlapping strided convolution and a norm: `[batch, *grid, in]` to `[batch, *ceil(grid / stride), out]`."""
+
+    def __init__(self, num_spatial_dims: int, in_channels: int, params: TransformerParams) -> None:
+        stride, width = downsampling(params.scale_factor, num_spatial_dims), params.out_channels
+        kernel_size = tuple(2 * s - 1 for s in stride)  # overlapping: neighbors share a border
+        conv = ConvParams(kernel_size=kernel_size, stride=stride)
+        super().__init__(StridedConv(num_spatial_dims, in_channels, width, conv), build_norm(params.norm, width))
+        self.stride = stride
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Convolve and normalise; in one dimension `lengths` tells how many tokens of `x` are real."""
+        conv, norm = self
+        return normalized(norm, conv(clear_padding(x, lengths)), shrink(lengths, self.stride))
+
+
 class MSNATTransformer(nn.Module):
     """One block: rescale, multi-scale attention, feed-forward, each on a residual path.
 
         x = Local(Rescale(x))
-        x = Shortcut(x) + MultiScaleMultiHeadNA(LayerNorm1(x))
-        x = x + FFN(LayerNorm2(x))
+        x = Shortcut(x) + MultiScaleMultiHeadNA(Norm1(x))
+        x = x + FFN(Norm2(x))
+
+    Without heads the second line is x = Shortcut(x).
 
     Maps `[batch, *grid, in_channels]` to `[batch, *ceil(grid * scale_factor), out_channels]`. Rescale is an
     overlapping strided convolution if the grid shrinks; Local adds a depthwise convolution if there is a
@@ -102,36 +120,38 @@ class MSNATTransformer(nn.Module):
         super().__init__()
         width = params.out_channels
         self.stride = downsampling(params.scale_factor, num_spatial_dims)
-        self.rescale = _rescale(num_spatial_dims, in_channels, width, self.stride)
-        inner = in_channels if isinstance(self.rescale, nn.Identity) else width
+        # Another width alone is left to the shortcut and the attention's projections.
+        changes_grid = any(s > 1 for s in self.stride)
+        self.rescale = Rescale(num_spatial_dims, in_channels, params) if changes_grid else nn.Identity()
+        inner = width if changes_grid else in_channels
         self.local = _local(num_spatial_dims, inner, params)
         self.shortcut = nn.Identity() if inner == width else nn.Linear(inner, width)
-        self.norm1 = nn.LayerNorm(inner)
-        self.attention = MultiScaleMultiHeadNA(num_spatial_dims, inner, width, params.heads)
-        self.branch1 = ResidualBranch(width, params)
-        self.norm2 = nn.LayerNorm(width)
+        self.attention = None
+        if params.heads:
+            self.norm1 = build_norm(params.norm, inner)
+            self.attention = MultiScaleMultiHeadNA(num_spatial_dims, inner, width, params.heads)
+            self.branch1 = ResidualBranch(width, params)
+        self.norm2 = build_norm(params.norm, width)
         self.ffn = FeedForward(width, params.mlp_ratio)
         self.branch2 = ResidualBranch(width, params)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Apply the block."""
         x = self.tokens(x, lengths)
-        x = self.branch1(self.shortcut(x), self.attention(self.norm1(x), shrink(lengths, self.stride)))
-        out: Tensor = self.branch2(x, self.ffn(self.norm2(x)))
+        lengths = shrink(lengths, self.stride)
+        shortcut = self.shortcut(x)
+        if self.attention is None:
+            x = shortcut
+        else:
+            x = self.branch1(shortcut, self.attention(normalized(self.norm1, x, lengths), lengths))
+        out: Tensor = self.branch2(x, self.ffn(normalized(self.norm2, x, lengths)))
         return out
 
     def tokens(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the tokens before attention and its norm, `[batch, *ceil(grid * scale_factor), channels]`."""
-        x = self.rescale(clear_padding(x, lengths))
-        return x if self.local is None else x + self.local(clear_padding(x, shrink(lengths, self.stride)))
-
-
-def _rescale(num_spatial_dims: int, in_channels: int, out_channels: int, stride: tuple[int, ...]) -> nn.Module:
-    if all(s == 1 for s in stride):
-        return nn.Identity()  # another width alone is left to the shortcut and the attention's projections
-    kernel_size = tuple(2 * s - 1 for s in stride)  # overlapping: neighbors share a border
-    conv = StridedConv(num_spatial_dims, in_channels, out_channels, ConvParams(kernel_size=kernel_size, stride=stride))
-    return nn.Sequential(conv, nn.LayerNorm(out_channels))
+        if not isinstance(self.rescale, nn.Identity):
+            x, lengths = self.rescale(x, lengths), shrink(lengths, self.stride)
+        return x if self.local is None else x + self.local(clear_padding(x, lengths))
 
 
 def _local(num_spatial_dims: int, channels: int, params: TransformerParams) -> nn.Module | None:

@@ -17,6 +17,7 @@ from eyetoy.sizes import Size, ceil_div, check_count, check_divisible, check_rat
 
 T = TypeVar("T")
 Pool = Literal["token", "avg"]
+Norm = Literal["layer", "group"]
 
 DEEPEST = 1024
 """The most layers that a global stack may have."""
@@ -124,7 +125,8 @@ class TransformerParams:
     `scale_factor` scales the grid before attention: 1 keeps it, 0.5 halves it (any 1/n, per axis if a tuple).
     `layer_scale` is the initial value of a learned scale per channel on both residual branches, or none.
     `local_kernel` is the kernel of a depthwise convolution whose result is added to the block's tokens before attention
-    (conditional positional encoding: Chu et al., ICLR 2023), or none.
+    (conditional positional encoding: Chu et al., ICLR 2023), or none. Without `heads` a block has no attention, and the
+    convolution alone lets its tokens see each other. `norm` is as in `EncoderParams`.
     """
 
     heads: tuple[HeadParams, ...]
@@ -135,16 +137,18 @@ class TransformerParams:
     drop_path: float = 0.0
     layer_scale: float | None = None
     local_kernel: Size | None = None
+    norm: Norm = "layer"
 
     def __post_init__(self) -> None:
-        """Check heads, width and rates."""
+        """Check heads, width, rates and norm."""
         check_count(self.out_channels, "out_channels")
         check_rates(dropout=self.dropout, drop_path=self.drop_path)
-        if not self.heads:
-            raise ValueError("heads must hold at least one HeadParams; got none")
+        if not self.heads and self.local_kernel is None:
+            raise ValueError("heads must hold at least one HeadParams, or a local_kernel be given; got neither")
         if self.local_kernel is not None:
             axes = len(self.local_kernel) if isinstance(self.local_kernel, tuple) else 1
             per_axis(self.local_kernel, axes, "local_kernel")
+        _check_norm(self.norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +208,11 @@ class EncoderParams:
     `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`. With
     `positional_embedding="space"`, positions in a clip hold the place in the frame but not the time. A `filterbank`
     comes before the stem, which then takes its bands. With `stem_norm`, a layer norm follows each convolution of the
-    stem; it hides how loud or bright a token is beside the others of its input.
+    stem.
+
+    `norm` is that of the stem, and of the features at the end; a block has its own. "layer" normalises each token by
+    itself, and so hides how loud or bright it is beside the others. "group" normalises each input as a whole, over all
+    of its tokens and channels; see `eyetoy.layers.GroupNorm`. The global stack always has layer norms.
     """
 
     num_spatial_dims: int
@@ -216,9 +224,11 @@ class EncoderParams:
     positional_embedding: bool | Literal["space"] = True
     filterbank: FilterbankParams | None = None
     stem_norm: bool = True
+    norm: Norm = "layer"
 
     def __post_init__(self) -> None:
-        """Check dimensions, channels and positions."""
+        """Check dimensions, channels, positions and norm."""
+        _check_norm(self.norm)
         if self.num_spatial_dims not in (1, 2, 3):
             raise ValueError(f"num_spatial_dims must be 1, 2 or 3; got {self.num_spatial_dims!r}")
         if not self.initial_proj or not self.transformer:
@@ -335,6 +345,11 @@ def _decode(hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         return tuple(_decode(arguments[0], item) for item in value)
     return value
+
+
+def _check_norm(norm: str) -> None:
+    if norm not in typing.get_args(Norm):
+        raise ValueError(f"norm must be 'layer' or 'group'; got {norm!r}")
 
 
 def _same_length(first: Size, second: Size) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eyetoy.encoder import ENCODERS
 from eyetoy.hub import HubModel
+from eyetoy.layers import build_norm
 from eyetoy.params import EncoderParams, as_encoder_params
 
 
@@ -120,7 +121,9 @@ class FeaturePyramid(HubModel):
             for i, stage in enumerate(params.stages)
         ]
         self.feature_info = FeatureLevels(info, self.out_indices)
-        self.norms = nn.ModuleDict({str(i): nn.LayerNorm(widths[i]) for i in self.out_indices if i != self.last})
+        self.norms = nn.ModuleDict(
+            {str(i): build_norm(params.norm, widths[i]) for i in self.out_indices if i != self.last}
+        )
         self._freeze_unused()
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Pool, TransformerParams
+from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Norm, Pool, TransformerParams
 from eyetoy.presets import head_groups, overlapping
 from eyetoy.sizes import Size
 
@@ -21,7 +21,8 @@ class Changes:
     """Window of every head group."""
     scales: Sequence[Size | Sequence[int]] | None = None
     """Strides of the head groups of every block, the finest first; a single one is single-scale attention. The finest
-    has half of a block's width, the others share the rest."""
+    has half of a block's width, the others share the rest. None at all, `[]`, leaves attention out of the blocks, whose
+    tokens then see each other by `local_kernel`."""
     merging: Merging | None = None
     """How tokens are merged. "patches": a kernel equal to the stride. "overlapping": a kernel of `2 * stride - 1`, at
     least 3. "none": no tokenizer, for a single scale of stride 1 (NAT). "coarse": patches for the coarser groups and no
@@ -43,7 +44,9 @@ class Changes:
     positional_embedding: bool | None = None
     """Whether to add positions."""
     stem_norm: bool | None = None
-    """Whether a layer norm follows each convolution of the stem; see `EncoderParams`."""
+    """Whether a norm follows each convolution of the stem; see `EncoderParams`."""
+    norm: Norm | None = None
+    """Norm of the stem, the blocks and the features; see `EncoderParams`."""
 
 
 def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
@@ -53,24 +56,32 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
         ValueError: a change does not fit the model, or its value is out of range.
     """
     blocks = tuple(_block(block, changes) for block in params.transformer)
-    positions, norm = changes.positional_embedding, changes.stem_norm
+    positions, stem_norm = changes.positional_embedding, changes.stem_norm
     return replace(
         params,
         transformer=blocks,
         global_attention=_stack(params.global_attention, changes),
         positional_embedding=params.positional_embedding if positions is None else positions,
-        stem_norm=params.stem_norm if norm is None else norm,
+        stem_norm=params.stem_norm if stem_norm is None else stem_norm,
+        norm=changes.norm or params.norm,
     )
 
 
 def _block(block: TransformerParams, changes: Changes) -> TransformerParams:
     local = block.local_kernel if changes.local_kernel is None else _size(changes.local_kernel)
-    return replace(block, heads=_heads(block.heads, block.out_channels, changes), local_kernel=local)
+    heads = _heads(block.heads, block.out_channels, changes)
+    return replace(block, heads=heads, local_kernel=local, norm=changes.norm or block.norm)
 
 
 def _heads(heads: tuple[HeadParams, ...], width: int, changes: Changes) -> tuple[HeadParams, ...]:
-    first = heads[0]
-    if changes.scales is not None:
+    if changes.scales is not None and not changes.scales:
+        heads = ()
+    names = ("scales", "merging", "kernel_size", "window")
+    asked = [name for name in names if getattr(changes, name) not in (None, [], ())]
+    if asked and not heads:
+        raise ValueError(f"blocks without attention have no {', '.join(asked)} to change")
+    if changes.scales:
+        first = heads[0]
         tokenizers = tuple(_tokenizer(_size(stride), changes.merging or "patches") for stride in changes.scales)
         head_dim = first.intermediate_channels // first.num_heads
         heads = head_groups(tokenizers, first.attn_params.attention_window, width, head_dim)

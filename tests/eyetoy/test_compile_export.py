@@ -221,14 +221,22 @@ def test_jit_traces_of_the_operator(dimension: int, backend: str, options: dict[
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_jit_traces_take_other_lengths() -> None:
-    model = create_model("eyetoy1d_pico", num_classes=3).eval()
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_jit_traces_take_other_lengths(norm: str) -> None:
+    model = create_model("eyetoy1d_pico", num_classes=3, changes={"norm": norm}).eval()
     traced = torch.jit.trace(model, (example(model, 1), torch.tensor([400, 150])), check_trace=False)
     x, lengths = example(model, 1, batch=3), torch.tensor([20, 400, 333])
     torch.testing.assert_close(traced(x, lengths), model(x, lengths), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("create", [create_encoder, lambda name: create_model(name, num_classes=3)])
+@pytest.mark.parametrize(
+    "create",
+    [
+        create_encoder,
+        lambda name: create_model(name, num_classes=3),
+        lambda name: create_encoder(name, changes={"norm": "group"}),
+    ],
+)
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_fx_traces_are_the_model(dimension: int, create: Any, checkpointing: bool) -> None:
     model = create(f"eyetoy{dimension}d_pico").eval()

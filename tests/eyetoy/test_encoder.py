@@ -426,7 +426,7 @@ def test_reset_parameters_make_a_model_from_the_meta_device_a_new_one(
     params = encoders.encoder_params(
         dimension,
         initial_proj=(conv, conv),
-        transformer=(encoders.block(layer_scale=0.1), encoders.block(out_channels=16, scale_factor=0.5)),
+        transformer=(encoders.block(layer_scale=0.1, norm="group"), encoders.block(out_channels=16, scale_factor=0.5)),
         global_attention=GlobalAttentionParams(depth=2, num_heads=2, layer_scale=0.2),
     )
     build = {"encoder": Encoder, "classifier": lambda p: Classifier(p, 5), "pyramid": FeaturePyramid}[model]

@@ -392,6 +392,14 @@ def test_blocks_are_chosen_from_either_end(encoders: Any) -> None:
     assert last[0].places == group_places(encoder, 1, 0)
 
 
+def test_a_block_without_attention_has_no_neighborhoods(encoders: Any) -> None:
+    blocks = (encoders.block(heads=(), local_kernel=3), encoders.block())
+    encoder = make_encoder(encoders, 2, transformer=blocks)
+    x = torch.randn(1, 3, 12, 12, dtype=torch.float64)
+    found = neighborhood_weights(encoder, x, (5, 5))
+    assert {one.block for one in found} == {1}
+
+
 def test_the_encoder_of_a_model_is_found(encoders: Any) -> None:
     pyramid = FeaturePyramid(encoders.encoder_params(2))
     assert find_encoder(nn.Sequential(pyramid)) is pyramid.encoder

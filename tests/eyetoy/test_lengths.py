@@ -89,6 +89,13 @@ VARIANTS: dict[str, Any] = {
     "local convolutions": lambda encoders: {
         "transformer": (encoders.block(local_kernel=7), encoders.block(scale_factor=0.5, local_kernel=4))
     },
+    "no attention": lambda encoders: {
+        "transformer": (encoders.block(heads=(), local_kernel=5), encoders.block(heads=(), local_kernel=3))
+    },
+    "group norms": lambda encoders: {
+        "transformer": (encoders.block(norm="group"), encoders.block(scale_factor=0.5, norm="group")),
+        "norm": "group",
+    },
     "mean": lambda encoders: {"global_attention": None},
     "mean after registers": lambda encoders: {
         "global_attention": GlobalAttentionParams(depth=2, num_heads=2, context_token=False)

@@ -21,7 +21,7 @@ from eyetoy import (
     TransformerStack,
     neighborhood_attention,
 )
-from eyetoy.layers import FeedForward
+from eyetoy.layers import FeedForward, GroupNorm
 from eyetoy.neighborhood.backends.tiled.tiling import ELEMENTS_PER_CHUNK
 
 BLOCKS: dict[int, Any] = {1: MSNATTransformer1D, 2: MSNATTransformer2D, 3: MSNATTransformer3D}
@@ -40,17 +40,34 @@ def test_block_rounds_the_scaled_grid_up(data: st.DataObject, dimension: int, de
     assert out.isfinite().all()
 
 
+@pytest.mark.parametrize("norm", ["layer", "group"])
 @pytest.mark.parametrize(("in_channels", "scale_factor"), [(12, 1.0), (8, 1.0), (12, 0.5), (8, 0.5)])
 def test_block_equals_its_equations(
-    dimension: int, device: str, encoders: Any, in_channels: int, scale_factor: float
+    dimension: int, device: str, encoders: Any, in_channels: int, scale_factor: float, norm: str
 ) -> None:
-    block = BLOCKS[dimension](in_channels, encoders.block(out_channels=12, scale_factor=scale_factor))
+    block = BLOCKS[dimension](in_channels, encoders.block(out_channels=12, scale_factor=scale_factor, norm=norm))
     block = block.to(device).eval()
     x = torch.randn(2, *GRIDS[dimension], in_channels, device=device)
     rescaled = block.rescale(x)
     attended = block.shortcut(rescaled) + block.attention(block.norm1(rescaled))
     expected = attended + block.ffn(block.norm2(attended))
     torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_group_norm_is_pytorchs_with_one_group(dimension: int, device: str, double: torch.dtype) -> None:
+    """Padding, which may hold anything, changes nothing for the tokens before it."""
+    torch.manual_seed(0)
+    norm = GroupNorm(6).to(device, double)
+    norm.weight.normal_()
+    norm.bias.normal_()
+    x = 5 + 3 * torch.randn(2, *GRIDS[dimension], 6, device=device, dtype=double)
+    expected = nn.functional.group_norm(x.movedim(-1, 1), 1, norm.weight, norm.bias).movedim(1, -1)
+    torch.testing.assert_close(norm(x), expected)
+    if dimension == 1:
+        padded = torch.cat([x, torch.full_like(x, 1e3)], dim=1)
+        lengths = torch.full((2,), x.shape[1], device=device)
+        torch.testing.assert_close(norm(padded, lengths)[:, : x.shape[1]], expected)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 4])

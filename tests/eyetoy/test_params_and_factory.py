@@ -75,6 +75,7 @@ def transformer_params() -> st.SearchStrategy[TransformerParams]:
         drop_path=shares(),
         local_kernel=st.none() | sizes(1, 9),
         layer_scale=st.none() | st.floats(1e-6, 1),
+        norm=st.sampled_from(("layer", "group")),
     )
 
 
@@ -99,6 +100,7 @@ def two_dimensional_params() -> st.SearchStrategy[EncoderParams]:
         global_attention=st.none() | stack,
         positional_embedding=st.booleans(),
         stem_norm=st.booleans(),
+        norm=st.sampled_from(("layer", "group")),
     )
 
 
@@ -199,6 +201,8 @@ def test_encoder_that_cannot_be_built_is_refused(changes: dict[str, Any], messag
         ({"out_channels": 0}, "out_channels"),
         ({"local_kernel": 0}, "local_kernel must hold integers of at least 1; got 0"),
         ({"local_kernel": (3, 2.5)}, "local_kernel must hold integers"),
+        ({"heads": ()}, "heads must hold at least one HeadParams, or a local_kernel be given; got neither"),
+        ({"norm": "batch"}, "norm must be 'layer' or 'group'; got 'batch'"),
         ({"dropout": -0.1}, "dropout"),
         ({"dropout": 1.5}, "dropout"),
         ({"drop_path": -0.1}, "drop_path"),

@@ -147,13 +147,14 @@ def test_loads_bit_equal_and_every_parameter_learns(name: str, tmp_path: Path) -
         path.unlink()
 
 
+@pytest.mark.parametrize("norm", ["layer", "group"])
 @torch.no_grad()
-def test_exports_with_any_batch(dimension: int, tmp_path: Path) -> None:
+def test_exports_with_any_batch(dimension: int, tmp_path: Path, norm: str) -> None:
     """`benchmarks/exports.py` tries every size; this is the smallest of each dimension."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
-    model = create_model(f"eyetoy{dimension}d_pico", num_classes=5).eval()
+    model = create_model(f"eyetoy{dimension}d_pico", num_classes=5, changes={"norm": norm}).eval()
     dynamic = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}
     x = batch(model, size=5)
     program = torch.export.export(model, (x[:2],), dynamic_shapes=dynamic)

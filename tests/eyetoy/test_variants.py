@@ -34,6 +34,8 @@ NANO = "eyetoy2d_nano"
         {"global_pool": "avg"},
         {"positional_embedding": False},
         {"stem_norm": False},
+        {"norm": "group"},
+        {"scales": [], "local_kernel": 5},
     ],
 )
 def test_a_variant_computes_and_trains(device, changes):
@@ -115,6 +117,12 @@ def test_the_global_stack_is_left_out_or_changed():
             NANO,
             {"merging": "Overlapping"},
             "merging must be one of patches, overlapping, none, coarse; got 'Overlapping'",
+        ),
+        ("eyetoy1d_pico", {"scales": []}, "heads must hold at least one HeadParams, or a local_kernel be given"),
+        (
+            "eyetoy1d_pico",
+            {"scales": [], "local_kernel": 9, "window": 3, "merging": "coarse"},
+            "blocks without attention have no merging, window to change",
         ),
     ],
 )

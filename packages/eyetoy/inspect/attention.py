@@ -17,6 +17,7 @@ from eyetoy.encoder import Encoder
 from eyetoy.global_stack import GlobalAttentionTransformer
 from eyetoy.inspect.features import stage_lengths
 from eyetoy.inspect.places import TokenPlaces, check_point, find_block, group_places, head_groups, unwrapped
+from eyetoy.layers import normalized
 from eyetoy.lengths import shrink, valid_tokens
 from eyetoy.msnat import SharedScaleNA
 from eyetoy.neighborhood.window import AxisRule
@@ -81,11 +82,9 @@ def neighborhood_weights(
         block = find_block(encoder, index)
         strides = encoder.transformer.strides[index]
         if index in chosen:
-            normed = block.norm1(block.tokens(tokens, real))
-            found[index] = [
-                _group_weights(encoder, index, number, normed, shrink(real, strides), point)
-                for number in range(len(head_groups(encoder, index)))
-            ]
+            groups, within = range(len(head_groups(encoder, index))), shrink(real, strides)
+            normed = normalized(block.norm1, block.tokens(tokens, real), within) if groups else tokens
+            found[index] = [_group_weights(encoder, index, group, normed, within, point) for group in groups]
         if index < max(chosen):
             tokens, real = encoder.transformer[index](tokens, real), shrink(real, strides)
     return [one for index in chosen for one in found[index]]
@@ -114,7 +113,7 @@ def context_maps(encoder: Encoder, x: Tensor, lengths: Tensor | None = None, *, 
     if stack is None or not stack.has_context_token:
         raise ValueError("the encoder has no context token: its context is the mean of its features")
     features, real = encoder.forward_stages(x, lengths)[-1], stage_lengths(encoder, None, lengths)
-    tokens, key_mask = stack.tokens(encoder.norm(features), real)
+    tokens, key_mask = stack.tokens(normalized(encoder.norm, features, real), real)
     rows = []
     for number, wrapped in enumerate(stack.layers, start=1):
         layer = unwrapped(wrapped)

@@ -79,7 +79,10 @@ def find_block(encoder: Encoder, block: int) -> MSNATTransformer:
 
 def head_groups(encoder: Encoder, block: int) -> list[SharedScaleNA]:
     """Return the head groups of a block."""
-    attention = unwrapped(find_block(encoder, block).attention)
+    found = find_block(encoder, block).attention
+    if found is None:
+        return []
+    attention = unwrapped(found)
     assert isinstance(attention, MultiScaleMultiHeadNA)
     return [group for group in map(unwrapped, attention.groups) if isinstance(group, SharedScaleNA)]
 
