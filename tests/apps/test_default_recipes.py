@@ -188,6 +188,10 @@ def write_clips(root: Path, *names: str) -> None:
     shutil.rmtree(root / "digits")
 
 
+def write_own_clips(root: Path) -> None:
+    write_clips(root, *(f"{name}/{i}.mp4" for name in ("jump", "run") for i in range(10)))
+
+
 def write_kinetics(root: Path) -> None:
     write_clips(root, *(f"{split}/{name}/{i}.mp4" for split in ("train", "val") for name in "ab" for i in range(4)))
 
@@ -224,6 +228,7 @@ WRITE = {
     "own_sounds": write_own_sounds,
     "own_sounds_waveform": write_own_sounds,
     "own_segmentation": write_own_maps,
+    "own_clips": write_own_clips,
     "imagenet": write_imagenet,
     "caltech256": write_caltech,
     "composed_digits": write_composed,

@@ -15,6 +15,7 @@ from PIL import Image
 import eyetoy_audio.visualize
 import eyetoy_image.visualize
 import eyetoy_video.visualize
+from eyetoy import create_encoder
 from eyetoy_audio.transforms.waveform import windows
 from eyetoy_image.classification import APP
 from eyetoy_image.dense import views
@@ -225,6 +226,22 @@ def test_maps_of_a_sound_have_the_seconds_of_the_file(seconds, point, span, chec
     assert figure.axes[0].lines[-1].get_xdata()[0] == pytest.approx(point * seconds, abs=1e-3)
     said = figure.legends[0].get_title().get_text()
     assert (f"from {span[0]:.2f} to {span[1]:.2f} s of 5.00 s" in said) == (seconds > 1)
+
+
+def test_a_model_of_sounds_without_attention_has_receptive_fields_alone():
+    changes = {"scales": [], "local_kernel": 5, "global_depth": 0}
+    encoder = create_encoder("eyetoy1d_pico", changes=changes).eval()
+    x = torch.randn(1, 1, 800)
+    maps = collect_maps(encoder, x, (0.5,), "samples")
+    assert maps.context is None
+    assert [stage.groups for stage in maps.stages] == [[], []]
+    heard = eyetoy_audio.visualize.Heard(0.0, 0.1, 0.1)
+    figure = eyetoy_audio.visualize.draw_sound_maps(x[0, 0].numpy(), 8000, maps, heard)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert [title for title in titles if title.startswith("stage")] == [
+        "stage 1: no attention",
+        "stage 2: no attention",
+    ]
 
 
 def test_frames_of_a_clip_have_the_times_that_the_file_says(checkpoints):

@@ -143,7 +143,9 @@ def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: Input
         bands = [(one.title, one.weights, ATTENTION, one.seen) for one in stage.groups]
         everywhere = np.ones(len(stage.field), dtype=bool)
         bands.append(("receptive field", stage.field, FIELD, everywhere))
-        _draw_bands(axes, bands, span, f"{stage.title}: attention of its head groups from the point, per token")
+        # A recipe may leave attention out of the blocks.
+        seen_by = "attention of its head groups from the point, per token" if stage.groups else "no attention"
+        _draw_bands(axes, bands, span, f"{stage.title}: {seen_by}")
     panels[-1].imshow(maps.components[None], aspect="auto", extent=(*span, 0, 1), interpolation="nearest")
     panels[-1].set(yticks=[], xlabel="seconds")
     panels[-1].set_title("features: three principal components", fontsize=10, loc="left")
