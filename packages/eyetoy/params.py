@@ -207,8 +207,7 @@ class EncoderParams:
 
     `initial_proj` is the stem: convolutions in a row, doubling the width up to `stem_channels`. With
     `positional_embedding="space"`, positions in a clip hold the place in the frame but not the time. A `filterbank`
-    comes before the stem, which then takes its bands. With `stem_norm`, a layer norm follows each convolution of the
-    stem.
+    comes before the stem, which then takes its bands. With `stem_norm`, a norm follows each convolution of the stem.
 
     `norm` is that of the stem, and of the features at the end; a block has its own. "layer" normalises each token by
     itself, and so hides how loud or bright it is beside the others. "group" normalises each input as a whole, over all
