@@ -63,14 +63,15 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
         global_attention=_stack(params.global_attention, changes),
         positional_embedding=params.positional_embedding if positions is None else positions,
         stem_norm=params.stem_norm if stem_norm is None else stem_norm,
-        norm=changes.norm or params.norm,
+        norm=params.norm if changes.norm is None else changes.norm,
     )
 
 
 def _block(block: TransformerParams, changes: Changes) -> TransformerParams:
     local = block.local_kernel if changes.local_kernel is None else _size(changes.local_kernel)
     heads = _heads(block.heads, block.out_channels, changes)
-    return replace(block, heads=heads, local_kernel=local, norm=changes.norm or block.norm)
+    norm = block.norm if changes.norm is None else changes.norm
+    return replace(block, heads=heads, local_kernel=local, norm=norm)
 
 
 def _heads(heads: tuple[HeadParams, ...], width: int, changes: Changes) -> tuple[HeadParams, ...]:

@@ -242,6 +242,7 @@ def test_a_model_of_sounds_without_attention_has_receptive_fields_alone():
         "stage 1: no attention",
         "stage 2: no attention",
     ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["the chosen point"]
 
 
 def test_frames_of_a_clip_have_the_times_that_the_file_says(checkpoints):

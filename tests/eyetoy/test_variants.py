@@ -112,6 +112,7 @@ def test_the_global_stack_is_left_out_or_changed():
     [
         ("nat_tiny", {"num_register_tokens": 4}, "has no global stack, of which to change num_register_tokens"),
         (NANO, {"kernel_size": 1}, "kernel_size must be at least the stride"),
+        (NANO, {"norm": ""}, "norm must be 'layer' or 'group'; got ''"),
         (NANO, {"merging": "none"}, "merging 'none' is for a stride of 1; got 2"),
         (
             NANO,

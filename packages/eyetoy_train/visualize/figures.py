@@ -115,7 +115,7 @@ def draw_picture_maps(
     if answer is not None:
         grid[0, len(panels)].imshow(answer)  # not "nearest", which would tear the letters of captions
         grid[0, len(panels)].set_title("prediction", fontsize=9.5)
-    put_legend(figure, note)
+    put_legend(figure, note, has_attention=maps.has_attention)
     return figure
 
 

@@ -137,20 +137,20 @@ def label_bar(bar: Colorbar, values: Map, scale: Scale) -> None:
     bar.set_label(scale.label, fontsize=SMALL, labelpad=1)
 
 
-def put_legend(figure: Figure, note: str = "", *, has_border: bool = True, is_line: bool = False) -> None:
+def put_legend(figure: Figure, note: str = "", *, has_attention: bool, is_line: bool = False) -> None:
     """Explain the marks below a figure.
 
     Args:
         figure: the figure.
         note: a sentence above the legend.
-        has_border: whether neighborhoods have one.
+        has_attention: whether there are neighborhoods to explain.
         is_line: whether the point is marked by a line.
     """
     look: dict[str, Any] = {"linestyle": "-"} if is_line else {"linestyle": "", "marker": "+", "markersize": 10}
     marks: list[Any] = [Line2D([], [], color=MARK, markeredgewidth=1.8, **look, label="the chosen point")]
-    if has_border:
+    if has_attention:
         marks.append(Patch(fill=False, edgecolor=MARK, label="border of its neighborhood"))
-    marks.append(Patch(**OUTSIDE, linewidth=0, label="outside of it: not seen, which is not a weight of zero"))
+        marks.append(Patch(**OUTSIDE, linewidth=0, label="outside of it: not seen, which is not a weight of zero"))
     figure.legend(
         handles=marks,
         loc="outside lower center",

@@ -61,6 +61,11 @@ class InputMaps:
     stages: Sequence[StageMaps]
     """Fine to coarse."""
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether a block has head groups, and so neighborhoods."""
+        return any(stage.groups for stage in self.stages)
+
 
 def collect_maps(
     encoder: Encoder,

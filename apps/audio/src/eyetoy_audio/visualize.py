@@ -158,7 +158,7 @@ def draw_sound_maps(waveform: NDArray[np.float32], sample_rate: int, maps: Input
         for side in heard.added:
             axes.axvspan(*side, linewidth=0, **OUTSIDE)
     put_wide_bar(figure, panels, np.ones(1, np.float32), RELATIVE, HEAT)
-    put_legend(figure, heard.words, is_line=True)
+    put_legend(figure, heard.words, has_attention=maps.has_attention, is_line=True)
     return figure
 
 

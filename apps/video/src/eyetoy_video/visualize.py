@@ -97,7 +97,7 @@ def draw_stills(frames: Map, maps: InputMaps, seconds: Sequence[float]) -> Figur
     for place, time in zip(grid[0], chosen, strict=True):
         mark = ", the point" if time == maps.point[0] else ""
         place.set_title(f"{seconds[time]:.2f} s{mark}\nframe {time + 1} of {len(frames)}", fontsize=9.5)
-    put_legend(figure)
+    put_legend(figure, has_attention=maps.has_attention)
     return figure
 
 
