@@ -57,7 +57,7 @@ def test_what_a_package_itself_lacks_is_not_blamed_on_the_package():
         Family("far_models.broken:build")("net", {}, None)
 
 
-@pytest.mark.parametrize("task", ["eyetoy_audio.task", "eyetoy_video.task"])
+@pytest.mark.parametrize("task", ["eyetoy_audio.task", "eyetoy_image.classification.task", "eyetoy_video.task"])
 def test_an_app_does_not_load_the_baselines_until_a_recipe_names_one(task):
     code = f"import sys, {task}; sys.exit('eyetoy_baselines' in sys.modules)"
     assert FORKS.run(["-c", code]).returncode == 0

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eyetoy_audio.transforms.features import LogMel
+from eyetoy_baselines.transformer import ViTBlock, init_linear
 
 
 class M5(nn.Module):
@@ -275,11 +276,11 @@ class ViT1D(nn.Module):
         self.embed = nn.Linear(self.patch_size, dim)
         # Stochastic depth grows linearly over the blocks, from 0 to `drop_path`.
         rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.Sequential(*[_ViTBlock(dim, num_heads, round(dim * mlp_ratio), rate) for rate in rates])
+        self.blocks = nn.Sequential(*[ViTBlock(dim, num_heads, round(dim * mlp_ratio), rate) for rate in rates])
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(_init_linear)
+        self.apply(init_linear)
         # A patch of samples is not normalized, unlike a block's input: 0.02 would make tokens smaller than positions.
         nn.init.normal_(self.embed.weight, std=self.patch_size**-0.5)
 
@@ -332,11 +333,11 @@ class AST(nn.Module):
         self.front_end = LogMel(sample_rate, num_bands)
         self.embed = nn.Conv2d(1, dim, 16, 10)
         rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.Sequential(*[_ViTBlock(dim, num_heads, 4 * dim, rate) for rate in rates])
+        self.blocks = nn.Sequential(*[ViTBlock(dim, num_heads, 4 * dim, rate) for rate in rates])
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(_init_linear)
+        self.apply(init_linear)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of `x`."""
@@ -351,45 +352,11 @@ class AST(nn.Module):
         return logits
 
 
-class _ViTBlock(nn.Module):
-    """A pre-norm block: attention and a feed-forward part on residual paths."""
-
-    def __init__(self, dim: int, num_heads: int, hidden: int, drop_path: float) -> None:
-        super().__init__()
-        self.num_heads, self.drop_path = num_heads, drop_path
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkv, self.project = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._dropped(self._attend(self.attention_norm(x)))
-        return x + self._dropped(self.mlp(self.mlp_norm(x)))
-
-    def _attend(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # [B, heads, tokens, D]
-        attended: Tensor = self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return attended
-
-    def _dropped(self, branch: Tensor) -> Tensor:
-        """Drop the branch of some samples, in training (stochastic depth)."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        return branch * (branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep)
-
-
 def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tensor:
     """Return positions as sines and cosines of many wavelengths, `[length, dim]` (Vaswani et al., NeurIPS 2017)."""
     frequencies = torch.exp(torch.arange(dim // 2, device=device) * (-2 * math.log(10_000) / dim))
     angles = torch.arange(length, device=device)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def _init_linear(module: nn.Module) -> None:
-    """Initialize weights like timm's vision transformers."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
 
 
 BASELINES: dict[str, Callable[..., nn.Module]] = {

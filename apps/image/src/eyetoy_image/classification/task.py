@@ -32,12 +32,17 @@ from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import ExportInput
+from eyetoy_train.models.external import TIMM, Families, Family
 from eyetoy_train.types import About
+
+FAMILIES: Families = {**TIMM, "baseline": Family("eyetoy_baselines.image:build_baseline")}
+"""Families of models by other projects, for `model.name`."""
 
 
 class ImageClassification(ClassificationTask):
     """Classify images with Encoder2D."""
 
+    families = FAMILIES
     batched_axes: int | None = 4
 
     def __init__(self, recipe: ImageClassificationRecipe) -> None:
