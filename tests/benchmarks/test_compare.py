@@ -26,6 +26,7 @@ from helpers.paths import REPOSITORY, config
 
 APPS = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 GRIDS = sorted((REPOSITORY / "benchmarks" / "grids").glob("*.yaml"))
+SIZES = ("pico", "nano", "tiny", "small", "base")
 SMALL = """
 title: A small ViT
 recipe: apps/image/src/eyetoy_image/configs/digits.yaml
@@ -112,13 +113,15 @@ def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_pat
 def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
     grid = yaml.safe_load(path.read_text())
     assert path.read_text().startswith(f"# python benchmarks/compare.py benchmarks/grids/{path.name}")
-    for options in grid["variants"].values():
+    for name, options in grid["variants"].items():
         merged = grid.get("options", {}) | options
         arguments = [
             f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in merged.items()
         ]
         app = APPS[grid["recipe"].split("/")[1]]
         task, recipe = app.parse_args(["--config", str(REPOSITORY / grid["recipe"]), *arguments])
+        sizes = set(SIZES).intersection(name.replace(",", "").split())
+        assert all(recipe.model.name.endswith(f"_{size}") for size in sizes), f"{name} is {recipe.model.name}"
         CHECKS.get(getattr(recipe, "task", None), classifies)(task, recipe)
 
 
