@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eyetoy_audio.transforms.features import LogMel
-from eyetoy_baselines.transformer import ViTBlock, init_linear
+from eyetoy_baselines.transformer import init_linear, vit_blocks
 
 
 class M5(nn.Module):
@@ -274,9 +274,7 @@ class ViT1D(nn.Module):
             raise ValueError(f"dim is {dim}; it should be even and a multiple of num_heads, {num_heads}")
         self.patch_size = max(round(sample_rate * patch_ms / 1000), 1)
         self.embed = nn.Linear(self.patch_size, dim)
-        # Stochastic depth grows linearly over the blocks, from 0 to `drop_path`.
-        rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.Sequential(*[ViTBlock(dim, num_heads, round(dim * mlp_ratio), rate) for rate in rates])
+        self.blocks = vit_blocks(dim, depth, num_heads, round(dim * mlp_ratio), drop_path)
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, num_classes)
@@ -332,8 +330,7 @@ class AST(nn.Module):
             raise ValueError(f"dim is {dim}; it should be a multiple of 4 and of num_heads, {num_heads}")
         self.front_end = LogMel(sample_rate, num_bands)
         self.embed = nn.Conv2d(1, dim, 16, 10)
-        rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.Sequential(*[ViTBlock(dim, num_heads, 4 * dim, rate) for rate in rates])
+        self.blocks = vit_blocks(dim, depth, num_heads, 4 * dim, drop_path)
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, num_classes)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eyetoy_baselines.transformer import ViTBlock, init_linear
+from eyetoy_baselines.transformer import init_linear, vit_blocks
 
 
 class CCT(nn.Module):
@@ -62,8 +62,7 @@ class CCT(nn.Module):
         )
         tokens = math.prod(-(-side // 2**convolutions) for side in grid)  # pooling rounds up
         self.positions = nn.Parameter(torch.empty(tokens, dim))
-        rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.Sequential(*[ViTBlock(dim, num_heads, round(dim * mlp_ratio), rate) for rate in rates])
+        self.blocks = vit_blocks(dim, depth, num_heads, round(dim * mlp_ratio), drop_path)
         self.norm = nn.LayerNorm(dim)
         self.weigh = nn.Linear(dim, 1)
         self.dropout = nn.Dropout(dropout)

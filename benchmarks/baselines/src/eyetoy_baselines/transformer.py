@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,6 +33,12 @@ class ViTBlock(nn.Module):
             return branch
         keep = 1 - self.drop_path
         return branch * (branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep)
+
+
+def vit_blocks(dim: int, depth: int, num_heads: int, hidden: int, drop_path: float) -> nn.Sequential:
+    """Return blocks in a row, whose stochastic depth grows linearly from 0 at the first to `drop_path` at the last."""
+    rates = torch.linspace(0, drop_path, depth).tolist()
+    return nn.Sequential(*[ViTBlock(dim, num_heads, hidden, rate) for rate in rates])
 
 
 def init_linear(module: nn.Module) -> None:
