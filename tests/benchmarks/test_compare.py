@@ -110,8 +110,12 @@ def test_the_variants_are_trained_by_another_recipe_with_its_own_options(tmp_pat
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
+def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    slug = importlib.import_module("compare")._slug
     grid = yaml.safe_load(path.read_text())
+    variants = [(other.stem, slug(name)) for other in GRIDS for name in yaml.safe_load(other.read_text())["variants"]]
+    runs = {f"runs/compare/{stem}/{variant}/seed-0" for stem, variant in variants}
     assert path.read_text().startswith(f"# python benchmarks/compare.py benchmarks/grids/{path.name}")
     for name, options in grid["variants"].items():
         merged = grid.get("options", {}) | options
@@ -122,6 +126,9 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path):
         task, recipe = app.parse_args(["--config", str(REPOSITORY / grid["recipe"]), *arguments])
         sizes = set(SIZES).intersection(name.replace(",", "").split())
         assert all(recipe.model.name.endswith(f"_{size}") for size in sizes), f"{name} is {recipe.model.name}"
+        if recipe.model.weights is not None:
+            assert recipe.model.weights in runs, f"{name} starts from a run of no grid"
+            recipe = task.recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, weights=None))
         CHECKS.get(getattr(recipe, "task", None), classifies)(task, recipe)
 
 

@@ -81,14 +81,21 @@ def _with_weights(model: nn.Module, weights: str, classes: Sequence[str] | None,
     trained = read_trained(weights)
     try:
         if isinstance(model, Classifier):
-            options = {"dropout": model.dropout, "dtype": torch.float32}
-            model = start_classifier(model, trained, classes, **options)
+            return _started(model, trained, classes)
+        assert isinstance(model, ExternalModel)
+        inner = getattr(model.model, "model", None)
+        if isinstance(inner, Classifier) and trained.kind == "classifier":
+            # One of this project's inside another, as in framewise/eyetoy2d_nano, starts as it would by itself.
+            model.model.model = _started(inner, trained, classes)
         else:
-            assert isinstance(model, ExternalModel)
             _start_external(model, trained, classes, families)
     except RuntimeError as error:
         raise ValueError(f"model.weights {trained} are of another model: {str(error)[:500]}") from error
     return model.train()
+
+
+def _started(model: Classifier, trained: Trained, classes: Sequence[str] | None) -> Classifier:
+    return start_classifier(model, trained, classes, dropout=model.dropout, dtype=torch.float32).train()
 
 
 def _start_external(model: ExternalModel, trained: Trained, classes: Sequence[str] | None, families: Families) -> None:

@@ -61,6 +61,23 @@ def test_frame_wise_logits_are_the_mean_of_the_frames():
         torch.testing.assert_close(model(clip[:, :, order]), model(clip))
 
 
+def test_a_frame_wise_model_starts_from_an_image_classifier(tmp_path):
+    torch.manual_seed(0)
+    images = create_model("eyetoy2d_pico", num_classes=5).eval()
+    images.save_pretrained(tmp_path)
+    clip = torch.randn(1, 3, *GRID)
+    with torch.inference_mode():
+        started = build("framewise/eyetoy2d_pico", weights=str(tmp_path)).eval()
+        torch.testing.assert_close(started(clip), images(clip[0].transpose(0, 1)).mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize("name", ["framewise/eyetoy2d_nano", "framewise/timm/convnext_atto", "pytorchvideo/x3d_xs"])
+def test_weights_of_another_model_are_refused(name, tmp_path):
+    create_model("eyetoy2d_pico", num_classes=5).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="^model.weights "):
+        build(name, weights=str(tmp_path))
+
+
 def test_slowfast_sees_every_fourth_frame_in_its_slow_pathway(monkeypatch):
     model = build("pytorchvideo/slowfast_r50", options={"stem_dim_outs": [8, 1]}).eval()
     seen = []
