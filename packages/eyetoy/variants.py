@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Norm, Pool, TransformerParams
 from eyetoy.presets import head_groups, overlapping
-from eyetoy.sizes import Size
+from eyetoy.sizes import Size, check_count
 
 Merging = Literal["patches", "overlapping", "none", "coarse"]
 
@@ -17,6 +18,11 @@ Merging = Literal["patches", "overlapping", "none", "coarse"]
 class Changes:
     """Changes to a model; None leaves a thing as it is."""
 
+    widths: Sequence[int] | None = None
+    """Channels of each stage. Head groups share them in the same parts, and heads keep their width where it fits. Fewer
+    widths than the model has stages keep the first stages."""
+    depths: Sequence[int] | None = None
+    """Blocks of each stage, as many numbers as there are widths."""
     window: Size | Sequence[int] | None = None
     """Window of every head group."""
     scales: Sequence[Size | Sequence[int]] | None = None
@@ -55,6 +61,7 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
     Raises:
         ValueError: a change does not fit the model, or its value is out of range.
     """
+    params = _shaped(params, changes.widths, changes.depths)
     blocks = tuple(_block(block, changes) for block in params.transformer)
     positions, stem_norm = changes.positional_embedding, changes.stem_norm
     return replace(
@@ -65,6 +72,48 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
         stem_norm=params.stem_norm if stem_norm is None else stem_norm,
         norm=params.norm if changes.norm is None else changes.norm,
     )
+
+
+def _shaped(params: EncoderParams, widths: Sequence[int] | None, depths: Sequence[int] | None) -> EncoderParams:
+    """Return the parameters with stages of other widths and depths."""
+    if widths is None and depths is None:
+        return params
+    stages: list[list[TransformerParams]] = []
+    for block in params.transformer:
+        if not stages or block.scale_factor != 1.0:
+            stages.append([])
+        stages[-1].append(block)
+    widths = [stage[0].out_channels for stage in stages] if widths is None else widths
+    depths = [len(stage) for stage in stages] if depths is None else depths
+    if len(widths) != len(depths) or not 1 <= len(widths) <= len(stages):
+        raise ValueError(
+            f"this model has {len(stages)} stages, so widths and depths are lists of one length from 1 to "
+            f"{len(stages)}; got widths {list(widths)}, depths {list(depths)}"
+        )
+    blocks: list[TransformerParams] = []
+    for stage, width, depth in zip(stages, widths, depths, strict=False):
+        check_count(depth, "depths")
+        first = _widened(stage[0], width)
+        blocks += [first, *[replace(first, scale_factor=1.0)] * (depth - 1)]
+    stack = params.global_attention
+    if stack is not None:
+        head_dim = params.transformer[-1].out_channels // stack.num_heads
+        stack = replace(stack, num_heads=max(widths[-1] // head_dim, 1))
+    return replace(params, stem_channels=widths[0], transformer=tuple(blocks), global_attention=stack)
+
+
+def _widened(block: TransformerParams, width: int) -> TransformerParams:
+    """Return a block of another width, whose head groups have the same parts of it."""
+    heads = []
+    for group in block.heads:
+        channels, rest = divmod(group.intermediate_channels * width, block.out_channels)
+        head_dim = group.intermediate_channels // group.num_heads
+        num_heads = max(channels // head_dim, 1)
+        if rest or channels < 1 or channels % num_heads:
+            safe = math.lcm(*(block.out_channels // other.num_heads for other in block.heads))
+            raise ValueError(f"the head groups cannot share a width of {width}; a multiple of {safe} would do")
+        heads.append(replace(group, intermediate_channels=channels, num_heads=num_heads))
+    return replace(block, heads=tuple(heads), out_channels=width)
 
 
 def _block(block: TransformerParams, changes: Changes) -> TransformerParams:

@@ -18,6 +18,8 @@ NANO = "eyetoy2d_nano"
 @pytest.mark.parametrize(
     "changes",
     [
+        {"widths": [32, 64], "depths": [1, 3]},
+        {"widths": [48], "depths": [2]},
         {"window": 3},
         {"scales": [1]},
         {"scales": [1], "merging": "none"},
@@ -58,6 +60,25 @@ def test_only_what_is_asked_is_changed(name):
         for group, old in zip(block.heads, before.heads, strict=True):
             assert group == replace(old, conv_params=group.conv_params)
             assert group.conv_params.kernel_size == group.conv_params.stride
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_tiny_is_base_of_other_widths_and_depths(dim):
+    tiny = encoder_params(f"eyetoy{dim}d_tiny")
+    widths = list(dict.fromkeys(block.out_channels for block in tiny.transformer))
+    depths = [sum(block.out_channels == width for block in tiny.transformer) for width in widths]
+    assert encoder_params(f"eyetoy{dim}d_base", changes={"widths": widths, "depths": depths}) == tiny
+
+
+def test_fewer_widths_keep_the_first_stages():
+    params = encoder_params(NANO, changes={"widths": [48, 96, 192], "depths": [1, 2, 3], "window": 5})
+    assert [block.out_channels for block in params.transformer] == [48, 96, 96, 192, 192, 192]
+    assert [block.scale_factor for block in params.transformer] == [1.0, 0.5, 1.0, 0.5, 1.0, 1.0]
+    assert [len(block.heads) for block in params.transformer] == [3, 3, 3, 2, 2, 2]
+    assert params.stem_channels == 48
+    assert create_encoder(NANO, changes={"depths": [1, 1, 1, 1]}).params == replace(
+        encoder_params(NANO), transformer=tuple(encoder_params(NANO).transformer[i] for i in (0, 1, 3, 9))
+    )
 
 
 def test_sizes_per_axis_may_be_lists():
@@ -111,6 +132,12 @@ def test_the_global_stack_is_left_out_or_changed():
     ("name", "changes", "message"),
     [
         ("nat_tiny", {"num_register_tokens": 4}, "has no global stack, of which to change num_register_tokens"),
+        (NANO, {"widths": [32, 64]}, r"4 stages, so .*; got widths \[32, 64\], depths \[1, 2, 6, 1\]"),
+        (NANO, {"widths": [32] * 5, "depths": [1] * 5}, "lists of one length from 1 to 4"),
+        (NANO, {"widths": [], "depths": []}, "lists of one length from 1 to 4"),
+        (NANO, {"widths": [32, 64, 128, 249]}, "cannot share a width of 249; a multiple of 32 would do"),
+        (NANO, {"depths": [1, 2, 0, 1]}, "depths must be at least 1; got 0"),
+        (NANO, {"widths": [32, 64, 128, 0]}, "cannot share a width of 0"),
         (NANO, {"kernel_size": 1}, "kernel_size must be at least the stride"),
         (NANO, {"norm": ""}, "norm must be 'layer' or 'group'; got ''"),
         (NANO, {"merging": "none"}, "merging 'none' is for a stride of 1; got 2"),
