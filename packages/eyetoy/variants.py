@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from eyetoy.params import ConvParams, EncoderParams, GlobalAttentionParams, HeadParams, Norm, Pool, TransformerParams
 from eyetoy.presets import head_groups, overlapping
-from eyetoy.sizes import Size, check_count
+from eyetoy.sizes import Size, per_axis
 
 Merging = Literal["patches", "overlapping", "none", "coarse"]
 
@@ -83,16 +83,15 @@ def _shaped(params: EncoderParams, widths: Sequence[int] | None, depths: Sequenc
         if not stages or block.scale_factor != 1.0:
             stages.append([])
         stages[-1].append(block)
-    widths = [stage[0].out_channels for stage in stages] if widths is None else widths
-    depths = [len(stage) for stage in stages] if depths is None else depths
+    widths = _counts([stage[0].out_channels for stage in stages] if widths is None else widths, "widths")
+    depths = _counts([len(stage) for stage in stages] if depths is None else depths, "depths")
     if len(widths) != len(depths) or not 1 <= len(widths) <= len(stages):
         raise ValueError(
             f"this model has {len(stages)} stages, so widths and depths are lists of one length from 1 to "
-            f"{len(stages)}; got widths {list(widths)}, depths {list(depths)}"
+            f"{len(stages)}; got widths {widths}, depths {depths}"
         )
     blocks: list[TransformerParams] = []
     for stage, width, depth in zip(stages, widths, depths, strict=False):
-        check_count(depth, "depths")
         first = _widened(stage[0], width)
         blocks += [first, *[replace(first, scale_factor=1.0)] * (depth - 1)]
     stack = params.global_attention
@@ -100,6 +99,12 @@ def _shaped(params: EncoderParams, widths: Sequence[int] | None, depths: Sequenc
         head_dim = params.transformer[-1].out_channels // stack.num_heads
         stack = replace(stack, num_heads=max(widths[-1] // head_dim, 1))
     return replace(params, stem_channels=widths[0], transformer=tuple(blocks), global_attention=stack)
+
+
+def _counts(given: Sequence[int], name: str) -> list[int]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ValueError(f"{name} must be a list with one integer for each stage; got {given!r}")
+    return list(per_axis(given, len(given), name))
 
 
 def _widened(block: TransformerParams, width: int) -> TransformerParams:
