@@ -61,6 +61,11 @@ def test_the_spectrogram_is_that_of_a_plain_computation(device, rate, options, w
     torch.testing.assert_close(found.double(), torch.from_numpy(expected), atol=2e-3, rtol=0)
 
 
+def test_a_large_batch_gives_each_clip_the_spectrogram_that_it_has_alone(device):
+    log_mel, x = LogMel(16_000).to(device), torch.randn(13, 1, 16_000, device=device)
+    torch.testing.assert_close(log_mel(x), torch.cat([log_mel(clip[None]) for clip in x]))
+
+
 def test_torchaudio_gives_the_same_where_its_frames_are_moved_to_ours():
     """Its windows lie in the middle of a frame of 512 samples: padding moves the first one to the first sample."""
     x = sound(8000)[:, 0]

@@ -22,6 +22,7 @@ from eyetoy_audio.transforms.augmentation import (
     change_tempo,
     equalize,
     excerpt,
+    fast_size,
     mixup,
     place,
     recorded_response,
@@ -188,6 +189,7 @@ def test_an_equalizer_is_linear_in_decibels_over_octaves():
         tone = (2 * torch.pi * hertz * time).cos()[None]
         middle = equalize(tone, gains)[:, 1000:-1000]
         assert decibels(rms(middle) / rms(tone[:, 1000:-1000])) == pytest.approx(expected, abs=0.05)
+    assert equalize(tone.double(), gains).dtype == torch.float64
     click = torch.zeros(1, 999)
     click[0, 2] = 1.0
     torch.testing.assert_close(equalize(click, torch.zeros(7)), click, atol=1e-6, rtol=0)
@@ -214,10 +216,22 @@ def test_noise_has_the_asked_power(snr, color, length):
     assert decibels(1 / rms(noise)) == pytest.approx(snr, abs=0.01)
 
 
+@given(samples=st.integers(1, 10**7))
+def test_a_fast_size_has_small_factors_and_is_little_larger(samples):
+    size = fast_size(samples)
+    assert samples <= size <= max(1.13 * samples, samples + 2)
+    assert size % 2 == 0
+    for factor in (2, 3, 5):
+        while size % factor == 0:
+            size //= factor
+    assert size == 1
+
+
+@pytest.mark.parametrize("length", [2**17, 2**17 - 1])  # the latter is prime
 @pytest.mark.parametrize("color", [0.0, 1.0, 2.0])
-def test_the_noises_power_falls_with_the_frequency_as_asked(color):
+def test_the_noises_power_falls_with_the_frequency_as_asked(color, length):
     torch.manual_seed(0)
-    noise = add_noise(torch.zeros(1, 2**17), 0.0, color)
+    noise = add_noise(torch.zeros(1, length), 0.0, color)
     power = torch.fft.rfft(noise[0].double()).abs().square()
     low, high = power[1000:2000].mean(), power[16_000:32_000].mean()
     assert math.log(low / high) / math.log(16) == pytest.approx(color, abs=0.05)

@@ -12,6 +12,8 @@ from eyetoy_train.utils.seeds import uniforms
 
 SILENT_ENERGY = 1e-20
 """The energy of silence, so that it has a logarithm."""
+POINTS_AT_A_TIME = 1 << 17
+"""Of Fourier transforms on a CPU."""
 LEAST_VARIANCE = 1e-5
 """Added to the variance, so that silence is divided by more than zero."""
 
@@ -97,11 +99,17 @@ class LogMel(nn.Module):
     def _energy(self, x: Tensor) -> Tensor:
         """Return energies in mel bands, `[batch, bands, frames]`, of `[batch, samples]`."""
         x = nn.functional.pad(x, (0, max(self.window_size - x.shape[-1], 0)))  # a shorter clip has one frame
-        frames = x.unfold(-1, self.window_size, self.hop) * self.window  # [batch, frames, samples]
-        spectrum = torch.fft.rfft(frames, n=self.num_points)  # [batch, frames, frequencies]
+        frames = x.unfold(-1, self.window_size, self.hop)  # [batch, frames, samples]
+        # On a CPU a few clips at a time: their spectra stay in its cache.
+        clips = len(x) if x.device.type != "cpu" else max(POINTS_AT_A_TIME // (frames.shape[1] * self.num_points), 1)
+        return torch.cat([self._banded(part) for part in frames.split(clips)]).mT
+
+    def _banded(self, frames: Tensor) -> Tensor:
+        """Return energies in mel bands, `[batch, frames, bands]`, of `[batch, frames, samples]`."""
+        spectrum = torch.fft.rfft(frames * self.window, n=self.num_points)  # [batch, frames, frequencies]
         # Squared magnitudes; abs() would take a square root only for the square to undo it.
         energy: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ self.filters
-        return energy.mT
+        return energy
 
 
 def _before(ends: Tensor, size: int) -> Tensor:
