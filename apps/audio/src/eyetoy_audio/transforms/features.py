@@ -102,7 +102,7 @@ class LogMel(nn.Module):
         frames = x.unfold(-1, self.window_size, self.hop)  # [batch, frames, samples]
         # On a CPU a few clips at a time: their spectra stay in its cache.
         clips = len(x) if x.device.type != "cpu" else max(POINTS_AT_A_TIME // (frames.shape[1] * self.num_points), 1)
-        return torch.cat([self._banded(part) for part in frames.split(clips)]).mT
+        return torch.cat([self._banded(part) for part in torch.split(frames, clips)]).mT
 
     def _banded(self, frames: Tensor) -> Tensor:
         """Return energies in mel bands, `[batch, frames, bands]`, of `[batch, frames, samples]`."""
