@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+from eyetoy.tracing import is_plain_call
 from eyetoy_train.utils.seeds import uniforms
 
 SILENT_ENERGY = 1e-20
@@ -100,8 +101,10 @@ class LogMel(nn.Module):
         """Return energies in mel bands, `[batch, bands, frames]`, of `[batch, samples]`."""
         x = nn.functional.pad(x, (0, max(self.window_size - x.shape[-1], 0)))  # a shorter clip has one frame
         frames = x.unfold(-1, self.window_size, self.hop)  # [batch, frames, samples]
-        # On a CPU a few clips at a time: their spectra stay in its cache.
-        clips = len(x) if x.device.type != "cpu" else max(POINTS_AT_A_TIME // (frames.shape[1] * self.num_points), 1)
+        if not is_plain_call(x):
+            return self._banded(frames).mT
+        # A few clips at a time: their spectra stay in the cache. An exported graph must not depend on the batch.
+        clips = max(POINTS_AT_A_TIME // (frames.shape[1] * self.num_points), 1)
         return torch.cat([self._banded(part) for part in torch.split(frames, clips)]).mT
 
     def _banded(self, frames: Tensor) -> Tensor:
