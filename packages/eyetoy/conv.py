@@ -69,11 +69,10 @@ class StridedConv(nn.Module):
 
     def _is_slow(self, x: Tensor) -> bool:
         """Whether PyTorch would not use oneDNN: for a single small clip its own loop takes twice as long."""
-        is_single = len(self.stride) == 3 and is_plain_call(x) and len(x) == 1 and not torch.is_grad_enabled()
-        if not is_single or torch.is_autocast_enabled("cpu") or not x.dtype == self.weight.dtype == torch.float32:
+        if len(self.stride) != 3 or not is_plain_call(x):  # a traced graph must not depend on the batch
             return False
-        available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return available
+        is_single = len(x) == 1 and x.dtype == self.weight.dtype == torch.float32
+        return is_single and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and _uses_onednn()
 
     def _patches(self, x: Tensor) -> Tensor:
         """Cut into patches; in 2-D: [B, Y, X, C] -> [B, Y/sy, sy, X/sx, sx, C] -> [B, Y/sy, X/sx, sy sx C]."""
@@ -95,6 +94,11 @@ class StridedConv(nn.Module):
         out_channels, in_channels = self.weight.shape[0], self.weight.shape[-1] * self.groups
         groups = f", groups={self.groups}" if self.groups > 1 else ""
         return f"{in_channels}, {out_channels}, kernel_size={self.kernel_size}, stride={self.stride}{groups}"
+
+
+def _uses_onednn() -> bool:
+    onednn = torch.backends.mkldnn
+    return bool(onednn.enabled and onednn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _one_clip(

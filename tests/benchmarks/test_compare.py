@@ -128,7 +128,7 @@ def test_every_variant_of_every_grid_is_a_recipe_with_a_model(path, monkeypatch)
         assert all(recipe.model.name.endswith(f"_{size}") for size in sizes), f"{name} is {recipe.model.name}"
         if recipe.model.weights is not None:
             assert recipe.model.weights in runs, f"{name} starts from a run of no grid"
-            recipe = task.recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, weights=None))
+            recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, weights=None))
         CHECKS.get(getattr(recipe, "task", None), classifies)(task, recipe)
 
 

@@ -142,6 +142,18 @@ def test_convolution_equals_loops_at_any_size(
     torch.testing.assert_close(single.cpu().to(double), expected[:1], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_single_clip_uses_onednn_unless_it_is_switched_off(enabled):
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this build of PyTorch has no oneDNN")
+    conv = StridedConv(3, 4, 4, ConvParams(kernel_size=3))
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    switched = torch.backends.mkldnn.flags(enabled=enabled)
+    with switched, torch.inference_mode(), torch.profiler.profile(activities=activities) as profile:
+        conv(torch.randn(1, 4, 4, 4, 4))
+    assert ("aten::mkldnn_convolution" in {event.key for event in profile.key_averages()}) == enabled
+
+
 @given(data=st.data())
 @settings(max_examples=25)
 def test_upsampling_interpolates_between_token_centers(
