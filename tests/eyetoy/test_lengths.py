@@ -161,6 +161,18 @@ def test_clip_in_a_batch_gets_what_it_gets_alone(device: str, double: torch.dtyp
     assert_clips_get_what_they_get_alone(make_encoder(encoders, variant).to(device, double), x, clips, EXACT)
 
 
+@pytest.mark.parametrize("variant", ["group norms", "the usual"])
+@torch.no_grad()
+def test_a_wrapped_norm_knows_the_lengths_too(encoders: Any, variant: str) -> None:
+    encoder = make_encoder(encoders, variant)
+    x, clips = padded(LENGTHS)
+    for name, module in list(encoder.named_modules()):
+        if type(module).__name__ in ("GroupNorm", "LayerNorm"):
+            parent, _, attribute = name.rpartition(".")
+            setattr(encoder.get_submodule(parent), attribute, torch.compile(module, backend="eager"))
+    assert_clips_get_what_they_get_alone(encoder, x, clips, EXACT)
+
+
 @given(batch=batches(LONGEST), variant=st.sampled_from(sorted(VARIANTS)))
 @settings(max_examples=40)
 @torch.no_grad()

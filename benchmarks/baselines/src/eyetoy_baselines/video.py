@@ -135,6 +135,16 @@ def _slow(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]) ->
     return model
 
 
+def _r2plus1d(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]) -> nn.Module:
+    """Return R(2+1)D (Tran et al., CVPR 2018) with bottlenecks, pytorchvideo's r2plus1d_r50."""
+    _refuse_rate("r2plus1d_r50", "drop_path", drop_path)
+    frames = math.ceil(grid[0] / 4)  # the last two stages halve them
+    options: dict[str, Any] = {"head_activation": None, "head_pool_kernel_size": (frames, *_last_sides(grid))}
+    options |= _renamed(arguments, num_classes="model_num_class", dropout="dropout_rate")
+    model: nn.Module = _pytorchvideo("r2plus1d").create_r2plus1d(**options)
+    return model
+
+
 def _slowfast(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...], depth: int) -> nn.Module:
     _refuse_rate("slowfast", "drop_path", drop_path)
     if grid[0] % FRAMES_OF_SLOW:
@@ -168,6 +178,7 @@ def _mvit(arguments: dict[str, Any], drop_path: float, grid: tuple[int, ...]) ->
 
 PYTORCHVIDEO: Mapping[str, Callable[[dict[str, Any], float, tuple[int, ...]], nn.Module]] = {
     "mvit_base": _mvit,
+    "r2plus1d_r50": _r2plus1d,
     "slow_r50": _slow,
     "slowfast_r50": partial(_slowfast, depth=50),
     "slowfast_r101": partial(_slowfast, depth=101),
