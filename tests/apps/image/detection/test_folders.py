@@ -259,7 +259,36 @@ def settings(text: str):
     return lambda root: (root / "data.yaml").write_text(text)
 
 
+def write_yolo_of_years(root: Path) -> Path:
+    """Folders as COCO's archives have them."""
+    return write_yolo(root, "images/{}2017", "labels/{}2017")
+
+
+def no_settings(root: Path) -> None:
+    (root / "data.yaml").unlink()
+
+
+def other_val(root: Path) -> None:
+    for kind in ("images", "labels"):
+        (root / kind / "val").rename(root / kind / "val2017")
+
+
+def voc_of_sets(root: Path) -> None:
+    for number in range(10):
+        folder = root / ("train_set" if number < 7 else "val_set")
+        folder.mkdir(exist_ok=True)
+        for path in (root / f"{number}.jpg", root / f"{number}.xml"):
+            path.rename(folder / path.name)
+
+
 REFUSED = [
+    (write_yolo_of_years, no_settings, "look like splits and are not called so: train2017, val2017"),
+    (write_yolo, other_val, "look like splits and are not called so: val2017"),
+    (write_plain_voc, voc_of_sets, "look like splits and are not called so: train_set, val_set"),
+    (write_yolo_of_years, settings("train: train2017.txt\nval: val2017.txt\nnames: [cat, cup]\n"), "train: train2017.txt"),
+    (write_yolo_of_years, settings("train: images/train2017\nval: images/val\nnames: [cat, cup]\n"), "val: images/val"),
+    (write_yolo_of_years, settings("train: [images/train2017]\nnames: [cat, cup]\n"), "these are no folders there"),
+    (write_yolo, settings("kpt_shape: 17\nnames: [cat, cup]\n"), "must be two whole numbers, such as .*; got 17"),
     (write_voc, in_two_lists, "has 2 in the lists of train and of val"),
     (write_voc, write_yolo, "--data.format voc or --data.format yolo"),
     (write_yolo, no_labels, "none of the 3 val pictures .* should be labels/val/0.txt"),
@@ -325,6 +354,30 @@ def test_yolos_polygons_are_masks(tmp_path, recipe_of, boxes_alone):
     target = task.dataset("train")[0]["target"]
     assert target["boxes"].tolist() == [pytest.approx([10, 15, 20, 24])]
     assert int(target["masks"].sum()) == 10 * 9
+
+
+def test_a_test_that_is_not_there_takes_nothing_from_the_other_splits(tmp_path):
+    root = write_yolo_of_years(tmp_path / "set")
+    settings("train: images/train2017\nval: images/val2017\ntest: images/test2017\nnames: [cat, cup]\n")(root)
+    source = source_of(root)
+    assert "data.yaml names test: images/test2017, which is not there" in described(source)
+    assert [path.parent.name for path in (p.path for p in source.split("val").pictures)] == ["val2017"] * 3
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 3)])
+def test_keypoints_are_no_polygons(tmp_path, shape):
+    root = write_yolo(tmp_path / "set")
+    points = ["0.45 0.45 1", "0.55 0.55 2"] if shape[1] == 3 else ["0.45 0.45", "0.55 0.55"]
+    for path in root.glob("labels/*/*.txt"):
+        path.write_text(f"0 0.5 0.5 0.4 0.2 {' '.join(points)}\n1 0.5 0.5 0.4 0.2\n1 0.1 0.1 0.2 0.2 0.3 0.3\n")
+    settings(f"names: [cat, cup]\nkpt_shape: {list(shape)}\n")(root)
+    source = source_of(root)
+    assert "keypoints are left out" in described(source)
+    first, second, third = source.split("train").pictures[0].annotations
+    expected = pytest.approx([0.3 * WIDTH, 0.4 * HEIGHT, 0.4 * WIDTH, 0.2 * HEIGHT])
+    assert first.content["bbox"] == second.content["bbox"] == expected
+    assert "segmentation" not in first.content
+    assert f"the {shape[0] * shape[1]} numbers of its keypoints; got 7 numbers" in third.fault
 
 
 @pytest.mark.parametrize("write", [write_voc, write_yolo], ids=lambda write: write.__name__)

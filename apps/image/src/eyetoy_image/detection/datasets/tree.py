@@ -12,7 +12,8 @@ from pathlib import Path
 from eyetoy_image.detection.datasets.objects import Category, Picture
 from eyetoy_image.io.files import EXTENSIONS, open_picture, upright_size
 from eyetoy_train import Split
-from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.data.splits import SPLIT_NAMES, hinted_splits
+from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import list_files
 
 
@@ -84,7 +85,9 @@ def split_up(tree: Tree, splits: Sequence[Split | None], pictures: Sequence[Pict
 
     Raises:
         FileNotFoundError: there are splits, but none for training.
+        ValueError: folders look like splits and are not called so, such as `train2017` and `val2017`.
     """
+    refuse_hidden_splits(tree, splits, pictures)
     places = itertools.count()
     numbered = [
         replace(picture, id=number, annotations=tuple(replace(one, place=next(places)) for one in picture.annotations))
@@ -105,6 +108,21 @@ def split_up(tree: Tree, splits: Sequence[Split | None], pictures: Sequence[Pict
     outside = sum(split is None for split in splits)
     left_out = Counter({"pictures outside of the splits": outside}) if outside else Counter[str]()
     return Listed((), {split: tuple(part) for split, part in parts.items()}, has_splits=True, left_out=left_out)
+
+
+def refuse_hidden_splits(tree: Tree, splits: Sequence[Split | None], pictures: Sequence[Picture]) -> None:
+    """Refuse folders that look like splits, and whose pictures would be in others, or in none."""
+    outside = [tree.name(picture.path) for split, picture in zip(splits, pictures, strict=True) if split is None]
+    hints = {part: hinted_splits(part) for part in {part for name in outside for part in name.split("/")[:-1]}}
+    present = {split for split in splits if split is not None}
+    hinted = set[Split]().union(*hints.values())
+    # Where there is no split at all, `test2017` alone may be all that somebody has.
+    if hinted - present if present else "train" in hinted and len(hinted) > 1:
+        found = named(sorted(part for part, splits in hints.items() if splits))
+        raise ValueError(
+            f"{tree.root} has folders that look like splits and are not called so: {found}; splits are called train, val "
+            "and test; rename these, or move them away"
+        )
 
 
 def stored_size(path: Path) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Read annotations of YOLO's format: a text file for each picture, with a line for each object.
 
 A line has the number of a class, from 0, and a box as x and y of its centre, width and height, in fractions of the
-picture's width and height. A line of more numbers has a polygon instead of a box, of alternating x and y. A picture
-without a file, or with an empty one, has no objects.
+picture's width and height. A line of more numbers has a polygon instead of a box, of alternating x and y; or a box and
+keypoints, where `data.yaml` has `kpt_shape`. A picture without a file, or with an empty one, has no objects.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from eyetoy_image.detection.datasets.objects import Annotation, Category, Pictur
 from eyetoy_image.detection.datasets.tree import Listed, Tree, split_up, stored_size
 from eyetoy_train import Split
 from eyetoy_train.data.splits import SPLIT_NAMES
+from eyetoy_train.utils.console import named
 from eyetoy_train.utils.untrusted import MAX_BYTES, read_yaml
 
 NAMES = "classes.txt"
@@ -31,17 +32,25 @@ def read_yolo(tree: Tree) -> Listed:
     """Read `images/SPLIT` and `labels/SPLIT`, or `SPLIT/images` and `SPLIT/labels`, or files side by side.
 
     Splits are those of `data.yaml` if it names folders that there are, otherwise of folders called by them. Classes are
-    those of `data.yaml` or `classes.txt`; without either, numbers up to the largest one of the training set.
+    those of `data.yaml` or `classes.txt`; without either, numbers up to the largest one of the training set. Keypoints are
+    left out.
 
     Raises:
         FileNotFoundError: there are splits, but none for training.
-        ValueError: the files of classes contradict each other or themselves, or a split has no label file.
+        ValueError: the files of classes contradict each other or themselves, a split has no label file, or `data.yaml`
+            names splits that are no folders, and no folder is called by a split.
     """
     settings = _read_settings(tree.root)
-    folders = _split_folders(tree.root, settings)
+    keypoints = _num_keypoint_values(tree.root, settings)
+    folders, missing = _split_folders(tree.root, settings)
     splits = [_split_of(path, folders, tree) for path in tree.pictures]
+    if missing and not any(splits):
+        raise ValueError(
+            f"data.yaml in {tree.root} names {named(missing)}; these are no folders there, and none is called train; "
+            "name folders of pictures below it, such as train: images/train"
+        )
     labels = [label_file(path) for path in tree.pictures]
-    found = split_up(tree, splits, [_read(*pair) for pair in zip(tree.pictures, labels, strict=True)])
+    found = split_up(tree, splits, [_read(*pair, keypoints) for pair in zip(tree.pictures, labels, strict=True)])
     without = {path for path, label in zip(tree.pictures, labels, strict=True) if label is None}
     for split, pictures in found.splits.items():
         if pictures and all(picture.path in without for picture in pictures):
@@ -61,8 +70,12 @@ def read_yolo(tree: Tree) -> Listed:
     strays = set(tree.ending_in(".txt")) - {label for label in labels if label is not None}
     strays = {path for path in strays if path.name != NAMES and "labels" in path.parent.parts}
     found.left_out.update({"label files without a picture": len(strays)} if strays else {})
-    notes = (f"{len(without)} pictures have no label file, and count as pictures without objects",) if without else ()
-    return replace(found, categories=tuple(map(Category, range(len(names)), names)), notes=notes)
+    notes = [f"{len(without)} pictures have no label file, and count as pictures without objects"] if without else []
+    if missing and folders:
+        notes.append(f"data.yaml names {named(missing)}, which is not there")
+    if keypoints:
+        notes.append("keypoints are left out")
+    return replace(found, categories=tuple(map(Category, range(len(names)), names)), notes=tuple(notes))
 
 
 def label_places(picture: Path) -> list[Path]:
@@ -81,7 +94,7 @@ def label_file(picture: Path) -> Path | None:
     return next((path for path in label_places(picture) if path.is_file()), None)
 
 
-def _read(picture: Path, labels: Path | None) -> Picture:
+def _read(picture: Path, labels: Path | None, keypoints: int) -> Picture:
     """Return a picture with its objects."""
     try:
         height, width = stored_size(picture)
@@ -91,7 +104,9 @@ def _read(picture: Path, labels: Path | None) -> Picture:
             raise ValueError(f"{labels} must have at most {MAX_BYTES:,} bytes; got {labels.stat().st_size:,}")
         lines = enumerate(labels.read_text(encoding="utf-8-sig").splitlines(), 1)
         objects = [
-            _object(line, f"in line {number} of {labels.name}", height, width) for number, line in lines if line.strip()
+            _object(line, f"in line {number} of {labels.name}", height, width, keypoints)
+            for number, line in lines
+            if line.strip()
         ]
         return Picture(0, picture, height, width, tuple(objects))
     except (OSError, ValueError) as error:
@@ -99,15 +114,19 @@ def _read(picture: Path, labels: Path | None) -> Picture:
         return Picture(0, picture, 1, 1, (), fault=why)
 
 
-def _object(line: str, place: str, height: int, width: int) -> Annotation:
-    """Return the object of a line; its `category_id` is the number of its class."""
+def _object(line: str, place: str, height: int, width: int, keypoints: int) -> Annotation:
+    """Return the object of a line, which may end in `keypoints` numbers; its `category_id` is that of its class."""
     try:
         number, *values = (float(value) for value in line.split())
     except ValueError:
         return Annotation(0, {"id": place}, fault=f"a line must have numbers alone; got {line[:60]!r}")
-    is_polygon = len(values) >= 6 and len(values) % 2 == 0
+    if keypoints and len(values) == 4 + keypoints:
+        values = values[:4]
+    is_polygon = not keypoints and len(values) >= 6 and len(values) % 2 == 0
     if len(values) != 4 and not is_polygon:
-        why = f"a line must have a class, and a box of four numbers or a polygon; got {len(values) + 1} numbers"
+        more = f"the {keypoints} numbers of its keypoints" if keypoints else "a polygon"
+        joined = "and, if at all," if keypoints else "or"
+        why = f"a line must have a class, and a box of four numbers {joined} {more}; got {len(values) + 1} numbers"
         return Annotation(0, {"id": place}, fault=why)
     far = next((value for value in values if not 1 - MOST <= value <= MOST), None)  # also where it is not a number
     if far is not None:
@@ -145,32 +164,50 @@ def _read_settings(root: Path) -> Mapping[str, Any]:
     return next(iter(found.values()), {})
 
 
-def _split_folders(root: Path, settings: Mapping[str, Any]) -> dict[Split, Path]:
-    """Return the folders of pictures that `data.yaml` names, by split, if all of them are there.
+def _num_keypoint_values(root: Path, settings: Mapping[str, Any]) -> int:
+    """Return how many numbers of a line are keypoints, by `kpt_shape`, their number and the values of each.
+
+    Raises:
+        ValueError: it is no such pair.
+    """
+    shape = settings.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise ValueError(f"kpt_shape in data.yaml of {root} must be two whole numbers, such as [17, 3]; got {shape!r}")
+    return int(shape[0] * shape[1])
+
+
+def _split_folders(root: Path, settings: Mapping[str, Any]) -> tuple[dict[Split, Path], list[str]]:
+    """Return the folders of pictures that `data.yaml` names, by split, and the names of those that are not there.
+
+    A test that is not there is left out, as files of YOLO's format often name one; without any other there are none.
 
     Raises:
         ValueError: two splits have one folder.
     """
     folders: dict[Split, Path] = {}
+    missing: dict[Split, str] = {}
     for split, names in SPLIT_NAMES.items():
         said = next((settings[name] for name in names if settings.get(name)), None)
         if said is None:
             continue
-        if not isinstance(said, str):
-            return {}
         # Written for another machine, and often for another folder, as in ../train/images.
-        parts = [part for part in PurePosixPath(said.replace("\\", "/")).parts if part not in ("..", ".", "/")]
+        parts = [part for part in PurePosixPath(str(said).replace("\\", "/")).parts if part not in ("..", ".", "/")]
         folder = root.joinpath(*parts)
-        if not folder.is_dir():
-            return {}
-        folders[split] = folder
+        if isinstance(said, str) and folder.is_dir():
+            folders[split] = folder
+        else:
+            missing[split] = f"{split}: {said}"
+    if "train" not in folders or missing.keys() - {"test"}:
+        return {}, list(missing.values())
     for split, folder in folders.items():
         for other, taken in folders.items():
             if split != other and folder.is_relative_to(taken):
                 raise ValueError(
                     f"data.yaml in {root} has {folder} for {split} and {taken} for {other}; they must differ"
                 )
-    return folders if "train" in folders else {}
+    return folders, list(missing.values())
 
 
 def _split_of(path: Path, folders: Mapping[Split, Path], tree: Tree) -> Split | None:
