@@ -179,6 +179,13 @@ class Recipe:
         check_fields(self, "below 1", "momentum")
         check_fields(self, "above 0", "lr", "layer_decay", "clip_grad_norm")
         check_fields(self, "at most 1", "layer_decay")
+        are_betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        check(are_betas, "betas", self.betas, "two numbers, each at least 0 and below 1")
+        if self.schedule in ("cosine", "one_cycle") and self.min_lr > self.lr:
+            raise ValueError(
+                f"the {self.schedule} schedule ends at min_lr={self.min_lr:g}, above lr={self.lr:g}, so that the rate would "
+                "rise; lower min_lr"
+            )
         if (self.schedule == "steps") != bool(self.decay_epochs):
             raise ValueError(
                 "decay_epochs tells `schedule: steps` when the rate falls, and both must be given or neither; got "
@@ -224,6 +231,11 @@ class ClassificationRecipe(Recipe):
     eval_metric: Literal["accuracy", "mean_class_accuracy", "top5", "mAP", "f1"] | None = None
     """Validation score that chooses the best checkpoint and stops early: accuracy if not given, and mAP where a sample
     has several labels. `mean_class_accuracy`, also called balanced accuracy, is right for uneven classes."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share of the target that would leave it less than nothing."""
+        super().__post_init__()
+        check_fields(self, "at least 0 and below 1", "label_smoothing")
 
 
 RANGES: dict[str, Callable[[Any], bool]] = {

@@ -159,6 +159,7 @@ class AudioData(DatasetOptions):
                 f"sample_rate times seconds must be at least 1 sample; got {self.sample_rate} times {self.seconds}"
             )
         check_fields(self, "at least 1", "windows", prefix="data.")
+        check_fields(self.augmentation, "at least 0", "mixup", prefix="data.augmentation.")
         if self.features == "log_mel_image" and self.padding == "mask":
             raise ValueError("data.padding: mask is for 1-D models; with log_mel_image, data.padding must be silence")
         masks = self.augmentation.time_masks or self.augmentation.frequency_masks

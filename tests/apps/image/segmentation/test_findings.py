@@ -91,6 +91,15 @@ def test_masks_of_0_and_255_are_refused_with_the_option_that_reads_them(binary, 
     assert "ignored" not in capsys.readouterr().out
 
 
+def test_maps_whose_other_class_is_ignored_are_refused(tree, recipe_of):
+    for path in (tree / "maps").rglob("*.png"):
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(path)
+    (tree / "classes.txt").unlink(missing_ok=True)
+    Segmentation(recipe_of(tree)).prepare()
+    with pytest.raises(BadAnnotationsError, match="values 0 and 1 alone, and 0 is ignored: there is no second class"):
+        Segmentation(recipe_of(tree, ignored=[0])).prepare()
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_values_that_are_not_consecutive_are_classes_in_their_order(binary, recipe_of, named):
     if not named:

@@ -26,6 +26,8 @@ from eyetoy_train.report.figures import draw_confusion
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """The first six of COCO's twelve scores; the others are recalls."""
+COUNTED = 100
+"""Detections of a class on an image that count, the best ones: the last of COCOeval's `maxDets`."""
 KINDS = {"box": "bbox", "mask": "segm"}
 RESULTS = {"box": ("bbox", "box_detections.json"), "mask": ("segmentation", "mask_detections.json")}
 """The key that a result must have, and the file of such results."""
@@ -38,7 +40,7 @@ MOST_CLASSES_CONFUSED = 100
 class DetectionMetrics:
     """AP (mean over overlaps from 0.5 to 0.95), AP50, AP75, and AP of small, medium and large objects.
 
-    For boxes, `box_AP` and so on, and for masks, `mask_AP`. A score of -1 means that there is no such object. Average
+    Of each class, the `COUNTED` best detections on an image count. For boxes, `box_AP` and so on, and for masks, `mask_AP`. A score of -1 means that there is no such object. Average
     precision ranks all detections of a set and cannot be added up over parts of it. So the truth and the detections of
     each image are kept as lines of JSON, whose bytes are joined over processes
     (`eyetoy_train.engine.evaluation.RowMetrics`).

@@ -27,7 +27,7 @@ from eyetoy_image.detection.datasets.dataset import DetectionDataset
 from eyetoy_image.detection.datasets.findings import find_bad, summary, without
 from eyetoy_image.detection.datasets.objects import Category, CocoSet, ObjectSource, Picture
 from eyetoy_image.detection.figures import DRAWN_SCORE, Objects, draw_objects
-from eyetoy_image.detection.metrics import DetectionMetrics
+from eyetoy_image.detection.metrics import COUNTED, DetectionMetrics
 from eyetoy_image.detection.model import LAYOUT, OVER_STAGES, Detector, load_detector
 from eyetoy_image.detection.recipe import DetectionData, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.transforms import TrainingTransform
@@ -117,6 +117,11 @@ class Detection(DenseTask[CocoSet]):
             yield f"detector.kind: {self.kind}, since {found}"
         if self.recipe.detector.anchor_sizes == "auto":
             yield f"detector.anchor_sizes: {self.detector.anchor_sizes}, fitted to the boxes of the training set"
+        if self.recipe.detector.max_detections > COUNTED:
+            yield (
+                f"detector.max_detections: {self.recipe.detector.max_detections} boxes of an image are kept; average "
+                f"precision counts the {COUNTED} best of each class, as COCO's does"
+            )
         short_side, own = self.data.short_side, self.data.augmentation.short_sides
         if own and not min(own) / 2 <= short_side <= 2 * max(own):
             yield (

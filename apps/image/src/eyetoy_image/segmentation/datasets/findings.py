@@ -85,22 +85,27 @@ def void_hint(place: str, table: LabelTable, errors: Sequence[BadLabelMapError],
 
 
 def refuse_one_class(place: str, table: LabelTable, pixels: Counter[int]) -> None:
-    """Refuse training maps that have one class at most once 255 is ignored, such as binary masks of 0 and 255.
+    """Refuse training maps that have one class at most beside what is ignored, such as binary masks of 0 and 255.
 
     A model that always says this class would be right on every pixel that counts.
 
     Raises:
-        BadAnnotationsError: the maps are so. The message names the option that makes 255 a class.
+        BadAnnotationsError: the maps are so. The message names the option that makes an ignored value a class.
     """
-    classes = [value for value in pixels if table.labels[value] != IGNORED]
-    if len(classes) > 1 or 255 not in pixels or table.labels[255] != IGNORED:
+    classes = sorted(value for value in pixels if table.labels[value] != IGNORED)
+    if len(classes) > 1 or not pixels:  # without pixels all maps are bad, which is said of each
         return
-    values = [*(classes or [0]), 255]
-    found = " and ".join(map(str, sorted(pixels)))
-    raise BadAnnotationsError(
-        f"{place}: the label maps have the values {found} alone, and 255 is ignored: there is no second class to "
-        f"learn. Where 255 is a class, as in binary masks, data.values: {values} says so"
-    )
+    ignored = sorted(pixels.keys() - classes)
+    told = f"{place}: the label maps have the values {' and '.join(map(str, sorted(pixels)))} alone"
+    if not ignored:
+        raise BadAnnotationsError(f"{told.replace('values', 'value')}: there is no second class to learn")
+    verb = "is" if len(ignored) == 1 else "are"
+    told += f", and {' and '.join(map(str, ignored))} {verb} ignored: there is no second class to learn"
+    if 255 in ignored:
+        raise BadAnnotationsError(
+            f"{told}. Where 255 is a class, as in binary masks, data.values: {[*(classes or [0]), 255]} says so"
+        )
+    raise BadAnnotationsError(f"{told}. Values of data.ignored are no class, not the background")
 
 
 def _look(
