@@ -261,13 +261,16 @@ def test_a_receptive_field_ends_where_windows_and_kernels_do(encoders: Any) -> N
     torch.testing.assert_close(effective_receptive_field(encoder, x, stage=0)[0], field)
 
 
-def test_a_receptive_field_of_a_clip_ends_with_it(encoders: Any) -> None:
-    encoder = make_encoder(encoders, 1)
-    x, lengths = torch.randn(2, 3, 23, dtype=torch.float64), torch.tensor([23, 12])
-    field = effective_receptive_field(encoder, x, [5], lengths=lengths)
-    alone = effective_receptive_field(encoder, x[1:, :, :12], [5])
-    torch.testing.assert_close(field[1:, :12], alone, rtol=1e-8, atol=1e-10)
-    assert not field[1, 12:].any()
+@pytest.mark.parametrize("point", [5, 15])
+@pytest.mark.parametrize("stage", [None, 0])
+def test_a_receptive_field_of_a_clip_is_that_of_the_clip_alone(encoders: Any, point: int, stage: int | None) -> None:
+    encoder = make_encoder(encoders, 1, initial_proj=(ConvParams(kernel_size=5, stride=4),))
+    x, lengths = torch.randn(2, 3, 30, dtype=torch.float64), torch.tensor([30, 16])
+    field = effective_receptive_field(encoder, x, [point], lengths=lengths, stage=stage)
+    alone = effective_receptive_field(encoder, x[1:, :, :16], [point], stage=stage)
+    assert alone.any()
+    torch.testing.assert_close(field[1:, :16], alone, rtol=1e-8, atol=1e-10)
+    assert not field[1, 16:].any()
 
 
 @pytest.mark.parametrize("stage", [None, 0])

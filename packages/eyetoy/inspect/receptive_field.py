@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eyetoy.encoder import Encoder
-from eyetoy.inspect.features import stage_features
+from eyetoy.inspect.features import stage_features, stage_lengths
 from eyetoy.inspect.places import check_point, feature_places, unwrapped
 
 
@@ -58,8 +58,11 @@ def effective_receptive_field(
         leaf = x.detach().requires_grad_()
         # The plain sum of a feature's channels is constant behind a layer norm: its gradient would vanish.
         features = stage_features(encoder, leaf, stage, lengths)
-        token = feature_places(encoder, -1 if stage is None else stage).nearest(point, features.shape[2:])
-        feature = features.movedim(0, -1).movedim(0, -1)[token]  # [batch, channels]
+        places, real = feature_places(encoder, -1 if stage is None else stage), stage_lengths(encoder, stage, lengths)
+        # Near its end a short clip has another last token than the padded batch.
+        grids = [features.shape[2:]] * len(features) if real is None else [(length,) for length in real.tolist()]
+        tokens = [places.nearest(point, grid) for grid in grids]
+        feature = torch.stack([one[:, *token] for one, token in zip(features, tokens, strict=True)])  # [batch, channels]
         squares = [
             torch.autograd.grad(feature, leaf, probe.expand_as(feature), retain_graph=True)[0].square().sum(1)
             for probe in _probes(feature, num_probes)
