@@ -10,7 +10,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
@@ -269,6 +269,8 @@ class DecodedStream(SampleStream):
         return self._decode(sample["source"], sample["label"])
 
 
+HUB_OPTIONS = ("streaming", "splits", "image_column", "label_column", "config", "revision")
+"""Options of `data` that only sets of the hub read."""
 OpenDataset = Callable[[Any, int], Any]
 """Takes the recipe's `data` and its seed; returns a source."""
 
@@ -284,6 +286,7 @@ class DatasetRegistry:
         with_folds: names of the sets that have a division of their own, of which `data.fold` chooses a part.
         with_group_pattern: names of the sets that take `data.group_pattern`.
         with_group_column: likewise, `data.group_column`.
+        read_by: names of the sets that read an option of `data`, by the option, beside those of `HUB_OPTIONS`.
     """
 
     package: str
@@ -291,6 +294,7 @@ class DatasetRegistry:
     with_folds: Collection[str] = ()
     with_group_pattern: Collection[str] = ("folder", "hub")
     with_group_column: Collection[str] = ("hub",)
+    read_by: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def as_choices(self, data: type[D]) -> type[D]:
         """Let the field `source` of a recipe's `data` take these names alone; a decorator, below `@dataclass`."""
@@ -306,7 +310,7 @@ class DatasetRegistry:
             seed: the recipe's; decides which samples are held out where the data have no such split.
 
         Raises:
-            ValueError: no data set has this name, or the data have folds or groups, which it does not.
+            ValueError: no data set has this name, or the data have folds, groups or options, which it does not read.
         """
         if data.source not in self.entries:
             raise ValueError(f"data.source must be one of {', '.join(self.entries)}; got {data.source!r}")
@@ -328,9 +332,24 @@ class DatasetRegistry:
                     f"{grouping.option} is for data.source {known or 'of no set'}, and data.source is {data.source}; "
                     "leave it out"
                 )
+        self._refuse_unread(data)
         module, _, function = self.entries[data.source].partition(":")
         open_dataset: OpenDataset = getattr(importlib.import_module(f"{self.package}.{module}"), function)
         return open_dataset(data, seed)
+
+
+    def _refuse_unread(self, data: Any) -> None:
+        """Refuse options that this set would not read, and that somebody gave for another one."""
+        for declared in fields(data):
+            able = self.read_by.get(declared.name, ("hub",) if declared.name in HUB_OPTIONS else self.entries)
+            has_factory = declared.default_factory is not MISSING
+            default = declared.default_factory() if has_factory else declared.default
+            value = getattr(data, declared.name)
+            if data.source not in able and value != default:
+                raise ValueError(
+                    f"data.{declared.name}={value} is for data.source {' or '.join(able)}, and data.source is "
+                    f"{data.source}; leave it out, or set it to {default}"
+                )
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import torch
 
 from eyetoy_train import ClassificationRecipe, FolderClassification, UnreadableFileError, read_class_folder
 from eyetoy_train.data.folder import Fold
-from eyetoy_train.data.source import DatasetRegistry
+from eyetoy_train.data.source import DatasetOptions, DatasetRegistry
 
 
 def make(root: Path, **files: int) -> Path:
@@ -282,11 +283,18 @@ def test_folds_that_cannot_be_are_refused(tmp_path):
     assert 0 in {label for _, label in found.splits["train"]}
 
 
+@dataclass(kw_only=True)
+class OwnData(DatasetOptions):
+    """The data of an app."""
+
+    source: str = "folder"
+
+
 def test_folds_of_other_sets_are_refused():
     registry = DatasetRegistry("nowhere", {"folder": "a:b", "hub": "a:b", "own": "a:b"}, with_folds=("own",))
     with pytest.raises(ValueError, match=r"^data.folds divides the files of a folder, and data.source is hub"):
-        registry.open(SimpleNamespace(source="hub", folds=5, fold=1), 0)
+        registry.open(OwnData(source="hub", folds=5), 0)
     with pytest.raises(ValueError, match=r"^data.fold=2 is one of the parts that data.folds makes"):
-        registry.open(SimpleNamespace(source="folder", folds=None, fold=2), 0)
+        registry.open(OwnData(fold=2), 0)
     with pytest.raises(ModuleNotFoundError):
-        registry.open(SimpleNamespace(source="own", folds=None, fold=2), 0)
+        registry.open(OwnData(source="own", fold=2), 0)

@@ -160,6 +160,12 @@ class AudioData(DatasetOptions):
             )
         check_fields(self, "at least 1", "windows", prefix="data.")
         check_fields(self.augmentation, "at least 0", "mixup", prefix="data.augmentation.")
+        for name, chance in (("background", "background"), ("response", "reverberation")):
+            folder = getattr(self.augmentation, f"{name}_folder")
+            if folder is not None and getattr(self.augmentation, f"{chance}_probability") == 0:
+                raise ValueError(
+                    f"data.augmentation.{name}_folder={folder} is never read while {chance}_probability is 0; give it, too"
+                )
         if self.features == "log_mel_image" and self.padding == "mask":
             raise ValueError("data.padding: mask is for 1-D models; with log_mel_image, data.padding must be silence")
         masks = self.augmentation.time_masks or self.augmentation.frequency_masks

@@ -16,4 +16,5 @@ DATASETS = DatasetRegistry(
     },
     with_folds=("ucf101", "hmdb51"),
     with_group_pattern=("folder", "list", "hub", "kinetics", "ucf101", "hmdb51"),
+    read_by={"path_prefix": ("list", "kinetics")},
 )

@@ -10,4 +10,5 @@ DATASETS = DatasetRegistry(
         "composed_digits": "composed_digits:open_composed_digits",
     },
     with_group_column=("folder",),
+    read_by=dict.fromkeys(("format", "annotations", "pictures"), ("folder",)),
 )

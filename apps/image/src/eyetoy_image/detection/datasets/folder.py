@@ -64,6 +64,11 @@ class FolderSource(CocoSource):
         if name == "coco":
             splits = {split: coco for split in get_args(Split) if (coco := super(FolderSource, self).split(split))}
             return self._with_held_out(Found(TITLES[name], splits), tree, has_splits=True)
+        if self.data.pictures:
+            raise ValueError(
+                f"data.pictures is for COCO's format, and {tree.root} is in {TITLES[name]}, which finds pictures by their "
+                "names; leave it out"
+            )
         listed = READERS[name](tree)
         splits = {
             split: CocoSet(tree.root, listed.categories, found, split=split) for split, found in listed.splits.items()
@@ -146,8 +151,12 @@ def find_format(tree: Tree, data: DetectionData) -> str:
 
     Raises:
         FileNotFoundError: there is no such folder, or it has no annotations.
-        ValueError: it has annotations of several formats.
+        ValueError: it has annotations of several formats, or the recipe names two.
     """
+    if data.annotations and data.format not in ("auto", "coco"):
+        raise ValueError(
+            f"data.annotations names files of COCO's format, and data.format is {data.format}; leave one of them out"
+        )
     if data.annotations or data.format == "coco":
         return "coco"
     if not tree.root.is_dir():
