@@ -67,7 +67,12 @@ class SampleDataset(Dataset[Batch]):
 
 
 def without_unreadable(
-    splits: dict[Split, LabelledSamples], root: Path, read: Callable[[Any], object], classes: Sequence[str]
+    splits: dict[Split, LabelledSamples],
+    root: Path,
+    read: Callable[[Any], object],
+    classes: Sequence[str],
+    *,
+    reader: str,
 ) -> dict[Split, LabelledSamples]:
     """Read every sample once, log those that cannot be read on the main process, and return the others.
 
@@ -76,6 +81,7 @@ def without_unreadable(
         root: the folder of the data, which keeps a record of intact files that need not be read again.
         read: reads a source; raises UnreadableFileError or OSError if it cannot.
         classes: names of the classes.
+        reader: what `read` is, as of `unreadable_files`.
 
     Raises:
         ValueError: a split would be empty, or a class would have nothing left to train on.
@@ -83,7 +89,7 @@ def without_unreadable(
     sources = [source for samples in splits.values() for source, _ in samples]
     reasons: Sequence[str | None]
     if root.is_dir() and all(isinstance(source, Path) for source in sources):
-        found = unreadable_files(root, sources, read)
+        found = unreadable_files(root, sources, read, reader=reader)
         reasons = [found.get(source) for source in sources]
     else:  # rows of a table have no time of change that a record could compare
         reasons = why_unreadable(sources, read)

@@ -80,6 +80,8 @@ class ClassificationTask(ABC):
     """Whether a sample has any number of labels instead of one."""
     mixes: bool = False
     """Whether `augment` mixes samples, and replaces labels by probabilities."""
+    reader: str = "files"
+    """What reads a file, with its options: the files that it can read are remembered for it alone."""
     about: About = About()
     """Facts about the data and the task for the model card."""
 
@@ -243,7 +245,11 @@ class ClassificationTask(ABC):
             found = {name: samples if name == split else self._samples(name) for name in together}
             listed = {name: given for name, given in found.items() if isinstance(given, Sequence)}
             self._readable |= without_unreadable(
-                listed, self.root, lambda source: self.load_sample(source, training=False), self.classes
+                listed,
+                self.root,
+                lambda source: self.load_sample(source, training=False),
+                self.classes,
+                reader=self.reader,
             )
         return self._readable[split]
 

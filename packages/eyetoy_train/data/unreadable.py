@@ -37,23 +37,28 @@ def refused_sample(given: object, right: str) -> ValueError:
     return ValueError(f"a sample must be a file, {right}; got {found}")
 
 
-def unreadable_files(root: Path, files: Sequence[Path], read: Callable[[Path], object]) -> dict[Path, str]:
+def unreadable_files(
+    root: Path, files: Sequence[Path], read: Callable[[Path], object], *, reader: str
+) -> dict[Path, str]:
     """Read every file once, and return those that cannot be read, each with the reason.
 
-    A record in `root` lists the files that are intact, so that they are read again only after a change.
+    A record in `root` lists the files that are intact for a reader, so that it reads them again only after a change.
 
     Args:
         root: the folder of the files.
         files: all of them.
         read: reads a file; raises UnreadableFileError or OSError if it cannot.
+        reader: what `read` is, with its options: a file that one decoder reads another may not.
     """
-    known = _read_record(root / RECORD)
+    record = _read_record(root / RECORD)
+    known = record.get(reader, {})
     signatures = {path: signature(path) for path in files}
     new = [path for path in files if known.get(_key(root, path)) != signatures[path]]
     reasons = {path: why for path, why in zip(new, why_unreadable(new, read), strict=True) if why is not None}
     if new:
         # Intact files only: the cause of a failure may have been the machine, or a decoder that was not installed.
-        _write_record(root / RECORD, {_key(root, path): signatures[path] for path in files if path not in reasons})
+        intact = {_key(root, path): signatures[path] for path in files if path not in reasons}
+        _write_record(root / RECORD, record | {reader: intact})
     return reasons
 
 
@@ -139,15 +144,17 @@ def signature(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read_record(path: Path) -> dict[str, list[int]]:
+def _read_record(path: Path) -> dict[str, dict[str, list[int]]]:
+    """Return the intact files of every reader; of an earlier version, which did not tell readers apart, none."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # a missing or damaged record costs one more reading of the files, nothing else
-    return record if isinstance(record, dict) else {}
+    readers = record.items() if isinstance(record, dict) else ()
+    return {reader: files for reader, files in readers if isinstance(files, dict)}
 
 
-def _write_record(path: Path, record: dict[str, list[int]]) -> None:
+def _write_record(path: Path, record: dict[str, dict[str, list[int]]]) -> None:
     try:
         write_text(path, json.dumps(record, indent=0))
     except OSError as error:  # data are often mounted read-only

@@ -135,6 +135,21 @@ def test_whole_files_are_not_read_again_unless_they_change(tmp_path, capfd, monk
     assert "0-empty.png" not in said
 
 
+def test_whole_files_of_one_reading_are_read_again_for_another(tmp_path, monkeypatch):
+    root = tmp_path / "pictures"
+    write_folder(root)
+    read: list[Path] = []
+    numbers: dict[str, list[int]] = {"white": [], "black": []}
+    for background in ("white", "black", "white"):
+        one = task(root, tmp_path / "run", unreadable="skip", background=background)
+        load = one.load_sample
+        monkeypatch.setattr(one, "load_sample", lambda path, training: read.append(path) or load(path, training=training))
+        read.clear()
+        one.prepare()
+        numbers[background].append(sum(path.name.startswith("plain") for path in read))
+    assert numbers == {"white": [60, 0], "black": [60]}
+
+
 def test_the_first_damaged_file_stops_a_run_unless_asked_otherwise(tmp_path):
     write_folder(tmp_path / "pictures")
     strict = task(tmp_path / "pictures", tmp_path / "run")

@@ -58,6 +58,7 @@ class AudioClassification(ClassificationTask):
         self.in_channels = data.mel.num_bands if data.features == "log_mel" else 1
         grids = {"waveform": (data.num_samples,), "log_mel": (frames,)}
         self.grid = grids.get(data.features, (data.mel.num_bands, frames))  # of log_mel_image
+        self.reader = f"sounds by {data.decoder}"
         self.num_views = data.windows
         self.mixes = bool(data.augmentation.mixup)
         self.protocol = {None: f"windows of {data.seconds:g} s over the whole sound", 1: ""}.get(

@@ -54,6 +54,7 @@ class VideoClassification(ClassificationTask):
         )
         self.training_transform = TrainingTransform(data.transform)
         self.evaluation_transform = EvaluationTransform(data.transform, clips=data.clips, crops=data.crops)
+        self.reader = f"videos by {data.decoder}, {self.evaluation_sampling}"
         self.num_views = data.clips * data.crops
         self.mixes = bool(data.transform.mixup or data.transform.cutmix)
         self.grid = (data.num_frames, size, size)

@@ -48,6 +48,7 @@ class ImageClassification(ClassificationTask):
     def __init__(self, recipe: ImageClassificationRecipe) -> None:
         self.data = data = recipe.data
         super().__init__(recipe, DATASETS.open(data, recipe.seed), data)
+        self.reader = f"pictures, {'grey' if data.grayscale else 'colour'} on {data.background}"
         self.evaluation_transform = evaluation_transform(data.image_size, data.crop_pct)
         self.resize = evaluation_transform(data.image_size)
         self.training_transform = training_transform(data.image_size, data.augmentation)
