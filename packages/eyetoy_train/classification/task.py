@@ -217,6 +217,11 @@ class ClassificationTask(ABC):
             elif samples is not None:
                 readable = self._readable_samples(split, samples) if self.skip_unreadable else samples
                 sizes[split], labels[split] = len(readable), labels_of(readable)
+                if readable and not labels[split]:
+                    raise ValueError(
+                        f"none of the {len(readable):,} {split} samples in {self.root} has a label; label them, or take "
+                        "the split away"
+                    )
                 listed[split] = readable
                 unreadable += len(samples) - len(readable)
         beyond = {f"samples beyond data.limit {self.limit}": sum(self._num_beyond.values())}

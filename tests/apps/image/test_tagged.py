@@ -103,3 +103,18 @@ def test_the_check_compares_sets_of_labels(run, capsys):
     said = capsys.readouterr().out
     assert f"contradictory: {run.parent / 'more' / 'c.png'}: it is of red, and its copy" in said
     assert "3 files: 0 right, 3 contradictory" in said
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_without_a_label_is_refused_before_the_first_step(tmp_path, split):
+    for part in ("train", "val", "test"):
+        rows = ["image_id,red,green"]
+        for number in range(4):
+            picture = tmp_path / part / f"{number}.png"
+            picture.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8)).save(picture)
+            rows.append(f"{part}/{picture.name},{int(part != split)},{int(part != split and number > 1)}")
+        (tmp_path / f"{part}.csv").write_text("\n".join(rows))
+    task, _ = APP.parse_args(["--task=classification", "--data.source=tagged", f"--data.root={tmp_path}"])
+    with pytest.raises(ValueError, match=f"^none of the 4 {split} samples in .* has a label; label them, or take the split"):
+        task.prepare()

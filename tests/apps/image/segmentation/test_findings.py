@@ -91,6 +91,13 @@ def test_masks_of_0_and_255_are_refused_with_the_option_that_reads_them(binary, 
     assert "ignored" not in capsys.readouterr().out
 
 
+def test_a_split_of_ignored_values_alone_is_refused_before_the_first_step(tree, recipe_of):
+    for path in tree.glob("maps/val/*.png"):
+        Image.fromarray(np.full((30, 40), 255, dtype=np.uint8)).save(path)
+    with pytest.raises(BadAnnotationsError, match=r"val of .*: the label maps have ignored values alone \(255\)"):
+        Segmentation(recipe_of(tree)).prepare()
+
+
 def test_maps_whose_other_class_is_ignored_are_refused(tree, recipe_of):
     for path in (tree / "maps").rglob("*.png"):
         Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(path)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from eyetoy_image.classification.transforms import normalized
-from eyetoy_image.dense.annotations import refuse_or_skip_bad
+from eyetoy_image.dense.annotations import BadAnnotationsError, refuse_or_skip_bad
 from eyetoy_image.dense.task import DenseTask
 from eyetoy_image.figures import Panel
 from eyetoy_image.segmentation.datasets import DATASETS
@@ -78,6 +78,9 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
             refuse_one_class(place, table, pixels)
         self.left_out["pictures with bad label maps"] += len(errors)
         self.seen[split] = {int(table.labels[value]) for value in pixels} - {IGNORED}
+        if pixels and not self.seen[split]:
+            values = " and ".join(map(str, sorted(pixels)))
+            raise BadAnnotationsError(f"{place}: the label maps have ignored values alone ({values}); nothing can be scored")
         ignored = ignored_summary(place, table, pixels)
         if ignored and PartialState().is_main_process:
             log(ignored)
