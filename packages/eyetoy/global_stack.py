@@ -99,10 +99,11 @@ def _global_rows(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | N
 def _spatial_rows(query: Tensor, key: Tensor, value: Tensor, num_global: int) -> Tensor:
     """Return the attention of spatial tokens: a softmax over the global keys and each token's own key."""
     q, own_key, own_value = (x[:, :, num_global:] for x in (query, key, value))  # [batch, heads, spatial, head_dim]
+    q = q * q.shape[-1] ** -0.5  # before the products, which float16 could not hold otherwise
     shared = q @ key[:, :, :num_global].transpose(-2, -1)  # [batch, heads, spatial, global]
     own = (q * own_key).sum(-1, keepdim=True)
     # Padding needs no mask here: a spatial token sees no other one, and the padded rows are dropped later.
-    weights = (torch.cat([shared, own], dim=-1) * q.shape[-1] ** -0.5).softmax(-1)  # [batch, heads, spatial, G + 1]
+    weights = torch.cat([shared, own], dim=-1).softmax(-1)  # [batch, heads, spatial, G + 1]
     return torch.addcmul(weights[..., :-1] @ value[:, :, :num_global], weights[..., -1:], own_value)
 
 

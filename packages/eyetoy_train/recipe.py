@@ -183,8 +183,8 @@ class Recipe:
         check(are_betas, "betas", self.betas, "two numbers, each at least 0 and below 1")
         if self.schedule in ("cosine", "one_cycle") and self.min_lr > self.lr:
             raise ValueError(
-                f"the {self.schedule} schedule ends at min_lr={self.min_lr:g}, above lr={self.lr:g}, so that the rate would "
-                "rise; lower min_lr"
+                f"the {self.schedule} schedule ends at min_lr={self.min_lr:g}, above lr={self.lr:g}, so that the rate "
+                "would rise; lower min_lr"
             )
         if (self.schedule == "steps") != bool(self.decay_epochs):
             raise ValueError(

@@ -68,7 +68,9 @@ def test_folders_of_pictures_are_for_cocos_format(tmp_path):
 
 
 def test_a_frame_rate_needs_a_stride():
-    with pytest.raises(ValueError, match="data.frame_rate=5 is what data.frame_stride counts in, and there is no stride"):
+    with pytest.raises(
+        ValueError, match="data.frame_rate=5 is what data.frame_stride counts in, and there is no stride"
+    ):
         VideoData(frame_rate=5.0)
 
 

@@ -296,3 +296,12 @@ def test_without_a_context_token_nothing_begins_as_the_mean() -> None:
     stacks[1].load_state_dict(stacks[0].state_dict())
     x = torch.randn(2, 6, 8)
     assert all(torch.equal(one, other) for one, other in zip(stacks[0](x), stacks[1](x), strict=True))
+
+
+def test_products_of_large_tokens_stay_finite_in_float16() -> None:
+    # Their sum of products, 64 x 36 x 36, is beyond float16; scaled by an eighth it is not.
+    generator = torch.Generator().manual_seed(0)
+    tokens = 36 * torch.randn(1, 1, 10, 64, generator=generator).sign()
+    expected = global_attention(tokens, tokens, tokens, num_global_tokens=2)
+    found = global_attention(*[tokens.half()] * 3, num_global_tokens=2)
+    torch.testing.assert_close(found.float(), expected, rtol=1e-3, atol=1e-2)

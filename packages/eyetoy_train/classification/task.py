@@ -219,8 +219,8 @@ class ClassificationTask(ABC):
                 sizes[split], labels[split] = len(readable), labels_of(readable)
                 if readable and not labels[split]:
                     raise ValueError(
-                        f"none of the {len(readable):,} {split} samples in {self.root} has a label; label them, or take "
-                        "the split away"
+                        f"none of the {len(readable):,} {split} samples in {self.root} has a label; label them, or "
+                        "take the split away"
                     )
                 listed[split] = readable
                 unreadable += len(samples) - len(readable)

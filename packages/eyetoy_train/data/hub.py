@@ -17,11 +17,15 @@ from eyetoy_train.data.held_out import hold_out_groups
 from eyetoy_train.data.source import ClassificationSource, DatasetOptions
 from eyetoy_train.data.splits import HELD_OUT, SPLIT_NAMES, find_split
 from eyetoy_train.data.streaming import HubStream
+from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.types import Batch, Split
 from eyetoy_train.utils.console import named
 
 ColumnType = Literal["Image", "Audio", "Video"]
 """Types of file columns in `datasets`."""
+
+NO_LABEL = (None, "", -1)
+"""Values of a column of classes, as numbers or as texts, that stand for no class."""
 
 PROTOCOLS = frozenset(["hf", "https", "http", "file", "zip", "tar", "gzip", "s3", "gs"])
 """Protocols allowed in the addresses of a set's files; others of fsspec log in to machines or make files up."""
@@ -168,11 +172,23 @@ class HubSet(ClassificationSource):
         )
         parts, left_out = dict(loaded.rows), dict(loaded.left_out)
         file, label = self._columns(parts["train"])
-        if "test" in parts and next(iter(parts["test"].select_columns([label])))[label] == -1:
-            del parts["test"]  # benchmarks that keep the test's labels secret store -1
+        if "test" in parts and self._is_secret(parts["test"], label):
+            del parts["test"]
             left_out["split without labels (test)"] = 1
+        for split, part in () if self.streaming else parts.items():
+            if without := sum(value in NO_LABEL for value in part[label]):
+                raise ValueError(
+                    f"{without:,} of the {len(part):,} {split} rows of {self.name} have no label in the column "
+                    f"{label!r}; fill them in, or take them out"
+                )
         rows = {split: undecoded(part, [file], self.column_type, label) for split, part in parts.items()}
         return HubParts(rows, loaded.places, left_out, loaded.groups)
+
+    def _is_secret(self, test: Any, label: str) -> bool:
+        """Whether a test has no labels: benchmarks keep them secret. Of a stream, the first row tells."""
+        if self.streaming:
+            return next(iter(test.select_columns([label])))[label] in NO_LABEL
+        return all(value in NO_LABEL for value in test[label])
 
     @cached_property
     def columns(self) -> tuple[str, str]:
@@ -314,6 +330,8 @@ def undecoded(rows: Any, files: Sequence[str], kind: ColumnType, *others: str) -
 
 
 def _labelled_row(file: str, label: str, row: dict[str, Any]) -> Batch:  # not a lambda: workers unpickle it
+    if row[label] in NO_LABEL:
+        raise UnreadableFileError(f"a row of the stream has no label in the column {label!r}; it has {row[label]!r}")
     return {"source": row[file], "label": row[label]}
 
 

@@ -337,13 +337,12 @@ class DatasetRegistry:
         open_dataset: OpenDataset = getattr(importlib.import_module(f"{self.package}.{module}"), function)
         return open_dataset(data, seed)
 
-
     def _refuse_unread(self, data: Any) -> None:
         """Refuse options that this set would not read, and that somebody gave for another one."""
         for declared in fields(data):
             able = self.read_by.get(declared.name, ("hub",) if declared.name in HUB_OPTIONS else self.entries)
-            has_factory = declared.default_factory is not MISSING
-            default = declared.default_factory() if has_factory else declared.default
+            factory = declared.default_factory
+            default = declared.default if factory is MISSING else factory()
             value = getattr(data, declared.name)
             if data.source not in able and value != default:
                 raise ValueError(

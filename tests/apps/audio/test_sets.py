@@ -25,6 +25,7 @@ from eyetoy_audio.io.hub import read_stored_sound
 from eyetoy_audio.recipe import AudioData
 from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.hub import HubSet, stored_content
+from eyetoy_train.data.unreadable import UnreadableFileError
 
 RATE = 8000
 
@@ -444,6 +445,41 @@ def test_sounds_by_their_addresses(tmp_path):
 def test_columns_that_cannot_be_used_are_refused(hub, options, message):
     with pytest.raises(ValueError, match=message):
         HubSet(str(hub), **{"column_type": "Audio", **options}).prepare()
+
+
+UNLABELLED = [(CLASSES, 1, None), (CLASSES, 1, -1), (TEXT, "dog", None), (TEXT, "dog", "")]
+
+
+def write_labels(root, kind, **labels):
+    for split, values in labels.items():
+        files = [{"bytes": encoded(0.25), "path": None}] * len(values)
+        write_parquet(root / f"{split}.parquet", files, {"label": values}, label=kind)
+    return str(root)
+
+
+@pytest.mark.parametrize(("kind", "label", "none"), UNLABELLED)
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_rows_without_a_label_are_counted_and_refused(tmp_path, kind, label, none, split):
+    labels = {part: [label] * 4 for part in ("train", "val", "test")}
+    labels[split][1] = none
+    with pytest.raises(ValueError, match=f"^1 of the 4 {split} rows of .* have no label in the column 'label'; fill"):
+        HubSet(write_labels(tmp_path, kind, **labels), "Audio", label_column="label").prepare()
+
+
+@pytest.mark.parametrize(("kind", "label", "none"), UNLABELLED)
+def test_a_test_without_labels_is_left_out(tmp_path, kind, label, none):
+    root = write_labels(tmp_path, kind, train=[label] * 4, val=[label] * 4, test=[none] * 3)
+    found = HubSet(root, "Audio", label_column="label")
+    assert found.split("test") is None
+    assert found.left_out == {"split without labels (test)": 1}
+    assert none not in found.classes
+
+
+def test_a_row_of_a_stream_without_a_label_is_named(tmp_path):
+    root = write_labels(tmp_path, CLASSES, train=[1, -1], val=[1, 1])
+    stream = HubSet(root, "Audio", streaming=True).split("train")
+    with pytest.raises(UnreadableFileError, match="a row of the stream has no label in the column 'label'; it has -1"):
+        [stream.decode(raw) for raw in stream.read(0)]
 
 
 def test_without_a_column_of_classes_the_way_to_name_one_is_told(tmp_path):

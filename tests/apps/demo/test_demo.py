@@ -8,10 +8,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from eyetoy_demo.checkpoints import NOT_RECORDED, facts, find_included, find_runs
 from eyetoy_demo.examples import OTHERS, OWN, find_examples
@@ -315,6 +317,18 @@ def test_a_file_that_tells_nothing_gets_a_sentence(checkpoints, tmp_path):
         said = answer(modality, checkpoints / "runs" / modality, note, {}).message
         assert "note.txt" in said
         assert said.endswith(".")
+
+
+def test_a_click_on_a_turned_photo_is_a_place_of_the_upright_picture(tmp_path):
+    pytest.importorskip("gradio", reason="the demo needs gradio")
+    from eyetoy_demo.page import _clicked
+
+    picture = Image.new("RGB", (400, 200))
+    orientation = picture.getexif()
+    orientation[274] = 6  # a browser, and the model, see 200 x 400
+    picture.save(tmp_path / "turned.jpg", exif=orientation)
+    clicked = SimpleNamespace(index=(100, 399))
+    assert _clicked(str(tmp_path / "turned.jpg"), clicked) == (1.0, 0.5)
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +137,12 @@ def test_whole_files_are_not_read_again_unless_they_change(tmp_path, capfd, monk
     assert "0-empty.png" not in said
 
 
+def noted(read: list[Path], load: Callable[..., object], path: Path, *, training: bool) -> object:
+    """Note a path before it is loaded."""
+    read.append(path)
+    return load(path, training=training)
+
+
 def test_whole_files_of_one_reading_are_read_again_for_another(tmp_path, monkeypatch):
     root = tmp_path / "pictures"
     write_folder(root)
@@ -142,8 +150,7 @@ def test_whole_files_of_one_reading_are_read_again_for_another(tmp_path, monkeyp
     numbers: dict[str, list[int]] = {"white": [], "black": []}
     for background in ("white", "black", "white"):
         one = task(root, tmp_path / "run", unreadable="skip", background=background)
-        load = one.load_sample
-        monkeypatch.setattr(one, "load_sample", lambda path, training: read.append(path) or load(path, training=training))
+        monkeypatch.setattr(one, "load_sample", partial(noted, read, one.load_sample))
         read.clear()
         one.prepare()
         numbers[background].append(sum(path.name.startswith("plain") for path in read))

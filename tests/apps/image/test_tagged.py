@@ -116,5 +116,7 @@ def test_a_split_without_a_label_is_refused_before_the_first_step(tmp_path, spli
             rows.append(f"{part}/{picture.name},{int(part != split)},{int(part != split and number > 1)}")
         (tmp_path / f"{part}.csv").write_text("\n".join(rows))
     task, _ = APP.parse_args(["--task=classification", "--data.source=tagged", f"--data.root={tmp_path}"])
-    with pytest.raises(ValueError, match=f"^none of the 4 {split} samples in .* has a label; label them, or take the split"):
+    with pytest.raises(
+        ValueError, match=f"^none of the 4 {split} samples in .* has a label; label them, or take the split"
+    ):
         task.prepare()

@@ -164,7 +164,8 @@ class AudioData(DatasetOptions):
             folder = getattr(self.augmentation, f"{name}_folder")
             if folder is not None and getattr(self.augmentation, f"{chance}_probability") == 0:
                 raise ValueError(
-                    f"data.augmentation.{name}_folder={folder} is never read while {chance}_probability is 0; give it, too"
+                    f"data.augmentation.{name}_folder={folder} is never read while "
+                    f"{chance}_probability is 0; give it, too"
                 )
         if self.features == "log_mel_image" and self.padding == "mask":
             raise ValueError("data.padding: mask is for 1-D models; with log_mel_image, data.padding must be silence")

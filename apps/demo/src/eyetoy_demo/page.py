@@ -193,8 +193,10 @@ def _look(modality: Modality, run: str | None, file: str | None, *fractions: flo
 
 
 def _clicked(file: str, event: gr.SelectData) -> tuple[float, float]:
-    """Return the clicked point of an image, as fractions of its height and width."""
+    """Return the clicked point of an image, as fractions of its height and width as a browser shows it: upright."""
+    from eyetoy_image.io.files import upright_size  # the app may be missing; then there is no tab of images
+
     with Image.open(file) as picture:
-        width, height = picture.size
+        height, width = upright_size(picture)
     x, y = event.index
     return round(min(y / height, 1), 2), round(min(x / width, 1), 2)

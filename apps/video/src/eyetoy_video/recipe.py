@@ -73,8 +73,8 @@ class VideoData(DatasetOptions):
         check_fields(self, "above 0", "frame_rate", prefix="data.")
         if self.frame_rate is not None and self.frame_stride is None:
             raise ValueError(
-                f"data.frame_rate={self.frame_rate:g} is what data.frame_stride counts in, and there is no stride; frames "
-                "are spread evenly over the file: give data.frame_stride, too, or leave both out"
+                f"data.frame_rate={self.frame_rate:g} is what data.frame_stride counts in, and there is no stride; "
+                "frames are spread evenly over the file: give data.frame_stride, too, or leave both out"
             )
         check(self.crops in CROPS, "data.crops", self.crops, "1 or 3")
         check(self.folds is not None or self.fold in FOLDS, "data.fold", self.fold, "1, 2 or 3")

@@ -18,7 +18,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> Tenso
     k = key.reshape(batch, tokens, heads, head_dim)[:, index]  # [batch, tokens, keys, heads, head_dim]
     v = value.reshape(batch, tokens, heads, -1)[:, index]
     allowed = valid[None] if problem.key_mask is None else valid & problem.key_mask.reshape(batch, tokens)[:, index]
-    logits = (q * k).sum(-1) * problem.scale
+    logits = (q * problem.scale * k).sum(-1)
     weights = _masked_softmax(logits, allowed[..., None])
     return (weights[..., None] * v).sum(2).reshape(*query.shape[:-1], value.shape[-1])
 

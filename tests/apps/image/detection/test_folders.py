@@ -285,7 +285,11 @@ REFUSED = [
     (write_yolo_of_years, no_settings, "look like splits and are not called so: train2017, val2017"),
     (write_yolo, other_val, "look like splits and are not called so: val2017"),
     (write_plain_voc, voc_of_sets, "look like splits and are not called so: train_set, val_set"),
-    (write_yolo_of_years, settings("train: train2017.txt\nval: val2017.txt\nnames: [cat, cup]\n"), "train: train2017.txt"),
+    (
+        write_yolo_of_years,
+        settings("train: train2017.txt\nval: val2017.txt\nnames: [cat, cup]\n"),
+        "train: train2017.txt",
+    ),
     (write_yolo_of_years, settings("train: images/train2017\nval: images/val\nnames: [cat, cup]\n"), "val: images/val"),
     (write_yolo_of_years, settings("train: [images/train2017]\nnames: [cat, cup]\n"), "these are no folders there"),
     (write_yolo, settings("kpt_shape: 17\nnames: [cat, cup]\n"), "must be two whole numbers, such as .*; got 17"),

@@ -46,8 +46,14 @@ def test_group_norm_trains_on_one_picture_with_one_pixel_at_the_end():
 
 
 def test_batch_norm_for_one_picture_is_refused():
-    with pytest.raises(ValueError, match="norm: batch needs two pictures"):
+    with pytest.raises(
+        ValueError, match="norm: batch needs two pictures in a pass of a process; batch_size=4 gives one"
+    ):
         SegmentationRecipe(batch_size=4, gradient_accumulation_steps=4)
+    recipe = SegmentationRecipe(batch_size=4)
+    recipe.check_batch_norm(2)
+    with pytest.raises(ValueError, match="batch_size=4 gives one"):
+        recipe.check_batch_norm(4)
 
 
 def test_the_linear_head_is_a_linear_map_of_the_stages_beside_each_other():

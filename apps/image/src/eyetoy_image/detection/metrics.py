@@ -40,10 +40,10 @@ MOST_CLASSES_CONFUSED = 100
 class DetectionMetrics:
     """AP (mean over overlaps from 0.5 to 0.95), AP50, AP75, and AP of small, medium and large objects.
 
-    Of each class, the `COUNTED` best detections on an image count. For boxes, `box_AP` and so on, and for masks, `mask_AP`. A score of -1 means that there is no such object. Average
-    precision ranks all detections of a set and cannot be added up over parts of it. So the truth and the detections of
-    each image are kept as lines of JSON, whose bytes are joined over processes
-    (`eyetoy_train.engine.evaluation.RowMetrics`).
+    Of each class, the `COUNTED` best detections on an image count. For boxes, `box_AP` and so on, and for masks,
+    `mask_AP`. A score of -1 means that there is no such object. Average precision ranks all detections of a set and
+    cannot be added up over parts of it. So the truth and the detections of each image are kept as lines of JSON, whose
+    bytes are joined over processes (`eyetoy_train.engine.evaluation.RowMetrics`).
 
     Args:
         categories: the classes.

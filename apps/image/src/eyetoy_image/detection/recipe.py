@@ -60,7 +60,8 @@ class DetectorRecipe:
     nms_threshold: float = 0.5
     """Evaluation: of boxes of a class that overlap by more (intersection over union), only the best is kept."""
     max_detections: int = 100
-    """Evaluation: largest number of boxes of an image. Average precision counts the 100 best of each class, as COCO's."""
+    """Evaluation: largest number of boxes of an image. Average precision counts the 100 best of each class, as COCO's
+    does."""
 
     def __post_init__(self) -> None:
         """Refuse what no detector can be built of."""

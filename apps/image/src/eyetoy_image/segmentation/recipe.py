@@ -202,6 +202,18 @@ class SegmentationRecipe(Recipe):
     def __post_init__(self) -> None:
         """Refuse batch norm with a micro-batch of one image."""
         super().__post_init__()
+        self.check_batch_norm(1)
+
+    def check_batch_norm(self, num_processes: int) -> None:
+        """Refuse batch norm with a micro-batch of one image on each process.
+
+        Raises:
+            ValueError: it is so.
+        """
+        has_batch_norm = self.segmenter.norm == "batch" and self.segmenter.kind == "upernet"
         # Pyramid pooling shrinks a map to a grid of 1 x 1: of one image, batch norm has one value to normalize.
-        if self.segmenter.norm == "batch" and self.segmenter.kind == "upernet" and self.micro_batch_size(1) == 1:
-            raise ValueError("segmenter.norm: batch needs two pictures in a pass; got one: take segmenter.norm: group")
+        if has_batch_norm and self.micro_batch_size(num_processes) == 1:
+            raise ValueError(
+                f"segmenter.norm: batch needs two pictures in a pass of a process; batch_size={self.batch_size} gives "
+                "one: raise it, or take segmenter.norm: group"
+            )

@@ -80,7 +80,9 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         self.seen[split] = {int(table.labels[value]) for value in pixels} - {IGNORED}
         if pixels and not self.seen[split]:
             values = " and ".join(map(str, sorted(pixels)))
-            raise BadAnnotationsError(f"{place}: the label maps have ignored values alone ({values}); nothing can be scored")
+            raise BadAnnotationsError(
+                f"{place}: the label maps have ignored values alone ({values}); nothing can be scored"
+            )
         ignored = ignored_summary(place, table, pixels)
         if ignored and PartialState().is_main_process:
             log(ignored)
@@ -98,7 +100,12 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         )
 
     def build_model(self) -> nn.Module:
-        """Return the recipe's segmenter."""
+        """Return the recipe's segmenter.
+
+        Raises:
+            ValueError: its batch norms would get one picture on each process.
+        """
+        self.recipe.check_batch_norm(PartialState().num_processes)
         segmenter = Segmenter(self.recipe.model, self.recipe.segmenter, len(self.classes))
         return self.start(segmenter, LAYOUT, OVER_STAGES)
 

@@ -66,8 +66,8 @@ class FolderSource(CocoSource):
             return self._with_held_out(Found(TITLES[name], splits), tree, has_splits=True)
         if self.data.pictures:
             raise ValueError(
-                f"data.pictures is for COCO's format, and {tree.root} is in {TITLES[name]}, which finds pictures by their "
-                "names; leave it out"
+                f"data.pictures is for COCO's format, and {tree.root} is in {TITLES[name]}, which finds pictures by "
+                "their names; leave it out"
             )
         listed = READERS[name](tree)
         splits = {

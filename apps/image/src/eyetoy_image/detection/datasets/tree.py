@@ -120,8 +120,8 @@ def refuse_hidden_splits(tree: Tree, splits: Sequence[Split | None], pictures: S
     if hinted - present if present else "train" in hinted and len(hinted) > 1:
         found = named(sorted(part for part, splits in hints.items() if splits))
         raise ValueError(
-            f"{tree.root} has folders that look like splits and are not called so: {found}; splits are called train, val "
-            "and test; rename these, or move them away"
+            f"{tree.root} has folders that look like splits and are not called so: {found}; splits are called train, "
+            "val and test; rename these, or move them away"
         )
 
 

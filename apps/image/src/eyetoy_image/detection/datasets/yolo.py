@@ -32,8 +32,8 @@ def read_yolo(tree: Tree) -> Listed:
     """Read `images/SPLIT` and `labels/SPLIT`, or `SPLIT/images` and `SPLIT/labels`, or files side by side.
 
     Splits are those of `data.yaml` if it names folders that there are, otherwise of folders called by them. Classes are
-    those of `data.yaml` or `classes.txt`; without either, numbers up to the largest one of the training set. Keypoints are
-    left out.
+    those of `data.yaml` or `classes.txt`; without either, numbers up to the largest one of the training set. Keypoints
+    are left out.
 
     Raises:
         FileNotFoundError: there are splits, but none for training.
