@@ -62,9 +62,8 @@ def effective_receptive_field(
         # Near its end a short clip has another last token than the padded batch.
         grids = [features.shape[2:]] * len(features) if real is None else [(length,) for length in real.tolist()]
         tokens = [places.nearest(point, grid) for grid in grids]
-        feature = torch.stack(
-            [one[:, *token] for one, token in zip(features, tokens, strict=True)]
-        )  # [batch, channels]
+        chosen = [one[:, *token] for one, token in zip(features, tokens, strict=True)]
+        feature = torch.stack(chosen)  # [batch, channels]
         squares = [
             torch.autograd.grad(feature, leaf, probe.expand_as(feature), retain_graph=True)[0].square().sum(1)
             for probe in _probes(feature, num_probes)
