@@ -23,8 +23,10 @@ OTHER_SPLITS = ("holdout", "val2017", "extra", "trn", "unlabelled")
 
 
 def _png(mode: str) -> str:
-    file = io.BytesIO()
-    Image.new(mode, (1, 1)).save(file, "PNG")
+    """Return a picture of two pixels, and so of two classes where it is a label map: one alone is refused."""
+    file, picture = io.BytesIO(), Image.new(mode, (2, 1))
+    picture.putpixel((1, 0), (1, 1, 1) if mode == "RGB" else 1)
+    picture.save(file, "PNG")
     return file.getvalue().decode("latin-1")
 
 
@@ -77,7 +79,7 @@ def draw_coco(draw: random.Random) -> dict[str, str]:
         share = 1 if split == "train" and "val" not in splits else 0.8
         boxes = [(n, draw.randrange(2)) for n in range(len(names)) if draw.random() < share]
         tree[f"annotations/instances_{name}.json"] = json.dumps({
-            "images": [{"id": n, "file_name": file, "height": 1, "width": 1} for n, file in enumerate(names)],
+            "images": [{"id": n, "file_name": file, "height": 1, "width": 2} for n, file in enumerate(names)],
             "categories": [{"id": n, "name": category} for n, category in enumerate(categories)],
             "annotations": [
                 {"id": n, "image_id": image, "category_id": label, "bbox": [0, 0, 1, 1], "iscrowd": 0}
