@@ -51,9 +51,9 @@ def test_batch_norm_for_one_picture_is_refused():
     ):
         SegmentationRecipe(batch_size=4, gradient_accumulation_steps=4)
     recipe = SegmentationRecipe(batch_size=4)
-    recipe.check_batch_norm(2)
+    assert recipe.micro_batch_size(2) == 2
     with pytest.raises(ValueError, match="batch_size=4 gives one"):
-        recipe.check_batch_norm(4)
+        recipe.micro_batch_size(4)
 
 
 def test_the_linear_head_is_a_linear_map_of_the_stages_beside_each_other():

@@ -202,18 +202,24 @@ class SegmentationRecipe(Recipe):
     def __post_init__(self) -> None:
         """Refuse batch norm with a micro-batch of one image."""
         super().__post_init__()
-        self.check_batch_norm(1)
+        if self.has_batch_norm:
+            self.micro_batch_size(1)
 
-    def check_batch_norm(self, num_processes: int) -> None:
-        """Refuse batch norm with a micro-batch of one image on each process.
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether a batch norm follows pyramid pooling, which shrinks a map to a grid of 1 x 1."""
+        return self.segmenter.norm == "batch" and self.segmenter.kind == "upernet"
+
+    def micro_batch_size(self, num_processes: int) -> int:
+        """Return the number of samples of a pass, as `Recipe.micro_batch_size`.
 
         Raises:
-            ValueError: it is so.
+            ValueError: as there; or it is one, of which a batch norm would have one value to normalize.
         """
-        has_batch_norm = self.segmenter.norm == "batch" and self.segmenter.kind == "upernet"
-        # Pyramid pooling shrinks a map to a grid of 1 x 1: of one image, batch norm has one value to normalize.
-        if has_batch_norm and self.micro_batch_size(num_processes) == 1:
+        size = super().micro_batch_size(num_processes)
+        if self.has_batch_norm and size == 1:
             raise ValueError(
                 f"segmenter.norm: batch needs two pictures in a pass of a process; batch_size={self.batch_size} gives "
                 "one: raise it, or take segmenter.norm: group"
             )
+        return size

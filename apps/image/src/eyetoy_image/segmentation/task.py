@@ -100,12 +100,7 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
         )
 
     def build_model(self) -> nn.Module:
-        """Return the recipe's segmenter.
-
-        Raises:
-            ValueError: its batch norms would get one picture on each process.
-        """
-        self.recipe.check_batch_norm(PartialState().num_processes)
+        """Return the recipe's segmenter."""
         segmenter = Segmenter(self.recipe.model, self.recipe.segmenter, len(self.classes))
         return self.start(segmenter, LAYOUT, OVER_STAGES)
 
