@@ -60,10 +60,8 @@ def build_norm(norm: Norm, channels: int) -> nn.LayerNorm | GroupNorm:
 def normalized(norm: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
     """Apply a norm, or none; only a group norm has to know which tokens are real."""
     # Its modules, not its type: a wrapper, such as that of `torch.compile` or of PEFT, hides the type.
-    if lengths is not None and any(isinstance(module, GroupNorm) for module in norm.modules()):
-        within: Tensor = norm(x, lengths)
-        return within
-    out: Tensor = norm(x)
+    takes_lengths = lengths is not None and any(isinstance(module, GroupNorm) for module in norm.modules())
+    out: Tensor = norm(x, lengths) if takes_lengths else norm(x)
     return out
 
 

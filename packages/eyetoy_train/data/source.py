@@ -269,8 +269,6 @@ class DecodedStream(SampleStream):
         return self._decode(sample["source"], sample["label"])
 
 
-HUB_OPTIONS = ("streaming", "splits", "image_column", "label_column", "config", "revision")
-"""Options of `data` that only sets of the hub read."""
 OpenDataset = Callable[[Any, int], Any]
 """Takes the recipe's `data` and its seed; returns a source."""
 
@@ -286,7 +284,7 @@ class DatasetRegistry:
         with_folds: names of the sets that have a division of their own, of which `data.fold` chooses a part.
         with_group_pattern: names of the sets that take `data.group_pattern`.
         with_group_column: likewise, `data.group_column`.
-        read_by: names of the sets that read an option of `data`, by the option, beside those of `HUB_OPTIONS`.
+        read_by: names of the sets that read an option of `data`, by the option, beside those of `HubOptions`.
     """
 
     package: str
@@ -339,8 +337,9 @@ class DatasetRegistry:
 
     def _refuse_unread(self, data: Any) -> None:
         """Refuse options that this set would not read, and that somebody gave for another one."""
+        read_by = {declared.name: ("hub",) for declared in fields(HubOptions)} | dict(self.read_by)
         for declared in fields(data):
-            able = self.read_by.get(declared.name, ("hub",) if declared.name in HUB_OPTIONS else self.entries)
+            able = read_by.get(declared.name, self.entries)
             factory = declared.default_factory
             default = declared.default if factory is MISSING else factory()
             value = getattr(data, declared.name)

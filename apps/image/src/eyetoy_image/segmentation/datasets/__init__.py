@@ -12,5 +12,5 @@ DATASETS = DatasetRegistry(
         "cityscapes": "cityscapes:open_cityscapes",
         "voc2012": "voc2012:open_voc2012",
     },
-    read_by={"values": ("folder", "hub"), "ignored": ("folder", "hub"), "classes": ("hub",)},
+    read_by={"values": ("folder", "hub"), "ignored": ("folder", "hub"), "classes": ("hub",), "image_column": ("hub",)},
 )

@@ -96,9 +96,10 @@ def refuse_one_class(place: str, table: LabelTable, pixels: Counter[int]) -> Non
     if len(classes) > 1 or not pixels:  # without pixels all maps are bad, which is said of each
         return
     ignored = sorted(pixels.keys() - classes)
-    told = f"{place}: the label maps have the values {' and '.join(map(str, sorted(pixels)))} alone"
+    noun = "value" if len(pixels) == 1 else "values"
+    told = f"{place}: the label maps have the {noun} {' and '.join(map(str, sorted(pixels)))} alone"
     if not ignored:
-        raise BadAnnotationsError(f"{told.replace('values', 'value')}: there is no second class to learn")
+        raise BadAnnotationsError(f"{told}: there is no second class to learn")
     verb = "is" if len(ignored) == 1 else "are"
     told += f", and {' and '.join(map(str, ignored))} {verb} ignored: there is no second class to learn"
     if 255 in ignored:
