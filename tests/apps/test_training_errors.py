@@ -39,6 +39,32 @@ def test_a_single_class_is_refused(folder, capsys):
     assert "the data have one class, bright, and a classifier needs two or more" in refused(IMAGE, PICTURES, capsys)
 
 
+@pytest.mark.parametrize(
+    ("app", "default", "own"),
+    [
+        ("image", "digits", "own_detection, own_pictures, own_segmentation"),
+        ("audio", "spoken_keywords", "own_sounds, own_sounds_waveform"),
+        ("video", "moving_digits", "own_clips"),
+    ],
+)
+@pytest.mark.parametrize("config", [(), ("--config", "own.yaml")])
+def test_a_run_on_own_files_by_the_default_recipe_says_so(app, default, own, config, folder, capsys):
+    """Gray digits of 28 pixels are what it was made for, and nobody who names photographs would expect that."""
+    for name in ("a", "b"):
+        (folder / "files" / name).mkdir(parents=True)
+        for number in range(10):
+            (folder / "files" / name / f"{number}{'.wav' if app == 'audio' else '.mp4'}").touch()
+    (folder / "own.yaml").write_text("epochs: 1\n")
+    APPS[app].parse_args([*config, *OWN, "pictures" if app == "image" else "files"])
+    said = capsys.readouterr().out
+    assert said.strip() == (
+        ""
+        if config
+        else f"note: without --config, the other settings are those of the recipe {default}; for files of "
+        f"your own, there are {own}"
+    )
+
+
 @pytest.mark.parametrize("app", APPS)
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from eyetoy_train.ending import WRONG_INPUT, exit_on_error
 from eyetoy_train.models.opened import Checkpoint, find_checkpoint, read_labels
 from eyetoy_train.recipe import Recipe, check, options_before
 from eyetoy_train.task import LabelledTask
+from eyetoy_train.utils.console import log
 
 # What needs torch is imported by the command that uses it, after its options were read: a `--help` is there at once.
 if TYPE_CHECKING:
@@ -85,15 +87,24 @@ class App(Generic[T]):
         with exit_on_error((*WRONG_INPUT, FloatingPointError)):
             task = self.task(recipe)
             if not option_place(arguments, "--config"):  # whoever names a recipe knows where its data come from
-                refuse_to_make_data(
-                    getattr(task, "source", None), getattr(recipe, "data", None), given_keys(self.recipe, arguments)
-                )
+                keys, source = given_keys(self.recipe, arguments), getattr(task, "source", None)
+                refuse_to_make_data(source, getattr(recipe, "data", None), keys)
+                if "data.source" in keys and not getattr(source, "makes_data", False):
+                    self._tell_default_config()
             if arguments != given:
                 from eyetoy_train.engine.dry_run import dry_run
 
                 dry_run(task, recipe)
                 raise SystemExit(0)
             return task, recipe
+
+    def _tell_default_config(self) -> None:
+        """Say that a recipe for small data of its own, such as gray digits, gives the settings for other data."""
+        default = self.default_config
+        if default is not None and os.environ.get("RANK", "0") == "0":  # of several processes, the first one
+            own = ", ".join(sorted(file.stem for file in default.parent.glob("own_*.yaml")))
+            instead = f"; for files of your own, there are {own}" if own else ""
+            log(f"note: without --config, the other settings are those of the recipe {default.stem}{instead}")
 
     def options(self, argv: Sequence[str] | None = None) -> list[str]:
         """Return the options of `train`, whatever is on the command line."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ from torch import Tensor, nn
 
 from eyetoy import Classifier
 from eyetoy.kinds import WEIGHTS
+from eyetoy.params import EncoderParams
 from eyetoy_train.models.included import included_model
 from eyetoy_train.models.opened import LABELS, find_checkpoint, read_labels
 from eyetoy_train.models.saved import CONFIG, kind_of
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.untrusted import read_json
 
+ADAPTED = frozenset({"in_channels", "drop_path", "dropout", "spread_bias", "attention_window", "dilation", "is_causal"})
+"""Parameters of an encoder that change no shape of its weights, or to which they are adapted."""
 KNOWN = ("detector", "segmenter", "timm")
 """Kinds that a config without the key "kind" may be of, in addition to the core's."""
 
@@ -98,7 +103,43 @@ def load_encoder(encoder: nn.Module, trained: Trained) -> None:
     try:
         encoder.load_state_dict(found or trained.weights)
     except RuntimeError as error:
-        raise ValueError(f"model.weights {trained} are of another encoder: {str(error)[:500]}") from error
+        raise ValueError(misfit(trained, encoder, error)) from error
+
+
+def misfit(trained: Trained, encoder: nn.Module | None, error: RuntimeError) -> str:
+    """Return the message for weights that do not fit: how the encoders differ, or else what torch says.
+
+    Args:
+        trained: the weights.
+        encoder: the new encoder; None for a model of another project.
+        error: of torch's `load_state_dict`.
+    """
+    there, here = trained.config.get("params"), getattr(encoder, "params", None)
+    if isinstance(there, dict) and isinstance(here, EncoderParams):
+        # By way of JSON, as the other ones came: tuples are lists there.
+        found = list(_differences(there, json.loads(json.dumps(dataclasses.asdict(here)))))
+        if found:
+            return (
+                f"model.weights {trained} are of another encoder: {_some(found, separator='; ')}. Choose model.name, "
+                "model.stem_strides and model.options as they were"
+            )
+    return f"model.weights {trained} are of another model: {str(error)[:500]}"
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """Yield where the parameters of two encoders differ in something that decides the shapes of weights."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in here:
+            if key not in ADAPTED and key in there:  # one that an older checkpoint lacks has its default
+                yield from _differences(there[key], here[key], f"{name}.{key}" if name else key)
+    elif isinstance(there, list) and isinstance(here, list) and (here + there) and isinstance((here + there)[0], dict):
+        if len(there) != len(here):
+            yield f"{name} has {len(there)} entries there and {len(here)} here"
+        else:
+            for place, pair in enumerate(zip(there, here, strict=True)):
+                yield from _differences(*pair, f"{name}[{place}]")
+    elif there != here:
+        yield f"{name} is {there} there and {here} here"
 
 
 def load_parts(
@@ -191,8 +232,8 @@ def _misfit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], names: Seq
     return ""
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[str], most: int = 4, separator: str = ", ") -> str:
+    return separator.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def start_classifier(model: Classifier, trained: Trained, classes: Sequence[str] | None, **options: Any) -> Classifier:

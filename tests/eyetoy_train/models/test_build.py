@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eyetoy_train import ModelRecipe, build_classifier, load_classifier, train
+from eyetoy_train.models.transfer import load_encoder, read_trained
 
 
 @pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224", "timm/resnet10t"])
@@ -142,7 +143,7 @@ def test_a_head_is_taken_by_the_names_of_its_classes(name, classes, told, tmp_pa
 @pytest.mark.parametrize(
     ("weights", "error", "message"),
     [
-        ("model", ValueError, "model.weights .* are of another model"),
+        ("model", ValueError, "model.weights .* are of another encoder: stem_channels"),
         ("empty", FileNotFoundError, "holds no checkpoint"),
     ],
 )
@@ -151,6 +152,25 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, weights, error, message):
     build_classifier(ModelRecipe(name="eyetoy1d_nano"), num_classes=2).save_pretrained(tmp_path / "model")
     with pytest.raises(error, match=message):
         build_classifier(ModelRecipe(name="eyetoy1d_pico", weights=str(tmp_path / weights)), num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stem_strides": [4]}, "another encoder: initial_proj has 2 entries there and 1 here. Choose model.name"),
+        ({"options": {"changes": {"global_depth": 0}}}, "another encoder: global_attention is "),
+        ({"name": "eyetoy2d_nano"}, "stem_channels is 64 there and 32 here; transformer has "),
+    ],
+)
+def test_weights_of_another_encoder_are_refused_by_how_it_differs(options, message, tmp_path):
+    pico = ModelRecipe(name="eyetoy2d_pico")
+    build_classifier(pico, num_classes=2).save_pretrained(tmp_path)
+    recipe = replace(pico, weights=str(tmp_path), **options)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build_classifier(recipe, num_classes=2)
+    other = build_classifier(replace(recipe, weights=None), num_classes=2).encoder
+    with pytest.raises(ValueError, match=re.escape(message)):  # as detection and segmentation start from a classifier
+        load_encoder(other, read_trained(str(tmp_path)))
 
 
 def test_an_app_can_bring_models_of_its_own(tmp_path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,7 +37,7 @@ PREDICTORS: Mapping[str, tuple[str, str]] = {
 
 
 UNNAMED = "classification"
-"""The task of a recipe that names none."""
+"""The task of a recipe that names none, and of a command line without a recipe."""
 
 
 class TaskApp(Protocol):
@@ -102,11 +101,8 @@ def _task_of(path: Path) -> str:
     return task
 
 
-@dataclass(frozen=True)
 class ImageApp:
     """The commands of the app of a recipe's or checkpoint's task."""
-
-    default: str = "classification"
 
     def of_recipe(self, argv: Sequence[str] | None = None) -> TaskApp:
         """Return the app of the recipe that `--config` names on the command line, or of `--task`, or the default one.
@@ -114,13 +110,13 @@ class ImageApp:
         On a task that is not in `APPS`, or another one than the recipe's, the program exits with a message and code 2.
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
-        default_config, place = app_of(self.default).default_config, option_place(arguments, "--config")
+        default_config, place = app_of(UNNAMED).default_config, option_place(arguments, "--config")
         if place is None:
-            return app_of(_asked_task(arguments) or self.default)
+            return app_of(_asked_task(arguments) or UNNAMED)
         try:
             file = shipped_config(place[1], default_config)
         except FileNotFoundError:
-            return app_of(self.default)  # whose parser has the right message
+            return app_of(UNNAMED)  # whose parser has the right message
         return self._of_file(file, arguments)
 
     def of_checkpoint(self, argv: Sequence[str] | None = None) -> TaskApp:
@@ -137,7 +133,7 @@ class ImageApp:
                 return self._of_file(find_checkpoint(Path(argument)) / "recipe.yaml", arguments)
             except FileNotFoundError:
                 continue
-        return app_of(_asked_task(arguments) or self.default)
+        return app_of(_asked_task(arguments) or UNNAMED)
 
     @exit_on_error()
     def _of_file(self, path: Path, arguments: Sequence[str]) -> TaskApp:
