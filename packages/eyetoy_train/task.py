@@ -38,7 +38,8 @@ class Task(Protocol):
     Datasets, map-style or streams, return dicts of tensors that the default collate function can stack. A map-style
     dataset may have a method `collate` instead, which makes a batch of a list of samples, such as images of different
     sizes. It may have an attribute `balanced_labels`, the number of each sample's class, to have every class drawn
-    equally often in training. In a batch, a list has an entry for every sample.
+    equally often in training, and an attribute `digest`, a hash of its samples' names, by which a resumed run notices
+    others. In a batch, a list has an entry for every sample.
 
     Random numbers of a training sample, or of the loss, must come from torch's global generator, which the engine seeds
     for each sample and each micro-batch. The engine also adds the seed of a training sample to it, as `seed`. Draw from

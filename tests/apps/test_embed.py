@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -103,6 +104,38 @@ def test_folders_that_are_no_classes_are_embedded_without_labels_and_it_is_said(
     out, error = capsys.readouterr()
     assert "the vectors have no labels, and no score: no class has enough files" in error
     assert "knn" not in json.loads(out)
+
+
+def test_the_splits_of_a_run_on_the_folder_are_those_of_its_groups_and_fold(checkpoints, tmp_path, capsys):
+    for name in ("dark", "bright"):
+        for number, path in enumerate(sorted((checkpoints / "pictures" / name).glob("*.png")) * 4):
+            (tmp_path / "grouped" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / "grouped" / name / f"s{number % 4}_{number}.png")
+    shutil.copytree(checkpoints / "runs" / "image", tmp_path / "run")
+    recipe = tmp_path / "run" / "checkpoints" / "best" / "recipe.yaml"
+    changed = yaml.safe_load(recipe.read_text())
+    changed["data"] |= {"root": str(tmp_path / "grouped"), "group_pattern": "^(s[0-9])_", "folds": 4, "fold": 3}
+    recipe.write_text(yaml.safe_dump(changed))
+    IMAGE.embed([str(tmp_path / "run"), str(tmp_path / "grouped"), "--output", str(tmp_path / "v.npy")])
+    capsys.readouterr()
+    task = IMAGE.open(tmp_path / "run").task
+    expected = {path: split for split in ("train", "val", "test") for path, _ in task.source.split(split)}
+    rows = rows_of(tmp_path / "v.csv")
+    assert {row["file"]: row["split"] for row in rows} == {
+        path.relative_to(tmp_path / "grouped").as_posix(): split for path, split in expected.items()
+    }
+    split_of = {row["file"].partition("/")[2][:2]: row["split"] for row in rows}
+    assert len(split_of) == 4
+    assert all(row["split"] == split_of[row["file"].partition("/")[2][:2]] for row in rows), "whole groups"
+
+
+def test_a_table_that_no_embedding_wrote_is_not_overwritten(checkpoints, tmp_path, capsys):
+    (tmp_path / "all.csv").write_text("file,labels\n")
+    with pytest.raises(SystemExit, match="2"):
+        IMAGE.embed([str(checkpoints / "runs" / "image"), str(checkpoints / "pictures"), "--output",
+                     str(tmp_path / "all.npy")])  # fmt: skip
+    assert f"--output would overwrite {tmp_path / 'all.csv'}" in capsys.readouterr().err
+    assert (tmp_path / "all.csv").read_text() == "file,labels\n"
 
 
 @pytest.mark.parametrize(

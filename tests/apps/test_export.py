@@ -25,6 +25,7 @@ from eyetoy_image.classification import APP as IMAGE
 from eyetoy_image.dense.examples import example_pictures
 from eyetoy_image.detection import Detection, DetectionRecipe, DetectorRecipe
 from eyetoy_image.detection.model import Detector
+from eyetoy_image.io.files import read_image
 from eyetoy_image.segmentation import Segmentation, SegmentationEvaluation, SegmentationRecipe, SegmenterRecipe
 from eyetoy_image.segmentation.model import Segmenter
 from eyetoy_train import ModelRecipe
@@ -110,15 +111,29 @@ def run_script(path: Path, *arguments: Path) -> list[str]:
     return printed.getvalue().split()
 
 
-def turned(trained) -> list[Path]:
-    """Write what a phone stores that was held upright: pixels on their side, and how to turn them."""
+def write_deep(path: Path, pixels: np.ndarray) -> Path:
+    """Write the grey of pixels `[height, width, 3]` with 16 bits."""
+    Image.fromarray(pixels.mean(2).astype(np.uint16) * 257).save(path)
+    return path
+
+
+def write_cut_out(path: Path, pixels: np.ndarray) -> Path:
+    """Write pixels `[height, width, 3]` whose right half is transparent."""
+    alpha = np.full(pixels.shape[:2], 255, np.uint8)
+    alpha[:, alpha.shape[1] // 2 :] = 40
+    Image.fromarray(np.dstack([pixels, alpha])).save(path)
+    return path
+
+
+def hard(trained) -> list[Path]:
+    """Write what a phone stores that was held upright: pixels on their side, and how to turn them; and 16-bit grey."""
     pixels = np.zeros((40, 64, 3), np.uint8)
     pixels[:20, :40], pixels[20:, :, 1] = (250, 120, 30), np.linspace(0, 255, 64, dtype=np.uint8)
     if trained.name == "image":
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(pixels).save(trained.folder / "turned.jpg", exif=exif, quality=95)
-        return [trained.folder / "turned.jpg"]
+        return [trained.folder / "turned.jpg", write_deep(trained.folder / "deep.png", pixels)]
     if trained.name == "video":
         with av.open(str(trained.folder / "turned.mp4"), "w") as file:
             stream = file.add_stream("libx264", rate=25)
@@ -139,7 +154,7 @@ def test_onnx_gives_the_class_of_predict_in_the_script_of_the_docs(trained, caps
     assert re.search(r"in onnxruntime [\d.]+ it differs from the model by \S+ at most", capsys.readouterr().out)
     assert (trained.run / "exported/README.md").read_text() == (trained.run / "checkpoints/best/README.md").read_text()
     predictions = trained.folder / "found.json"
-    files = [*trained.files, *turned(trained)]
+    files = [*trained.files, *hard(trained)]
     trained.app.predict([str(trained.run), *map(str, files), "--output", str(predictions)])
     script = written_script(trained.folder, ON[trained.name])
     for file, found in zip(files, json.loads(predictions.read_text()), strict=True):
@@ -240,10 +255,12 @@ def test_the_script_of_the_docs_segments_pictures_of_any_size(tmp_path):
     Image.fromarray(pixels.numpy()).save(tmp_path / "same.png")
     Image.fromarray(pixels.numpy()).resize((99, 70)).save(tmp_path / "larger.png")
     script, labels = written_script(tmp_path, "segment_picture"), tmp_path / "labels.png"
-    names = run_script(script, tmp_path / "exported", tmp_path / "same.png", labels)
-    expected = task.segment(model, pixels.movedim(-1, 0))
-    assert np.array_equal(np.asarray(Image.open(labels)), expected.numpy())
-    assert names == [classes[label] for label in expected.unique()]
+    written = [write(tmp_path / f"{write.__name__}.png", pixels.numpy()) for write in (write_deep, write_cut_out)]
+    for file in (tmp_path / "same.png", *written):
+        names = run_script(script, tmp_path / "exported", file, labels)
+        expected = task.segment(model, read_image(file, grayscale=False))
+        assert np.array_equal(np.asarray(Image.open(labels)), expected.numpy())
+        assert names == [classes[label] for label in expected.unique()]
     run_script(script, tmp_path / "exported", tmp_path / "larger.png", labels)
     assert Image.open(labels).size == (99, 70)
 
@@ -270,15 +287,21 @@ def test_the_script_of_the_docs_finds_the_objects_of_the_model(tmp_path):
     counts = [len(session.run(["scores"], {"pixels": x.numpy()})[0]) for x in pictures]
     assert min(counts) == 0 < max(counts)
     assert sum(counts) == about["checked"]["compared"]
-    Image.fromarray(pictures[0].numpy()).save(tmp_path / "picture.png")
-    (found,) = detector([pictures[0].movedim(-1, 0) / 255])  # not resized, not padded
-    words = run_script(written_script(tmp_path, "find_objects"), tmp_path / "exported", tmp_path / "picture.png")
-    assert len(found["labels"])
-    assert words[::7] == [["cup", "cat"][label - 1] for label in found["labels"]]
-    assert words[1::7] == [f"{score:.3f}" for score in found["scores"].tolist()]
-    sides = [list(map(float, words[start + 2 : start + 6])) for start in range(0, len(words), 7)]
-    torch.testing.assert_close(torch.tensor(sides), found["boxes"], rtol=0, atol=0.06)  # rounded to a digit
-    assert [int(area) for area in words[6::7]] == (found["masks"] > 0.5).sum((1, 2, 3)).tolist()
+    script, pixels = written_script(tmp_path, "find_objects"), pictures[0].numpy()
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    for file in (
+        tmp_path / "picture.png",
+        write_deep(tmp_path / "deep.png", pixels),
+        write_cut_out(tmp_path / "cut_out.png", pixels),
+    ):
+        (found,) = detector([read_image(file, grayscale=False) / 255])  # not resized, not padded
+        words = run_script(script, tmp_path / "exported", file)
+        assert len(found["labels"])
+        assert words[::7] == [["cup", "cat"][label - 1] for label in found["labels"]]
+        assert words[1::7] == [f"{score:.3f}" for score in found["scores"].tolist()]
+        sides = [list(map(float, words[start + 2 : start + 6])) for start in range(0, len(words), 7)]
+        torch.testing.assert_close(torch.tensor(sides), found["boxes"], rtol=0, atol=0.06)  # rounded to a digit
+        assert [int(area) for area in words[6::7]] == (found["masks"] > 0.5).sum((1, 2, 3)).tolist()
 
 
 @pytest.mark.parametrize("options", [{"size": (32, 32)}, {"check_on": [Path("a.png")]}], ids=str)

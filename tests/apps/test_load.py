@@ -7,6 +7,7 @@ import shutil
 import sys
 import warnings
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ def as_row(prediction) -> dict:
         "classes": list(prediction.classes),
         "probabilities": list(prediction.probabilities),
     }
+
+
+def test_threads_get_the_vectors_that_one_gets(checkpoints):
+    model, given = eyetoy.load(checkpoints / "runs" / "image"), files(checkpoints, "image")
+    expected = {file: model.embed(file) for file in given}
+    with ThreadPoolExecutor(4) as pool:
+        tasks = [(file, pool.submit(model.embed, file), pool.submit(model.predict, file)) for file in given * 8]
+        for file, vector, _ in tasks:
+            np.testing.assert_allclose(vector.result(), expected[file], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("run", APPS)

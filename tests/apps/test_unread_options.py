@@ -45,6 +45,7 @@ def test_options_of_the_hub_are_for_the_hub(app, name, tmp_path):
         (MAPS, SegmentationData(classes="names.txt"), "data.classes=names.txt is for data.source hub"),
         (BOXES, DetectionData(source="coco2017", format="voc"), "data.format=voc is for data.source folder"),
         (BOXES, DetectionData(source="coco2017", annotations={"val": "a.json"}), "data.annotations=.* folder"),
+        (SOUNDS, AudioData(label_separator="bar"), "data.label_separator=bar is for data.source tagged"),
         (CLIPS, VideoData(path_prefix="clips"), "data.path_prefix=clips is for data.source list or kinetics"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -37,8 +37,8 @@ class _Place:
 class RunFolder:
     """Paths and small files of one run.
 
-    recipe.yaml, metrics.jsonl (a line per epoch), steps.jsonl (a line every `log_steps`), checkpoints/best and
-    checkpoints/step-NNN, tensorboard/, curves.png, samples.png and report.html, and results.json once the run is
+    recipe.yaml, data.json, metrics.jsonl (a line per epoch), steps.jsonl (a line every `log_steps`), checkpoints/best
+    and checkpoints/step-NNN, tensorboard/, curves.png, samples.png and report.html, and results.json once the run is
     finished.
     """
 
@@ -52,6 +52,8 @@ class RunFolder:
     """Folder of TensorBoard's events."""
     metrics = _Place("metrics.jsonl")
     """Scores of every epoch."""
+    data = _Place("data.json")
+    """What it is trained on; see `eyetoy_train.engine.data_record`."""
     batch = _Place("batch.png")
     """The first batch, as `--dry_run` draws it."""
     steps = _Place("steps.jsonl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from eyetoy_train.classification.samples import source_name
 from eyetoy_train.data.source import LabelledSamples
 from eyetoy_train.data.unreadable import log_skipped, unreadable_files, why_unreadable
 from eyetoy_train.types import Batch, Split
@@ -50,6 +52,14 @@ class SampleDataset(Dataset[Batch]):
         if not training:
             self.collate = getattr(reader, "collate", default_collate)
         self._loaded: dict[int, Tensor] = {}
+
+    @property
+    def digest(self) -> str:
+        """A hash of the names and labels of all samples, in their order."""
+        found = hashlib.blake2b(digest_size=8)
+        for index, (source, label) in enumerate(self.samples):
+            found.update(f"{source_name(source, index)}\t{label}\n".encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
     def __len__(self) -> int:
         return len(self.samples)

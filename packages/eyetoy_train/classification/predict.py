@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ class LoadedClassifier:
         """Classify what was read; arguments as in `predict`."""
         while batch := list(itertools.islice(pieces, batch_size)):
             for piece, probabilities in zip(batch, self.classify([piece.example for piece in batch]), strict=True):
-                best = probabilities.topk(min(max(top_k, 1), len(self.labels)))
+                best = probabilities.topk(min(top_k, len(self.labels)))
                 pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
                 found = [(self.labels[i], round(p, 4)) for i, p in pairs if p >= threshold]
                 classes, rounded = tuple(name for name, _ in found), tuple(p for _, p in found)
@@ -145,7 +146,13 @@ class LoadedClassifier:
             ValueError: the model does not tell which layer is its head.
         """
         seen: list[Tensor] = []
-        handle = _head(self.model).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        thread = threading.get_ident()
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if threading.get_ident() == thread:  # the hook is called for the passes of other threads as well
+                seen.append(inputs[0])
+
+        handle = _head(self.model).register_forward_pre_hook(keep)
         try:
             self._outputs(examples)
         finally:

@@ -225,7 +225,7 @@ def _chosen(options: argparse.Namespace, num_classes: int, *, multi_label: bool)
     """Return how many classes of a file to name at most, and from which probability on.
 
     Raises:
-        ValueError: there is a threshold, and a file has one label; or it is not from 0 to 1.
+        ValueError: there is a threshold, and a file has one label; or a number is out of its range.
     """
     top_k, threshold = options.top_k, options.threshold
     if threshold is not None and not multi_label:
@@ -233,6 +233,7 @@ def _chosen(options: argparse.Namespace, num_classes: int, *, multi_label: bool)
             "--threshold is for models of any number of labels, and this one gives a file one; take --top_k"
         )
     check(threshold is None or 0 <= threshold <= 1, "--threshold", threshold, "from 0 to 1")
+    check(top_k is None or top_k >= 1, "--top_k", top_k, "at least 1")
     if not multi_label:
         return 5 if top_k is None else top_k, 0.0
     if threshold is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import re
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
@@ -96,6 +97,7 @@ def parse_recipe(
     try:
         values = parser.parse_args(arguments)
         del values["config"]
+        _check_values(recipe_class, values)
         for part in dataclasses.fields(recipe_class):
             if dataclasses.is_dataclass(part.default_factory) and not isinstance(values[part.name], Namespace):
                 keys = ", ".join(inner.name for inner in dataclasses.fields(part.default_factory))
@@ -108,6 +110,27 @@ def parse_recipe(
         return recipe_class(**made)
     except (ValueError, TypeError) as error:  # TypeError: a recipe's checks compare values that may not be numbers
         parser.error(str(error))
+
+
+def _check_values(part: type[Any], values: Namespace, prefix: str = "") -> None:
+    """Refuse null where a recipe needs a value, which the parser takes for no value; and numbers that are not finite.
+
+    Args:
+        part: the class of a recipe, or of a part of one.
+        values: what was parsed for it.
+        prefix: what comes before its keys on the command line, such as `data.`.
+
+    Raises:
+        ValueError: there is such a value.
+    """
+    for name, hint in get_type_hints(part).items():
+        value = values.get(name)
+        if isinstance(value, Namespace) and dataclasses.is_dataclass(hint):
+            _check_values(cast("type[Any]", hint), value, f"{prefix}{name}.")
+        elif name in values and value is None and hint is not Any and type(None) not in get_args(hint):
+            raise ValueError(f"{prefix}{name} needs a value; got null")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{prefix}{name} must be a finite number; got {value}")
 
 
 def recipe_options(recipe_class: type[Recipe]) -> list[str]:

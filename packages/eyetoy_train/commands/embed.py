@@ -69,6 +69,9 @@ def embed_folder(
             raise ValueError(f"--{name} must be at least 1; got {value}")
     if options.output.suffix not in SUFFIXES:
         raise ValueError(f"--output must end in {' or '.join(SUFFIXES)}; got {options.output}")
+    for path in files_of(options.output)[1:]:
+        if path.exists() and not options.output.exists():  # so that no embedding has written it
+            raise ValueError(f"--output would overwrite {path}, which it writes beside {options.output}; choose a name")
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder} is no folder; embed takes a folder of files")
     from eyetoy_train.classification.predict import LoadedClassifier
@@ -103,12 +106,17 @@ def _rows(
 ) -> tuple[list[Row], bool]:
     """Return the rows of files, and whether the folder has splits; labels and splits are those of a training on it."""
     from eyetoy_train.data.folder import read_class_folder
+    from eyetoy_train.data.groups import Grouping
 
+    data = getattr(task.recipe, "data", None)
+    # In the run's own folder, the parts that it has held out; another folder may have no such groups.
+    is_own = folder.resolve() == Path(getattr(data, "root", "")).expanduser().resolve()
+    fold, grouping = (getattr(data, "test_fold", None), Grouping.of(data)) if is_own else (None, None)
     names = [file.relative_to(folder).as_posix() for file in files]
     if not list_folders(folder):
         return [Row(name) for name in names], False
     try:
-        read = read_class_folder(folder, extensions, seed=task.recipe.seed)
+        read = read_class_folder(folder, extensions, seed=task.recipe.seed, fold=fold, grouping=grouping)
     except (ValueError, OSError) as error:
         log(f"the vectors have no labels, and no score: {error}", file=sys.stderr)
         return [Row(name) for name in names], False

@@ -71,6 +71,8 @@ def validate_checkpoint(app: Scores, argv: Sequence[str] | None = None) -> None:
     dataset = task.dataset(split)
     if dataset is None:
         raise ValueError(f"the data have no split {split!r}; choose another with --split")
+    if accelerator.is_main_process and not any(key == "seed" or key.startswith("data.") for key in given):
+        _warn_of_other_data(opened, split)
     model = opened.load_model(accelerator.device)
     started = time.perf_counter()
     evaluation = Evaluation(
@@ -162,6 +164,20 @@ def _choose_samples(opened: Checkpoint[Any], split: str | None, given: Sequence[
         task.limit = None  # which the training may have had
     task.score_by(opened.labels, whole=whole)
     return whole
+
+
+def _warn_of_other_data(opened: Checkpoint[Any], split: Split) -> None:
+    """Warn if a split was held out of other files than those of the run: it may have trained on some of its samples."""
+    from eyetoy_train.engine.data_record import data_changes
+
+    changes = data_changes(opened.folder.parent.parent / "data.json", opened.task)
+    changed = [name for name in ("train", split) if any(change.startswith(f"{name} ") for change in changes)]
+    if len(changed) > 1:  # with split folders, more files of one split do not touch the others
+        log(
+            f"warning: the data have changed since this run: {'; '.join(changes)}; what is held out is drawn anew, so "
+            f"that it may have trained on samples of {split}, and the score may be too good",
+            file=sys.stderr,
+        )
 
 
 def _is_other_root(opened: Checkpoint[Any], root: str) -> bool:

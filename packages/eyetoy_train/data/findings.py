@@ -38,18 +38,24 @@ class Finding:
 def find_copies(folder: ClassFolder) -> Iterator[Finding]:
     """Yield a finding for files of the same content: in two classes, or in two splits of one class.
 
-    The former is `contradictory`, for each file: a label must be wrong. The latter is a `duplicate`, for the copy in
-    training, or in validation if the other one is for the test: the score of the held-out split would be too good.
-    Copies in one class and split are no finding.
+    The former is `contradictory`, once for each file: a label must be wrong. The latter is a `duplicate`, for the copy
+    in training, or in validation if the other one is for the test: the score of the held-out split would be too good.
+    Copies in one class and split are no finding. A file that is listed twice counts as its own copy.
     """
     for copies in _equal_files(folder):
         labels = {_label(label) for _, _, label in copies}
+        told: set[Path] = set()
         for split, path, label in copies:
             others = [other for other in copies if other[1] != path or other[0] != split]
             if len(labels) > 1:
-                place, other, theirs = next(copy for copy in others if _label(copy[2]) != _label(label))
+                if path in told:
+                    continue
+                told.add(path)
+                # Of all copies: a file may be listed twice in one split.
+                place, other, theirs = next(copy for copy in copies if _label(copy[2]) != _label(label))
                 here, there = (_names(folder, one) for one in (label, theirs))
-                yield Finding("contradictory", path, f"it is of {here}, and its copy {other} ({place}) is of {there}")
+                too = f"listed once more in {place}," if other == path else f"its copy {other} ({place}) is"
+                yield Finding("contradictory", path, f"it is of {here}, and {too} of {there}")
                 continue
             held_out = [one for one in others if LEAST_LOST.index(one[0]) > LEAST_LOST.index(split)]
             if held_out:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from eyetoy_train.data.folder import ClassFolder
+from eyetoy_train.data.folder import ALL_FILES, ClassFolder
 from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.held_out import Groups, Sample, hold_out_together
 from eyetoy_train.data.source import RefuseOrSkip
@@ -17,7 +17,7 @@ from eyetoy_train.data.unreadable import refuse_or_skip
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import list_files
-from eyetoy_train.utils.untrusted import read_table
+from eyetoy_train.utils.untrusted import read_names, read_table
 
 Separator = Literal["semicolon", "bar", "comma", "space"]
 SEPARATORS: Mapping[Separator, str] = {"semicolon": ";", "bar": "|", "comma": ",", "space": " "}
@@ -100,7 +100,8 @@ def tagged_folder(
     groups = {} if grouping is None else _groups(tables, root, grouping)
     names = [split for split in held_out if split not in splits]
     kept = {split: tuple(files) for split, files in splits.items()}
-    kept |= hold_out_together(kept["train"], names, seed, groups)
+    if names:
+        kept |= hold_out_together(kept["train"], names, seed, groups)
     places: dict[Split, str] = dict.fromkeys(names, "held out")
     empty = [split for split, files in kept.items() if not files]
     if empty:
@@ -113,7 +114,7 @@ def listed_classes(root: Path, rows: Sequence[TaggedRow]) -> list[str]:
     """Return the lines of `root/classes.txt`, if it exists, or all labels of rows, sorted."""
     listed = root / "classes.txt"
     if listed.is_file():
-        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return read_names(listed)
     return sorted({label for row in rows for label in row.labels})
 
 
@@ -148,6 +149,8 @@ def read_tables(
     missing: RefuseOrSkip = "refuse",
     seed: int = 0,
     grouping: Grouping | None = None,
+    hold_out: bool = True,
+    expected: str = EXPECTED,
 ) -> ClassFolder:
     """List files with any number of labels each by CSV tables.
 
@@ -163,6 +166,9 @@ def read_tables(
 
     The classes are the lines of `classes.txt`, if it exists; or the columns, or all labels of training, sorted.
 
+    With `hold_out=False`, for files to be scored, nothing is held out: all files of a single table are of the test, and
+    of tables of splits none need be there. Groups are not asked for then.
+
     Args:
         root: the folder of the tables, or a table.
         extensions: lower-case suffixes of the files.
@@ -171,41 +177,57 @@ def read_tables(
         missing: whether to refuse missing files, or to leave them out and log their number.
         seed: decides which files are held out.
         grouping: which files are held out together; its column is not one of labels.
+        hold_out: whether to hold files out where the tables have no split for them.
+        expected: the message where there is no table, with `{root}` in it.
 
     Raises:
         FileNotFoundError: there is no table, or files are missing.
         ValueError: a table can be understood in two ways or in none, names a file twice or one of several, or has an
             unknown label; or a split would be empty.
     """
-    paths, held_out = _find_tables(root)
-    tables = {split: _Table.read(path, grouping) for split, path in paths.items()}
-    folder = paths["train"].parent
+    single, paths = _find_tables(root, expected, needs_training=hold_out)
+    if single:
+        paths = {"train" if hold_out else "test": single}
+    tables = {split: _Table.read(path, grouping, needs_groups=hold_out) for split, path in paths.items()}
+    folder = next(iter(paths.values())).parent
     own = [*paths.values(), folder / "classes.txt"]
     files = _Files(folder, extensions, num_own=sum(path.is_file() for path in own))
     form = _form(list(tables.values()), separator)
     rows = {split: list(table.rows(form, files)) for split, table in tables.items()}
-    names = form.columns or listed_classes(folder, rows["train"])
+    naming = rows.get("train") or [row for listed in rows.values() for row in listed]
+    names = form.columns or listed_classes(folder, naming)
     used = {row.path for listed in rows.values() for row in listed}
     unused = {f"{noun}s without a row": sum(path not in used for path in files.paths)}
     classes = {name: name for name in names}
-    options = {"noun": noun, "missing": missing, "held_out": held_out, "seed": seed, "grouping": grouping}
-    return tagged_folder(classes, rows, folder, left_out={**files.left_out, **unused}, **options)  # type: ignore[arg-type]
+    held_out: Sequence[Split] = (("test", "val") if single else ("val",)) if hold_out else ()
+    found = tagged_folder(
+        classes,
+        rows,
+        folder,
+        noun=noun,
+        missing=missing,
+        held_out=held_out,
+        seed=seed,
+        left_out={**files.left_out, **unused},
+        grouping=grouping if hold_out else None,
+    )
+    return replace(found, sources={"test": ALL_FILES}) if single and not hold_out else found
 
 
-def _find_tables(root: Path) -> tuple[dict[Split, Path], Sequence[Split]]:
-    """Return the tables of each split, and the splits to hold out of training if they have none."""
+def _find_tables(root: Path, expected: str, *, needs_training: bool) -> tuple[Path | None, dict[Split, Path]]:
+    """Return the only table, or the tables of the splits."""
     if root.is_file():
-        return {"train": root}, ("test", "val")
+        return root, {}
     paths = find_split_files(root, ".csv")
-    if "train" in paths:
-        return paths, ("val",)
+    if "train" in paths or (paths and not needs_training):
+        return None, paths
     others = sorted(root.glob("*.csv")) if root.is_dir() else []
     if not others:
-        raise FileNotFoundError(EXPECTED.format(root=root))
+        raise FileNotFoundError(expected.format(root=root))
     if len(others) > 1:
         found = named([path.name for path in others])
         raise ValueError(f"{root} has the tables {found}; call the one for training train.csv, or name it as data.root")
-    return {"train": others[0]}, ("test", "val")
+    return others[0], {}
 
 
 @dataclass(frozen=True)
@@ -229,7 +251,7 @@ class _Table:
     """The column that tells the groups, if there is one."""
 
     @classmethod
-    def read(cls, path: Path, grouping: Grouping | None = None) -> _Table:
+    def read(cls, path: Path, grouping: Grouping | None = None, *, needs_groups: bool = True) -> _Table:
         """Read a table, and find the column of the files."""
         values = read_table(path, ())
         if not values:
@@ -238,10 +260,9 @@ class _Table:
         uneven = next((number for number, row in enumerate(values, 2) if None in row or None in row.values()), None)
         if uneven is not None:
             raise ValueError(f"row {uneven} of {path} has more or fewer values than the header")
-        group = None
-        if grouping:
+        group = grouping.column if grouping else None
+        if grouping and needs_groups:
             grouping.check_column(header, path)
-            group = grouping.column
         header = [column for column in header if column != group]
         files = [column for column in header if column.strip().lower() in FILE_COLUMNS]
         if len(files) != 1:
@@ -252,7 +273,7 @@ class _Table:
         others = tuple(column for column in header if column != files[0])
         if not others:
             raise ValueError(f"{path} has no column of labels beside {files[0]}; leave a table without labels out")
-        return cls(path, files[0], others, values, group)
+        return cls(path, files[0], others, values, group if needs_groups else None)
 
     @property
     def listed(self) -> str | None:

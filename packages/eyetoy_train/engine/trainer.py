@@ -22,6 +22,7 @@ from eyetoy_train.checkpoint.run_folder import RunFolder, append_line, read_line
 from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.data.loading import training_data
 from eyetoy_train.data.unreadable import UnreadableFileError
+from eyetoy_train.engine.data_record import refuse_other_data, write_data_record
 from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.setup import (
     begin_run,
@@ -148,7 +149,10 @@ class Trainer:
         optimizer = build_optimizer(model, recipe)
         latest = begin_run(run, recipe, accelerator)
         if latest:
+            refuse_other_data(run, task)
             resume_weights(model, latest)
+        elif accelerator.is_main_process:
+            write_data_record(run, task)
         if recipe.model.compile:
             model.compile(mode="default" if recipe.model.compile is True else recipe.model.compile)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)

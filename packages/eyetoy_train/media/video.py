@@ -2,7 +2,7 @@
 
 A file is gone through twice. PyAV says which frames it has and whether it is whole, without decoding any
 (`video_index`); then either library decodes the stretches that hold a wanted frame. Both give the same frames, and the
-same pixels if these have eight bits.
+same pixels if these have eight bits; but of a file that is shown mirrored, torchcodec applies the turn alone.
 """
 
 from __future__ import annotations
@@ -178,7 +178,24 @@ def _by_pyav(video: Video, numbers: Sequence[int]) -> Iterator[np.ndarray[Any, A
         first = first or frame
         # One thread: small frames take ten times as long with more.
         rgb = to_rgb.reformat(frame, first.width, first.height, "rgb24", interpolation=Interpolation.AREA, threads=1)
-        yield np.rot90(rgb.to_ndarray(), round(first.rotation / 90))  # a phone stores how it was held
+        yield _upright(rgb.to_ndarray(), first)
+
+
+def _upright(pixels: np.ndarray[Any, Any], frame: VideoFrame) -> np.ndarray[Any, Any]:
+    """Turn and mirror pixels `[height, width, 3]` as a frame's display matrix says: a phone stores how it was held.
+
+    The matrix moves x to a * x + c * y, and y to b * x + d * y. The nearest of the eight orientations is taken.
+    """
+    try:
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside it are data that PyAV has no name for, such as EXIF: then it tells the angle alone
+        return np.rot90(pixels, round(frame.rotation / 90))
+    if matrix is None:
+        return pixels
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _pyav_frames(video: Video, numbers: Sequence[int]) -> Iterator[VideoFrame]:

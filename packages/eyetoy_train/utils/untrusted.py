@@ -1,9 +1,10 @@
-"""Reading of files that others wrote: JSON, CSV, YAML and XML, within bounds, and as data alone."""
+"""Reading of files that others wrote: JSON, CSV, lists, YAML and XML, within bounds, and as data alone."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not a CSV file, lacks a column, or a row lacks a value; the message names the file.
+        ValueError: it is not a CSV file, lacks a column or has one twice, or a row lacks a value; the message names
+            the file.
     """
     try:
         with path.open(
@@ -57,6 +59,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             if lacking:
                 had = f"it has {rows.fieldnames}, and lacks {', '.join(lacking)}"
                 raise ValueError(f"{path} should have the columns {', '.join(columns)}; {had}")
+            # DictReader keeps the last column of a name alone. Columns without a name have nothing to be found by.
+            twice = [name for name, count in Counter(rows.fieldnames or ()).items() if name and count > 1]
+            if twice:
+                raise ValueError(f"{path} has the column {twice[0]} twice; rename one of them, or remove it")
             found = []
             for row in rows:
                 # DictReader fills a short row with None, which would surface far from here.
@@ -66,6 +72,41 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             return found
     except (UnicodeError, csv.Error) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the lines of a text file in UTF-8 that are not empty, without spaces around them.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8; the message names the file.
+    """
+    return [line for line in _lines(path) if line]
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Return the names of classes in a text file in UTF-8: the first line is class 0, the next one class 1.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8, or has an empty line before its last name; the message names the file.
+    """
+    lines = _lines(path)
+    names = [line for line in lines if line]
+    if names != lines[: len(names)]:  # an empty line would shift the names of all classes below it
+        raise ValueError(
+            f"{path} should name the classes, one in each line from class 0 on; its line {lines.index('') + 1} is an "
+            "empty line: name the class there, or remove it"
+        )
+    return names
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # -sig: editors of Windows begin files with a byte order mark
+    except UnicodeError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    return [line.strip() for line in text.splitlines()]
 
 
 def check_yaml(text: str) -> None:

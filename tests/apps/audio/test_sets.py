@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from torchaudio.datasets import speechcommands
 
+from eyetoy_audio.datasets import DATASETS
 from eyetoy_audio.datasets.esc50 import read_esc50
 from eyetoy_audio.datasets.speech_commands import background_noise, read_speech_commands
 from eyetoy_audio.datasets.tagged import open_tagged, read_tagged
@@ -258,9 +259,46 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
         ValueError, match="2.wav of the val split has the label 'dgo', which is not one of the 1 classes"
     ):
         read_tagged(tmp_path)
-    (tmp_path / "val.csv").write_text("path,label\n2.wav,dog\n")
-    with pytest.raises(ValueError, match=r"val.csv should have the columns file, labels; it has \['path', 'label'\]"):
+    (tmp_path / "val.csv").write_text("clip,label\n2.wav,dog\n")
+    with pytest.raises(ValueError, match=r"val.csv should have one column that names the files, such as file"):
         read_tagged(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong"),
+    [
+        (("a.wav,dog", "b.wav,dog", "a.wav,bark"), "row 4 of .*train.csv names a.wav a second time; put all labels of"),
+        (('a.wav,"dog, bark"', "b.wav,dog"), "'dog, bark' in .*train.csv is one label or several; tell by"),
+        (("a.wav,dog|bark", "b.wav,dog;bark"), r"are separated by ; and by \|; tell which by data.label_separator"),
+    ],
+)
+def test_tables_that_can_be_understood_in_two_ways_are_refused(tmp_path, rows, wrong):
+    write_tables(tmp_path, train=rows)
+    with pytest.raises(ValueError, match=wrong):
+        read_tagged(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "separator"),
+    [
+        (("a.wav,dog|bark", "b.wav,dog"), None),
+        (('a.wav,"dog, bark"', "b.wav,dog"), "comma"),
+        (("a.wav,dog bark", "b.wav,dog"), "space"),
+    ],
+)
+def test_labels_may_be_separated_otherwise(tmp_path, rows, separator):
+    write_tables(tmp_path, train=rows, val=("c.wav,bark",))
+    data = AudioData(source="tagged", root=str(tmp_path), label_separator=separator)
+    found = DATASETS.open(data, 0)
+    assert list(found.classes) == ["bark", "dog"]
+    assert [labels for _, labels in found.split("train")] == [(0, 1), (1,)]
+
+
+def test_clips_that_are_only_scored_are_not_held_out(tmp_path):
+    write_tables(tmp_path, all=[f"{i}.wav,{'dog' if i % 2 else 'cat'}" for i in range(10)])
+    found = open_tagged(AudioData(root=str(tmp_path)), 0)
+    assert {split: len(clips) for split, clips in found.folder.splits.items()} == {"train": 7, "val": 1, "test": 2}
+    assert {split: len(clips) for split, clips in found.unsplit().folder.splits.items()} == {"test": 10}
 
 
 def test_clips_that_are_missing_are_refused_or_left_out_and_named(tmp_path, capsys):
@@ -327,6 +365,30 @@ def test_audioset_in_its_own_form(audioset):
         "train/---2_BBVHAA_30000.ogg": (0,),
         "eval/-5xOcMJpTUk_70.wav": (2,),
     }
+
+
+def test_audioset_is_scored_without_its_tables_for_training(audioset):
+    for name in ("balanced", "unbalanced"):
+        (audioset / f"{name}_train_segments.csv").unlink()
+    found = open_tagged(AudioData(root=str(audioset)), 0).unsplit().folder
+    assert {split: [path.name for path, _ in clips] for split, clips in found.splits.items()} == {
+        "test": ["-5xOcMJpTUk_70.wav"]
+    }
+
+
+def test_audioset_with_a_byte_order_mark_before_its_tables(audioset):
+    clean = read_tagged(audioset)
+    for path in audioset.glob("*.csv"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_tagged(audioset) == clean
+
+
+def test_options_for_own_tables_are_refused_for_audioset(audioset):
+    with pytest.raises(ValueError, match="data.label_separator=bar is for tables of your own, and .* has AudioSet's"):
+        read_tagged(audioset, separator="bar")
+    (audioset / "class_labels_indices.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="AudioSet's class_labels_indices.csv"):
+        read_tagged(audioset)
 
 
 def test_clips_that_audioset_lost(audioset, capsys):

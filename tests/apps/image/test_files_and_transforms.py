@@ -45,6 +45,42 @@ def test_a_picture_is_turned_as_its_exif_data_say(tmp_path):
     assert read_image(tmp_path / "x.jpg", grayscale=False).shape == (3, 8, 4)
 
 
+def tiff(values: np.ndarray, *, bits: int, zero_is_white: bool = False, signed: bool = False) -> bytes:
+    """Return a TIFF file of grey values `[height, width]`, written by the specification (TIFF 6.0, section 8)."""
+    height, width = values.shape
+    if bits == 12:  # two pixels in three bytes
+        left, right = values[:, ::2].astype(int), values[:, 1::2].astype(int)
+        data = np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], -1).astype(np.uint8).tobytes()
+    else:
+        data = values.astype(f"<u{bits // 8}").tobytes()
+    start = 8 + 2 + 10 * 12 + 4
+    entries = [(256, width), (257, height), (258, bits), (259, 1), (262, 0 if zero_is_white else 1), (273, start)]
+    entries += [(277, 1), (278, height), (279, len(data)), (339, 2 if signed else 1)]
+    tags = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + tags + struct.pack("<I", 0) + data
+
+
+@pytest.mark.parametrize("zero_is_white", [False, True])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_grey_values_of_a_tiff_are_read_by_their_depth_and_by_what_is_white(tmp_path, bits, zero_is_white):
+    gray = np.arange(240, dtype=np.uint8).reshape(12, 20)
+    stored = gray.astype(int) << (bits - 8)
+    stored = 2**bits - 1 - stored if zero_is_white else stored
+    (tmp_path / "x.tif").write_bytes(tiff(stored, bits=bits, zero_is_white=zero_is_white))
+    if bits == 12 and zero_is_white:
+        with pytest.raises(UnreadableImageError, match="x.tif"):  # Pillow does not know it
+            read_image(tmp_path / "x.tif", grayscale=True)
+        return
+    assert np.array_equal(read_image(tmp_path / "x.tif", grayscale=True)[0].numpy(), gray)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_pixels_are_refused(tmp_path, bits):
+    (tmp_path / "x.tif").write_bytes(tiff(np.full((4, 4), 100), bits=bits, signed=True))
+    with pytest.raises(UnreadableImageError, match="signed numbers of no known range"):
+        read_image(tmp_path / "x.tif", grayscale=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)

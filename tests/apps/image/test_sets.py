@@ -382,7 +382,7 @@ def test_a_tar_file_of_two_held_out_splits_is_refused(tmp_path):
 def test_empty_lines_in_the_list_of_classes(tmp_path, classes, read):
     found = TarSet(write_tars(tmp_path, *PAIR, classes=classes))
     if read is None:
-        with pytest.raises(ValueError, match="it is empty, or has an empty line"):
+        with pytest.raises(ValueError, match=r"classes.txt should name the classes, one in each line.* empty"):
             found.prepare()
     else:
         assert found.classes == read

@@ -105,6 +105,31 @@ def test_the_check_compares_sets_of_labels(run, capsys):
     assert "3 files: 0 right, 3 contradictory" in said
 
 
+def test_all_of_another_folder_without_split_tables_are_scored(run, tmp_path, capsys):
+    for number, row in enumerate(("red", "blue;red", "", "green")):
+        colours = row.split(";")
+        pixel = tuple(220 if name in colours else 20 for name in COLOURS)
+        Image.new("RGB", (8, 8), pixel).save(tmp_path / f"{number}.png")
+        with (tmp_path / "all.csv").open("a") as file:
+            file.write(f"{number},{row}\n" if number else f"image_id,labels\n{number},{row}\n")
+
+    def scored(*options: str) -> tuple[dict, str]:
+        APP.validate([str(run), "--num_workers", "0", *options])
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+
+    for root in (tmp_path, tmp_path / "all.csv"):
+        scores, said = scored("--data.root", str(root))
+        assert (scores["split"], scores["count"]) == ("all", 4)
+        assert f"{root} has no split folders: all its 4 files are scored" in said
+    scores, said = scored("--data.root", str(tmp_path), "--split", "test")
+    assert (scores["split"], scores["count"]) == ("test", 1)
+    (tmp_path / "all.csv").rename(tmp_path / "test.csv")
+    scores, said = scored("--data.root", str(tmp_path))
+    assert (scores["split"], scores["count"]) == ("test", 4)
+    assert "no split folders" not in said
+
+
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_split_without_a_label_is_refused_before_the_first_step(tmp_path, split):
     for part in ("train", "val", "test"):

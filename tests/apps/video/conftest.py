@@ -48,15 +48,23 @@ def numbers(clip: torch.Tensor) -> list[int]:
     return (light * 2 ** torch.arange(BITS)).sum(1).tolist()
 
 
-def write(path: Path, frames: list[np.ndarray], *, rotation: int = 0, muxer: dict[str, str] | None = None) -> Path:
+def write(
+    path: Path,
+    frames: list[np.ndarray],
+    *,
+    display: tuple[int, int, int, int] = (1, 0, 0, 1),
+    muxer: dict[str, str] | None = None,
+) -> Path:
+    """Write frames to a file that says to show x at a * x + c * y and y at b * x + d * y, by `display` a, b, c, d."""
     codec, options = CODECS[path.suffix]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=RATE, options=options)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = FORMATS.get(codec, "yuv420p")
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if display != (1, 0, 0, 1):
+            a, b, c, d = (side * 2**16 for side in display)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 2**30])
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))

@@ -101,6 +101,21 @@ def test_copies_in_other_splits_and_classes_are_found_and_left_out_of_the_lists(
     assert [len(left[split]) for split in ("train", "val")] == [5, 2]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_file_that_is_listed_in_two_classes_is_found_once(root, tmp_path, capsys, split):
+    look(root, "--output", tmp_path / "clean")
+    first = root / "run" / "4.mp4"
+    with (tmp_path / "clean" / f"{split}.csv").open("a") as file:
+        file.write(f"{first} 1\n")
+    capsys.readouterr()
+    assert look(tmp_path / "clean", "--output", tmp_path / "cleaner") == 1
+    _, _, head, line = capsys.readouterr().out.splitlines()
+    assert head == "10 files: 9 right, 1 contradictory"
+    one, other = ("run", "walk") if split == "val" else ("walk", "run")
+    assert line == f"contradictory: {first}: it is of {one}, and listed once more in val, of {other}"
+    assert [path for path, _ in read_lists(tmp_path / "cleaner").splits["val"]] == [root / "walk" / "4.mp4"]
+
+
 def test_one_split_may_be_looked_at_alone_and_listed_in_one_file(root, tmp_path, capsys):
     (root / "val.csv").write_text("run/0.mp4 0\nwalk/short.mp4 1\n")
     assert look(root, "--split", "val", "--output", tmp_path / "val.csv") == 1

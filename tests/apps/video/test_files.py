@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import random
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from eyetoy_train.media import decoders
 from eyetoy_video.io.files import EXTENSIONS, UnreadableVideoError, read_clips
@@ -150,17 +153,51 @@ def test_large_frames_are_scaled_down_and_small_ones_are_not_scaled_up(forty, de
     assert (clip.float() - torch.nn.functional.avg_pool2d(read().float(), 2)).abs().mean() < 4
 
 
-@each_decoder
-@pytest.mark.parametrize(("rotation", "bright_edge"), [(90, "bottom"), (-90, "top"), (180, "right")])
-def test_frames_are_turned_upright(tmp_path, videos, decoder, rotation, bright_edge):
-    """The file's pixels are bright at their left edge, and its header says by how much to turn them."""
+TURNS = {
+    "as stored": ((1, 0, 0, 1), lambda x: x),
+    "left": ((0, -1, 1, 0), np.rot90),
+    "half": ((-1, 0, 0, -1), lambda x: x[::-1, ::-1]),
+    "right": ((0, 1, -1, 0), lambda x: np.rot90(x, -1)),
+}
+MIRRORED = {
+    "left to right": ((-1, 0, 0, 1), np.fliplr),
+    "top to bottom": ((1, 0, 0, -1), np.flipud),
+    "along the diagonal": ((0, 1, 1, 0), lambda x: x.swapaxes(0, 1)),
+    "across the diagonal": ((0, -1, -1, 0), lambda x: np.rot90(x.swapaxes(0, 1), 2)),
+}
+
+
+@pytest.mark.parametrize(
+    ("shown", "decoder"),
+    [*(if_there(name, way) for way in TURNS for name in ("pyav", "torchcodec")), *((way, "pyav") for way in MIRRORED)],
+)
+def test_frames_are_turned_and_mirrored_as_the_file_says(tmp_path, videos, shown, decoder):
+    """Three corners of the stored pixels differ."""
     frame = np.zeros((64, 96, 3), np.uint8)
-    frame[:, :16] = 255
-    path = videos.write(tmp_path / "phone.mp4", [frame] * 3, rotation=rotation)
-    clip = read_clips(path, ClipSampling(1), decoder=decoder)[0].float().mean(0)
-    edges = {"top": clip[:8], "bottom": clip[-8:], "left": clip[:, :8], "right": clip[:, -8:]}
-    assert edges[bright_edge].mean() > 240
-    assert clip.shape == ((64, 96) if rotation == 180 else (96, 64))
+    frame[:32, :48], frame[:32, 48:], frame[32:, :48] = 250, 160, 80
+    display, expected = (TURNS | MIRRORED)[shown]
+    path = videos.write(tmp_path / "phone.mp4", [frame] * 3, display=display)
+    clip = read_clips(path, ClipSampling(1), decoder=decoder)[0].movedim(0, -1).numpy()
+    assert clip.shape == expected(frame).shape
+    assert np.abs(clip.astype(int) - expected(frame)).mean() < 5
+
+
+def test_frames_with_data_that_pyav_does_not_know_are_turned(tmp_path):
+    """Each is a JPEG with EXIF data, as cameras write them; these say to turn it to the right."""
+    exif, jpeg = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:, :48] = 250
+    Image.fromarray(frame).save(jpeg, "JPEG", exif=exif)
+    with av.open(str(tmp_path / "camera.mov"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuvj420p"
+        packet = av.Packet(jpeg.getvalue())
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 25)
+        packet.is_keyframe = True
+        container.mux(packet)
+    clip = read_clips(tmp_path / "camera.mov", ClipSampling(1), decoder="pyav")[0].movedim(0, -1).numpy()
+    assert np.abs(clip.astype(int) - np.rot90(frame, -1)).mean() < 5
 
 
 @each_decoder

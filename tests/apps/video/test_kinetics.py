@@ -111,14 +111,14 @@ def test_labels_in_lists_may_be_names_and_a_single_list_is_for_training(tmp_path
 
 def test_lists_that_are_written_are_read_back(kinetics, tmp_path):
     found = read_kinetics(kinetics)
-    write_lists(tmp_path / "clean", found)
+    write_lists(tmp_path / "clean", found, kinetics)
     assert read_lists(tmp_path / "clean") == found
     one = ClassFolder(found.classes, {"val": found.splits["val"]})
-    write_lists(tmp_path / "one" / "val.csv", one)
+    write_lists(tmp_path / "one" / "val.csv", one, kinetics)
     lines = (tmp_path / "one" / "val.csv").read_text().splitlines()
     assert lines == [f"{path} {label}" for path, label in found.splits["val"]]
     with pytest.raises(ValueError, match=r"all.csv is one list, and there are train, val, test"):
-        write_lists(tmp_path / "all.csv", found)
+        write_lists(tmp_path / "all.csv", found, kinetics)
 
 
 @pytest.mark.parametrize(
@@ -271,17 +271,33 @@ def test_lists_are_read_however_they_are_written(tmp_path, written, classes):
     assert found.classes == (("walking", "waving") if classes else ("0", "1"))
 
 
+def test_an_empty_line_among_the_names_of_numbered_classes_is_refused(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.csv").write_text("a.mp4,0\nb.mp4,1\n")
+    (tmp_path / "classes.txt").write_text("walking\n\nwaving\n\n")
+    with pytest.raises(ValueError, match="classes.txt should name .* has an empty line before its last name"):
+        read_lists(tmp_path)
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.csv").write_text("a.mp4,walking\nb.mp4,waving\n")
+    assert read_lists(tmp_path).classes == ("walking", "waving")
+
+
 ODD = [os.fsdecode(b"caf\xe9"), "a\u2028b", "a\x85b", "$5_%", "שלום 🐱", "a, b"]
 
 
 @pytest.mark.parametrize("name", ODD, ids=range(len(ODD)))
 def test_names_in_lists_are_read_back(tmp_path, name):
     found = ClassFolder((name, "other"), dict.fromkeys(("train", "val"), ((tmp_path / name / "a.mp4", 0),)))
-    write_lists(tmp_path, found)
-    assert read_lists(tmp_path) == found
+    write_lists(tmp_path / "lists", found, tmp_path)
+    assert read_lists(tmp_path / "lists") == found
+    before = (tmp_path / "lists" / "train.csv").read_bytes()
+    for root in (tmp_path / "lists", tmp_path / "lists" / "train.csv"):  # what was read stays as it is
+        with pytest.raises(ValueError, match=r"--output would overwrite .*lists.classes.txt; give another folder"):
+            write_lists(tmp_path / "lists", ClassFolder(("a",), {"train": ()}), root)
+    assert (tmp_path / "lists" / "train.csv").read_bytes() == before
 
 
 def test_a_name_with_a_line_break_is_in_no_list(tmp_path):
     found = ClassFolder(("a\nb",), {"train": ((tmp_path / "a.mp4", 0),)})
     with pytest.raises(ValueError, match=r"a\\nb has a line break, which a list cannot hold"):
-        write_lists(tmp_path, found)
+        write_lists(tmp_path / "lists", found, tmp_path)

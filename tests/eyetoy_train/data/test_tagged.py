@@ -88,6 +88,7 @@ AMBIGUOUS = {
     "file,labels\na.png,cat\nb.png\n": "row 3 of .* has more or fewer values",
     "file,labels\na.png,cat\nb.png,x,y\n": "row 3 of .* has more or fewer values",
     "file,labels\n": "has no rows",
+    "file,cat,dog,cat\na.png,1,0,0\n": "has the column cat twice",
     "file,labels\ntwice.png,cat\n": "twice.png in .* may be deep/twice.png, other/twice.png",
 }
 
@@ -114,6 +115,29 @@ def test_tables_of_other_forms_and_several_without_a_split_are_refused(tmp_path)
         read_tables(tmp_path, [".png"])
     with pytest.raises(FileNotFoundError, match="has no table of files and labels"):
         read_tables(tmp_path / "deep", [".png"])
+
+
+def test_classes_are_listed_with_or_without_a_byte_order_mark(tmp_path):
+    make(tmp_path, *FILES, "v.png", train="file,labels\na.png,cat;dog\nb.png,dog\nc.png,\n", val=VAL)
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "classes.txt").write_text("dog\n\ncat\n", encoding=encoding)
+        assert read_tables(tmp_path, [".png"]).classes == ("dog", "cat")
+
+
+def test_files_that_are_only_scored_are_not_held_out_and_need_no_groups(tmp_path):
+    make(tmp_path, *FILES, "v.png", all="file,labels\na.png,cat\nb.png,dog\ndeep/c.png,\n")
+    for grouping in (None, Grouping(column="who"), Grouping("^(nobody)$")):
+        for root in (tmp_path, tmp_path / "all.csv"):
+            found = read_tables(root, [".png"], grouping=grouping, hold_out=False)
+            assert (found.classes, found.sources) == (("cat", "dog"), {"test": "all files"})
+            assert [label for _, label in found.splits["test"]] == [(0,), (1,), ()]
+    (tmp_path / "all.csv").write_text("file,cat,who\na.png,1,me\n")
+    assert read_tables(tmp_path, [".png"], grouping=Grouping(column="who"), hold_out=False).classes == ("cat",)
+    (tmp_path / "all.csv").rename(tmp_path / "test.csv")
+    make(tmp_path, val="file,cat,who\nb.png,0,\n")
+    found = read_tables(tmp_path, [".png"], grouping=Grouping(column="who"), hold_out=False)
+    assert {split: len(files) for split, files in found.splits.items()} == {"val": 1, "test": 1}
+    assert not found.sources
 
 
 def test_patients_of_a_table_are_held_out_whole(tmp_path):

@@ -44,6 +44,46 @@ def test_a_run_that_is_killed_at_random_moments_ends_like_one_that_is_not(task, 
     assert names == {path.name for path in (whole / "checkpoints").iterdir()}
 
 
+@pytest.mark.parametrize(
+    ("classes", "sizes", "said"),
+    [
+        (("falling", "rising", "level"), {}, "classes: flat gone, level new"),
+        (("rising", "falling", "flat"), {}, "classes: in another order"),
+        (None, {"train": 37}, "train has 37 samples, and had 40"),
+        (None, {"test": 14}, "test has 14 samples, and had 13"),
+    ],
+)
+def test_it_does_not_go_on_with_other_data(classes, sizes, said, toy, toy_recipe, tmp_path, runs):
+    recipe = toy_recipe(epochs=2, checkpoints={"every_steps": 2})
+    with pytest.raises(toy.Interrupted):
+        train(toy.Killed(recipe), recipe)
+
+    class Source(toy.SlopeSource):
+        pass
+
+    Source.classes = classes or Source.classes
+    other = type("Other", (toy.Slopes,), {"sizes": toy.Slopes.sizes | sizes, "source_class": Source})
+    with pytest.raises(ValueError, match=f"its data have changed since it began: {said}. Bring them back"):
+        train(other(recipe), recipe)
+    latest = runs.latest(tmp_path / "run")
+    train(toy.Slopes(recipe), recipe)  # with the same data it does
+    assert latest.exists() or (tmp_path / "run" / "results.json").exists()
+
+
+def test_it_does_not_go_on_with_other_files_of_the_same_number(toy, toy_recipe, tmp_path):
+    recipe = toy_recipe(epochs=2, checkpoints={"every_steps": 2})
+    with pytest.raises(toy.Interrupted):
+        train(toy.Killed(recipe), recipe)
+
+    class Source(toy.SlopeSource):
+        def split(self, split):
+            return [(place, (label + (split == "val")) % 3) for place, label in super().split(split)]
+
+    task = type("Other", (toy.Slopes,), {"source_class": Source})(recipe)
+    with pytest.raises(ValueError, match="val has other files, 11 as before"):
+        train(task, recipe)
+
+
 @pytest.mark.parametrize("every_steps", [None, 2])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_it_goes_on_at_the_next_batch(every_steps, num_workers, toy, toy_recipe, tmp_path, runs):

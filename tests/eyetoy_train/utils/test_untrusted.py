@@ -1,4 +1,4 @@
-"""XML is read as elements and text alone, within bounds; findings of a kind are few lines."""
+"""XML is read as elements and text alone, within bounds; tables and lists as they are meant, or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from eyetoy_train.data.unreadable import NAMED, name_few
-from eyetoy_train.utils.untrusted import MAX_BYTES, MAX_DEPTH, read_xml
+from eyetoy_train.utils.untrusted import MAX_BYTES, MAX_DEPTH, read_class_names, read_names, read_table, read_xml
 
 LAUGHS = '<!DOCTYPE a [<!ENTITY b "lol"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>'
 FILE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><a>&b;</a>'
@@ -51,6 +51,37 @@ def test_what_is_no_xml_or_out_of_bounds_is_refused_by_name(tmp_path, content, w
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"a.xml {why}"):
         read_xml(path)
+
+
+def test_a_column_that_stands_twice_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("file, dog,cat,dog\na.png,1,0,0\n")
+    with pytest.raises(ValueError, match=r"a\.csv has the column dog twice; rename one of them, or remove it"):
+        read_table(path, ("file",))
+    path.write_text("file,dog,,\na.png,1,,\n")  # as spreadsheets write empty columns
+    assert read_table(path, ("file",)) == [{"file": "a.png", "dog": "1", "": ""}]
+
+
+@pytest.mark.parametrize("read", [read_names, read_class_names])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_names_are_the_lines_of_a_list(tmp_path, read, encoding):
+    path = tmp_path / "a.txt"
+    path.write_text("caf\u00e9\r\n hot dog \n\n \n", encoding=encoding)
+    assert read(path) == ["caf\u00e9", "hot dog"]
+    path.write_text("", encoding=encoding)
+    assert read(path) == []
+    path.write_bytes(b"caf\xe9\n")
+    with pytest.raises(ValueError, match=r"^cannot read .*a\.txt: "):
+        read(path)
+
+
+@pytest.mark.parametrize(("text", "line"), [("\na\nb\n", 1), ("a\n\nb\n", 2), ("a\nb\n \nc", 3)])
+def test_an_empty_line_shifts_no_class(tmp_path, text, line):
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"a\.txt should name the classes.* its line {line} is an empty line"):
+        read_class_names(path)
+    assert read_names(path) == [name.strip() for name in text.split("\n") if name.strip()]
 
 
 def test_the_first_few_of_every_kind_are_named_and_the_others_counted():

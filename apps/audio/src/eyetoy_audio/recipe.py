@@ -10,6 +10,7 @@ from eyetoy_audio.datasets import DATASETS
 from eyetoy_train import ClassificationRecipe
 from eyetoy_train.concerns import ANYWHERE, DATA, EVALUATION, MODEL, READING, TRAINING, Concerns
 from eyetoy_train.data.source import DatasetOptions, RefuseOrSkip
+from eyetoy_train.data.tagged import Separator
 from eyetoy_train.recipe import check_fields
 
 LEAST_SAMPLES = 8
@@ -115,7 +116,7 @@ class AudioData(DatasetOptions):
     """The sounds and their preprocessing."""
 
     concerns: ClassVar[Concerns] = {
-        DATA: ("source",),
+        DATA: ("source", "label_separator"),
         EVALUATION: ("sample_rate", "seconds", "windows", "padding", "decoder"),
         MODEL: ("features",),
         READING: ("missing",),
@@ -127,6 +128,8 @@ class AudioData(DatasetOptions):
     `root`. The others must be present; if one is missing, the message has the command that fetches it."""
     root: str = "data/sounds"
     """Folder of the sounds, or name of a set on the hub."""
+    label_separator: Separator | None = None
+    """What is between the labels in the column of a table; found in the table if not given, where that is clear."""
     missing: RefuseOrSkip = "refuse"
     """Refuse: listed clips that are missing stop the run. Skip: they are counted and left out."""
     fold: int = 1

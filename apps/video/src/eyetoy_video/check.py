@@ -147,7 +147,7 @@ def check(argv: Sequence[str] | None = None) -> int:
     for line in map(str, findings) if options.all else name_few(findings):
         log(line)
     if options.output:
-        write_lists(options.output, without(clips, [one for one in findings if one.kind in LEFT_OUT]))
+        write_lists(options.output, without(clips, [one for one in findings if one.kind in LEFT_OUT]), data.path)
     return int(bool(findings))
 
 

@@ -85,7 +85,7 @@ def _clear_masked(key: Tensor, value: Tensor, problem: Problem) -> tuple[Tensor,
 
 
 # In the order in which "auto" tries them on CUDA and ROCm; everywhere else it takes "tiled". No figure of "triton" on a
-# GPU exists yet, so it does what "natten" and "flex" cannot do: without NATTEN, small head dimensions. Whether it should come
+# GPU exists yet, so it does what the others cannot do: without NATTEN, small head dimensions. Whether it should come
 # before them is for `benchmarks/gpu.py` to decide: move its line.
 BACKENDS: dict[str, Backend] = {
     "natten": Backend(

@@ -24,7 +24,7 @@ def write_picture(path: Path) -> None:
     Image.new("RGB", (WIDTH, HEIGHT), (90, 90, 90)).save(path)
 
 
-def voc_object(name: str, box: list, difficult: int = 0) -> str:
+def voc_object(name: str, box: list, difficult: int | str = 0) -> str:
     x, y, width, height = box
     sides = {"xmin": x + 1, "ymin": y + 1, "xmax": x + width, "ymax": y + height}
     tags = "".join(f"<{side}>{value}</{side}>" for side, value in sides.items())
@@ -171,6 +171,28 @@ def test_difficult_objects_are_neither_learned_nor_scored(tmp_path, capsys, reci
     assert [one["iscrowd"] for one in task.dataset("val")[0]["truth"]["annotations"]] == [0, 1]
 
 
+@pytest.mark.parametrize("said", ["", "0", "0.0", "False", "no", "Unspecified", "1", " 1.0 ", "TRUE", "Yes"])
+def test_difficult_is_said_in_several_words(tmp_path, said):
+    root = write_plain_voc(tmp_path / "set")
+    for path in root.glob("*.xml"):
+        write_xml(path, voc_object("cat", CAT, difficult=said))
+    is_difficult = said.strip().lower() in ("1", "1.0", "true", "yes")
+    source = source_of(root)
+    assert ("10 objects are marked difficult" in described(source)) == is_difficult
+    found = [one for picture in source.split("train").pictures for one in picture.annotations]
+    assert [one.is_crowd for one in found] == [is_difficult] * 7
+
+
+@pytest.mark.parametrize("said", ["2", "maybe", "-1", "nan"])
+def test_another_word_about_being_difficult_is_a_bad_annotation(tmp_path, said, capsys):
+    root = write_plain_voc(tmp_path / "set")
+    write_xml(root / "0.xml", voc_object("cup", CUP), voc_object("cat", CAT, difficult=said))
+    assert check(["--data.source", "folder", "--data.root", str(root)]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "difficult" in line]
+    place = f"{root / '0.jpg'}: annotation 2 of 0.xml"
+    assert line == f"broken box: {place}: its difficult must be 0 or 1; got {said!r}"
+
+
 @pytest.mark.parametrize(("ends", "box"), [((0, 0, 20, 10), [0, 0, 20, 10]), ((21, 11, 40, 30), [20, 10, 20, 20])])
 def test_pixels_count_from_1_and_tools_that_count_from_0_are_read(tmp_path, ends, box):
     root = write_plain_voc(tmp_path / "set")
@@ -302,6 +324,7 @@ REFUSED = [
     (write_yolo, settings("names: [cat, cat]\n"), "has the class cat twice"),
     (write_yolo, settings("train: images/train\nval: images/train\nnames: [cat, cup]\n"), "must differ"),
     (write_yolo, lambda root: (root / "classes.txt").write_text("cup\ncat\n"), "name other classes"),
+    (write_flat_yolo, lambda root: (root / "classes.txt").write_text("cat\n\ncup\n"), "its line 2 is an empty line"),
     (write_yolo, lambda root: (root / "b.yaml").write_text("names: [a]"), "both name classes"),
 ]
 

@@ -54,6 +54,23 @@ def test_boxes_and_masks_are_in_the_pixels_of_the_picture(detector, size):
     assert (found["scores"].diff() <= 0).all()
 
 
+@pytest.mark.parametrize("size", [(3, 900), (900, 3), (1, 97)])
+def test_a_very_thin_picture_is_seen_beside_others(detector, size):
+    """Its short side would be rounded down to no pixel."""
+    height, width = size
+    target, images = random_target(height, width), [torch.rand(3, *size), torch.rand(3, 50, 71)]
+    target["boxes"] = torch.tensor([[0.0, 0, width, height]])
+    with torch.no_grad():
+        (found, _), losses = detector.eval()(images, [target, random_target(50, 71)], with_losses=True)
+    assert len(found["boxes"])
+    assert found["masks"].shape == (len(found["boxes"]), 1, *size)
+    assert found["boxes"].min() >= 0
+    assert (found["boxes"].amax(0)[2:] <= torch.tensor([width, height])).all()
+    assert found["boxes"][:, 2].max() > 0.7 * width
+    assert found["boxes"][:, 3].max() > 0.7 * height
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
 def test_a_picture_is_seen_alike_alone_and_beside_a_larger_one(recipe_of, tree, detector):
     task = Detection(recipe_of(tree))
     images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((40, 90), (70, 50))]

@@ -64,7 +64,7 @@ def test_more_padding_is_that_of_a_batch_with_larger_pictures(small_detector):
 
 
 @pytest.mark.usefixtures("no_grad")
-@pytest.mark.parametrize("grid", [(70, 40), (300, 30), (1, 9), (31, 200)])
+@pytest.mark.parametrize("grid", [(70, 40), (300, 30), (1, 9), (31, 200), (3, 900)])
 def test_a_picture_is_made_smaller_until_it_fits_the_canvas(small_detector, grid):
     model = export_detector(make_detector(small_detector), (64, 32))
     differences = object_differences(model.original(picture(*grid)), model.module(picture(*grid)))

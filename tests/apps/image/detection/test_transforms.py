@@ -59,6 +59,23 @@ def test_the_long_side_is_bounded(sample):
     assert transform(*sample)[0].shape == (3, 30, 40)
 
 
+@pytest.mark.parametrize("grid", [(3, 900), (900, 3)])
+@pytest.mark.parametrize(
+    "augmentation", [DetectionAugmentation(short_sides=[60]), DetectionAugmentation(jitter_size=64)], ids=str
+)
+def test_a_very_thin_picture_keeps_a_side_of_one_pixel(augmentation, grid):
+    height, width = grid
+    target = {
+        "boxes": torch.tensor([[0.0, 0, width, height]]),
+        "labels": torch.tensor([3]),
+        "masks": torch.ones(1, *grid, dtype=torch.uint8),
+    }
+    torch.manual_seed(0)
+    image, found = TrainingTransform(augmentation, long_side=64)(torch.ones(3, *grid, dtype=torch.uint8), target)
+    assert sorted(image.shape[1:]) == ([1, 64] if augmentation.jitter_size is None else [64, 64])
+    assert found["masks"].shape[1:] == image.shape[1:]
+
+
 def test_objects_that_vanish_are_dropped_with_their_labels(sample):
     image, target = sample
     tiny = {

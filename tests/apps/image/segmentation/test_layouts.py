@@ -51,6 +51,8 @@ def test_ade20k(tmp_path):
     lines = ["Idx\tRatio\tTrain\tVal\tName", *(f"{i}\t0.1\t10\t1\tname{i}, other" for i in range(1, 151))]
     (tmp_path / base / "objectInfo150.txt").write_text("\n".join(lines))
     assert read_set(data).classes[149] == "name150"
+    (tmp_path / base / "objectInfo150.txt").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert read_set(data).classes[149] == "name150"
     assert "test" not in found.splits
 
 
@@ -86,6 +88,19 @@ def test_a_folder_with_names_and_values_that_are_ignored(tmp_path):
     found = read_set(SegmentationData(root=str(tmp_path), ignored=[0, 255]))
     assert found.classes == ("sea", "sand")
     assert labels(found, "train") == [255, 0, 1, 255]
+
+
+def test_the_list_of_classes_may_begin_with_a_byte_order_mark(tmp_path):
+    write(tmp_path, "images/train/a.png", "maps/train/a.png", 0, 1)
+    (tmp_path / "classes.txt").write_text("sea\nsand\n\n", encoding="utf-8-sig")
+    assert read_set(SegmentationData(root=str(tmp_path))).classes == ("sea", "sand")
+
+
+def test_an_empty_line_does_not_shift_the_classes(tmp_path):
+    write(tmp_path, "images/train/a.png", "maps/train/a.png", 0, 2)
+    (tmp_path / "classes.txt").write_text("bottom\n\ntop\n")
+    with pytest.raises(ValueError, match=r"classes.txt should name the classes.* its line 2 is an empty line"):
+        read_set(SegmentationData(root=str(tmp_path)))
 
 
 def test_a_folder_without_names_has_the_classes_of_its_training_maps(tmp_path):
@@ -173,6 +188,24 @@ def test_the_run_says_what_it_read_and_what_it_left_out(tmp_path, capsys):
         "1 files beside the split folders, 2 files of other types, 1 folders in folders of pictures, "
         "1 folders that are no split (extra), 2 folders that are not read (raw, maps/test), 1 hidden or system files"
     ]
+
+
+def test_without_split_folders_only_what_is_not_read_is_left_out(tmp_path):
+    for number in range(4):
+        write(tmp_path, f"images/{number}.png", f"maps/{number}.png", 0, 1)
+    source = DATASETS.open(SegmentationData(root=str(tmp_path)), 0)
+    source.prepare()
+    assert not sum(source.left_out.values())
+    for name in ("images/notes.md", "images/.DS_Store", "images/deep/a.png", "maps/more/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    source = DATASETS.open(SegmentationData(root=str(tmp_path)), 0)
+    source.prepare()
+    assert {reason: count for reason, count in source.left_out.items() if count} == {
+        "files of other types": 1,
+        "hidden or system files": 1,
+        "folders in folders of pictures": 2,
+    }
 
 
 def test_classes_on_no_map_of_a_split_are_named(tmp_path, capsys):

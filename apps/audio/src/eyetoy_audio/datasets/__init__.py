@@ -15,4 +15,5 @@ DATASETS = DatasetRegistry(
     with_folds=("esc50",),
     with_group_pattern=("folder", "tagged", "hub"),
     with_group_column=("tagged", "hub"),
+    read_by={"label_separator": ("tagged",)},
 )

@@ -14,7 +14,7 @@ from eyetoy_train import ClassFolder, Split
 from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.source import FolderSource, RefuseOrSkip
 from eyetoy_train.data.splits import find_split_files
-from eyetoy_train.data.tagged import Tables, TaggedRow, listed_classes, tagged_folder
+from eyetoy_train.data.tagged import Separator, Tables, TaggedRow, read_tables, tagged_folder
 from eyetoy_train.utils.files import is_clutter
 from eyetoy_train.utils.untrusted import read_table
 
@@ -25,7 +25,8 @@ AUDIOSET_TABLES: dict[Split, tuple[str, ...]] = {
 }
 
 EXPECTED = """{root} has no table of clips for training. It should hold either
-- train.csv, val.csv and perhaps test.csv with the columns file and labels (a.wav,dog;bark), and perhaps classes.txt; or
+- train.csv, and perhaps val.csv and test.csv, or one table of any other name, with the columns file and labels
+  (a.wav,dog;bark), and perhaps classes.txt; or
 - AudioSet's class_labels_indices.csv, balanced_train_segments.csv or unbalanced_train_segments.csv or both, and
   eval_segments.csv, from https://research.google.com/audioset/download.html. That page has no sounds: cut them from
   YouTube's videos, and put them in any folder of {root} as YTID.wav, YYTID.wav, YTID_SECOND.wav or YTID_MILLISECOND.wav
@@ -36,70 +37,88 @@ _Tables = tuple[dict[str, str], Tables]
 
 
 def read_tagged(
-    root: Path, *, missing: RefuseOrSkip = "refuse", seed: int = 0, grouping: Grouping | None = None
+    root: Path,
+    *,
+    separator: Separator | None = None,
+    missing: RefuseOrSkip = "refuse",
+    seed: int = 0,
+    grouping: Grouping | None = None,
+    hold_out: bool = True,
 ) -> ClassFolder:
     """List clips with any number of labels each.
 
-    Either by `root/train.csv`, `val.csv` and optionally `test.csv`, with the columns `file`, a path from `root`, and
-    `labels`, separated by semicolons, because names may have commas: `Dog;Cattle, bovinae`. The classes are the lines
-    of `classes.txt`, if it exists, or all labels of train.csv, sorted.
+    Either by tables in any usual form, see `read_tables`. Names with commas, as in `Dog;Cattle, bovinae`, need another
+    separator between them, such as the semicolon.
 
     Or by AudioSet's own tables, if `root/class_labels_indices.csv` exists; its evaluation set is for the test. Clips
     are found in all folders of `root` by the name of the video, `YTID.wav` or `YYTID.wav`, or with the second or
     millisecond of their start, `YTID_30.wav` or `YTID_30000.wav`. Any suffix of sound files will do.
 
-    Without a table for validation, a tenth of the training clips is held out for it.
+    Without a table for validation, a tenth of the training clips is held out for it. With `hold_out=False`, for clips
+    to be scored, none is, and no table for training need be there.
 
     Args:
-        root: the folder of the tables.
+        root: the folder of the tables, or a table.
+        separator: between labels; found in the tables if not given.
         missing: whether to refuse the set if clips are missing, as many of AudioSet's are, or to leave them out and log
             their number.
         seed: decides which clips are held out.
         grouping: which clips are held out together; AudioSet's tables have no column for it.
+        hold_out: whether to hold clips out where the tables have no split for them.
 
     Raises:
         FileNotFoundError: there are no such tables, or clips are missing.
-        ValueError: a table has other columns or an unknown label, or a split would be empty.
+        ValueError: a table can be understood in two ways or in none, names a clip twice or has an unknown label; an
+            option is for other tables; or a split would be empty.
     """
-    column = grouping.column if grouping else None
     if not (root / AUDIOSET_CLASSES).is_file():
-        classes, tables = _read_tables(root, column)
-    elif column is None:
-        classes, tables = _read_audioset(root)
-    else:
-        raise ValueError(
-            f"data.group_column={column} is for tables of your own, and {root} has AudioSet's; leave it out"
+        if "train" not in find_split_files(root, ".csv") and any(map(Path.is_file, _audioset_tables(root))):
+            raise FileNotFoundError(EXPECTED.format(root=root))
+        return read_tables(
+            root,
+            EXTENSIONS,
+            separator=separator,
+            noun="clip",
+            missing=missing,
+            seed=seed,
+            grouping=grouping,
+            hold_out=hold_out,
+            expected=EXPECTED,
         )
-    return tagged_folder(classes, tables, root, noun="clip", missing=missing, seed=seed, grouping=grouping)
+    column = grouping.column if grouping else None
+    for option, value in {"group_column": column, "label_separator": separator}.items():
+        if value is not None:
+            raise ValueError(
+                f"data.{option}={value} is for tables of your own, and {root} has AudioSet's; leave it out"
+            )
+    classes, tables = _read_audioset(root, needs_training=hold_out)
+    return tagged_folder(
+        classes,
+        tables,
+        root,
+        noun="clip",
+        missing=missing,
+        held_out=("val",) if hold_out else (),
+        seed=seed,
+        grouping=grouping if hold_out else None,
+    )
 
 
-def _read_tables(root: Path, column: str | None) -> _Tables:
-    paths = find_split_files(root, ".csv")
-    if "train" not in paths:
-        raise FileNotFoundError(EXPECTED.format(root=root))
-    tables = {split: list(_table_rows(path, column)) for split, path in paths.items()}
-    return {name: name for name in listed_classes(root, tables["train"])}, tables
+def _audioset_tables(root: Path) -> list[Path]:
+    return [root / name for names in AUDIOSET_TABLES.values() for name in names]
 
 
-def _table_rows(table: Path, column: str | None) -> Iterator[TaggedRow]:
-    for row in read_table(table, ("file", "labels", *([] if column is None else [column]))):
-        path = table.parent / row["file"]
-        labels = (label.strip() for label in row["labels"].split(";"))
-        group = None if column is None else row[column]
-        yield TaggedRow(row["file"], path if path.is_file() else None, tuple(filter(None, labels)), group)
-
-
-def _read_audioset(root: Path) -> _Tables:
+def _read_audioset(root: Path, *, needs_training: bool) -> _Tables:
     paths = {split: [root / name for name in names] for split, names in AUDIOSET_TABLES.items()}
     found = {split: [path for path in named if path.is_file()] for split, named in paths.items()}
-    if not found["train"]:
+    if not found["train"] and (needs_training or not found["test"]):
         raise FileNotFoundError(EXPECTED.format(root=root))
     clips = _clips_by_stem(root)
     rows = read_table(root / AUDIOSET_CLASSES, ("index", "mid", "display_name"))
     about = sorted(rows, key=lambda row: int(row["index"]))
     tables = {split: [row for path in named for row in _segments(path, clips)] for split, named in found.items()}
     # Without eval_segments.csv there is no test split; an empty one would be an error.
-    kept = {split: rows for split, rows in tables.items() if rows or split == "train"}
+    kept = {split: rows for split, rows in tables.items() if rows or (split == "train" and found["train"])}
     return {row["mid"]: row["display_name"] for row in about}, kept
 
 
@@ -117,7 +136,7 @@ def _clips_by_stem(root: Path) -> dict[str, Path]:
 
 def _segments(table: Path, clips: dict[str, Path]) -> Iterator[TaggedRow]:
     """Read lines such as `-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw,/m/0k4j"`."""
-    with table.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8-sig", newline="") as file:  # -sig: editors may put a byte order mark before it
         # The header is a comment of three lines, which csv.DictReader would take for the columns.
         lines = (line for line in file if line.strip() and not line.startswith("#"))
         for values in _csv_rows(lines, table):
@@ -138,5 +157,12 @@ def _csv_rows(lines: Iterator[str], table: Path) -> Iterator[list[str]]:
 
 def open_tagged(data: AudioData, seed: int) -> FolderSource:
     """Return the clips that the tables in `data.root` list."""
-    read = partial(read_tagged, data.path, missing=data.missing, seed=seed, grouping=Grouping.of(data))
-    return FolderSource(read, multi_label=True)
+    read = partial(
+        read_tagged,
+        data.path,
+        separator=data.label_separator,
+        missing=data.missing,
+        seed=seed,
+        grouping=Grouping.of(data),
+    )
+    return FolderSource(read, multi_label=True, read_unsplit=partial(read, hold_out=False))

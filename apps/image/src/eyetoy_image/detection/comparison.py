@@ -10,11 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.dense.examples import example_pictures
-from eyetoy_image.detection.model import Detector
+from eyetoy_image.detection.model import Detector, InputTransform
 from eyetoy_image.detection.portable import DIVISOR, PortableDetector
 from eyetoy_image.io.background import Background, described
 from eyetoy_train.export.portable import ExportInput, ExportModel
@@ -106,11 +105,11 @@ def _original(rcnn: Any, canvas: tuple[int, int], names: Sequence[str]) -> Calla
     return find
 
 
-class CanvasTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's preprocessing, which pads to a canvas instead of the next multiple of 32, and fits into it."""
+class CanvasTransform(InputTransform):
+    """The detector's preprocessing, which pads to a canvas instead of the next multiple of 32, and fits into it."""
 
-    def __init__(self, given: GeneralizedRCNNTransform, canvas: tuple[int, int]) -> None:
-        super().__init__(given.min_size, given.max_size, given.image_mean, given.image_std)
+    def __init__(self, given: InputTransform, canvas: tuple[int, int]) -> None:
+        super().__init__((given.min_size[-1], given.max_size))
         self.canvas, self.longest = canvas, given.max_size
         self.eval()
 

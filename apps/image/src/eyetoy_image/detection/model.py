@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
@@ -83,6 +85,33 @@ class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has
         )
 
 
+class InputTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's normalization, resizing and padding, which leaves a very thin picture a side of at least one pixel.
+
+    torchvision rounds sides down: with a long side of 64 it would give 900 x 3 pixels a side of 0.
+
+    Args:
+        sizes: as in `Detector`.
+    """
+
+    def __init__(self, sizes: tuple[int, int]) -> None:
+        # In training images are not resized here: the transform of the data has done it.
+        super().__init__(*sizes, image_mean=[MEAN] * 3, image_std=[STD] * 3, _skip_resize=True)
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Resize a picture `[3, height, width]`, and its boxes and masks."""
+        sides = image.shape[-2:]
+        factor = min(self.min_size[-1] / min(sides), self.max_size / max(sides))
+        transform = self
+        if min(sides) * factor < 1:
+            transform = copy.copy(self)  # other threads may use this one with other pictures
+            height, width = (max(math.floor(side * factor), 1) for side in sides)
+            transform.fixed_size = (width, height)
+        resized: tuple[Tensor, dict[str, Tensor] | None]
+        resized = GeneralizedRCNNTransform.resize(transform, image, target)
+        return resized
+
+
 class Detector(SavedModel):
     """A detector that saves itself as weights (safetensors) and a JSON config.
 
@@ -113,7 +142,8 @@ class Detector(SavedModel):
                 f"one more, {backbone.num_maps + 1} in all; got {recipe.anchor_sizes}"
             )
         kind = MaskRCNN if recipe.has_masks else FasterRCNN
-        self.rcnn = kind(backbone, **_parts(backbone, recipe, num_classes), **_options(recipe, sizes))
+        self.rcnn = kind(backbone, **_parts(backbone, recipe, num_classes), **_options(recipe))
+        self.rcnn.transform = InputTransform(sizes)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -212,12 +242,8 @@ def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -
     }
 
 
-def _options(recipe: DetectorRecipe, sizes: tuple[int, int]) -> dict[str, Any]:
+def _options(recipe: DetectorRecipe) -> dict[str, Any]:
     return {
-        "min_size": sizes[0],
-        "max_size": sizes[1],
-        "image_mean": [MEAN] * 3,
-        "image_std": [STD] * 3,
         "rpn_pre_nms_top_n_train": recipe.proposals_train,
         "rpn_post_nms_top_n_train": recipe.proposals_train,
         "rpn_pre_nms_top_n_test": recipe.proposals_eval,
@@ -227,5 +253,4 @@ def _options(recipe: DetectorRecipe, sizes: tuple[int, int]) -> dict[str, Any]:
         "box_score_thresh": recipe.score_threshold,
         "box_nms_thresh": recipe.nms_threshold,
         "box_detections_per_img": recipe.max_detections,
-        "_skip_resize": True,  # in training only, where the transform has resized the images
     }

@@ -14,6 +14,22 @@ LEAST_SIDE = 1.0
 """Least side of an object in pixels; objects that are smaller after cropping and resizing are dropped."""
 
 
+class _LeastSize:
+    """Give a very thin picture a side of one pixel, where torchvision rounds it down to none."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        params: dict[str, Any] = super().make_params(flat_inputs)  # type: ignore[misc]  # of the other base
+        return params | {"size": tuple(max(side, 1) for side in params["size"])}
+
+
+class _RandomShortestSize(_LeastSize, v2.RandomShortestSize):  # type: ignore[misc]  # torchvision has no types
+    pass
+
+
+class _ScaleJitter(_LeastSize, v2.ScaleJitter):  # type: ignore[misc]
+    pass
+
+
 class TrainingTransform:
     """Resize an image by a random factor, and flip, crop and recolour it, as the recipe says.
 
@@ -30,10 +46,10 @@ class TrainingTransform:
         if augmentation.color:
             steps.append(v2.RandomPhotometricDistort(p=augmentation.color))
         if augmentation.jitter_size is None:
-            steps.append(v2.RandomShortestSize(augmentation.sides(short_side), max_size=long_side))
+            steps.append(_RandomShortestSize(augmentation.sides(short_side), max_size=long_side))
         else:
             square = (augmentation.jitter_size, augmentation.jitter_size)
-            steps.append(v2.ScaleJitter(square, augmentation.jitter_scale))
+            steps.append(_ScaleJitter(square, augmentation.jitter_scale))
             steps.append(v2.RandomCrop(square, pad_if_needed=True))
         if augmentation.flip:
             steps.append(v2.RandomHorizontalFlip(augmentation.flip))

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, features
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 from eyetoy_image.io.background import HIDDEN, Background, on_background, opacity_of, stored_layout
 from eyetoy_train.data.unreadable import UnreadableFileError, refused_sample
@@ -58,8 +59,9 @@ def read_image(
 ) -> Tensor:
     """Return an image as uint8 `[1 or 3, height, width]`, rotated by its EXIF orientation.
 
-    The first frame of an animation is read, and the upper 8 bits of 16-bit pixels. Transparent pixels are mixed with
-    the background by their alpha, whether that is a channel or belongs to one colour or to entries of a palette.
+    The first frame of an animation is read, and the upper 8 bits of pixels of 12 or 16 bits. Transparent pixels are
+    mixed with the background by their alpha, whether that is a channel or belongs to one colour or to entries of a
+    palette.
 
     Args:
         source: a path, or an open file.
@@ -155,12 +157,13 @@ def to_pixels(image: Image.Image, *, grayscale: bool, background: Background = "
     from torchvision.transforms.v2.functional import pil_to_tensor  # slow to import: `--help` needs only EXTENSIONS
 
     layout = stored_layout(image)  # before `orientation`, which loads a PNG
+    depth, is_inverted = _stored_gray(image)
     # Phones store pixels as the sensor has them, and the orientation in EXIF; Pillow does not apply it by itself. Not
     # ImageOps.exif_transpose, which also writes new EXIF data, and fails where another value among them is broken.
     turn = TURNS.get(orientation(image))
     upright = image if turn is None else image.transpose(turn)
     opacity = None if background == HIDDEN else opacity_of(upright, layout)
-    upright = _as_8_bit(upright)
+    upright = _as_8_bit(upright, depth, is_inverted=is_inverted)
     if upright.mode in ("P", "PA"):
         # Through RGBA: for palettes with transparent entries Pillow warns of any other way.
         upright = upright.convert("RGBA")
@@ -170,8 +173,29 @@ def to_pixels(image: Image.Image, *, grayscale: bool, background: Background = "
     return pixels
 
 
-def _as_8_bit(image: Image.Image) -> Image.Image:
-    """Return an image with 8 bits per channel: the upper bits of deeper pixels, which `convert` would clip at 255."""
+def _stored_gray(image: Image.Image) -> tuple[int, bool]:
+    """Return how many bits the pixels of an image in mode I;16 have, and whether 0 is white; Pillow heeds neither.
+
+    Raises:
+        ValueError: they are signed numbers of 8 or 16 bits, which Pillow takes for unsigned ones or for 32 bits.
+    """
+    if not isinstance(image, TiffImageFile):
+        return 16, False
+    tags = image.tag_v2
+    bits = tags.get(BITSPERSAMPLE, (1,))[0]
+    if 2 in tags.get(SAMPLEFORMAT, ()) and bits <= 16:
+        raise ValueError("its pixels are signed numbers of no known range; unsigned ones of 8 or 16 bits are read")
+    return min(bits, 16), tags.get(PHOTOMETRIC_INTERPRETATION) == 0
+
+
+def _as_8_bit(image: Image.Image, depth: int, *, is_inverted: bool) -> Image.Image:
+    """Return an image with 8 bits per channel: the upper bits of deeper pixels, which `convert` would clip at 255.
+
+    Args:
+        image: an image of Pillow.
+        depth: bits of its pixels, if these are deeper.
+        is_inverted: their 0 is white.
+    """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of no known range; pixels of 8 or 16 bits are read")
     if image.mode != "I" and not image.mode.startswith("I;16"):
@@ -179,4 +203,5 @@ def _as_8_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
         raise ValueError("its pixels are 32-bit numbers of no known range; pixels of 8 or 16 bits are read")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    upper = (values >> (depth - 8)).astype(np.uint8)
+    return Image.fromarray(255 - upper if is_inverted else upper)

@@ -55,7 +55,8 @@ def read_lists(root: Path, prefix: str = "", seed: int = 0, grouping: Grouping |
 
     Raises:
         FileNotFoundError: there is no list for training.
-        ValueError: a line is not a path and a label, a label is unknown, a clip has no group, or there are too few.
+        ValueError: a line is not a path and a label, a label is unknown, the names of numbered classes have an empty
+            line, a clip has no group, or there are too few groups.
     """
     tables: dict[Split, Path] = {"train": root} if root.is_file() else find_tables(root)
     if "train" not in tables:
@@ -70,11 +71,17 @@ def read_lists(root: Path, prefix: str = "", seed: int = 0, grouping: Grouping |
     return ClassFolder(classes, splits, groups=groups)
 
 
-def write_lists(output: Path, clips: ClassFolder) -> None:
+def write_lists(output: Path, clips: ClassFolder, root: Path) -> None:
     """Write lists for `read_lists`, with absolute paths: a folder of lists, or a single one if its name ends in .csv.
 
+    Args:
+        output: the folder or file.
+        clips: what is listed.
+        root: the folder, or the list, that the clips were read from.
+
     Raises:
-        ValueError: `output` is a single list, and there are several splits; or a name has a line break.
+        ValueError: `output` is a single list, and there are several splits; or a name has a line break; or a file of
+            `root` would be overwritten.
     """
     one = output.suffix == ".csv"
     if one and len(clips.splits) > 1:
@@ -87,6 +94,9 @@ def write_lists(output: Path, clips: ClassFolder) -> None:
     for split, samples in clips.splits.items():
         table = output if one else folder / f"{split}.csv"
         lines[table] = [f"{path.absolute()} {label}" for path, label in samples]
+    for table in lines:
+        if table.exists() and table.parent.samefile(root.parent if root.is_file() else root):
+            raise ValueError(f"--output would overwrite {table}; give another folder")
     for broken in (line for table in lines.values() for line in table if "\n" in line or "\r" in line):
         raise ValueError(f"{shown(broken)} has a line break, which a list cannot hold; rename it")
     for table, written in lines.items():
@@ -124,7 +134,13 @@ def _classes(names: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], dict[
     # All or none: with one name among numbers, the numbers are names, too.
     are_numbers = all(label.isdecimal() for label in labels)
     if names.is_file():
-        classes = tuple(line for line in read_lines(names) if line.strip())
+        lines = read_lines(names)
+        classes = tuple(line for line in lines if line.strip())
+        if are_numbers and classes != tuple(lines[: len(classes)]):  # it would shift the names of the classes below it
+            raise ValueError(
+                f"{names} should name the classes, one in each line from class 0 on; it has an empty line before its "
+                "last name"
+            )
     elif are_numbers:
         last = max(map(int, labels), default=-1)
         if last >= MOST_CLASSES:

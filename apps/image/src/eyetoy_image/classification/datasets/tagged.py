@@ -23,4 +23,4 @@ def open_tagged(data: ImageData, seed: int) -> FolderSource:
         seed=seed,
         grouping=Grouping.of(data),
     )
-    return FolderSource(read, multi_label=True)
+    return FolderSource(read, multi_label=True, read_unsplit=partial(read, hold_out=False))

@@ -21,6 +21,7 @@ from eyetoy_train.data.source import ClassificationSource
 from eyetoy_train.data.splits import SPLIT_NAMES
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, is_clutter, list_folders, may_be_file
+from eyetoy_train.utils.untrusted import read_class_names
 
 CLASSES = "classes.txt"
 REQUIRED: tuple[Split, ...] = ("train", "val")
@@ -62,11 +63,9 @@ class TarSet(ClassificationSource):
             raise FileNotFoundError(
                 f"there is no {path}; it should name the classes, one in each line, from class 0 on"
             )
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        while names and not names[-1]:  # empty lines at the end
-            names.pop()
-        if not names or "" in names:
-            raise ValueError(f"{path} should name the classes, one in each line; it is empty, or has an empty line")
+        names = read_class_names(path)
+        if not names:
+            raise ValueError(f"{path} should name the classes, one in each line; it is empty")
         return names
 
     @property

@@ -16,12 +16,15 @@ from eyetoy_image.detection.datasets.objects import Annotation, Category, Pictur
 from eyetoy_image.detection.datasets.tree import Listed, Tree, split_up, stored_size
 from eyetoy_train import Split
 from eyetoy_train.data.splits import SPLIT_NAMES
-from eyetoy_train.utils.untrusted import read_xml
+from eyetoy_train.utils.untrusted import read_names, read_xml
 
 LISTS = ("ImageSets", "Main")
 PICTURES = ("jpegimages", "images")
 """Usual names of the folder of pictures, in lower case; SegmentationClass has files of the same names."""
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+DIFFICULT = ("1", "1.0", "true", "yes")
+NOT_DIFFICULT = ("", "0", "0.0", "false", "no", "unspecified")
+"""How tools say whether an object is difficult, in lower case."""
 
 
 def read_voc(tree: Tree) -> Listed:
@@ -75,8 +78,7 @@ def _read_lists(tree: Tree) -> dict[Split, list[str]]:
         candidates = [*names, *(("trainval",) if split == "train" else ())]  # with val.txt missing, val is held out
         path = next((path for name in candidates if (path := folder / f"{name}.txt").is_file()), None)
         if path is not None:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            lists[split] = [line.strip() for line in lines if line.strip()]
+            lists[split] = read_names(path)
     seen: dict[str, Split] = {}
     for split, listed in lists.items():
         for name in listed:
@@ -130,8 +132,12 @@ def _size(root: Element) -> tuple[int, int] | None:
 def _object(entry: Element, number: int, path: Path) -> Annotation:
     """Return an object; its `category_id` is the name of its class until all names are known."""
     name = (entry.findtext("name") or "").strip()
-    is_difficult = (entry.findtext("difficult") or "0").strip() not in ("", "0")
+    difficult = (entry.findtext("difficult") or "").strip()
+    is_difficult = difficult.lower() in DIFFICULT
     content = {"id": f"{number} of {path.name}", "category_id": name, "iscrowd": int(is_difficult)}
+    fault = ""
+    if not is_difficult and difficult.lower() not in NOT_DIFFICULT:
+        fault = f"its difficult must be 0 or 1; got {difficult!r}"
     box = entry.find("bndbox")
     sides = [_number_of(box, side) for side in SIDES]
     if any(side is None for side in sides):
@@ -147,7 +153,7 @@ def _object(entry: Element, number: int, path: Path) -> Annotation:
         x, wide = 0.0, wide + x
     if -1 <= y < 0:
         y, high = 0.0, high + y
-    return Annotation(number, content | {"bbox": [x, y, wide, high]})
+    return Annotation(number, content | {"bbox": [x, y, wide, high]}, fault=fault)
 
 
 def _with_classes(found: Listed) -> Listed:

@@ -21,7 +21,7 @@ from eyetoy_image.detection.datasets.tree import Listed, Tree, split_up, stored_
 from eyetoy_train import Split
 from eyetoy_train.data.splits import SPLIT_NAMES
 from eyetoy_train.utils.console import named
-from eyetoy_train.utils.untrusted import MAX_BYTES, read_yaml
+from eyetoy_train.utils.untrusted import MAX_BYTES, read_class_names, read_yaml
 
 NAMES = "classes.txt"
 MOST = 1.01
@@ -220,7 +220,7 @@ def _read_names(tree: Tree, settings: Mapping[str, Any]) -> Sequence[str] | None
     """Return the names of the classes, or None if no file has them.
 
     Raises:
-        ValueError: files contradict each other, or the names are not numbered from 0 on.
+        ValueError: files contradict each other, the names are not numbered from 0 on, or one has an empty line.
     """
     found: dict[str, list[str]] = {}
     if settings:
@@ -236,8 +236,7 @@ def _read_names(tree: Tree, settings: Mapping[str, Any]) -> Sequence[str] | None
             raise ValueError(f"data.yaml of {tree.root} says nc: {count}, and has {len(keys)} names")
     for path in tree.ending_in(".txt"):
         if path.name == NAMES:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            found[tree.name(path)] = [line.strip() for line in lines if line.strip()]
+            found[tree.name(path)] = read_class_names(path)
     for place, names in found.items():
         first = next(iter(found))
         if names != found[first]:

@@ -50,7 +50,7 @@ def _read_names(path: Path) -> tuple[str, ...]:
     """Return the first name of each class from the benchmark's list, whose last column has several synonyms."""
     if not path.is_file():
         return ()
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()][1:]
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()][1:]
     names = tuple(re.split("[,;]", row[-1])[0].strip() for row in rows)
     if len(names) != NUM_CLASSES:
         raise ValueError(f"{path} must list {NUM_CLASSES} classes below its header; got {len(names)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from eyetoy_image.segmentation.datasets.label_set import (
     SegmentationSet,
     SegmentationSource,
     pair_pictures,
-    read_names,
     with_classes,
 )
 from eyetoy_image.segmentation.recipe import SegmentationData
@@ -25,6 +24,7 @@ from eyetoy_train.data.held_out import Groups, hold_out_by_name, missing_splits
 from eyetoy_train.data.splits import find_only_split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_folders
+from eyetoy_train.utils.untrusted import read_class_names
 
 MAPS = ("maps", "annotations", "labels", "masks")
 """Names of the folder of label maps. The first one counts alone: `annotations` may be those of another task."""
@@ -37,14 +37,15 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a split has two folders, there are two folders of label maps, a picture has no group, or there are
-            too few groups.
+        ValueError: a split has two folders, there are two folders of label maps, the names of classes have an empty
+            line, a picture has no group, or there are too few groups.
     """
     root = Path(data.root)
     left_out: Counter[str] = Counter()
-    images, maps = _split_folders(root / "images", left_out), _maps_folder(root)
-    folders = _split_folders(maps, left_out) if images else {}
+    images, maps = _split_folders(root / "images"), _maps_folder(root)
+    folders = _split_folders(maps) if images else {}
     if images:
+        left_out += _beside_splits(root / "images", images) + _beside_splits(maps, folders)
         parts = {
             split: pair_pictures(path, folders.get(split, maps / split), left_out) for split, path in images.items()
         }
@@ -58,18 +59,20 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
     if empty:
         raise FileNotFoundError(f"found no picture ending in {', '.join(sorted(EXTENSIONS))} in {empty[0]}")
     left_out += _beside(root, maps, [folders[split] for split in folders if split not in images])
-    found = with_classes(data, read_names(root / "classes.txt"), parts, left_out)
+    listed = root / "classes.txt"
+    names = tuple(read_class_names(listed)) if listed.is_file() else ()
+    found = with_classes(data, names, parts, left_out)
     groups: Groups = {}
     if grouping := Grouping.of(data):
         groups = grouping.by_file((Path(str(picture.path)) for part in found.splits.values() for picture in part), root)
         found = replace(found, groups=groups)
-    names = missing_splits(tuple(found.splits) if images else ())
-    if not names:
+    missing = missing_splits(tuple(found.splits) if images else ())
+    if not missing:
         return found
     pictures = found.splits["train"]
     # Without labels: the classes of a picture are on its map, which is not read here.
     keys = [groups[Path(str(picture.path))] for picture in pictures] if groups else ()
-    held = hold_out_by_name(pictures, names, seed, _name_of, keys=keys)
+    held = hold_out_by_name(pictures, missing, seed, _name_of, keys=keys)
     parts = {**found.splits, **held}
     splits = {split: parts[split] for split in SPLITS if split in parts}
     return replace(found, splits=splits, held_out=tuple(held.keys() - {"train"}))
@@ -104,18 +107,25 @@ def _maps_folder(root: Path) -> Path:
 
 def _holds_maps(folder: Path) -> bool:
     """Whether a folder has folders of splits, or label maps."""
-    return bool(_split_folders(folder, Counter())) or any(folder.glob("*.png"))
+    return bool(_split_folders(folder)) or any(folder.glob("*.png"))
 
 
-def _split_folders(folder: Path, left_out: Counter[str]) -> dict[Split, Path]:
+def _split_folders(folder: Path) -> dict[Split, Path]:
     if not folder.is_dir():
         return {}
     present = [path.name for path in list_folders(folder)]
     names = {split: find_only_split(split, present, folder) for split in SPLITS}
-    left_out += count_beside(folder, "files beside the split folders")
-    if others := [name for name in present if name not in names.values()]:
-        left_out[f"folders that are no split ({named(others)})"] += len(others)
     return {split: folder / name for split, name in names.items() if name}
+
+
+def _beside_splits(folder: Path, splits: Mapping[Split, Path]) -> Counter[str]:
+    """Count what a folder holds beside its split folders."""
+    if not folder.is_dir():
+        return Counter()
+    left_out = count_beside(folder, "files beside the split folders")
+    if others := [path.name for path in list_folders(folder) if path not in splits.values()]:
+        left_out[f"folders that are no split ({named(others)})"] += len(others)
+    return left_out
 
 
 def open_folder(data: SegmentationData, seed: int) -> SegmentationSource:

@@ -11,7 +11,6 @@ from eyetoy_image.segmentation.datasets.label_set import (
     LabelledPicture,
     SegmentationSet,
     SegmentationSource,
-    read_names,
     with_classes,
     without_empty,
 )
@@ -19,6 +18,7 @@ from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.hub import HubParts, columns_of_type, load_splits, undecoded
+from eyetoy_train.utils.untrusted import read_class_names
 
 IMAGE_COLUMNS = ("image", "pixel_values")
 """Usual names of the column with the images."""
@@ -29,7 +29,7 @@ def read_hub(data: SegmentationData, seed: int = 0) -> SegmentationSet:
 
     Raises:
         FileNotFoundError: the file with the names of the classes is missing.
-        ValueError: the set does not have one column of images and one of label maps.
+        ValueError: the set does not have one column of images and one of label maps, or the names have an empty line.
     """
     if data.classes is not None and not Path(data.classes).is_file():
         raise FileNotFoundError(
@@ -49,7 +49,7 @@ def read_hub(data: SegmentationData, seed: int = 0) -> SegmentationSet:
     rows = {split: undecoded(part, columns, "Image") for split, part in loaded.rows.items()}
     loaded = replace(loaded, rows=rows)
     splits = {split: _samples(loaded, split, columns) for split in rows}
-    names = () if data.classes is None else read_names(Path(data.classes))
+    names = () if data.classes is None else tuple(read_class_names(Path(data.classes)))
     return with_classes(data, names, without_empty(splits), loaded.left_out)
 
 

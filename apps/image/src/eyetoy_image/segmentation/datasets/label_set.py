@@ -142,13 +142,6 @@ def with_classes(
     return SegmentationSet(classes, label_table(values[: len(classes)], ignored), splits, left_out)
 
 
-def read_names(path: Path) -> tuple[str, ...]:
-    """Return the lines of a file that are not empty; an empty tuple if there is no such file."""
-    if not path.is_file():
-        return ()
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
 def _numbered(pictures: Sequence[LabelledPicture], values: Sequence[int]) -> tuple[str, ...]:
     """Name classes by their values, up to the largest one on readable training maps."""
     largest = -1

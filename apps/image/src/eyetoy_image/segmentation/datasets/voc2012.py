@@ -11,11 +11,11 @@ from eyetoy_image.segmentation.datasets.label_set import (
     SegmentationSet,
     SegmentationSource,
     label_table,
-    read_names,
     without_empty,
 )
 from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
+from eyetoy_train.utils.untrusted import read_names
 
 FOLDER = Path("VOCdevkit", "VOC2012")
 CLASSES = (
@@ -38,9 +38,10 @@ def read_voc2012(data: SegmentationData) -> SegmentationSet:
         raise FileNotFoundError(FETCH.format(root=data.root))
     splits: dict[Split, tuple[LabelledPicture, ...]] = {}
     for split in ("train", "val"):
+        listed = lists / f"{split}.txt"
         splits[split] = tuple(
             LabelledPicture(root / "JPEGImages" / f"{name}.jpg", root / "SegmentationClass" / f"{name}.png")
-            for name in read_names(lists / f"{split}.txt")
+            for name in (read_names(listed) if listed.is_file() else ())
         )
     # 255 is the border between objects, which the benchmark does not score.
     return SegmentationSet(CLASSES, label_table(range(len(CLASSES)), [IGNORED]), without_empty(splits))
