@@ -123,7 +123,8 @@ def misfit(trained: Trained, encoder: nn.Module | None, error: RuntimeError) -> 
                 f"model.weights {trained} are of another encoder: {_some(found, separator='; ')}. Choose model.name, "
                 "model.stem_strides and model.options as they were"
             )
-    return f"model.weights {trained} are of another model: {str(error)[:500]}"
+    kind = "model" if encoder is None else "encoder"
+    return f"model.weights {trained} are of another {kind}: {str(error)[:500]}"
 
 
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
