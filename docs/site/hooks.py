@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
-READMES = {f"apps/{app}/README.md": ROOT / "apps" / app / "README.md" for app in ("image", "audio", "video")}
+READMES = {f"apps/{app}/README.md": ROOT / "apps" / app / "README.md" for app in ("image", "audio", "video", "demo")}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)]*)?\)")
 
 

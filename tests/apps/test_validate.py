@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from eyetoy_image.app import APP
+from eyetoy_train.checkpoint.run_folder import RunFolder
+from eyetoy_train.engine.data_record import write_data_record
 from eyetoy_train.models.included import example_files, included_models
 
 DIGITS = {file.stem: file for file in example_files(included_models()["digits"])}
@@ -81,6 +84,31 @@ def test_the_part_that_a_run_would_hold_out_can_still_be_asked_for(validate):
         put(f"own/{digit}", **{f"n{number}": digit for number in range(5)})
     _, scores, _ = validate("--data.root", "own", "--split", "test")
     assert (scores["split"], scores["count"]) == ("test", 10)
+
+
+def test_a_folder_that_has_changed_since_the_run_is_named(validate, capsys):
+    """Others are held out then: the run may have trained on some of them."""
+    for digit in DIGITS:
+        put(f"own/{digit}", **{f"n{number}": digit for number in range(10)})
+    shutil.copytree(included_models()["digits"], "run/checkpoints/best")
+    recipe = Path("run/checkpoints/best/recipe.yaml")
+    saved = yaml.safe_load(recipe.read_text())
+    saved["data"] |= {"source": "folder", "root": "own"}
+    recipe.write_text(yaml.safe_dump(saved))
+    task = APP.open(Path("run")).task
+    task.prepare()
+    write_data_record(RunFolder(Path("run")), task)
+    capsys.readouterr()
+    APP.validate(["run", "--num_workers", "0"])
+    assert "warning" not in capsys.readouterr().err
+    for digit in DIGITS:
+        put(f"own/{digit}", a_new_one=digit, another=digit)
+    APP.validate(["run", "--num_workers", "0"])
+    assert (
+        "warning: the data have changed since this run: train has 84 samples, and had 70; " in capsys.readouterr().err
+    )
+    APP.validate(["run", "--num_workers", "0", "--data.root", "own", "--split", "all"])  # asked for as they are
+    assert "have changed" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

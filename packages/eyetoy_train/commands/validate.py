@@ -168,8 +168,11 @@ def _choose_samples(opened: Checkpoint[Any], split: str | None, given: Sequence[
 
 def _warn_of_other_data(opened: Checkpoint[Any], split: Split) -> None:
     """Warn if a split was held out of other files than those of the run: it may have trained on some of its samples."""
+    from eyetoy_train.classification.task import ClassificationTask
     from eyetoy_train.engine.data_record import data_changes
 
+    if not isinstance(opened.task, ClassificationTask):  # of others, names of files decide what is held out
+        return
     changes = data_changes(opened.folder.parent.parent / "data.json", opened.task)
     changed = [name for name in ("train", split) if any(change.startswith(f"{name} ") for change in changes)]
     if len(changed) > 1:  # with split folders, more files of one split do not touch the others
