@@ -104,9 +104,8 @@ def test_a_folder_that_has_changed_since_the_run_is_named(validate, capsys):
     for digit in DIGITS:
         put(f"own/{digit}", a_new_one=digit, another=digit)
     APP.validate(["run", "--num_workers", "0"])
-    assert (
-        "warning: the data have changed since this run: train has 84 samples, and had 70; " in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "warning: the data have changed since this run: train has 90 samples, and had 70; val has other" in said
     APP.validate(["run", "--num_workers", "0", "--data.root", "own", "--split", "all"])  # asked for as they are
     assert "have changed" not in capsys.readouterr().err
 
