@@ -23,7 +23,7 @@ from eyetoy_train.data.layouts import (
     refuse_shared_folders,
     refuse_twins,
 )
-from eyetoy_train.data.splits import SPLIT_NAMES, find_only_split
+from eyetoy_train.data.splits import SPLIT_NAMES, beside_splits, find_only_split
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_files, list_folders
@@ -130,9 +130,7 @@ def read_class_folder(
     refuse_twins(train_folder, classes)
     left_out: Counter[str] = Counter()
     if held_out:
-        left_out += count_beside(root, "files beside the split folders")
-        if others := [name for name in present if name not in held_out]:
-            left_out[f"folders that are no split ({named(others)})"] += len(others)
+        left_out += beside_splits(root, held_out)
     read: dict[Split | None, Path] = {split: folder for split, folder in folders.items() if folder} or {None: root}
     found = {split: _class_folders(folder, classes) for split, folder in read.items()}
     together = [folder for members in found.values() for folder in members.values()]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from eyetoy_train.types import Split
+from eyetoy_train.utils.console import named
+from eyetoy_train.utils.files import count_beside, list_folders
 
 SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -73,3 +76,11 @@ def _present_names(split: Split, present: Collection[str]) -> list[str]:
     # `val` before `Val`, where a file system has both; then the others, in an order that is the same everywhere.
     ordered = sorted(present, key=lambda name: (name != name.lower(), name))
     return [name for usual in SPLIT_NAMES[split] for name in ordered if name.lower() == usual]
+
+
+def beside_splits(folder: Path, names: Collection[str]) -> Counter[str]:
+    """Count the files and folders beside the split folders of these names, by the reason why they are left out."""
+    left_out = count_beside(folder, "files beside the split folders")
+    if others := [path.name for path in list_folders(folder) if path.name not in names]:
+        left_out[f"folders that are no split ({named(others)})"] += len(others)
+    return left_out

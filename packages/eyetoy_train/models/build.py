@@ -16,7 +16,7 @@ from eyetoy_train.models.external import TIMM, Families, split_name
 from eyetoy_train.models.opened import best_device as best_device
 from eyetoy_train.models.opened import find_checkpoint as find_checkpoint
 from eyetoy_train.models.saved import ExternalModel, load_model
-from eyetoy_train.models.transfer import Trained, class_order, misfit, read_trained, report, start_classifier
+from eyetoy_train.models.transfer import Trained, class_order, read_trained, report, start_classifier
 from eyetoy_train.recipe import ModelRecipe
 
 
@@ -90,8 +90,7 @@ def _with_weights(model: nn.Module, weights: str, classes: Sequence[str] | None,
         else:
             _start_external(model, trained, classes, families)
     except RuntimeError as error:
-        inner = getattr(model, "model", model)
-        raise ValueError(misfit(trained, getattr(getattr(inner, "model", inner), "encoder", None), error)) from error
+        raise ValueError(f"model.weights {trained} are of another model: {str(error)[:500]}") from error
     return model.train()
 
 

@@ -103,15 +103,15 @@ def load_encoder(encoder: nn.Module, trained: Trained) -> None:
     try:
         encoder.load_state_dict(found or trained.weights)
     except RuntimeError as error:
-        raise ValueError(misfit(trained, encoder, error)) from error
+        raise ValueError(_other_encoder(trained, encoder, error)) from error
 
 
-def misfit(trained: Trained, encoder: nn.Module | None, error: RuntimeError) -> str:
+def _other_encoder(trained: Trained, encoder: nn.Module, error: RuntimeError) -> str:
     """Return the message for weights that do not fit: how the encoders differ, or else what torch says.
 
     Args:
         trained: the weights.
-        encoder: the new encoder; None for a model of another project.
+        encoder: the new encoder.
         error: of torch's `load_state_dict`.
     """
     there, here = trained.config.get("params"), getattr(encoder, "params", None)
@@ -123,8 +123,7 @@ def misfit(trained: Trained, encoder: nn.Module | None, error: RuntimeError) -> 
                 f"model.weights {trained} are of another encoder: {_some(found, separator='; ')}. Choose model.name, "
                 "model.stem_strides and model.options as they were"
             )
-    kind = "model" if encoder is None else "encoder"
-    return f"model.weights {trained} are of another {kind}: {str(error)[:500]}"
+    return f"model.weights {trained} are of another encoder: {str(error)[:500]}"
 
 
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
@@ -254,7 +253,10 @@ def start_classifier(model: Classifier, trained: Trained, classes: Sequence[str]
         report(trained, ["encoder"], [f"head ({trained.name} has none of a classifier)"])
         return model
     params = model.encoder.params
-    started = Classifier.from_pretrained(trained.folder, params=params, num_classes=model.num_classes, **options)
+    try:
+        started = Classifier.from_pretrained(trained.folder, params=params, num_classes=model.num_classes, **options)
+    except RuntimeError as error:
+        raise ValueError(_other_encoder(trained, model.encoder, error)) from error
     started.id2label, started.preprocessing = {}, {}  # of the run that it starts from
     if classes is None or not any(name.startswith("head.") for name in trained.weights):
         return started

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from eyetoy_image.segmentation.recipe import SegmentationData
 from eyetoy_train import Split
 from eyetoy_train.data.groups import Grouping
 from eyetoy_train.data.held_out import Groups, hold_out_by_name, missing_splits
-from eyetoy_train.data.splits import find_only_split
+from eyetoy_train.data.splits import beside_splits, find_only_split
 from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_folders
 from eyetoy_train.utils.untrusted import read_class_names
@@ -45,7 +45,9 @@ def read_folder(data: SegmentationData, seed: int = 0) -> SegmentationSet:
     images, maps = _split_folders(root / "images"), _maps_folder(root)
     folders = _split_folders(maps) if images else {}
     if images:
-        left_out += _beside_splits(root / "images", images) + _beside_splits(maps, folders)
+        left_out += beside_splits(root / "images", [path.name for path in images.values()])
+        if maps.is_dir():
+            left_out += beside_splits(maps, [path.name for path in folders.values()])
         parts = {
             split: pair_pictures(path, folders.get(split, maps / split), left_out) for split, path in images.items()
         }
@@ -116,16 +118,6 @@ def _split_folders(folder: Path) -> dict[Split, Path]:
     present = [path.name for path in list_folders(folder)]
     names = {split: find_only_split(split, present, folder) for split in SPLITS}
     return {split: folder / name for split, name in names.items() if name}
-
-
-def _beside_splits(folder: Path, splits: Mapping[Split, Path]) -> Counter[str]:
-    """Count what a folder holds beside its split folders."""
-    if not folder.is_dir():
-        return Counter()
-    left_out = count_beside(folder, "files beside the split folders")
-    if others := [path.name for path in list_folders(folder) if path not in splits.values()]:
-        left_out[f"folders that are no split ({named(others)})"] += len(others)
-    return left_out
 
 
 def open_folder(data: SegmentationData, seed: int) -> SegmentationSource:
