@@ -61,13 +61,22 @@ class TimmPyramid(nn.Module):
 
 
 def pyramid_strides(pyramid: nn.Module) -> list[int]:
-    """Return how many rows of the image one row of each map stands for, fine to coarse.
+    """Return how many pixels of the image one step on each map stands for, fine to coarse.
 
     Args:
         pyramid: from `build_pyramid`.
+
+    Raises:
+        ValueError: the height and the width of a map have different strides.
     """
     levels: Any = pyramid.model.feature_info if isinstance(pyramid, TimmPyramid) else pyramid.feature_info
-    return [stride if isinstance(stride, int) else stride[0] for stride in levels.reduction()]
+    strides: list[int] = levels.reduction()
+    if uneven := [stride for stride in strides if not isinstance(stride, int)]:
+        raise ValueError(
+            f"a detector needs maps with the same stride along height and width; one has {uneven[0]}: give "
+            "model.stem_strides one number for each convolution"
+        )
+    return strides
 
 
 def build_pyramid(recipe: ModelRecipe, out_indices: Sequence[int] | None) -> tuple[nn.Module, list[int]]:

@@ -13,16 +13,15 @@ from typing import Any, Self, cast
 
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
-from torchvision.ops.poolers import LevelMapper
 
 from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.dense.pyramids import build_pyramid, pyramid_strides
+from eyetoy_image.detection.boxes import Anchors, Float32BoxCoder, LevelPooling
 from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_train import ModelRecipe, SavedModel, load_model
 from eyetoy_train.models.transfer import Layout
@@ -40,8 +39,8 @@ LAYOUT = Layout(
 )
 OVER_STAGES = ("norms of the stages", "feature pyramid network")
 """The parts that depend on which stages of the encoder are used."""
-BOX_GRID, MASK_GRID, SAMPLES = 7, 14, 2
-"""Sizes of a proposal's features for the heads, and samples per cell of these along each axis (He et al., 2017)."""
+BOX_GRID, MASK_GRID = 7, 14
+"""Sizes of a proposal's features for the heads (He et al., 2017)."""
 
 
 class PyramidNetwork(nn.Module):
@@ -64,25 +63,6 @@ class PyramidNetwork(nn.Module):
         maps = OrderedDict((str(level), x) for level, x in enumerate(self.body(x)))
         out: OrderedDict[str, Tensor] = self.fpn(maps)
         return out
-
-
-class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has no types
-    """Features of boxes from the level that suits the size of each (Lin et al., 2017, equation 1).
-
-    torchvision takes the strides of the levels from the first images that come, without their padding: an image of
-    40 x 128, padded to 64 x 128, makes it take a stride of 4 for 2, then and for all later images. Here they are given.
-
-    Args:
-        strides: of the levels, fine to coarse.
-        grid: height and width of a box's features.
-    """
-
-    def __init__(self, strides: Sequence[int], grid: int) -> None:
-        super().__init__([str(level) for level in range(len(strides))], grid, SAMPLES)
-        self.scales = [1 / stride for stride in strides]
-        self.map_levels = LevelMapper(
-            int(math.log2(strides[0])), int(math.log2(strides[-1])), self.canonical_scale, self.canonical_level
-        )
 
 
 class InputTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
@@ -144,6 +124,8 @@ class Detector(SavedModel):
         kind = MaskRCNN if recipe.has_masks else FasterRCNN
         self.rcnn = kind(backbone, **_parts(backbone, recipe, num_classes), **_options(recipe))
         self.rcnn.transform = InputTransform(sizes)
+        for part in (self.rcnn.rpn, self.rcnn.roi_heads):
+            part.box_coder = Float32BoxCoder(part.box_coder.weights)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -223,11 +205,9 @@ def load_detector(folder: Path) -> Detector:
 def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:
     """Return the anchors and the heads."""
     width, hidden = recipe.fpn_channels, recipe.box_head_channels
-    ratios = tuple(recipe.anchor_ratios)
+    all_strides = [*backbone.strides, 2 * backbone.strides[-1]]
     parts = {
-        "rpn_anchor_generator": AnchorGenerator(
-            tuple((size,) for size in recipe.anchor_sizes), (ratios,) * len(recipe.anchor_sizes)
-        ),
+        "rpn_anchor_generator": Anchors(recipe.anchor_sizes, recipe.anchor_ratios, all_strides),
         "box_roi_pool": LevelPooling(backbone.strides, BOX_GRID),
         "box_head": TwoMLPHead(width * BOX_GRID**2, hidden),
         "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),  # + 1: the background

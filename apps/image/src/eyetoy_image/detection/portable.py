@@ -21,7 +21,8 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import nms, roi_align
 
 from eyetoy_image.classification.transforms import normalized
-from eyetoy_image.detection.model import Detector, LevelPooling
+from eyetoy_image.detection.boxes import LevelPooling
+from eyetoy_image.detection.model import Detector
 
 DIVISOR = 32
 """Sides of a canvas are multiples of this, as those of a padded picture are in torchvision's detectors."""
