@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -279,9 +280,18 @@ def check_fields(part: object, allowed: str, *names: str, prefix: str = "") -> N
         check(value is None or RANGES[allowed](value), prefix + name, value, allowed)
 
 
+class _RecipeDumper(yaml.SafeDumper):
+    """Quotes texts that YAML 1.1, which PyYAML writes, takes for text, and `--config` for a number: a run `3e-4`."""
+
+
+_RecipeDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def recipe_text(recipe: Recipe) -> str:
     """Return a recipe as YAML that `--config` takes."""
-    return yaml.safe_dump(_without_tuples(dataclasses.asdict(recipe)), sort_keys=False)
+    return yaml.dump(_without_tuples(dataclasses.asdict(recipe)), Dumper=_RecipeDumper, sort_keys=False)
 
 
 def _without_tuples(value: Any) -> Any:

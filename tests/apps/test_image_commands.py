@@ -93,8 +93,8 @@ def test_predict_writes_lines_json_and_csv(workplace, run_command):
     (prediction,) = json.loads((workplace / "out.json").read_text())
     assert prediction["file"] == "pictures/dark/3.png"
     assert sum(prediction["probabilities"]) == pytest.approx(1, abs=1e-3)
-    run_command(workplace, "apps/image/predict.py", "one", "pictures", "--output", "out.csv")
-    with (workplace / "out.csv").open() as file:
+    run_command(workplace, "apps/image/predict.py", "one", "pictures", "--output", "lists/of/predict/out.csv")
+    with (workplace / "lists" / "of" / "predict" / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * 27
 

@@ -86,8 +86,9 @@ def test_the_part_that_a_run_would_hold_out_can_still_be_asked_for(validate):
     assert (scores["split"], scores["count"]) == ("test", 10)
 
 
-def test_a_folder_that_has_changed_since_the_run_is_named(validate, capsys):
-    """Others are held out then: the run may have trained on some of them."""
+@pytest.fixture
+def run_on_own_digits(validate, capsys):
+    """Make a folder `run` of the included model of digits, as if trained on ten pictures of each in the folder own."""
     for digit in DIGITS:
         put(f"own/{digit}", **{f"n{number}": digit for number in range(10)})
     shutil.copytree(included_models()["digits"], "run/checkpoints/best")
@@ -99,15 +100,33 @@ def test_a_folder_that_has_changed_since_the_run_is_named(validate, capsys):
     task.prepare()
     write_data_record(RunFolder(Path("run")), task)
     capsys.readouterr()
+
+
+def test_a_folder_that_has_changed_since_the_run_is_named(run_on_own_digits, capsys):
+    """Others are held out then: the run may have trained on some of them."""
     APP.validate(["run", "--num_workers", "0"])
     assert "warning" not in capsys.readouterr().err
     for digit in DIGITS:
         put(f"own/{digit}", a_new_one=digit, another=digit)
     APP.validate(["run", "--num_workers", "0"])
     said = capsys.readouterr().err
-    assert "warning: the data have changed since this run: train has 90 samples, and had 70; val has other" in said
-    APP.validate(["run", "--num_workers", "0", "--data.root", "own", "--split", "all"])  # asked for as they are
-    assert "have changed" not in capsys.readouterr().err
+    warning = "warning: the samples are not those of this run: train has 90 samples, and had 70; val has other"
+    assert warning in said
+    for override in (("--data.root", "own", "--split", "test"), ("--data.crop_pct", "0.95")):
+        APP.validate(["run", "--num_workers", "0", *override])
+        assert warning in capsys.readouterr().err
+    for override in (("--data.root", "own"), ("--data.limit", "50"), ()):
+        APP.validate(["run", "--num_workers", "0", *override, "--split", "all"])  # asked for as they are
+        assert "warning" not in capsys.readouterr().err
+
+
+def test_another_seed_than_the_runs_is_named_since_it_holds_out_other_files(run_on_own_digits, capsys):
+    APP.validate(["run", "--num_workers", "0"])
+    assert "warning" not in capsys.readouterr().err
+    APP.validate(["run", "--num_workers", "0", "--seed", "1"])
+    said = capsys.readouterr().err
+    assert "not those of this run: train has other files, 70 as before" in said
+    assert "test has other files, 20 as before; what is held out is drawn anew" in said
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import av
@@ -103,6 +104,38 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_drawn(checkpoints, tmp_pat
         eyetoy_image.visualize.main([str(argument) for argument in arguments])
     assert f"skipped: cannot read {files[0]} as a picture" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"0.png", "0-2.png"}
+
+
+def test_every_file_has_maps_of_its_own(checkpoints, tmp_path):
+    files = [tmp_path / name for name in ("one/a.png", "two/a.png", "two/a-2.png", "three/A.png")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        shutil.copy(checkpoints / "pictures/dark/0.png", file)
+    arguments = [checkpoints / "runs" / "image", *files, "--output", tmp_path / "maps"]
+    eyetoy_image.visualize.main([str(argument) for argument in arguments])
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"a.png", "a-2.png", "a-2-2.png", "A-3.png"}
+
+
+@pytest.mark.parametrize(
+    ("script", "run", "options"),
+    [
+        ("visualize", "image", ()),
+        ("visualize", "video", ()),
+        ("predict", "segmentation", ("--maps",)),
+        ("predict", "detection", ()),
+    ],
+)
+def test_what_is_read_is_not_overwritten(script, run, options, checkpoints, refused, tmp_path):
+    app, name = FILES.get(run, FILES["image"])
+    file = tmp_path / "mine" / Path(name).name
+    file.parent.mkdir()
+    shutil.copy(checkpoints / name, file)
+    (tmp_path / "link").symlink_to("mine")
+    before = file.read_bytes()
+    arguments = (checkpoints / "runs" / run, "mine", *options, "--output", "link")
+    said = refused(tmp_path, f"apps/{app}/{script}.py", *arguments)
+    assert f"--output link would overwrite {Path('link') / file.name}, which is read; choose another folder" in said
+    assert file.read_bytes() == before
 
 
 def test_a_map_is_brightest_where_it_is_greatest():

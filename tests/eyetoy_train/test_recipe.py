@@ -57,6 +57,15 @@ def test_what_a_run_writes_is_read_back_equal(default, tmp_path):
     assert parse_recipe(ClassificationRecipe, written, []) == recipe
 
 
+@pytest.mark.parametrize("name", ["3e-4", "1e3", "1E5", "+1e5", "1.e5", "-2.5e03", "1_0e2", "1e", "5", "no", ".nan"])
+def test_a_name_that_looks_like_a_number_stays_a_name(default, tmp_path, name):
+    recipe = parse_recipe(ClassificationRecipe, default, [f"--name={name}"])
+    written = tmp_path / "written.yaml"
+    written.write_text(recipe_text(recipe))
+    assert parse_recipe(ClassificationRecipe, written, []).name == name
+    assert is_written_as(recipe, yaml.safe_load(recipe_text(recipe)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

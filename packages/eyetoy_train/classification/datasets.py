@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from eyetoy_train.data.source import LabelledSamples
 from eyetoy_train.data.unreadable import log_skipped, unreadable_files, why_unreadable
 from eyetoy_train.types import Batch, Split
 from eyetoy_train.utils.console import named
-from eyetoy_train.utils.seeds import derive_seed
+from eyetoy_train.utils.seeds import derive_seed, digest_of
 
 
 class SampleReader(Protocol):
@@ -56,10 +55,7 @@ class SampleDataset(Dataset[Batch]):
     @property
     def digest(self) -> str:
         """A hash of the names and labels of all samples, in their order."""
-        found = hashlib.blake2b(digest_size=8)
-        for index, (source, label) in enumerate(self.samples):
-            found.update(f"{source_name(source, index)}\t{label}\n".encode("utf-8", "surrogatepass"))
-        return found.hexdigest()
+        return digest_of(f"{source_name(source, index)}\t{label}" for index, (source, label) in enumerate(self.samples))
 
     def __len__(self) -> int:
         return len(self.samples)

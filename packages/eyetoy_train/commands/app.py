@@ -205,6 +205,8 @@ class ClassificationApp(App[Classifier]):
             raise ValueError(f"--output must end in .json or .csv; got {options.output}")
         if options.batch_size < 1:
             raise ValueError(f"--batch_size must be at least 1; got {options.batch_size}")
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
         opened = self.open(options.checkpoint, overrides, command="predict")
         top_k, threshold = _chosen(options, len(opened.labels), multi_label=opened.task.multi_label)
         classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)

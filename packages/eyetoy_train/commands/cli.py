@@ -9,7 +9,7 @@ import math
 import re
 import sys
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
@@ -311,14 +311,26 @@ def check_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def check_output_folder(folder: Path) -> None:
-    """Refuse an existing file as an output folder.
+def make_output_folder(folder: Path, read: Iterable[Path] = (), written: Iterable[str] = ()) -> None:
+    """Make the folder that `--output` names.
+
+    Args:
+        folder: the folder.
+        read: the files that the command reads.
+        written: names of the files that it will write into the folder.
 
     Raises:
-        ValueError: `folder` is a file.
+        ValueError: `folder` is a file, or one of the files that are read would be overwritten.
+        OSError: it cannot be made.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output must be a folder; got the file {folder}")
+    # By number and not by path: links have several, and on some systems so have upper and lower case.
+    numbers = {(found.st_dev, found.st_ino) for found in (path.stat() for path in read if path.exists())}
+    for path in (folder / name for name in written):
+        if path.exists() and (path.stat().st_dev, path.stat().st_ino) in numbers:
+            raise ValueError(f"--output {folder} would overwrite {path}, which is read; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def parse_with_overrides(

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from eyetoy_train.checkpoint.run_folder import read_recipe
-from eyetoy_train.commands.cli import checkpoint_parser, given_keys, parse_with_overrides
+from eyetoy_train.commands.cli import checkpoint_parser, given_keys, make_output_folder, parse_with_overrides
 from eyetoy_train.commands.opens import Opens
+from eyetoy_train.concerns import DATA, concern_of
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.task import LabelledTask, Listing
@@ -22,6 +23,9 @@ from eyetoy_train.utils.statistics import SHARES, interval
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+DIVIDING = frozenset(["seed", "data.folds", "data.fold", "data.group_pattern", "data.group_column"])
+"""Keys of a recipe that choose which samples of the data are held out."""
 
 
 class Scores(Opens, Protocol):
@@ -52,6 +56,8 @@ def validate_checkpoint(app: Scores, argv: Sequence[str] | None = None) -> None:
         help="folder for scores.json, tables, figures, and predictions.csv, which lists every file, mistakes first",
     )
     options, overrides = parse_with_overrides(parser, argv)
+    if options.output:
+        make_output_folder(options.output)
     # Here, after the options were read: a `--help` does not wait for them.
     from accelerate import Accelerator
 
@@ -71,7 +77,7 @@ def validate_checkpoint(app: Scores, argv: Sequence[str] | None = None) -> None:
     dataset = task.dataset(split)
     if dataset is None:
         raise ValueError(f"the data have no split {split!r}; choose another with --split")
-    if accelerator.is_main_process and not any(key == "seed" or key.startswith("data.") for key in given):
+    if accelerator.is_main_process and not whole and not _names_other_data(app.recipe, given, opened):
         _warn_of_other_data(opened, split)
     model = opened.load_model(accelerator.device)
     started = time.perf_counter()
@@ -90,7 +96,6 @@ def validate_checkpoint(app: Scores, argv: Sequence[str] | None = None) -> None:
     report = json.dumps(said, indent=2)
     print(report)  # noqa: T201
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
         (options.output / "scores.json").write_text(report, encoding="utf-8")
         tables = [*task.metrics().details(sums, options.output).tables]
         if isinstance(task, Listing):
@@ -166,25 +171,33 @@ def _choose_samples(opened: Checkpoint[Any], split: str | None, given: Sequence[
     return whole
 
 
+def _names_other_data(recipe: type[Any], given: Sequence[str], opened: Checkpoint[Any]) -> bool:
+    """Whether the command line names other data than the run's, or a part of them; not if it divides them otherwise."""
+    chosen = {key for key in given if key == "data" or concern_of(recipe, key) is DATA} - DIVIDING
+    return bool(chosen) or ("data.root" in given and str(opened.task.recipe.data.root) != str(_trained_root(opened)))
+
+
 def _warn_of_other_data(opened: Checkpoint[Any], split: Split) -> None:
     """Warn if a split was held out of other files than those of the run: it may have trained on some of its samples."""
-    from eyetoy_train.classification.task import ClassificationTask
     from eyetoy_train.engine.data_record import data_changes
 
-    if not isinstance(opened.task, ClassificationTask):  # of others, names of files decide what is held out
-        return
     changes = data_changes(opened.folder.parent.parent / "data.json", opened.task)
     changed = [name for name in ("train", split) if any(change.startswith(f"{name} ") for change in changes)]
     if len(changed) > 1:  # with split folders, more files of one split do not touch the others
         log(
-            f"warning: the data have changed since this run: {'; '.join(changes)}; what is held out is drawn anew, so "
+            f"warning: the samples are not those of this run: {'; '.join(changes)}; what is held out is drawn anew, so "
             f"that it may have trained on samples of {split}, and the score may be too good",
             file=sys.stderr,
         )
 
 
+def _trained_root(opened: Checkpoint[Any]) -> Any:
+    """Return the folder of the data that a checkpoint was trained on, as its recipe has it; None if it has none."""
+    saved = read_recipe(opened.folder / "recipe.yaml")
+    return saved["data"].get("root") if isinstance(saved, dict) and isinstance(saved.get("data"), dict) else None
+
+
 def _is_other_root(opened: Checkpoint[Any], root: str) -> bool:
     """Whether a folder is another one than that of the data that a checkpoint was trained on."""
-    saved = read_recipe(opened.folder / "recipe.yaml")
-    trained = saved["data"].get("root") if isinstance(saved, dict) and isinstance(saved.get("data"), dict) else None
+    trained = _trained_root(opened)
     return trained is None or Path(trained).expanduser().resolve() != Path(root).expanduser().resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eyetoy_train.commands.cli import check_output_folder, expand, files_parser, parse_with_overrides
+from eyetoy_train.commands.cli import expand, files_parser, make_output_folder, parse_with_overrides
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils.console import log
@@ -89,10 +90,10 @@ def visualize(
     options, overrides = parse_with_overrides(parser, argv)
     failed = False
     files = list(expand(options.inputs, extensions))
-    check_output_folder(options.output)
+    names = _names(files)
     viewer = open_viewer(options.checkpoint, overrides)
-    options.output.mkdir(parents=True, exist_ok=True)
-    for file, name in zip(files, _names(files), strict=True):
+    make_output_folder(options.output, files, [f"{name}{suffix}" for name in names for suffix in (".png", ".mp4")])
+    for file, name in zip(files, names, strict=True):
         try:
             view = viewer(file, options.point)
         except (UnreadableFileError, OSError) as error:
@@ -140,9 +141,9 @@ def check_place(at: Sequence[float] | None, axes: Sequence[str]) -> Sequence[flo
 
 def _names(files: Sequence[Path]) -> list[str]:
     """Return a name for the image of each file; files of the same name in several folders are numbered."""
-    counts: dict[str, int] = {}
-    names = []
+    names: dict[str, str] = {}  # by how they are compared on systems that do not tell upper from lower case
     for file in files:
-        counts[file.stem] = count = counts.get(file.stem, 0) + 1
-        names.append(file.stem if count == 1 else f"{file.stem}-{count}")
-    return names
+        numbered = (file.stem if number == 1 else f"{file.stem}-{number}" for number in itertools.count(1))
+        name = next(name for name in numbered if name.casefold() not in names)
+        names[name.casefold()] = name
+    return list(names.values())

@@ -7,7 +7,7 @@ what was drawn before it. This is what makes a resumed run equal to an uninterru
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,14 @@ def derive_seed(*parts: int | str) -> int:
     """
     digest = hashlib.blake2b("/".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=7).digest()
     return int.from_bytes(digest, "big")
+
+
+def digest_of(lines: Iterable[str]) -> str:
+    """Return a hash of lines of text, in their order; equal lines have equal ones."""
+    found = hashlib.blake2b(digest_size=8)
+    for line in lines:
+        found.update(f"{line}\n".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

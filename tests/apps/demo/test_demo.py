@@ -20,9 +20,12 @@ from eyetoy_demo.examples import OTHERS, OWN, find_examples
 from eyetoy_demo.looking import _numbered, answer, open_viewer, sentence
 from eyetoy_demo.main import main
 from eyetoy_demo.timeline import Length, draw_timeline, length_of, timeline
+from eyetoy_image.app import app_of
 from eyetoy_image.classification import APP
 from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.types import MODALITIES
+from helpers.commands import save_untrained
+from helpers.paths import config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECONDS = 120_000  # milliseconds; a busy machine takes its time
@@ -190,6 +193,25 @@ def test_files_to_pick_were_held_out(checkpoints):
     task = APP.open(checkpoints / "runs" / "image").task  # without split folders, the recipe's seed decides
     held_out = {file.read_bytes() for file, _ in task.source.split("test")}
     assert {file.read_bytes() for file in find_examples(runs["image"]).files} == held_out
+
+
+@pytest.mark.parametrize("has_splits", [True, False])
+def test_files_to_pick_of_a_run_on_label_maps_were_held_out(has_splits, tmp_path):
+    pictures = {f"{number}.png" for number in range(10)}
+    for name in pictures:
+        split = ("test" if name == "7.png" else "train") if has_splits else ""
+        for folder, mode in (("images", "RGB"), ("maps", "L")):
+            path = tmp_path / "data" / folder / split / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = Image.new(mode, (32, 32), 0)
+            picture.paste(1, (0, 0, 16, 32)) if mode == "L" else None
+            picture.save(path)
+    best, recipe = tmp_path / "runs" / "maps" / "checkpoints" / "best", config("image", "own_segmentation")
+    save_untrained(best, app_of("segmentation"), recipe, tmp_path / "data", ("--data.short_side", 32))
+    found = find_examples(find_runs(tmp_path / "runs")[0][0])
+    assert found.title == OWN
+    task = app_of("segmentation").open(best).task
+    assert {file.name for file in found.files} == {picture.path.name for picture in task.source.split("test")}
 
 
 def test_a_run_without_its_data_has_the_files_of_the_included_model(checkpoints, tmp_path):

@@ -70,7 +70,8 @@ def _of_task(run: Run) -> list[Path]:
         return []
     splits: tuple[Split, ...] = ("test", "val")
     for split in splits:
-        samples = opened.task.source.split(split)
+        found = opened.task.source.split(split)
+        samples = getattr(found, "pictures", found)  # a set of pictures with boxes
         if isinstance(samples, Sequence) and len(samples):
             chosen = [samples[place] for place in _spread(len(samples))]
             files = [_file(sample, number) for number, sample in enumerate(chosen)]
@@ -80,7 +81,7 @@ def _of_task(run: Run) -> list[Path]:
 
 def _file(sample: Any, number: int) -> Path | None:
     """Return the file of a sample, which is written if the sample is a picture in memory; None for anything else."""
-    source = sample[0] if isinstance(sample, tuple) and sample else sample
+    source = sample[0] if isinstance(sample, tuple) and sample else getattr(sample, "path", sample)
     if isinstance(source, Path):
         return source
     if type(source).__name__ != "Tensor" or source.ndim != 3:
@@ -93,7 +94,7 @@ def _file(sample: Any, number: int) -> Path | None:
 
 
 def _of_folders(run: Run) -> list[Path]:
-    """Return files of the folder of a split, which detection and segmentation have, too."""
+    """Return files of the folder of a split, where the task does not tell of any."""
     present = [path.name for path in list_folders(run.data)] if run.data.is_dir() else []
     held_out = find_split("test", present) or find_split("val", present)
     if held_out is None:

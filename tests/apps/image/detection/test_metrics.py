@@ -142,7 +142,18 @@ def test_details_have_every_class_that_there_is(pictures, written, by_hand):
     assert rows["cat"]["mask AP50"] == pytest.approx(precision[0, :, 0].mean())
     assert rows["cat"]["mask AP75"] == pytest.approx(precision[5, :, 0].mean())
     truths = [one for truth, _ in pictures for one in truth["annotations"]]
-    assert rows["cat"]["objects"] == sum(one["category_id"] == 2 for one in truths)
+    assert rows["cat"]["objects"] == sum(one["category_id"] == 2 and not one["iscrowd"] for one in truths)
+    assert rows["cat"]["objects"] < sum(one["category_id"] == 2 for one in truths)
+
+
+def test_a_class_of_crowds_alone_has_no_row(pictures, tmp_path):
+    """Its average precision is -1, which is no share."""
+    metrics = DetectionMetrics(CATEGORIES, with_masks=False)
+    crowd = {"image_id": 1, "category_id": 9, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 1}
+    (truth, detections), *rest = pictures
+    with_crowd = (truth | {"annotations": [*truth["annotations"], crowd]}, detections)
+    (table,) = metrics.details(sums_of(metrics, [[with_crowd, *rest]]), tmp_path).tables
+    assert {row[0] for row in table.rows} == {"cat", "cup"}
 
 
 def test_what_was_found_is_written_whole(pictures, written):

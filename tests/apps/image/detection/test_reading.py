@@ -16,6 +16,8 @@ from eyetoy_image.detection.datasets import DATASETS
 from eyetoy_image.detection.datasets.coco import read_coco
 from eyetoy_image.detection.datasets.dataset import read_picture
 from eyetoy_image.io.files import UnreadableImageError
+from eyetoy_train.checkpoint.run_folder import RunFolder
+from eyetoy_train.engine.data_record import data_changes, write_data_record
 
 KEYS = ("category_id", "bbox", "segmentation")
 
@@ -251,3 +253,12 @@ def test_a_text_is_not_the_number_it_spells(tree):
     coco = read_coco(path, tree / "val")
     assert not coco.pictures[0].annotations
     assert len(coco.strays) == 4
+
+
+def test_a_changed_box_is_noticed(recipe_of, write_tree, tmp_path):
+    run, tree = RunFolder(tmp_path), write_tree()
+    write_data_record(run, Detection(recipe_of(tree)))
+    assert data_changes(run.data, Detection(recipe_of(tree))) == []
+    file = tree / "annotations" / "instances_val.json"
+    file.write_text(file.read_text().replace("[5, 4, 10, 20]", "[5, 4, 11, 20]"))
+    assert data_changes(run.data, Detection(recipe_of(tree))) == ["val has other files, 3 as before"]

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from torch.utils.data import Dataset
 
 from eyetoy_image.io.background import Background
 from eyetoy_train import Batch
+from eyetoy_train.utils.seeds import digest_of
 
-P = TypeVar("P")
+
+class Named(Protocol):
+    """What a picture has in common with others."""
+
+    @property
+    def path(self) -> object:
+        """Its file, or its place in a table."""
+
+
+P = TypeVar("P", bound=Named)
 
 
 class PictureDataset(Dataset[Batch], Generic[P]):
@@ -27,6 +37,15 @@ class PictureDataset(Dataset[Batch], Generic[P]):
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the names of all pictures, in their order."""
+        return digest_of(map(self.described, self.pictures))
+
+    def described(self, picture: P) -> str:
+        """Return the name of a picture, with all that tells it from another one without opening its files."""
+        return str(picture.path)
 
     @staticmethod
     def collate(samples: list[Batch]) -> Batch:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 from eyetoy_image.io.background import Background, PictureOptions
 from eyetoy_image.io.files import read_image
 from eyetoy_train.commands.app import App
-from eyetoy_train.commands.cli import check_output_folder, expand, parse_with_overrides
+from eyetoy_train.commands.cli import expand, make_output_folder, parse_with_overrides
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.models.opened import Checkpoint, best_device
@@ -99,14 +99,15 @@ def readable_pictures(files: Sequence[Path], background: Background = "white") -
             log(f"skipped: {error}", file=sys.stderr)
 
 
-def make_output_folder(folder: Path, files: Sequence[Path]) -> None:
+def make_picture_folder(folder: Path, files: Sequence[Path]) -> None:
     """Make a folder for a PNG file of each image, with its name.
 
     Raises:
-        ValueError: `folder` is a file, or two images have the same name.
+        ValueError: `folder` is a file, two images have the same name, or one of them would be overwritten.
+        OSError: it cannot be made.
     """
-    check_output_folder(folder)
-    twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
+    # Some systems do not tell upper from lower case.
+    twice = [name for name, count in Counter(file.stem.casefold() for file in files).items() if count > 1]
     if twice:
         raise ValueError(f"several of the files would be written to {folder / twice[0]}.png; take them in turn")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder, files, [f"{file.stem}.png" for file in files])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eyetoy_image.configs import CONFIGS
-from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
+from eyetoy_image.dense.predict import DensePredictApp, Seen, make_picture_folder
 from eyetoy_image.detection.recipe import DetectionRecipe
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_train.commands.app import Deferred
@@ -63,8 +63,10 @@ class DetectionApp(DensePredictApp["Detection", dict[str, Any]]):
             raise ValueError(f"--threshold must be from 0 to 1; got {options.threshold}")
         if options.output and options.output.suffix not in ("", ".json"):
             raise ValueError(f"--output must be a folder or end in .json; got {options.output}")
-        if options.output and not _is_json(options):
-            make_output_folder(options.output, files)
+        if _is_json(options):
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+        elif options.output:
+            make_picture_folder(options.output, files)
 
     def see(self, task: Detection, model: nn.Module, image: Tensor) -> dict[str, Any]:
         """Return the objects on a picture."""

@@ -87,6 +87,6 @@ class StrideMapper(LevelMapper):  # type: ignore[misc]  # torchvision has no typ
 
     def __call__(self, boxlists: list[Tensor]) -> Tensor:
         """Return the place of the level of each box."""
-        suits = super().__call__(boxlists) + self.k_min
-        finer = torch.tensor(self.powers[1:], device=suits.device)
-        return (suits[:, None] >= finer).sum(1)
+        suits: Tensor = super().__call__(boxlists) + self.k_min
+        coarser = torch.tensor(self.powers[1:], device=suits.device)
+        return (suits[:, None] >= coarser).sum(1)

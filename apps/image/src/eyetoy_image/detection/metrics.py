@@ -105,8 +105,9 @@ class DetectionMetrics:
             (folder / name).write_text(json.dumps(entries), encoding="utf-8")
         curves = {kind: self._precisions(kind, truths, found) for kind in self.kinds}
         columns = [_by_class(precisions) for precisions in curves.values()]
-        objects = [
-            sum(one["category_id"] == category.id for truth in truths for one in truth["annotations"])
+        annotations = [one for truth in truths for one in truth["annotations"]]
+        objects = [  # without crowds, as in the average precision: of a class with nothing else it is -1
+            sum(one["category_id"] == category.id and not one["iscrowd"] for one in annotations)
             for category in self.categories
         ]
         rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -205,9 +205,10 @@ def load_detector(folder: Path) -> Detector:
 def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:
     """Return the anchors and the heads."""
     width, hidden = recipe.fpn_channels, recipe.box_head_channels
+    sizes = cast("list[int]", recipe.anchor_sizes)  # `auto` is a number for each by now
     all_strides = [*backbone.strides, 2 * backbone.strides[-1]]
     parts = {
-        "rpn_anchor_generator": Anchors(recipe.anchor_sizes, recipe.anchor_ratios, all_strides),
+        "rpn_anchor_generator": Anchors(sizes, recipe.anchor_ratios, all_strides),
         "box_roi_pool": LevelPooling(backbone.strides, BOX_GRID),
         "box_head": TwoMLPHead(width * BOX_GRID**2, hidden),
         "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),  # + 1: the background

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eyetoy_image.configs import CONFIGS
-from eyetoy_image.dense.predict import DensePredictApp, Seen, make_output_folder
+from eyetoy_image.dense.predict import DensePredictApp, Seen, make_picture_folder
 from eyetoy_image.io.files import EXTENSIONS
 from eyetoy_image.segmentation.recipe import SegmentationRecipe
 from eyetoy_train.commands.app import Deferred
@@ -57,7 +57,7 @@ class SegmentationApp(DensePredictApp["Segmentation", "Tensor"]):
     def check(self, options: argparse.Namespace, files: Sequence[Path]) -> None:
         """Refuse maps without a folder to write to."""
         if options.output is not None:
-            make_output_folder(options.output, files)
+            make_picture_folder(options.output, files)
         elif options.maps:
             raise ValueError("--maps needs --output, the folder to write to")
 
