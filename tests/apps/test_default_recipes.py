@@ -72,10 +72,10 @@ def write_cifar(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     folder = root / loader.base_folder
     folder.mkdir(parents=True)
-    lists = {"train_list": "train", "test_list": "test"}
-    for attribute, file in lists.items():
-        labels = generator.integers(0, 10, 120).tolist()
-        pixels = generator.integers(0, 256, (120, 3072), dtype=np.uint8)
+    lists = {"train_list": ("train", 120), "test_list": ("test", 20)}
+    for attribute, (file, count) in lists.items():
+        labels = generator.integers(0, 10, count).tolist()
+        pixels = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
         (folder / file).write_bytes(pickle.dumps({"data": pixels, "labels": labels}))
         monkeypatch.setattr(loader, attribute, [[file, None]])
     (folder / "meta").write_bytes(pickle.dumps({"names": names}))
@@ -278,7 +278,7 @@ def call_without_memory(app, recipe) -> None:
 
 @each_recipe
 def test_it_trains_for_two_steps(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision_sets, "NUM_VAL", 100)
+    monkeypatch.setattr(torchvision_sets, "NUM_VAL", 20)
     monkeypatch.setattr(atomic, "_digest", lambda path: str(path.stat().st_size))  # a fifth of the time
     torchvision_sets._open.cache_clear()
     app, data = app_of(path), tmp_path / "data"
