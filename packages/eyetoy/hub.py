@@ -163,8 +163,10 @@ class HubModel(
         if other_head and strict:  # otherwise `_load` names what is missing or left over
             _set_head(model, weights)
         _load(model, weights, model_id, strict=strict)
-        if isinstance(config, dict) and in_channels is None and not other:
-            model._take_description(config)
+        if isinstance(config, dict) and not other:
+            # Samples of other channels are not prepared as before; the classes are the same.
+            left_out = () if in_channels is None else ("preprocessing",)
+            model._take_description({key: value for key, value in config.items() if key not in left_out})
         return model.to(map_location).eval()
 
 

@@ -243,6 +243,8 @@ class EncoderParams:
                 "positional_embedding must be True or False, or, in 3 dimensions, 'space'; got "
                 f"{self.positional_embedding!r}"
             )
+        if self.stem_norm not in (True, False):  # the text "false" would be true
+            raise ValueError(f"stem_norm must be True or False; got {self.stem_norm!r}")
 
     @property
     def stem_widths(self) -> tuple[int, ...]:

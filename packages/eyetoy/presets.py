@@ -231,11 +231,18 @@ def head_groups(tokenizers: Tokenizers, window: Size, width: int, head_dim: int)
     """Give half of the width to the finest scale and share the rest among the coarser ones, if there are any."""
     # For example a width of 64 and three scales: 32, 16, 16.
     num_coarse = len(tokenizers) - 1
-    widths = (width // 2, *[width // (2 * num_coarse)] * num_coarse) if num_coarse else (width,)
+    widths = (width // 2, *_shares(width - width // 2, num_coarse, head_dim)) if num_coarse else (width,)
     return tuple(
         _group(tokenizer, window, channels=channels, head_dim=head_dim)
         for tokenizer, channels in zip(tokenizers, widths, strict=True)
     )
+
+
+def _shares(width: int, count: int, head_dim: int) -> list[int]:
+    """Return widths that add up to `width`: equal ones, or else as equal as whole heads allow, larger ones first."""
+    unit = head_dim if width % count and width % head_dim == 0 and width // head_dim >= count else 1
+    share, rest = divmod(width // unit, count)
+    return [unit * (share + (place < rest)) for place in range(count)]
 
 
 def _group(tokenizer: ConvParams | None, window: Size, *, channels: int, head_dim: int) -> HeadParams:

@@ -63,6 +63,9 @@ def changed(params: EncoderParams, changes: Changes) -> EncoderParams:
     """
     params = _shaped(params, changes.widths, changes.depths)
     blocks = tuple(_block(block, changes) for block in params.transformer)
+    has_tokenizers = any(group.conv_params is not None for block in blocks for group in block.heads)
+    if changes.kernel_size is not None and not has_tokenizers:
+        raise ValueError("no head group of this model has a tokenizer, of which to change kernel_size")
     positions, stem_norm = changes.positional_embedding, changes.stem_norm
     return replace(
         params,
@@ -180,16 +183,19 @@ def _tokenizer(stride: Size, merging: Merging) -> ConvParams | None:
 
 
 def _stack(stack: GlobalAttentionParams | None, changes: Changes) -> GlobalAttentionParams | None:
-    if changes.global_depth == 0:
-        return None
     asked = {
-        "depth": changes.global_depth,
         "num_register_tokens": changes.num_register_tokens,
         "residual": changes.residual,
         "context_init": changes.context_init,
         "global_pool": changes.global_pool,
     }
     asked = {name: value for name, value in asked.items() if value is not None}  # 0 registers are a change, too
+    if changes.global_depth == 0:
+        if asked:
+            raise ValueError(f"global_depth 0 removes the global stack, of which to change {', '.join(asked)}")
+        return None
+    if changes.global_depth is not None:
+        asked["depth"] = changes.global_depth
     if not asked:
         return stack
     if stack is None:

@@ -51,7 +51,7 @@ class About:
     @classmethod
     def of_data(cls, kind: str, data: Any, **said: Any) -> Self:
         """Describe a recipe's `data` as `about_data` does, and say what else there is to say."""
-        hub_dataset = data.root if data.source == "hub" else None
+        hub_dataset = data.root if data.source == "hub" and not _is_here(data.root) else None
         return cls(data=about_data(kind, data.source, data.root), hub_dataset=hub_dataset, **said)
 
 
@@ -63,12 +63,17 @@ def about_data(kind: str, source: str, root: str) -> str:
         source: the recipe's `data.source`: the name of a set, or `folder`, `hub` and the like.
         root: the folder of the data, or their name on the hub.
     """
-    if source == "hub":
+    if source == "hub" and not _is_here(root):
         return f"{root}, a set of Hugging Face's hub"
-    if source in ("folder", "list", "tagged", "webdataset"):
+    if source in ("folder", "hub", "list", "tagged", "webdataset"):
         # The last part only: cards are published, and a path may hold the names of people and machines.
         return f"{kind} of the folder {Path(root).name}"
     return f"the set {source.replace('_', ' ')}"
+
+
+def _is_here(root: str) -> bool:
+    """Whether data of the hub's form are a folder of this machine, whose path is nobody else's business."""
+    return Path(root).expanduser().exists() or Path(root).expanduser().is_absolute()
 
 
 class SampleStream(ABC):

@@ -97,3 +97,12 @@ def test_a_picture_is_classified_by_an_included_model(tmp_path, monkeypatch, cap
     file = example_files(included_models()["digits"])[7]
     APPS["digits"].predict(["digits", str(file), "--top_k", "1"])
     assert f"{file}  7 " in capsys.readouterr().out
+
+
+def test_an_export_does_not_hide_the_included_model(tmp_path, monkeypatch):
+    """A folder digits in this one would mean itself from then on."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["export"])
+    APPS["digits"].export(["digits", "--format", "pt2"])
+    assert (tmp_path / "digits-exported" / "model.pt2").is_file()
+    assert find_checkpoint(Path("digits")) == included_models()["digits"]

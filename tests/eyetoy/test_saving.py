@@ -271,3 +271,12 @@ def test_a_pooling_that_the_encoder_has_not_is_refused(dimension: int, encoders:
     with pytest.raises(ValueError, match="no context token, and global_pool must be 'avg'; got 'token'"):
         model.reset_classifier(4, "token")
     assert model.num_classes == model.head.out_features == 3
+
+
+def test_other_channels_keep_the_names_of_the_classes_and_drop_the_preprocessing(tmp_path):
+    model = create_model("eyetoy2d_pico", num_classes=2)
+    model.id2label, model.preprocessing = {0: "cat", 1: "dog"}, {"modality": "image", "channels": 3}
+    model.save_pretrained(tmp_path)
+    assert Classifier.from_pretrained(tmp_path).preprocessing == model.preprocessing
+    grey = Classifier.from_pretrained(tmp_path, in_channels=1)
+    assert (grey.id2label, grey.preprocessing) == ({0: "cat", 1: "dog"}, {})

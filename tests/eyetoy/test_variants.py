@@ -103,6 +103,21 @@ def test_scales_and_merging_reach_every_block():
     assert tokenizers == {((3, 1), (7, 4))}
 
 
+@pytest.mark.parametrize("scales", [(1,), (1, 2), (1, 2, 4), (1, 2, 4, 8), (1, 2, 2, 4, 8)])
+@pytest.mark.parametrize("name", [NANO, "eyetoy2d_pico", "eyetoy2d_tiny"])
+def test_head_groups_share_the_whole_width(name, scales):
+    for block in encoder_params(name, changes={"scales": scales}).transformer:
+        widths = [group.intermediate_channels for group in block.heads]
+        assert sum(widths) == block.out_channels
+        assert widths == sorted(widths, reverse=True)
+        assert len(scales) == 1 or widths[0] == block.out_channels // 2
+
+
+def test_shares_that_are_not_equal_are_whole_heads():
+    params = encoder_params("eyetoy2d_tiny", changes={"scales": (1, 2, 4, 8)})
+    assert [group.intermediate_channels for group in params.transformer[-1].heads] == [256, 96, 96, 64]
+
+
 def test_coarse_merging_leaves_the_finest_group_without_tokenizer():
     params = encoder_params(NANO, changes={"merging": "coarse"})
     for block, before in zip(params.transformer, encoder_params(NANO).transformer, strict=True):
@@ -141,6 +156,14 @@ def test_the_global_stack_is_left_out_or_changed():
         (NANO, {"widths": 64}, "widths must be a list with one integer for each stage; got 64"),
         (NANO, {"depths": "1262"}, "depths must be a list with one integer for each stage; got '1262'"),
         (NANO, {"kernel_size": 1}, "kernel_size must be at least the stride"),
+        ("nat_nano", {"kernel_size": 3}, "no head group of this model has a tokenizer, of which to change kernel_size"),
+        (NANO, {"scales": [1], "merging": "none", "kernel_size": 3}, "no head group of this model has a tokenizer"),
+        (
+            NANO,
+            {"global_depth": 0, "num_register_tokens": 0, "global_pool": "avg"},
+            "global_depth 0 removes the global stack, of which to change num_register_tokens, global_pool",
+        ),
+        (NANO, {"stem_norm": "false"}, "stem_norm must be True or False; got 'false'"),
         (NANO, {"norm": ""}, "norm must be 'layer' or 'group'; got ''"),
         (NANO, {"merging": "none"}, "merging 'none' is for a stride of 1; got 2"),
         (

@@ -13,6 +13,7 @@ from eyetoy_train.data.loading import size_of
 from eyetoy_train.data.streaming import EvaluationStream
 from eyetoy_train.report.figures import LabelledSample
 from eyetoy_train.types import Batch, SampleStream
+from eyetoy_train.utils.statistics import even_places
 
 LONGEST = 200  # bytes of a name: file systems take 255, and a suffix follows
 
@@ -21,8 +22,7 @@ def spread_samples(dataset: Dataset[Batch] | SampleStream, count: int) -> list[B
     """Return samples spread evenly over a set, and so over its classes; the first ones of a stream."""
     if isinstance(dataset, SampleStream):
         return list(itertools.islice(EvaluationStream(dataset), count))
-    size = size_of(dataset)
-    return [dataset[i] for i in range(0, size, max(size // count, 1))][:count]
+    return [dataset[place] for place in even_places(size_of(dataset), count)]
 
 
 def source_name(source: Any, index: int) -> str:

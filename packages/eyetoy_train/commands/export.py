@@ -34,7 +34,11 @@ def export_checkpoint(app: Opens, argv: Sequence[str] | None = None) -> None:
     """
     parser = checkpoint_parser(DESCRIPTION)
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="ONNX, or a torch.export archive")
-    parser.add_argument("--output", type=Path, help="folder for the files (default: exported, in the checkpoint)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder for the files (default: exported, in the checkpoint; NAME-exported for the included model NAME)",
+    )
     parser.add_argument(
         "--sizes",
         nargs="+",
@@ -53,8 +57,12 @@ def export_checkpoint(app: Opens, argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload checkpoint, card and exported files")
     options, overrides = parse_with_overrides(parser, argv)
-    output = options.output or options.checkpoint / "exported"
     opened = app.open(options.checkpoint, overrides, command="export")
+    # Not digits/exported for the included model digits: that folder would hide it from then on.
+    is_folder = options.checkpoint.exists()
+    output = options.output or (
+        options.checkpoint / "exported" if is_folder else Path(f"{options.checkpoint}-exported")
+    )
     folders = _folders(output, options.sizes)
     for folder in folders.values():
         check_output(folder)

@@ -118,6 +118,18 @@ def listed_classes(root: Path, rows: Sequence[TaggedRow]) -> list[str]:
     return sorted({label for row in rows for label in row.labels})
 
 
+def _named_columns(root: Path, columns: Sequence[str]) -> Sequence[str]:
+    """Return the columns of labels, in the order of `root/classes.txt`, if it exists.
+
+    Raises:
+        ValueError: it has other names.
+    """
+    names = listed_classes(root, ()) or columns
+    if other := sorted({*names} ^ {*columns}):
+        raise ValueError(f"{root / 'classes.txt'} and the columns of the tables differ in {named(other)}")
+    return names
+
+
 def _groups(tables: Tables, root: Path, grouping: Grouping) -> Groups:
     """Return the group of every file that is not missing."""
     rows = [(row, row.path) for listed in tables.values() for row in listed if row.path is not None]
@@ -164,7 +176,8 @@ def read_tables(
     or by `|`. Where neither occurs, a row has one label or none, which may not have spaces or commas then: these might
     separate labels, or belong to them, and only `separator` tells.
 
-    The classes are the lines of `classes.txt`, if it exists; or the columns, or all labels of training, sorted.
+    The classes are the lines of `classes.txt`, if it exists, which where labels are columns has the names of these; or
+    the columns, or all labels of training, sorted.
 
     With `hold_out=False`, for files to be scored, nothing is held out: all files of a single table are of the test, and
     of tables of splits none need be there. Groups are not asked for then.
@@ -195,7 +208,7 @@ def read_tables(
     form = _form(list(tables.values()), separator)
     rows = {split: list(table.rows(form, files)) for split, table in tables.items()}
     naming = rows.get("train") or [row for listed in rows.values() for row in listed]
-    names = form.columns or listed_classes(folder, naming)
+    names = _named_columns(folder, form.columns) if form.columns else listed_classes(folder, naming)
     used = {row.path for listed in rows.values() for row in listed}
     unused = {f"{noun}s without a row": sum(path not in used for path in files.paths)}
     classes = {name: name for name in names}

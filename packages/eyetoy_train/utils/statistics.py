@@ -1,4 +1,4 @@
-"""How sure a score is."""
+"""How sure a score is, and which samples stand for all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import math
 
 SHARES = ("accuracy", "top5")
 """Scores that are shares of samples, and have a confidence interval."""
+
+
+def even_places(length: int, count: int) -> list[int]:
+    """Return `count` places of `length`, or all if there are fewer, evenly spaced from the first one on."""
+    count = min(count, length)
+    return [length * place // count for place in range(count)]
 
 
 def interval(share: float, count: float, z: float = 1.96) -> tuple[float, float]:

@@ -9,7 +9,12 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from eyetoy_image.classification import ImageAugmentation
+from eyetoy_image.classification import (
+    ImageAugmentation,
+    ImageClassification,
+    ImageClassificationRecipe,
+    ImageData,
+)
 from eyetoy_image.classification.augmentation import BatchAugmentation, mixing
 from eyetoy_train.utils.seeds import uniforms
 
@@ -100,6 +105,22 @@ def test_mixing_gives_class_probabilities(device, alphas):
     assert target.shape == (16, 10)
     torch.testing.assert_close(target.sum(1), torch.ones(16, device=device))
     assert float(target.gather(1, labels[:, None]).min()) >= 0
+
+
+@pytest.mark.parametrize("alphas", [{"mixup": 1.0}, {"cutmix": 1.0}])
+@pytest.mark.parametrize("repeats", [2, 4])
+def test_repeats_of_a_picture_are_mixed_with_other_pictures(alphas, repeats):
+    """Repeats are neighbours in a batch, and so are the pairs that are mixed."""
+    data = ImageData(augmentation=ImageAugmentation(**(STILL | alphas)))
+    task = ImageClassification(ImageClassificationRecipe(data=data, augmentation_repeats=repeats))
+    task.mixing = mixing(data.augmentation, 64)
+    labels = torch.arange(64).repeat_interleave(repeats)
+    batch = {"input": pictures("cpu", 64 * repeats), "label": labels, "seed": seeds("cpu", 64 * repeats)}
+    shares = []
+    for seed in range(4):  # a drawn rectangle of CutMix may be empty
+        torch.manual_seed(seed)
+        shares.append(float((task.augment(batch)["label"].amax(1) == 1).float().mean()))
+    assert min(shares) < 0.1
 
 
 def test_no_mixing_unless_asked():

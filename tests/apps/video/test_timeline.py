@@ -37,6 +37,13 @@ def test_each_part_shows_its_own_frames_spread_over_it(forty, videos):
     ]
 
 
+@pytest.mark.parametrize("clips", [1, 3, 5, 10])
+def test_no_part_shows_a_frame_of_another(clips, forty, videos):
+    _, shown = parts_of(forty, videos, 0.4, ClipSampling(16, clips=clips))
+    for part, numbers in enumerate(shown):
+        assert 10 * part <= min(numbers) <= max(numbers) < 10 * (part + 1)
+
+
 def test_a_run_longer_than_its_part_repeats_the_parts_last_frame(forty, videos):
     _, shown = parts_of(forty, videos, 0.8, ClipSampling(4, 8))
     assert shown == [[0, 8, 16, 19], [20, 28, 36, 39]]

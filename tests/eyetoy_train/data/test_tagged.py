@@ -124,6 +124,23 @@ def test_classes_are_listed_with_or_without_a_byte_order_mark(tmp_path):
         assert read_tables(tmp_path, [".png"]).classes == ("dog", "cat")
 
 
+def test_columns_of_labels_come_in_the_order_of_the_list(tmp_path):
+    make(
+        tmp_path,
+        *FILES,
+        "v.png",
+        train="file,cat,dog\na.png,1,0\nb.png,0,1\nc.png,0,0\n",
+        val="file,cat,dog\nv.png,1,0\n",
+    )
+    assert read_tables(tmp_path, [".png"]).classes == ("cat", "dog")
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    assert read_tables(tmp_path, [".png"]).classes == ("dog", "cat")
+    assert labels(tmp_path, "val") == {"v.png": ("cat",)}
+    (tmp_path / "classes.txt").write_text("dog\nhorse\ncat\n")
+    with pytest.raises(ValueError, match=r"classes.txt and the columns of the tables differ in horse"):
+        read_tables(tmp_path, [".png"])
+
+
 def test_files_that_are_only_scored_are_not_held_out_and_need_no_groups(tmp_path):
     make(tmp_path, *FILES, "v.png", all="file,labels\na.png,cat\nb.png,dog\ndeep/c.png,\n")
     for grouping in (None, Grouping(column="who"), Grouping("^(nobody)$")):

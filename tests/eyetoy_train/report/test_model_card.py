@@ -113,7 +113,13 @@ def test_the_interval_is_wilsons(count, total):
         ("folder", "/home/someone/pictures", "pictures of the folder pictures"),
         ("hub", "uoft-cs/cifar10", "uoft-cs/cifar10, a set of Hugging Face's hub"),
         ("fashion_mnist", "/data", "the set fashion mnist"),
+        ("hub", "/home/someone/pictures", "pictures of the folder pictures"),
+        ("hub", "here/scans", "pictures of the folder scans"),
     ],
 )
-def test_data_are_named_without_their_place(source, root, said):
+def test_data_are_named_without_their_place(source, root, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here" / "scans").mkdir(parents=True)
     assert about_data("pictures", source, root) == said
+    about = About.of_data("pictures", SimpleNamespace(source=source, root=root))
+    assert about.hub_dataset == (root if "hub" in said else None)

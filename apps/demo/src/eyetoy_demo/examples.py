@@ -18,6 +18,7 @@ from eyetoy_train.models.included import example_files
 from eyetoy_train.types import Split
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import list_files, list_folders
+from eyetoy_train.utils.statistics import even_places
 
 MOST_EXAMPLES, LARGEST = 10, 50_000_000
 """Number of files, and the largest size of one, in bytes."""
@@ -73,7 +74,7 @@ def _of_task(run: Run) -> list[Path]:
         found = opened.task.source.split(split)
         samples = getattr(found, "pictures", found)  # a set of pictures with boxes
         if isinstance(samples, Sequence) and len(samples):
-            chosen = [samples[place] for place in _spread(len(samples))]
+            chosen = [samples[place] for place in even_places(len(samples), MOST_EXAMPLES)]
             files = [_file(sample, number) for number, sample in enumerate(chosen)]
             return [file for file in files if file is not None and file.is_file()]
     return []
@@ -101,13 +102,7 @@ def _of_folders(run: Run) -> list[Path]:
         return []
     extensions = importlib.import_module(f"eyetoy_{run.modality}.visualize").EXTENSIONS
     files = list_files(run.data / held_out, extensions)[0]
-    return [files[place] for place in _spread(len(files))]
-
-
-def _spread(length: int) -> list[int]:
-    """Return a few places of `length`, evenly spaced."""
-    count = min(MOST_EXAMPLES, length)
-    return [length * place // count for place in range(count)]
+    return [files[place] for place in even_places(len(files), MOST_EXAMPLES)]
 
 
 def _can_name(file: Path) -> bool:

@@ -20,6 +20,7 @@ from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.models.external import Families, Family
 from eyetoy_train.types import About
+from eyetoy_train.utils.seeds import in_random_order
 from eyetoy_video.datasets import DATASETS
 from eyetoy_video.io.files import read_array, read_clips, read_parts
 from eyetoy_video.io.hub import read_stored_clips
@@ -111,7 +112,10 @@ class VideoClassification(ClassificationTask):
 
     def augment(self, batch: Batch) -> Batch:
         """Mix the clips of a training batch, as the recipe says."""
-        x, target = self.mixing(batch["input"], batch["label"])
+        x, target = batch["input"], batch["label"]
+        if self.recipe.augmentation_repeats > 1:  # or a clip, whose repeats are neighbours, is mixed with itself
+            x, target = in_random_order(x, target)
+        x, target = self.mixing(x, target)
         return batch | {"input": x, "label": target}
 
     def preprocessing(self) -> dict[str, Any]:

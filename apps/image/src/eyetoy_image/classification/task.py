@@ -34,6 +34,7 @@ from eyetoy_train.data.hub import HubSample
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.models.external import TIMM, Families, Family
 from eyetoy_train.types import About
+from eyetoy_train.utils.seeds import in_random_order
 
 FAMILIES: Families = {**TIMM, "baseline": Family("eyetoy_baselines.image:build_baseline")}
 """Families of models by other projects, for `model.name`."""
@@ -116,7 +117,10 @@ class ImageClassification(ClassificationTask):
         """Move, mirror, erase and mix images, as the recipe says."""
         # Mixed last: CutMix would otherwise be moved with the image that it was pasted into.
         x, target = self.batch_augmentation(batch["input"], batch["seed"]), batch["label"]
-        x, target = (x, target) if self.mixing is None else self.mixing(x, target)
+        if self.mixing is not None:
+            if self.recipe.augmentation_repeats > 1:  # or a sample, whose repeats are neighbours, is mixed with itself
+                x, target = in_random_order(x, target)
+            x, target = self.mixing(x, target)
         return batch | {"input": x, "label": target}
 
     def preprocessing(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from eyetoy_train.data.source import DatasetRegistry, DatasetSource
 from eyetoy_train.models.transfer import Layout, load_parts, read_trained
 from eyetoy_train.recipe import recipe_text
 from eyetoy_train.types import About
+from eyetoy_train.utils.statistics import even_places
 
 LABELS = "labels.json"
 
@@ -161,7 +162,7 @@ class DenseTask(ABC, Generic[S]):
         model.eval()
         device = next(model.parameters()).device
         drawn: list[Panel] = []
-        for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
+        for index in even_places(len(dataset), count):
             drawn += self.draw_sample(model, dataset[index], device)
         to_pil_image(draw_sheet(drawn, self.columns, self.classes, first_label=self.first_label)).save(path)
         return []

@@ -54,9 +54,12 @@ class ClipSampling:
             span: start and end of a part to be treated as a whole video, in seconds from the first frame.
         """
         start, end = span or (0.0, index.seconds)
-        last = end - 1 / index.rate / 4  # a quarter of a frame before the end, which is no frame's time any more
+        # A quarter of a frame from the borders: the end is no frame's time any more, and before the start of a part are
+        # frames of the one before.
+        quarter = 1 / index.rate / 4
+        first, last = start + quarter if span else start - quarter, end - quarter
         moments = self.moments(end - start, index.rate)
-        return [index.frame_after(min(start + moment, last)) for moment in moments]
+        return [index.frame_after(min(max(start + moment, first), last)) for moment in moments]
 
     def moments(self, seconds: float, rate: float) -> list[float]:
         """Return the times of the frames, in seconds from the first frame, `[clips * num_frames]`.
