@@ -273,8 +273,8 @@ def test_a_pooling_that_the_encoder_has_not_is_refused(dimension: int, encoders:
     assert model.num_classes == model.head.out_features == 3
 
 
-def test_other_channels_keep_the_names_of_the_classes_and_drop_the_preprocessing(tmp_path):
-    model = create_model("eyetoy2d_pico", num_classes=2)
+def test_other_channels_keep_the_names_of_the_classes_and_drop_the_preprocessing(tmp_path, encoders):
+    model = Classifier(encoders.encoder_params(2), num_classes=2)
     model.id2label, model.preprocessing = {0: "cat", 1: "dog"}, {"modality": "image", "channels": 3}
     model.save_pretrained(tmp_path)
     assert Classifier.from_pretrained(tmp_path).preprocessing == model.preprocessing
