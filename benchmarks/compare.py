@@ -8,7 +8,8 @@ speed, and the largest memory of a process, including its data; and a plot.
 
 The same variants on other data: `--recipe apps/image/src/eyetoy_image/configs/preliminary_cifar10.yaml`, whose options
 then replace those of the grid for all runs. On a machine that other programs use, measure times by
-`steps.py GRID.yaml --output FOLDER`, which alternates between the variants, and pass `--steps FOLDER/steps-GRID.json`.
+`steps.py GRID.yaml --output FOLDER`, which alternates between the variants, and pass `--steps FOLDER/steps-GRID.json`;
+these are times of the grid's own recipe.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ def main() -> None:
     folder = options.runs / name
     if len({_slug(variant) for variant in grid.variants}) < len(grid.variants):
         parser.error("the names of two variants differ in signs alone; their runs would share a folder")
+    if options.recipe and options.steps:
+        parser.error("--steps has the times of the grid's own recipe; leave out one of --recipe and --steps")
     step_ms = json.loads(options.steps.read_text(encoding="utf-8"))["step_ms"] if options.steps else None
     if step_ms is not None and (missing := sorted(grid.variants.keys() - step_ms.keys())):
         parser.error(f"{options.steps} has no time of {', '.join(missing)}; write it with steps.py {options.grid}")

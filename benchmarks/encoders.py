@@ -187,7 +187,7 @@ def print_case(case: dict[str, Any]) -> None:
         print("  ".join(cells))
     for passed in PASSES:
         rates = {name: rows[name][key] for name in peers if (key := f"{passed}_per_s") in rows[name]}
-        if rates:
+        if rates and key in rows[ours]:
             best = max(rates, key=rates.__getitem__)
             ratio = rows[ours][f"{passed}_per_s"] / rates[best]
             print(f"{passed}: {ours} is {ratio:.2f} times as fast as the fastest peer, {best}", flush=True)
@@ -195,11 +195,16 @@ def print_case(case: dict[str, Any]) -> None:
 
 def print_growth(cases: Sequence[dict[str, Any]]) -> None:
     """Print the exponents by which time and memory grow with the number of frames, fitted over all cases."""
-    frames = [math.log(case["grid"][0]) for case in cases]
     for name in cases[0]["models"]:
         for passed in PASSES:
-            seconds = [-math.log(case["models"][name][f"{passed}_per_s"]) for case in cases]
-            added = [math.log(case["models"][name][f"{passed}_bytes"]) for case in cases]
+            keys = (f"{passed}_per_s", f"{passed}_bytes")
+            fitting = [case for case in cases if all(case["models"][name].get(key) for key in keys)]
+            if len(fitting) < 2:
+                print(f"{name} {passed}: too few numbers of frames fit into memory to tell how it grows")
+                continue
+            frames = [math.log(case["grid"][0]) for case in fitting]
+            seconds = [-math.log(case["models"][name][keys[0]]) for case in fitting]
+            added = [math.log(case["models"][name][keys[1]]) for case in fitting]
             growth = [statistics.linear_regression(frames, values).slope for values in (seconds, added)]
             print(f"{name} {passed}: time grows as frames^{growth[0]:.2f}, memory as frames^{growth[1]:.2f}")
 

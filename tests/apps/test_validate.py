@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from eyetoy_audio.app import APP as AUDIO
 from eyetoy_image.app import APP
 from eyetoy_train.checkpoint.run_folder import RunFolder
 from eyetoy_train.engine.data_record import write_data_record
 from eyetoy_train.models.included import example_files, included_models
+from eyetoy_video.app import APP as VIDEO
 
 DIGITS = {file.stem: file for file in example_files(included_models()["digits"])}
 
@@ -118,6 +120,20 @@ def test_a_folder_that_has_changed_since_the_run_is_named(run_on_own_digits, cap
     for override in (("--data.root", "own"), ("--data.limit", "50"), ()):
         APP.validate(["run", "--num_workers", "0", *override, "--split", "all"])  # asked for as they are
         assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["image", "audio", "video", "segmentation", "detection"])
+def test_training_samples_are_scored_as_those_of_the_test_are(run, checkpoints, tmp_path, monkeypatch, capsys):
+    """Without augmentation: twice alike. A detector's training set has no truth to score."""
+    app = {"audio": AUDIO, "video": VIDEO}.get(run, APP)
+    scores = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["validate"])
+        app.validate([str(checkpoints / "runs" / run), "--split", "train", "--num_workers", "0"])
+        scores.append(json.loads(capsys.readouterr().out))
+        scores[-1].pop("samples_per_second")
+    assert scores[0] == scores[1]
+    assert scores[0]["count"] > 0
 
 
 def test_another_seed_than_the_runs_is_named_since_it_holds_out_other_files(run_on_own_digits, capsys):

@@ -191,7 +191,7 @@ def test_a_set_of_pickles_is_refused(payload, tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("address", ["ssh://host/a.png", "reference://a.png", "zip://a.png::sftp://host/b.zip"])
 def test_a_set_names_files_by_known_protocols_alone(address):
     with pytest.raises(ValueError, match="files are read from"):
-        stored_content({"bytes": None, "path": address})
+        stored_content({"bytes": None, "path": address}, "x")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])

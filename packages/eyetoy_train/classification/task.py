@@ -36,6 +36,8 @@ from eyetoy_train.utils.console import log, named
 
 FORCED_CHOICE = "It names one of its classes for whatever it is given, also for what is none of them."
 """A limit of every classifier whose samples have one label."""
+LIKELY = 0.5
+"""Of several labels those above this probability are predicted, as in the scores."""
 LEAST_SHARE, MOST_SHARES = 0.005, 2
 """Smallest share of a class in a mixed sample that is named in a figure, and the most of them."""
 VIEWS_AT_ONCE = 32
@@ -260,7 +262,13 @@ class ClassificationTask(ABC):
 
     def dataset(self, split: Split) -> Dataset[Batch] | SampleStream | None:
         """Return a split as dicts with `input` and `label`."""
-        training = split == "train"
+        return self._read(split, training=split == "train")
+
+    def evaluation_set(self, split: Split) -> Dataset[Batch] | SampleStream | None:
+        """Return a split without augmentation, also that of training."""
+        return self._read(split, training=False)
+
+    def _read(self, split: Split, *, training: bool) -> Dataset[Batch] | SampleStream | None:
         samples = self._samples(split)
         if samples is None:
             return None
@@ -454,21 +462,21 @@ class ClassificationTask(ABC):
         model.eval()
         with torch.inference_mode():
             outputs = self.outputs(model, send_to_device(batch, next(model.parameters()).device))
-            confidence, prediction = (values.cpu() for values in self.probabilities(outputs).max(-1))
+            probabilities = self.probabilities(outputs).cpu()
         views = [self.middle_view(example)["input"] for example in examples]
         samples = []
-        for x, target, guess, sure in zip(views, batch["label"], prediction, confidence, strict=True):
-            if not self.multi_label:
-                labels = [int(target)]
-            else:  # the predicted class if it is among them, or all of them
-                labels = [int(guess)] if target[guess] else target.nonzero().flatten().tolist()
+        for x, target, likely in zip(views, batch["label"], probabilities, strict=True):
+            if self.multi_label:
+                truth, prediction = (values.nonzero().flatten().tolist() for values in (target, likely > LIKELY))
+            else:
+                truth, prediction = [int(target)], [int(likely.argmax())]
             samples.append(
                 LabelledSample(
                     # x=x: a lambda sees the variable, which is the last sample by the time that it is called.
                     draw=lambda axes, x=x: self.plot(axes, x),  # type: ignore[misc]
-                    truth=self._named(labels),
-                    prediction=self.classes[guess],
-                    confidence=float(sure),
+                    truth=self._named(truth),
+                    prediction=self._named(prediction),
+                    confidence=float(likely.max()),
                 )
             )
         draw_samples(samples, path)

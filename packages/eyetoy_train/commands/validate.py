@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import csv
 import json
 import sys
@@ -58,6 +60,14 @@ def validate_checkpoint(app: Scores, argv: Sequence[str] | None = None) -> None:
     options, overrides = parse_with_overrides(parser, argv)
     if options.output:
         make_output_folder(options.output)
+    with contextlib.redirect_stdout(sys.stderr):  # what is said of the data; stdout is the JSON alone
+        report = _score(app, options, overrides)
+    if report is not None:
+        print(report)  # noqa: T201
+
+
+def _score(app: Scores, options: argparse.Namespace, overrides: Sequence[str]) -> str | None:
+    """Score a checkpoint, write what `--output` asks for, and return the scores as JSON on the main process."""
     # Here, after the options were read: a `--help` does not wait for them.
     from accelerate import Accelerator
 
@@ -74,7 +84,8 @@ def validate_checkpoint(app: Scores, argv: Sequence[str] | None = None) -> None:
         task.prepare()
     if opened.labels != list(task.classes):
         raise ValueError(f"the checkpoint knows the classes {opened.labels}, but the data have {list(task.classes)}")
-    dataset = task.dataset(split)
+    # A task of one's own may have none, since the engine never scores the training set.
+    dataset = getattr(task, "evaluation_set", task.dataset)(split)
     if dataset is None:
         raise ValueError(f"the data have no split {split!r}; choose another with --split")
     if accelerator.is_main_process and not whole and not _names_other_data(app.recipe, given, opened):
@@ -88,20 +99,24 @@ def validate_checkpoint(app: Scores, argv: Sequence[str] | None = None) -> None:
     scores = task.metrics().compute(sums)
     scores["samples_per_second"] = round(scores["count"] / (time.perf_counter() - started), 1)
     if not accelerator.is_main_process:
-        return
+        return None
     intervals = {name: interval(scores[name], scores["count"]) for name in SHARES if name in scores}
     said: dict[str, Any] = {"checkpoint": str(opened.folder), "split": "all" if whole else split}
     said |= {"protocol": task.protocol} if task.protocol else {}
     said |= scores | ({"interval_95": intervals} if intervals else {})
     report = json.dumps(said, indent=2)
-    print(report)  # noqa: T201
     if options.output:
         (options.output / "scores.json").write_text(report, encoding="utf-8")
         tables = [*task.metrics().details(sums, options.output).tables]
         if isinstance(task, Listing):
-            tables.append(task.predictions(sums, split))
+            predictions = task.predictions(sums, split)
+            if predictions.rows:
+                tables.append(predictions)
+            else:
+                log("predictions.csv is not written: samples of a stream have no names", file=sys.stderr)
         for table in tables:
             write_table(table, options.output / f"{table.title.lower()}.csv")
+    return report
 
 
 def write_table(table: Table, path: Path) -> None:

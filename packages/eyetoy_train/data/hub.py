@@ -24,6 +24,9 @@ from eyetoy_train.utils.console import named
 ColumnType = Literal["Image", "Audio", "Video"]
 """Types of file columns in `datasets`."""
 
+SAVED = ("dataset_dict.json", "state.json")
+"""Files by which a folder of `save_to_disk` is told from one of data files."""
+
 NO_LABEL = (None, "", -1)
 """Values of a column of classes, as numbers or as texts, that stand for no class."""
 
@@ -31,12 +34,19 @@ PROTOCOLS = frozenset(["hf", "https", "http", "file", "zip", "tar", "gzip", "s3"
 """Protocols allowed in the addresses of a set's files; others of fsspec log in to machines or make files up."""
 
 
-def stored_content(stored: dict[str, Any]) -> bytes | Path:
+def stored_content(stored: dict[str, Any] | None, name: str) -> bytes | Path:
     """Return the bytes of an undecoded file of `datasets`, or the path of the local file that holds them.
 
+    Args:
+        stored: its `bytes` or its `path`.
+        name: of its row, for messages.
+
     Raises:
+        UnreadableFileError: the row has no file.
         ValueError: the address of the file has a protocol other than `PROTOCOLS`.
     """
+    if stored is None:
+        raise UnreadableFileError(f"{name} has no file")
     content: bytes | None = stored["bytes"]
     path = stored["path"]
     if content is None and "://" in path:  # of a stream, on the hub or in an archive
@@ -229,11 +239,25 @@ class HubSet(ClassificationSource):
         rows, (file, label) = self.parts.get(split), self.columns
         if rows is None:
             return None
+        numbers = self._numbers(split)
         if self.streaming:
-            return HubStream(rows, partial(_labelled_row, file, label))
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        # A label of the type ClassLabel is a number already and stays as it is.
-        return [(self._loaded.sample(split, i, file), numbers.get(y, y)) for i, y in enumerate(rows[label])]
+            return HubStream(rows, partial(_labelled_row, file, label, numbers))
+        return [(self._loaded.sample(split, i, file), numbers[y]) for i, y in enumerate(rows[label])]
+
+    def _numbers(self, split: Split) -> dict[Any, int]:
+        """Return the number of the class that each label of a split stands for.
+
+        Raises:
+            ValueError: training has no class of that name.
+        """
+        feature = self.parts[split].features[self.columns[1]]
+        classes = {name: number for number, name in enumerate(self.classes)}
+        if _type(feature) != "ClassLabel":
+            return dict(classes)
+        # Its numbers are the places of the names, of which splits that were saved one by one may have others.
+        if unknown := [name for name in feature.names if name not in classes]:
+            raise ValueError(f"the {split} split of {self.name} has the classes {named(unknown)}, and training has not")
+        return {number: classes[name] for number, name in enumerate(feature.names)}
 
 
 def load_splits(
@@ -255,7 +279,11 @@ def load_splits(
         raise ValueError(f"{grouping.option} is for sets that are not streamed; leave it out")
     datasets = importlib.import_module("datasets")  # slow to import, and only needed here
     try:
-        found = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
+        found = (
+            _saved_to_disk(datasets, name, streaming=streaming)
+            if any((Path(name) / mark).is_file() for mark in SAVED)
+            else datasets.load_dataset(name, config, revision=revision, streaming=streaming)
+        )
     except datasets.exceptions.DatasetGenerationError as error:  # its own message does not name the reason
         raise ValueError(f"cannot read {name}: {error.__cause__ or error}") from error
     names = _split_names(name, list(found), splits or {})
@@ -281,6 +309,15 @@ def load_splits(
             parts |= {"train": halves["train"], "val": halves["test"]}
         places["val"] = "held out"
     return HubParts(parts, places, left_out, groups)
+
+
+def _saved_to_disk(datasets: Any, folder: str, *, streaming: bool) -> Any:
+    """Return what `save_to_disk` wrote; `load_dataset` would also read what `map` and `filter` keep beside it."""
+    found = datasets.load_from_disk(folder)
+    splits = found if isinstance(found, dict) else {"train": found}
+    if not streaming:
+        return splits
+    return {name: rows.to_iterable_dataset(num_shards=max(len(rows.cache_files), 1)) for name, rows in splits.items()}
 
 
 def _groups(rows: Any, file: str, grouping: Grouping, place: str) -> list[str]:
@@ -329,10 +366,12 @@ def undecoded(rows: Any, files: Sequence[str], kind: ColumnType, *others: str) -
     return rows
 
 
-def _labelled_row(file: str, label: str, row: dict[str, Any]) -> Batch:  # not a lambda: workers unpickle it
+def _labelled_row(
+    file: str, label: str, numbers: Mapping[Any, int], row: dict[str, Any]
+) -> Batch:  # not a lambda: workers unpickle it
     if row[label] in NO_LABEL:
         raise UnreadableFileError(f"a row of the stream has no label in the column {label!r}; it has {row[label]!r}")
-    return {"source": row[file], "label": row[label]}
+    return {"source": row[file], "label": numbers[row[label]]}
 
 
 def _type(feature: Any) -> str:

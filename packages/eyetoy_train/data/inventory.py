@@ -130,7 +130,7 @@ class Inventory:
         from accelerate import PartialState
 
         if PartialState().is_main_process:
-            # On stderr: the stdout of validate.py is JSON.
+            # On stderr, also in commands whose stdout is JSON.
             for line in filter(None, (self.describe(), self.describe_classes())):
                 log(f"data: {line}", file=sys.stderr)
             for warning in self.warnings():

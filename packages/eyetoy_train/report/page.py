@@ -131,8 +131,12 @@ def _environment() -> Environment:
 
 def _scores(results: Mapping[str, Any]) -> Table:
     splits = [split for split in ("val", "test") if results[split]]
-    names = [name for name in results[splits[0]] if name != "count"]
-    rows = [(name, *(score_text(name, results[split][name]) for split in splits)) for name in names]
+    # A split without an object has no loss of a detector.
+    names = [name for name in dict.fromkeys(name for split in splits for name in results[split]) if name != "count"]
+    rows = [
+        (name, *(score_text(name, results[split][name]) if name in results[split] else "" for split in splits))
+        for name in names
+    ]
     counts = ("samples", *(round(results[split]["count"]) for split in splits))
     return Table("Scores", ("", *splits), [*rows, counts])
 
@@ -148,7 +152,7 @@ def _epochs(lines: Sequence[Mapping[str, Any]]) -> Table:
             line["epoch"],
             f"{line['train_loss']:.4f}",
             *(f"{line[part]:.4f}" if part in line else "" for part in parts),
-            *(score_text(name, line["val"][name]) if "val" in line else "" for name in names),
+            *(score_text(name, line["val"][name]) if name in line.get("val", {}) else "" for name in names),
             round(line["speed"]["samples_per_second"]),
             line["speed"]["data_wait"],
         )

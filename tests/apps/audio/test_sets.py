@@ -557,7 +557,9 @@ def test_files_of_any_kind_stay_as_they_are_stored(tmp_path, kind):
     write_parquet(tmp_path / "train.parquet", files, {"label": [i % 2 for i in range(10)]}, kind, label=CLASSES)
     found = HubSet(str(tmp_path), kind)
     samples = [sample for split in ("train", "val") for sample in found.split(split)]
-    assert sorted((stored_content(file.stored)[0], label) for file, label in samples) == [(i, i % 2) for i in range(10)]
+    assert sorted((stored_content(file.stored, "x")[0], label) for file, label in samples) == [
+        (i, i % 2) for i in range(10)
+    ]
 
 
 def test_one_of_several_versions_of_a_set(tmp_path):

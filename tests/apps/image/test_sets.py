@@ -12,7 +12,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_from_disk
 from PIL import Image as PillowImage
 from torchvision import datasets as torchvision_datasets
 
@@ -270,6 +270,69 @@ def test_damaged_pictures_of_a_set_of_the_hub_are_left_out(tmp_path, capsys):
     assert "skipped" not in capsys.readouterr().out
     assert [f"cannot read picture {i} of " in said for i in range(9)] == [i % 3 == 0 for i in range(9)]
     with pytest.raises(UnreadableFileError, match="cannot read picture 0 of"):
+        everything(task("hub", tmp_path).dataset("val"))
+
+
+def labelled_shades(names, labels):
+    """Rows whose pictures have the shade 10 for the class a, 11 for b and so on."""
+    features = Features({"image": Image(), "label": ClassLabel(names=names)})
+    images = [{"bytes": encoded(10 + "abc".index(label)), "path": None} for label in labels]
+    return Dataset.from_dict({"image": images, "label": [names.index(label) for label in labels]}, features=features)
+
+
+def saved_to_disk(root, val_names=("a", "b", "c")):
+    train, val = labelled_shades(["a", "b", "c"], "abcabc"), labelled_shades(list(val_names), "bcbc")
+    DatasetDict(train=train, validation=val).save_to_disk(root)
+    return root
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_was_saved_to_disk_is_read_without_what_map_keeps_beside_it(tmp_path, streaming):
+    root = saved_to_disk(tmp_path / "set")
+    rows = load_from_disk(root)["train"]
+    rows.map(lambda row: {"label": (row["label"] + 1) % 3}, load_from_cache_file=False)
+    rows.filter(lambda row: row["label"] < 2, load_from_cache_file=False)
+    assert len(list((root / "train").glob("*.arrow"))) == 3
+    found = task("hub", root, streaming=streaming)
+    found.prepare()
+    if streaming:
+        stream = found.evaluation_set("train")
+        samples = [stream.decode(raw) for shard in range(stream.num_shards) for raw in stream.read(shard)]
+    else:
+        samples = everything(found.evaluation_set("train"))
+    assert len(samples) == 6
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("names", [("b", "c"), ("c", "b", "a")])
+def test_splits_that_number_their_classes_otherwise_have_the_classes_of_training(tmp_path, names, streaming):
+    found = task("hub", saved_to_disk(tmp_path / "set", names), streaming=streaming)
+    found.prepare()
+    stream = found.dataset("val")
+    if streaming:
+        samples = [stream.decode(raw) for shard in range(stream.num_shards) for raw in stream.read(shard)]
+    else:
+        samples = [stream[place] for place in range(len(stream))]
+    assert len(samples) == 4
+    for sample in samples:
+        assert (sample["input"] == 10 + sample["label"]).all()
+
+
+def test_a_class_that_training_does_not_have_is_refused(tmp_path):
+    train, val = labelled_shades(["a", "b"], "abab"), labelled_shades(["a", "c"], "acac")
+    DatasetDict(train=train, validation=val).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match=r"the val split of .* has the classes c, and training has not"):
+        task("hub", tmp_path / "set").dataset("val")
+
+
+def test_a_row_without_a_file_is_left_out_or_named(tmp_path):
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
+    images = [None if number == 3 else {"bytes": encoded(10), "path": None} for number in range(8)]
+    for split in ("train", "validation"):
+        rows = Dataset.from_dict({"image": images, "label": [number % 2 for number in range(8)]}, features=features)
+        rows.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    assert len(task("hub", tmp_path, unreadable="skip").dataset("train")) == 7
+    with pytest.raises(UnreadableFileError, match="picture 3 of .*has no file"):
         everything(task("hub", tmp_path).dataset("val"))
 
 

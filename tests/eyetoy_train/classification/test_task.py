@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
+import eyetoy_train.classification.task as task_module
 from eyetoy_train import ClassificationApp, ClassificationRecipe, evaluate, train
 
 
@@ -37,6 +38,29 @@ def test_probabilities_of_views_are_averaged(views):
 def test_an_evaluation_counts_samples_not_views(views):
     scores = evaluate(views, views.build_model(), views.dataset("val"), Accelerator(), batch_size=4)
     assert scores["count"] == views.sizes["val"]
+
+
+def test_a_sample_of_several_labels_is_right_if_all_of_them_are(toy, slopes, toy_recipe, tmp_path, monkeypatch):
+    class SeveralSource(toy.SlopeSource):
+        multi_label = True
+
+        def split(self, split):
+            return [(source, [0, 1]) for source, _ in super().split(split)]
+
+    class Several(slopes):
+        source_class = SeveralSource
+
+        def outputs(self, model, batch):
+            sure = torch.tensor([[4.0, 3.0, -4.0], [4.0, -1.0, -4.0], [-1.0, -1.0, -4.0]])
+            return sure[: len(batch["input"])]
+
+    drawn = []
+    monkeypatch.setattr(task_module, "draw_samples", lambda samples, path: drawn.extend(samples))
+    task = Several(toy_recipe())
+    task.write_samples(task.build_model(), "val", tmp_path / "samples.png", count=3)
+    first, second, both = *task.classes[:2], ", ".join(task.classes[:2])
+    assert [(one.truth, one.prediction) for one in drawn] == [(both, both), (both, first), (both, "none")]
+    assert second not in drawn[1].prediction
 
 
 def test_several_labels_have_a_loss_each(toy, slopes, toy_recipe):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from eyetoy_train import train
+from eyetoy_train.report.page import _scores
 from eyetoy_train.utils.statistics import interval
 
 
@@ -98,3 +99,12 @@ def test_a_report_says_how_many_epochs_were_evaluated(slopes, toy_recipe, tmp_pa
     text = (tmp_path / "run" / "report.html").read_text()
     assert ("evaluated after 2 of 3 epochs" in text) == said
     assert "No epoch of the run was evaluated" not in text
+
+
+def test_a_score_that_a_split_does_not_have_is_left_empty():
+    """A detector has no loss on a test without an object."""
+    results = {"val": {"loss": 1.25, "box_AP": 0.5, "count": 3.0}, "test": {"box_AP": -1.0, "count": 2.0}}
+    table = _scores(results)
+    assert table.header == ("", "val", "test")
+    assert [row[0] for row in table.rows] == ["loss", "box_AP", "samples"]
+    assert table.rows[0][2] == ""

@@ -60,6 +60,27 @@ def test_each_is_found_and_named_and_nothing_else(write_tree, kind, change, why)
     assert [one.content["id"] for picture in kept.pictures for one in picture.annotations] == [50]
 
 
+@pytest.mark.parametrize(
+    "polygons",
+    [
+        [[5, 4, 15, 4, 15, 4]],  # a line
+        [[5, 4, 5.3, 4, 5.3, 24, 5, 24]],  # between the middles of two pixels
+        [[50, 4, 60, 4, 60, 24, 50, 24], [5, -9, 15, -9, 15, -2]],  # off the picture
+    ],
+)
+def test_polygons_without_a_pixel_are_found(write_tree, polygons):
+    coco = read(write_tree(annotations=[GOOD | {"segmentation": polygons}]))
+    (finding,) = find_bad(coco, coco.categories, with_masks=True)
+    assert (finding.kind, finding.why) == ("zero area", "its mask has no pixels")
+    assert find_bad(coco, coco.categories, with_masks=False) == []
+
+
+def test_a_thin_polygon_with_pixels_is_none_of_them(write_tree):
+    polygons = [[5, 4, 15, 4, 15, 4.9, 5, 4.9], [50, 4, 60, 4, 60, 24]]
+    coco = read(write_tree(annotations=[GOOD | {"segmentation": polygons}]))
+    assert find_bad(coco, coco.categories, with_masks=True) == []
+
+
 def test_boxes_alone_need_no_masks(write_tree):
     coco = read(write_tree(annotations=[GOOD | {"segmentation": None}]))
     assert find_bad(coco, coco.categories, with_masks=False) == []

@@ -383,6 +383,37 @@ def test_yolos_polygons_are_masks(tmp_path, recipe_of, boxes_alone):
     assert int(target["masks"].sum()) == 10 * 9
 
 
+def test_lists_of_pictures_are_not_taken_for_folders(tmp_path):
+    """The pictures of a list may lie in the folder of another split."""
+    root = write_yolo(tmp_path / "set")
+    (root / "val.txt").write_text("images/train/0.png\n")
+    (root / "data.yaml").write_text("train: images/train\nval: val.txt\nnames: [cat, cup]\n")
+    with pytest.raises(ValueError, match=r"names a list of pictures for val, val.txt, and lists are not read; put the"):
+        source_of(root).split("train")
+    (root / "val.txt").unlink()
+    assert "data.yaml names val: val.txt, which is not there" in described(source_of(root))
+
+
+def test_a_written_set_can_be_scored_by_pycocotools(tmp_path):
+    root = write_yolo(tmp_path / "set")
+    arguments = ["--data.source", "folder", "--data.root", str(root), "--output", str(tmp_path / "clean")]
+    check([*arguments, "--detector.kind", "faster_rcnn"])
+    for file in (tmp_path / "clean").glob("*.json"):
+        for one in json.loads(file.read_text())["annotations"]:
+            assert one["area"] == pytest.approx(one["bbox"][2] * one["bbox"][3])
+
+
+def test_a_file_of_several_splits_is_written_whole(write_tree, tmp_path, capsys):
+    root = write_tree(splits=("train",))
+    arguments = ["--data.source", "folder", "--data.root", str(root), "--output", str(tmp_path / "clean")]
+    with pytest.raises(SystemExit):
+        check([*arguments, "--split", "train"])
+    assert (
+        "--output writes instances_train.json with all of its splits; leave out --split train"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_test_that_is_not_there_takes_nothing_from_the_other_splits(tmp_path):
     root = write_yolo_of_years(tmp_path / "set")
     settings("train: images/train2017\nval: images/val2017\ntest: images/test2017\nnames: [cat, cup]\n")(root)

@@ -22,7 +22,7 @@ def read_stored_sound(stored: dict[str, Any], name: str, sample_rate: int, decod
         sample_rate: in Hz; the sound is resampled to it.
         decoder: the library that decodes.
     """
-    content = stored_content(stored)
+    content = stored_content(stored, name)
     if isinstance(content, Path):
         return read_sound(content, sample_rate, decoder)
     # The first part of zip://a.wav::hf://datasets/owner/name/sounds.zip is the file's name.

@@ -112,9 +112,17 @@ class DenseTask(ABC, Generic[S]):
         """The recipe that is written beside a model."""
         return self.recipe
 
-    @abstractmethod
     def dataset(self, split: Split) -> Dataset[Batch] | None:
         """Return a split, or None if there is no such split."""
+        return self.read(split, training=split == "train")
+
+    def evaluation_set(self, split: Split) -> Dataset[Batch] | None:
+        """Return a split without augmentation, also that of training."""
+        return self.read(split, training=False)
+
+    @abstractmethod
+    def read(self, split: Split, *, training: bool) -> Dataset[Batch] | None:
+        """Return a split, augmented or not; or None if there is no such split."""
 
     def start(self, model: SavedModel, layout: Layout, over_stages: Sequence[str]) -> SavedModel:
         """Load what fits of the recipe's trained weights, if it names any, beyond the encoder; and log what it is.

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from eyetoy_image.dense.annotations import annotations_parser, named
 from eyetoy_image.detection.app import APP
+from eyetoy_image.detection.datasets.dataset import truth_of
 from eyetoy_image.detection.datasets.findings import Finding, find_bad, summary, without
 from eyetoy_image.detection.datasets.objects import CocoSet
 from eyetoy_image.detection.recipe import DetectionRecipe
@@ -45,7 +46,12 @@ def check(argv: Sequence[str] | None = None) -> int:
         log("no annotation has a mask, so boxes alone are checked; to train, take --detector.kind faster_rcnn")
     found = {split: _check(task, coco, options, with_masks=with_masks) for split, coco in present.items()}
     if options.output:
-        write_sets(present, found, options.output)
+        shared = [coco.path for coco in present.values() if coco.path.is_file() and coco.split is not None]
+        if options.split and shared:
+            raise ValueError(
+                f"--output writes {shared[0].name} with all of its splits; leave out --split {options.split}"
+            )
+        write_sets(present, found, options.output, with_masks=with_masks)
     return int(any(found.values()))
 
 
@@ -57,7 +63,9 @@ def _check(task: Detection, coco: CocoSet, options: argparse.Namespace, *, with_
     return findings
 
 
-def write_sets(sets: Mapping[Split, CocoSet], findings: Mapping[Split, list[Finding]], output: Path) -> None:
+def write_sets(
+    sets: Mapping[Split, CocoSet], findings: Mapping[Split, list[Finding]], output: Path, *, with_masks: bool
+) -> None:
     """Write annotation files in COCO's format without bad annotations, and without bad images and theirs.
 
     Args:
@@ -65,6 +73,7 @@ def write_sets(sets: Mapping[Split, CocoSet], findings: Mapping[Split, list[Find
         findings: what to leave out of each.
         output: the folder of the new files. A file of COCO's format keeps its name and its other content; the others
             are `instances_SPLIT.json`.
+        with_masks: whether areas are those of masks, where the files have none, or those of boxes.
 
     Raises:
         ValueError: a new file would be one that is read, or two files have one name.
@@ -75,7 +84,7 @@ def write_sets(sets: Mapping[Split, CocoSet], findings: Mapping[Split, list[Find
         if coco.path.is_file():
             files.setdefault(coco.path, []).extend(findings[split])
         else:
-            content = to_coco(without(coco, findings[split]), coco.path)
+            content = to_coco(without(coco, findings[split]), coco.path, with_masks=with_masks)
             write_text(output / f"instances_{split}.json", json.dumps(content))
     if len({path.name for path in files}) < len(files):
         raise ValueError(f"--output cannot hold {' and '.join(map(str, files))}, which have one name; take --split")
@@ -83,9 +92,14 @@ def write_sets(sets: Mapping[Split, CocoSet], findings: Mapping[Split, list[Find
         write_clean(path, bad, output / path.name)
 
 
-def to_coco(coco: CocoSet, root: Path) -> dict[str, Any]:
-    """Return a split as the content of a file of COCO's format, with file names from `root` on."""
-    entries = [(picture, one.content) for picture in coco.pictures for one in picture.annotations]
+def to_coco(coco: CocoSet, root: Path, *, with_masks: bool) -> dict[str, Any]:
+    """Return a split as the content of a file of COCO's format, with file names from `root` on; see `write_sets`."""
+    truths = [(picture, truth_of(picture, with_masks=with_masks)["annotations"]) for picture in coco.pictures]
+    entries = [
+        {"area": truth["area"], **one.content, "image_id": picture.id}
+        for picture, annotations in truths
+        for one, truth in zip(picture.annotations, annotations, strict=True)
+    ]
     return {
         "images": [
             {
@@ -96,9 +110,7 @@ def to_coco(coco: CocoSet, root: Path) -> dict[str, Any]:
             }
             for picture in coco.pictures
         ],
-        "annotations": [
-            {**content, "id": number, "image_id": picture.id} for number, (picture, content) in enumerate(entries, 1)
-        ],
+        "annotations": [entry | {"id": number} for number, entry in enumerate(entries, 1)],
         "categories": [{"id": category.id, "name": category.name} for category in coco.categories],
     }
 

@@ -156,14 +156,14 @@ class Detection(DenseTask[CocoSet]):
             self.left_out["training pictures without an object"] += len(kept.pictures) - len(learned)
         return kept
 
-    def dataset(self, split: Split) -> Dataset[Batch] | None:
-        """Return a split, or None if there is no such split."""
+    def read(self, split: Split, *, training: bool) -> Dataset[Batch] | None:
+        """Return a split, augmented or not; or None if there is no such split."""
         coco = self.checked(split)
         if coco is None:
             return None
         labels = {category.id: label for label, category in enumerate(self.categories, 1)}
         options: dict[str, Any] = {"with_masks": self.with_masks, "background": self.data.background}
-        if split != "train":
+        if not training:
             return DetectionDataset(coco.pictures, labels, **options)
         transform = TrainingTransform(self.data.augmentation, self.data.long_side, self.data.short_side)
         # Images without objects are left out of training only; an evaluation counts detections on them as wrong.

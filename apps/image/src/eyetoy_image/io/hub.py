@@ -23,7 +23,7 @@ def is_there(file: PictureFile) -> bool:
 
 def opened(file: PictureFile) -> Path | io.BytesIO:
     """Return an argument for Pillow's `Image.open`."""
-    return file if isinstance(file, Path) else _readable(file.stored)
+    return file if isinstance(file, Path) else _readable(file.stored, str(file))
 
 
 def read_stored_image(stored: dict[str, Any], name: str, grayscale: bool, background: Background = "white") -> Tensor:
@@ -35,9 +35,9 @@ def read_stored_image(stored: dict[str, Any], name: str, grayscale: bool, backgr
         grayscale: return one channel instead of three.
         background: what transparent pixels are laid on.
     """
-    return read_image(_readable(stored), grayscale=grayscale, background=background, name=stored["path"] or name)
+    return read_image(_readable(stored, name), grayscale=grayscale, background=background, name=stored["path"] or name)
 
 
-def _readable(stored: dict[str, Any]) -> Path | io.BytesIO:
-    content = stored_content(stored)
+def _readable(stored: dict[str, Any], name: str) -> Path | io.BytesIO:
+    content = stored_content(stored, name)
     return io.BytesIO(content) if isinstance(content, bytes) else content

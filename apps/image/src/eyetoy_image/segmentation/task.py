@@ -88,16 +88,14 @@ class Segmentation(DenseTask[Sequence[LabelledPicture]]):
             log(ignored)
         return [picture for picture in found if picture not in bad]
 
-    def dataset(self, split: Split) -> Dataset[Batch] | None:
-        """Return a split, or None if there is no such split."""
+    def read(self, split: Split, *, training: bool) -> Dataset[Batch] | None:
+        """Return a split, augmented or not; or None if there is no such split."""
         pictures = self.checked(split)
         if pictures is None:
             return None
         data = self.data
         transform = TrainingTransform(data.augmentation, data.short_side, data.long_side, data.crop_side)
-        return SegmentationDataset(
-            pictures, self.source.set.table, transform if split == "train" else None, data.background
-        )
+        return SegmentationDataset(pictures, self.source.set.table, transform if training else None, data.background)
 
     def build_model(self) -> nn.Module:
         """Return the recipe's segmenter."""

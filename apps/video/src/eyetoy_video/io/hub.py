@@ -24,5 +24,5 @@ def read_stored_clips(
         short_side: see `read_clips`.
         decoder: the library that decodes.
     """
-    content, label = stored_content(stored), stored["path"] or name
+    content, label = stored_content(stored, name), stored["path"] or name
     return read_clips(content, sampling, short_side=short_side, decoder=decoder, name=label)

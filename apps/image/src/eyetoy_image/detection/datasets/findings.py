@@ -152,11 +152,26 @@ def _box(box: Any, picture: Picture) -> tuple[Kind | None, str]:
     return None, ""
 
 
+def _is_thin(polygons: list[list[float]], picture: Picture) -> bool:
+    """Whether all polygons, cut to the picture, are thinner than a pixel, so that they may have none."""
+    return all(
+        min(_extent(polygon[0::2], picture.width), _extent(polygon[1::2], picture.height)) < 1 for polygon in polygons
+    )
+
+
+def _extent(places: list[float], size: int) -> float:
+    return min(max(places), size) - max(min(places), 0)
+
+
 def _mask(segmentation: Any, picture: Picture) -> tuple[Kind | None, str]:
     try:
-        if isinstance(segmentation, list) and segmentation:
+        is_polygon = isinstance(segmentation, list) and bool(segmentation)
+        if is_polygon:
             check_polygons(segmentation, picture.height, picture.width)
-        elif not area(read_mask(segmentation, picture.height, picture.width)):
+        # To fill every polygon would take minutes for COCO.
+        if (not is_polygon or _is_thin(segmentation, picture)) and not area(
+            read_mask(segmentation, picture.height, picture.width)
+        ):
             return "zero area", "its mask has no pixels"
     except PolygonError as error:
         return "broken polygon", str(error)

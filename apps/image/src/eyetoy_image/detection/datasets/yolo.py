@@ -71,7 +71,7 @@ def read_yolo(tree: Tree) -> Listed:
     strays = {path for path in strays if path.name != NAMES and "labels" in path.parent.parts}
     found.left_out.update({"label files without a picture": len(strays)} if strays else {})
     notes = [f"{len(without)} pictures have no label file, and count as pictures without objects"] if without else []
-    if missing and folders:
+    if missing:
         notes.append(f"data.yaml names {named(missing)}, which is not there")
     if keypoints:
         notes.append("keypoints are left out")
@@ -184,7 +184,7 @@ def _split_folders(root: Path, settings: Mapping[str, Any]) -> tuple[dict[Split,
     A test that is not there is left out, as files of YOLO's format often name one; without any other there are none.
 
     Raises:
-        ValueError: two splits have one folder.
+        ValueError: two splits have one folder, or one has a list of pictures.
     """
     folders: dict[Split, Path] = {}
     missing: dict[Split, str] = {}
@@ -195,6 +195,11 @@ def _split_folders(root: Path, settings: Mapping[str, Any]) -> tuple[dict[Split,
         # Written for another machine, and often for another folder, as in ../train/images.
         parts = [part for part in PurePosixPath(str(said).replace("\\", "/")).parts if part not in ("..", ".", "/")]
         folder = root.joinpath(*parts)
+        if folder.is_file():
+            raise ValueError(
+                f"data.yaml in {root} names a list of pictures for {split}, {said}, and lists are not read; put the "
+                "pictures of each split into a folder, and name it there"
+            )
         if isinstance(said, str) and folder.is_dir():
             folders[split] = folder
         else:
