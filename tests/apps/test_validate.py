@@ -114,7 +114,7 @@ def test_a_folder_that_has_changed_since_the_run_is_named(run_on_own_digits, cap
     said = capsys.readouterr().err
     warning = "warning: the samples are not those of this run: train has 90 samples, and had 70; val has other"
     assert warning in said
-    for override in (("--data.root", "own", "--split", "test"), ("--data.crop_pct", "0.95")):
+    for override in (("--data.root", "./own/", "--split", "test"), ("--data.crop_pct", "0.95")):
         APP.validate(["run", "--num_workers", "0", *override])
         assert warning in capsys.readouterr().err
     for override in (("--data.root", "own"), ("--data.limit", "50"), ()):

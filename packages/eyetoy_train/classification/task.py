@@ -468,15 +468,16 @@ class ClassificationTask(ABC):
         for x, target, likely in zip(views, batch["label"], probabilities, strict=True):
             if self.multi_label:
                 truth, prediction = (values.nonzero().flatten().tolist() for values in (target, likely > LIKELY))
+                sure = likely[prediction].min() if prediction else 1 - likely.max()
             else:
-                truth, prediction = [int(target)], [int(likely.argmax())]
+                truth, prediction, sure = [int(target)], [int(likely.argmax())], likely.max()
             samples.append(
                 LabelledSample(
                     # x=x: a lambda sees the variable, which is the last sample by the time that it is called.
                     draw=lambda axes, x=x: self.plot(axes, x),  # type: ignore[misc]
                     truth=self._named(truth),
                     prediction=self._named(prediction),
-                    confidence=float(likely.max()),
+                    confidence=float(sure),
                 )
             )
         draw_samples(samples, path)

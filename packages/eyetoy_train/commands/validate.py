@@ -189,7 +189,10 @@ def _choose_samples(opened: Checkpoint[Any], split: str | None, given: Sequence[
 def _names_other_data(recipe: type[Any], given: Sequence[str], opened: Checkpoint[Any]) -> bool:
     """Whether the command line names other data than the run's, or a part of them; not if it divides them otherwise."""
     chosen = {key for key in given if key == "data" or concern_of(recipe, key) is DATA} - DIVIDING
-    return bool(chosen) or ("data.root" in given and str(opened.task.recipe.data.root) != str(_trained_root(opened)))
+    # The same folder by an absolute path would have samples of other names.
+    trained = _trained_root(opened)
+    is_other = "data.root" in given and (trained is None or Path(opened.task.recipe.data.root) != Path(trained))
+    return bool(chosen) or is_other
 
 
 def _warn_of_other_data(opened: Checkpoint[Any], split: Split) -> None:

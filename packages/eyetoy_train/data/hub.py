@@ -6,7 +6,7 @@ Files stay encoded; the caller decodes them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,9 +24,6 @@ from eyetoy_train.utils.console import named
 ColumnType = Literal["Image", "Audio", "Video"]
 """Types of file columns in `datasets`."""
 
-SAVED = ("dataset_dict.json", "state.json")
-"""Files by which a folder of `save_to_disk` is told from one of data files."""
-
 NO_LABEL = (None, "", -1)
 """Values of a column of classes, as numbers or as texts, that stand for no class."""
 
@@ -34,7 +31,12 @@ PROTOCOLS = frozenset(["hf", "https", "http", "file", "zip", "tar", "gzip", "s3"
 """Protocols allowed in the addresses of a set's files; others of fsspec log in to machines or make files up."""
 
 
-def stored_content(stored: dict[str, Any] | None, name: str) -> bytes | Path:
+def is_stored(stored: dict[str, Any] | None) -> bool:
+    """Whether a row has a file: it may have nothing, or a file without bytes and without a path."""
+    return stored is not None and not (stored["bytes"] is None and not stored["path"])
+
+
+def stored_content(stored: Any, name: str) -> bytes | Path:
     """Return the bytes of an undecoded file of `datasets`, or the path of the local file that holds them.
 
     Args:
@@ -45,7 +47,7 @@ def stored_content(stored: dict[str, Any] | None, name: str) -> bytes | Path:
         UnreadableFileError: the row has no file.
         ValueError: the address of the file has a protocol other than `PROTOCOLS`.
     """
-    if stored is None:
+    if not is_stored(stored):
         raise UnreadableFileError(f"{name} has no file")
     content: bytes | None = stored["bytes"]
     path = stored["path"]
@@ -242,22 +244,28 @@ class HubSet(ClassificationSource):
         numbers = self._numbers(split)
         if self.streaming:
             return HubStream(rows, partial(_labelled_row, file, label, numbers))
-        return [(self._loaded.sample(split, i, file), numbers[y]) for i, y in enumerate(rows[label])]
+        labels = rows[label]
+        self._refuse_classes(split, {*labels} - numbers.keys())
+        return [(self._loaded.sample(split, i, file), numbers[y]) for i, y in enumerate(labels)]
 
-    def _numbers(self, split: Split) -> dict[Any, int]:
+    def _numbers(self, split: Split) -> Mapping[Any, int]:
         """Return the number of the class that each label of a split stands for.
 
         Raises:
             ValueError: training has no class of that name.
         """
         feature = self.parts[split].features[self.columns[1]]
-        classes = {name: number for number, name in enumerate(self.classes)}
-        if _type(feature) != "ClassLabel":
-            return dict(classes)
+        classes: dict[Any, int] = {name: number for number, name in enumerate(self.classes)}
+        if _type(feature) != "ClassLabel":  # texts, or numbers of the classes of training
+            return classes | {number: number for number in classes.values()}
         # Its numbers are the places of the names, of which splits that were saved one by one may have others.
-        if unknown := [name for name in feature.names if name not in classes]:
-            raise ValueError(f"the {split} split of {self.name} has the classes {named(unknown)}, and training has not")
+        self._refuse_classes(split, {*feature.names} - classes.keys())
         return {number: classes[name] for number, name in enumerate(feature.names)}
+
+    def _refuse_classes(self, split: Split, unknown: Collection[Any]) -> None:
+        if unknown:
+            names = named(sorted(map(str, unknown)))
+            raise ValueError(f"the {split} split of {self.name} has the classes {names}, and training has not")
 
 
 def load_splits(
@@ -278,10 +286,12 @@ def load_splits(
     if grouping and streaming:
         raise ValueError(f"{grouping.option} is for sets that are not streamed; leave it out")
     datasets = importlib.import_module("datasets")  # slow to import, and only needed here
+    if (config or revision) and _is_saved_to_disk(Path(name)):
+        raise ValueError(f"data.config and data.revision are for sets of the hub, and {name} was saved to disk")
     try:
         found = (
             _saved_to_disk(datasets, name, streaming=streaming)
-            if any((Path(name) / mark).is_file() for mark in SAVED)
+            if _is_saved_to_disk(Path(name))
             else datasets.load_dataset(name, config, revision=revision, streaming=streaming)
         )
     except datasets.exceptions.DatasetGenerationError as error:  # its own message does not name the reason
@@ -309,6 +319,11 @@ def load_splits(
             parts |= {"train": halves["train"], "val": halves["test"]}
         places["val"] = "held out"
     return HubParts(parts, places, left_out, groups)
+
+
+def _is_saved_to_disk(folder: Path) -> bool:
+    is_one = all((folder / name).is_file() for name in ("state.json", "dataset_info.json"))
+    return is_one or (folder / "dataset_dict.json").is_file()
 
 
 def _saved_to_disk(datasets: Any, folder: str, *, streaming: bool) -> Any:

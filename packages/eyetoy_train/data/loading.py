@@ -149,6 +149,15 @@ class ShuffledSampler(Sampler[Key]):
         return keys
 
 
+def repeats_apart(repeats: int, *batches: Tensor) -> tuple[Tensor, ...]:
+    """Return batches, `[batch, ...]` each, in an order in which the repeats of a sample are no neighbours.
+
+    Neighbours are the pairs that torchvision mixes. If a batch has one whole sample alone, there is no such order.
+    """
+    order = (torch.arange(len(batches[0])) % repeats).argsort(stable=True).to(batches[0].device)
+    return tuple(batch[order] for batch in batches)
+
+
 @lru_cache(maxsize=2)  # asked for in every micro batch; two, where an epoch of the recipe ends within one of the set
 def _order(size: int, seed: int) -> list[int]:
     order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()

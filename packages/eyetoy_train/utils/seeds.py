@@ -61,14 +61,6 @@ def kept_generator() -> Iterator[None]:
         torch.default_generator.set_state(state)
 
 
-def in_random_order(*batches: Tensor) -> tuple[Tensor, ...]:
-    """Return batches, `[batch, ...]` each, in one random order, drawn from the CPU's global generator."""
-    import torch
-
-    order = torch.randperm(len(batches[0])).to(batches[0].device)
-    return tuple(batch[order] for batch in batches)
-
-
 def uniforms(seeds: Tensor, count: int) -> Tensor:
     """Return `count` numbers of [0, 1) for each seed, `[batch, count]`, drawn on the device of the seeds.
 

@@ -325,6 +325,21 @@ def test_a_class_that_training_does_not_have_is_refused(tmp_path):
         task("hub", tmp_path / "set").dataset("val")
 
 
+def test_labels_may_be_the_numbers_of_the_classes_of_training(tmp_path):
+    numbered = labelled_shades(["a", "b", "c"], "cab").cast_column("label", Value("int64"))
+    DatasetDict(train=labelled_shades(["a", "b", "c"], "abc"), validation=numbered).save_to_disk(tmp_path / "set")
+    found = task("hub", tmp_path / "set")
+    assert everything(found.dataset("val")) == [(10, 0), (11, 1), (12, 2)]
+    with pytest.raises(ValueError, match=r"data.config and data.revision are for sets of the hub"):
+        task("hub", tmp_path / "set", revision="main").prepare()
+
+
+@pytest.mark.parametrize("nothing", [None, {"bytes": None, "path": None}])
+def test_nothing_stored_is_named(nothing):
+    with pytest.raises(UnreadableFileError, match="row 3 has no file"):
+        read_stored_image(nothing, "row 3", grayscale=False)
+
+
 def test_a_row_without_a_file_is_left_out_or_named(tmp_path):
     features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog"])})
     images = [None if number == 3 else {"bytes": encoded(10), "path": None} for number in range(8)]

@@ -128,11 +128,10 @@ def test_a_training_batch_is_mixed_if_asked_for(root):
 def test_repeats_of_a_clip_are_mixed_with_other_clips(root):
     task = task_of(root, num_frames=4, transform={"mixup": 1.0})
     task.recipe.augmentation_repeats = 2
-    clips = torch.arange(32).repeat_interleave(2).float()[:, None, None, None, None].expand(-1, 3, 1, 4, 4)
+    clips = torch.arange(4).repeat_interleave(2).float()[:, None, None, None, None].expand(-1, 3, 1, 4, 4)
     torch.manual_seed(0)
-    mixed = task.augment({"input": clips, "label": torch.zeros(64, dtype=torch.long)})["input"][:, 0, 0, 0, 0]
-    alone = mixed == mixed.round()  # a clip that is mixed with itself keeps its value
-    assert float(alone.float().mean()) < 0.1
+    mixed = task.augment({"input": clips, "label": torch.zeros(8, dtype=torch.long)})["input"][:, 0, 0, 0, 0]
+    assert (mixed != mixed.round()).all()  # a clip that is mixed with itself keeps its value
 
 
 @pytest.mark.parametrize(

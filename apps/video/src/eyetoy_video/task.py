@@ -15,12 +15,12 @@ from torch import Tensor
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
+from eyetoy_train.data.loading import repeats_apart
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.media.encode import write_mp4
 from eyetoy_train.media.video import describe_decoders
 from eyetoy_train.models.external import Families, Family
 from eyetoy_train.types import About
-from eyetoy_train.utils.seeds import in_random_order
 from eyetoy_video.datasets import DATASETS
 from eyetoy_video.io.files import read_array, read_clips, read_parts
 from eyetoy_video.io.hub import read_stored_clips
@@ -114,7 +114,7 @@ class VideoClassification(ClassificationTask):
         """Mix the clips of a training batch, as the recipe says."""
         x, target = batch["input"], batch["label"]
         if self.recipe.augmentation_repeats > 1:  # or a clip, whose repeats are neighbours, is mixed with itself
-            x, target = in_random_order(x, target)
+            x, target = repeats_apart(self.recipe.augmentation_repeats, x, target)
         x, target = self.mixing(x, target)
         return batch | {"input": x, "label": target}
 

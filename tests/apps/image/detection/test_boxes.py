@@ -44,6 +44,14 @@ def test_boxes_are_not_rounded_in_mixed_precision(detector, picture, dtype):
         assert (inner != inner.to(dtype)).float().mean() > 0.9
 
 
+def test_a_detector_of_float64_finds_boxes_of_float64(small_detector, picture):
+    detector = random_detector(small_detector).double()
+    with torch.no_grad():
+        (found,) = detector([picture[:, :64, :96].double()])
+    assert found["boxes"].dtype == torch.float64
+    assert len(found["boxes"])
+
+
 def test_anchors_are_those_of_float32_whatever_the_precision_of_the_maps():
     anchors = Anchors([33, 77], [0.5, 1.0, 2.0], [4, 8])
     images = ImageList(torch.zeros(2, 3, 64, 800), [(64, 800)] * 2)

@@ -64,6 +64,8 @@ def test_each_is_found_and_named_and_nothing_else(write_tree, kind, change, why)
     "polygons",
     [
         [[5, 4, 15, 4, 15, 4]],  # a line
+        [[5, 4, 15, 14, 10, 9]],  # across
+        [[-8, 5, 5, -8, -8, -8]],  # beside a corner
         [[5, 4, 5.3, 4, 5.3, 24, 5, 24]],  # between the middles of two pixels
         [[50, 4, 60, 4, 60, 24, 50, 24], [5, -9, 15, -9, 15, -2]],  # off the picture
     ],

@@ -388,10 +388,13 @@ def test_lists_of_pictures_are_not_taken_for_folders(tmp_path):
     root = write_yolo(tmp_path / "set")
     (root / "val.txt").write_text("images/train/0.png\n")
     (root / "data.yaml").write_text("train: images/train\nval: val.txt\nnames: [cat, cup]\n")
-    with pytest.raises(ValueError, match=r"names a list of pictures for val, val.txt, and lists are not read; put the"):
+    with pytest.raises(ValueError, match=r"names a list of pictures, val: val.txt, and lists are not read; put the"):
         source_of(root).split("train")
-    (root / "val.txt").unlink()
-    assert "data.yaml names val: val.txt, which is not there" in described(source_of(root))
+    (root / "data.yaml").write_text("train: images/train\nval: [/elsewhere/val.txt]\nnames: [cat, cup]\n")
+    with pytest.raises(ValueError, match=r"names a list of pictures, val: \['/elsewhere/val.txt'\], and lists are not"):
+        source_of(root).split("train")
+    (root / "data.yaml").write_text("train: images/train\ntest: test.txt\nnames: [cat, cup]\n")
+    assert "data.yaml names test: test.txt, which is no folder there" in described(source_of(root))
 
 
 def test_a_written_set_can_be_scored_by_pycocotools(tmp_path):
@@ -418,7 +421,7 @@ def test_a_test_that_is_not_there_takes_nothing_from_the_other_splits(tmp_path):
     root = write_yolo_of_years(tmp_path / "set")
     settings("train: images/train2017\nval: images/val2017\ntest: images/test2017\nnames: [cat, cup]\n")(root)
     source = source_of(root)
-    assert "data.yaml names test: images/test2017, which is not there" in described(source)
+    assert "data.yaml names test: images/test2017, which is no folder there" in described(source)
     assert [path.parent.name for path in (p.path for p in source.split("val").pictures)] == ["val2017"] * 3
 
 

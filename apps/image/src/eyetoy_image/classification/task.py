@@ -31,10 +31,10 @@ from eyetoy_image.io.hub import read_stored_image
 from eyetoy_train import Batch
 from eyetoy_train.classification.task import FORCED_CHOICE, ClassificationTask
 from eyetoy_train.data.hub import HubSample
+from eyetoy_train.data.loading import repeats_apart
 from eyetoy_train.export.portable import ExportInput
 from eyetoy_train.models.external import TIMM, Families, Family
 from eyetoy_train.types import About
-from eyetoy_train.utils.seeds import in_random_order
 
 FAMILIES: Families = {**TIMM, "baseline": Family("eyetoy_baselines.image:build_baseline")}
 """Families of models by other projects, for `model.name`."""
@@ -119,7 +119,7 @@ class ImageClassification(ClassificationTask):
         x, target = self.batch_augmentation(batch["input"], batch["seed"]), batch["label"]
         if self.mixing is not None:
             if self.recipe.augmentation_repeats > 1:  # or a sample, whose repeats are neighbours, is mixed with itself
-                x, target = in_random_order(x, target)
+                x, target = repeats_apart(self.recipe.augmentation_repeats, x, target)
             x, target = self.mixing(x, target)
         return batch | {"input": x, "label": target}
 

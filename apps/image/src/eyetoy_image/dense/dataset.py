@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from eyetoy_image.io.background import Background
 from eyetoy_train import Batch
+from eyetoy_train.classification.samples import source_name
 from eyetoy_train.utils.seeds import digest_of
 
 
@@ -41,11 +42,11 @@ class PictureDataset(Dataset[Batch], Generic[P]):
     @property
     def digest(self) -> str:
         """A hash of the names of all pictures, in their order."""
-        return digest_of(map(self.described, self.pictures))
+        return digest_of(map(self.described, range(len(self))))
 
-    def described(self, picture: P) -> str:
+    def described(self, index: int) -> str:
         """Return the name of a picture, with all that tells it from another one without opening its files."""
-        return str(picture.path)
+        return source_name(self.pictures[index].path, index)
 
     @staticmethod
     def collate(samples: list[Batch]) -> Batch:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +105,10 @@ def make_picture_folder(folder: Path, files: Sequence[Path]) -> None:
         ValueError: `folder` is a file, two images have the same name, or one of them would be overwritten.
         OSError: it cannot be made.
     """
-    # Some systems do not tell upper from lower case.
-    twice = [name for name, count in Counter(file.stem.casefold() for file in files).items() if count > 1]
-    if twice:
-        raise ValueError(f"several of the files would be written to {folder / twice[0]}.png; take them in turn")
+    first: dict[str, Path] = {}
+    for file in files:
+        other = first.setdefault(file.stem.casefold(), file)  # some systems do not tell upper from lower case
+        if other is not file:
+            name = f"{folder / file.stem}.png"
+            raise ValueError(f"{other} and {file} would be written to one file, {name}; take them in turn")
     make_output_folder(folder, files, [f"{file.stem}.png" for file in files])

@@ -1,4 +1,4 @@
-"""torchvision's parts that know where boxes lie, with the true strides of the maps, and in float32.
+"""torchvision's parts that know where boxes lie, with the true strides of the maps, and in float32 at least.
 
 torchvision takes the strides from the images of a batch, and the precision from the maps. Under autocast to bfloat16,
 all coordinates from 512 to 1024 would be multiples of 4: those of the anchors, of the proposals and of the boxes found.
@@ -37,20 +37,21 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no type
         self.strides = strides
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Return the anchors of each image, float32 `[anchors, 4]`."""
+        """Return the anchors of each image, `[anchors, 4]`."""
         device = feature_maps[0].device
-        self.set_cell_anchors(torch.float32, device)
+        self.set_cell_anchors(torch.promote_types(feature_maps[0].dtype, torch.float32), device)
         steps = [[torch.full((), stride, device=device)] * 2 for stride in self.strides]
         anchors = torch.cat(self.grid_anchors([[*x.shape[-2:]] for x in feature_maps], steps))
         return [anchors for _ in image_list.image_sizes]
 
 
 class Float32BoxCoder(BoxCoder):  # type: ignore[misc]  # torchvision has no types
-    """Boxes from what a head says of others, in float32."""
+    """Boxes from what a head says of others, in float32 at least."""
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         """Return boxes `[boxes, 4 * classes]`."""
-        decoded: Tensor = super().decode_single(rel_codes.float(), boxes.float())
+        codes = rel_codes.to(torch.promote_types(rel_codes.dtype, torch.float32))
+        decoded: Tensor = super().decode_single(codes, boxes)  # which gives the boxes the precision of the codes
         return decoded
 
 

@@ -73,7 +73,7 @@ def write_sets(
         findings: what to leave out of each.
         output: the folder of the new files. A file of COCO's format keeps its name and its other content; the others
             are `instances_SPLIT.json`.
-        with_masks: whether areas are those of masks, where the files have none, or those of boxes.
+        with_masks: whether areas that are missing are those of masks, or of boxes; files of COCO's format keep theirs.
 
     Raises:
         ValueError: a new file would be one that is read, or two files have one name.
@@ -96,7 +96,7 @@ def to_coco(coco: CocoSet, root: Path, *, with_masks: bool) -> dict[str, Any]:
     """Return a split as the content of a file of COCO's format, with file names from `root` on; see `write_sets`."""
     truths = [(picture, truth_of(picture, with_masks=with_masks)["annotations"]) for picture in coco.pictures]
     entries = [
-        {"area": truth["area"], **one.content, "image_id": picture.id}
+        {**one.content, "area": truth["area"], "image_id": picture.id}
         for picture, annotations in truths
         for one, truth in zip(picture.annotations, annotations, strict=True)
     ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eyetoy_image.io.background import Background
 from eyetoy_image.io.files import read_image
-from eyetoy_train.data.hub import HubSample, stored_content
+from eyetoy_train.data.hub import HubSample, is_stored, stored_content
 
 PictureFile = Path | HubSample
 """A file, or a row of a set of `datasets` with one."""
@@ -18,7 +18,7 @@ PictureFile = Path | HubSample
 
 def is_there(file: PictureFile) -> bool:
     """Return whether the file exists; a row of a set may have none."""
-    return file.is_file() if isinstance(file, Path) else file.stored is not None
+    return file.is_file() if isinstance(file, Path) else is_stored(file.stored)
 
 
 def opened(file: PictureFile) -> Path | io.BytesIO:

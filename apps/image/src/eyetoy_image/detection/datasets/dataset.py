@@ -53,10 +53,11 @@ class DetectionDataset(PictureDataset[Picture]):
         image, target = self.transform(image, target_of(picture, self.labels, with_masks=self.with_masks))
         return {"image": image, "target": target}
 
-    def described(self, picture: Picture) -> str:
+    def described(self, index: int) -> str:
         """Return the name of a picture and its boxes; masks would take long to write out."""
-        boxes = [(one.content.get("category_id"), one.content.get("bbox")) for one in picture.annotations]
-        return f"{picture.path}\t{boxes}"
+        annotations = self.pictures[index].annotations
+        boxes = [(one.content.get("category_id"), one.content.get("bbox")) for one in annotations]
+        return f"{super().described(index)}\t{boxes}"
 
 
 def read_picture(picture: Picture, background: Background = "white") -> Tensor:

@@ -152,15 +152,17 @@ def _box(box: Any, picture: Picture) -> tuple[Kind | None, str]:
     return None, ""
 
 
-def _is_thin(polygons: list[list[float]], picture: Picture) -> bool:
-    """Whether all polygons, cut to the picture, are thinner than a pixel, so that they may have none."""
-    return all(
-        min(_extent(polygon[0::2], picture.width), _extent(polygon[1::2], picture.height)) < 1 for polygon in polygons
-    )
+def _may_be_empty(polygons: list[list[float]], picture: Picture) -> bool:
+    """Whether all polygons leave the picture or are so small that they may have no pixel: a few in a set."""
+    return all(_leaves_or_is_small(polygon[0::2], polygon[1::2], picture) for polygon in polygons)
 
 
-def _extent(places: list[float], size: int) -> float:
-    return min(max(places), size) - max(min(places), 0)
+def _leaves_or_is_small(x: list[float], y: list[float], picture: Picture) -> bool:
+    if min(*x, *y) < 0 or max(x) > picture.width or max(y) > picture.height:
+        return True
+    following = zip(x[1:] + x[:1], y[1:] + y[:1], strict=True)
+    twice = sum(x0 * y1 - x1 * y0 for x0, y0, (x1, y1) in zip(x, y, following, strict=True))  # Gauss's area formula
+    return min(max(x) - min(x), max(y) - min(y), abs(twice) / 2) < 1
 
 
 def _mask(segmentation: Any, picture: Picture) -> tuple[Kind | None, str]:
@@ -169,7 +171,7 @@ def _mask(segmentation: Any, picture: Picture) -> tuple[Kind | None, str]:
         if is_polygon:
             check_polygons(segmentation, picture.height, picture.width)
         # To fill every polygon would take minutes for COCO.
-        if (not is_polygon or _is_thin(segmentation, picture)) and not area(
+        if (not is_polygon or _may_be_empty(segmentation, picture)) and not area(
             read_mask(segmentation, picture.height, picture.width)
         ):
             return "zero area", "its mask has no pixels"

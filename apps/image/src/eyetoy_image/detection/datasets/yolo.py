@@ -72,7 +72,7 @@ def read_yolo(tree: Tree) -> Listed:
     found.left_out.update({"label files without a picture": len(strays)} if strays else {})
     notes = [f"{len(without)} pictures have no label file, and count as pictures without objects"] if without else []
     if missing:
-        notes.append(f"data.yaml names {named(missing)}, which is not there")
+        notes.append(f"data.yaml names {named(missing)}, which is no folder there")
     if keypoints:
         notes.append("keypoints are left out")
     return replace(found, categories=tuple(map(Category, range(len(names)), names)), notes=tuple(notes))
@@ -195,9 +195,10 @@ def _split_folders(root: Path, settings: Mapping[str, Any]) -> tuple[dict[Split,
         # Written for another machine, and often for another folder, as in ../train/images.
         parts = [part for part in PurePosixPath(str(said).replace("\\", "/")).parts if part not in ("..", ".", "/")]
         folder = root.joinpath(*parts)
-        if folder.is_file():
+        texts = said if isinstance(said, list) else [said]
+        if split != "test" and any(str(one).lower().endswith(".txt") for one in texts):
             raise ValueError(
-                f"data.yaml in {root} names a list of pictures for {split}, {said}, and lists are not read; put the "
+                f"data.yaml in {root} names a list of pictures, {split}: {said}, and lists are not read; put the "
                 "pictures of each split into a folder, and name it there"
             )
         if isinstance(said, str) and folder.is_dir():
