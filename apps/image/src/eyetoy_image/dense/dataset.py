@@ -14,7 +14,7 @@ from eyetoy_train.utils.seeds import digest_of
 
 
 class Named(Protocol):
-    """What a picture has in common with others."""
+    """A picture of any task."""
 
     @property
     def path(self) -> object:
