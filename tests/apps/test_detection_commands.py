@@ -118,7 +118,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(workplace, run_command):
     ("script", "arguments", "message"),
     [
         ("predict.py", ("run", "data/test", "--output", "out.txt"), "must be a folder or end in .json; got out.txt"),
-        ("predict.py", ("run", "data/test", "data/val", "--output", "out"), "would be written to one file, out/00000.png"),
+        ("predict.py", ("run", "data/test", "data/val", "--output", "out"), "written to one file, out/00000.png"),
         ("predict.py", ("run", "data/test", "--threshold", 2), "--threshold must be from 0 to 1; got 2.0"),
         ("train.py", ("--detector.anchor_sizes", "[3]", "--data.root", "data"), "5 in all; got [3]"),
         ("train.py", ("--detector.kinds", "x"), "Did you mean --detector.kind?"),
