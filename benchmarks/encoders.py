@@ -186,10 +186,11 @@ def print_case(case: dict[str, Any]) -> None:
         cells += [f"{passed} {row[key] / 1e9:5.2f} GB" for passed in PASSES if row.get(key := f"{passed}_bytes")]
         print("  ".join(cells))
     for passed in PASSES:
-        rates = {name: rows[name][key] for name in peers if (key := f"{passed}_per_s") in rows[name]}
+        key = f"{passed}_per_s"
+        rates = {name: rows[name][key] for name in peers if key in rows[name]}
         if rates and key in rows[ours]:
             best = max(rates, key=rates.__getitem__)
-            ratio = rows[ours][f"{passed}_per_s"] / rates[best]
+            ratio = rows[ours][key] / rates[best]
             print(f"{passed}: {ours} is {ratio:.2f} times as fast as the fastest peer, {best}", flush=True)
 
 

@@ -286,12 +286,13 @@ def load_splits(
     if grouping and streaming:
         raise ValueError(f"{grouping.option} is for sets that are not streamed; leave it out")
     datasets = importlib.import_module("datasets")  # slow to import, and only needed here
-    if (config or revision) and _is_saved_to_disk(Path(name)):
+    is_saved = _is_saved_to_disk(Path(name))
+    if is_saved and (config or revision):
         raise ValueError(f"data.config and data.revision are for sets of the hub, and {name} was saved to disk")
     try:
         found = (
             _saved_to_disk(datasets, name, streaming=streaming)
-            if _is_saved_to_disk(Path(name))
+            if is_saved
             else datasets.load_dataset(name, config, revision=revision, streaming=streaming)
         )
     except datasets.exceptions.DatasetGenerationError as error:  # its own message does not name the reason

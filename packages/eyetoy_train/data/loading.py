@@ -152,8 +152,11 @@ class ShuffledSampler(Sampler[Key]):
 def repeats_apart(repeats: int, *batches: Tensor) -> tuple[Tensor, ...]:
     """Return batches, `[batch, ...]` each, in an order in which the repeats of a sample are no neighbours.
 
-    Neighbours are the pairs that torchvision mixes. If a batch has one whole sample alone, there is no such order.
+    Neighbours are the pairs that torchvision mixes: a sample would be mixed with itself. A batch of repeats of one sample
+    has no such order.
     """
+    if repeats == 1:
+        return batches
     order = (torch.arange(len(batches[0])) % repeats).argsort(stable=True).to(batches[0].device)
     return tuple(batch[order] for batch in batches)
 

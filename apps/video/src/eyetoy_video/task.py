@@ -112,10 +112,7 @@ class VideoClassification(ClassificationTask):
 
     def augment(self, batch: Batch) -> Batch:
         """Mix the clips of a training batch, as the recipe says."""
-        x, target = batch["input"], batch["label"]
-        if self.recipe.augmentation_repeats > 1:  # or a clip, whose repeats are neighbours, is mixed with itself
-            x, target = repeats_apart(self.recipe.augmentation_repeats, x, target)
-        x, target = self.mixing(x, target)
+        x, target = self.mixing(*repeats_apart(self.recipe.augmentation_repeats, batch["input"], batch["label"]))
         return batch | {"input": x, "label": target}
 
     def preprocessing(self) -> dict[str, Any]:

@@ -118,9 +118,7 @@ class ImageClassification(ClassificationTask):
         # Mixed last: CutMix would otherwise be moved with the image that it was pasted into.
         x, target = self.batch_augmentation(batch["input"], batch["seed"]), batch["label"]
         if self.mixing is not None:
-            if self.recipe.augmentation_repeats > 1:  # or a sample, whose repeats are neighbours, is mixed with itself
-                x, target = repeats_apart(self.recipe.augmentation_repeats, x, target)
-            x, target = self.mixing(x, target)
+            x, target = self.mixing(*repeats_apart(self.recipe.augmentation_repeats, x, target))
         return batch | {"input": x, "label": target}
 
     def preprocessing(self) -> dict[str, Any]:

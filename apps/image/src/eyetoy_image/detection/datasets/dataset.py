@@ -98,22 +98,17 @@ def truth_of(picture: Picture, *, with_masks: bool) -> dict[str, Any]:
     }
 
 
-def area_of(content: Mapping[str, Any], mask: Any = None) -> float:
-    """Return the area of an object, which some tools leave out, or write as null: then that of its mask, or its box."""
-    size: float = content.get("area")  # type: ignore[assignment]
-    if is_number(size):
-        return size
-    return area(mask) if mask else content["bbox"][2] * content["bbox"][3]
-
-
 def _truth(annotation: Annotation, picture: Picture, *, with_masks: bool) -> dict[str, Any]:
     content = annotation.content
     mask = read_mask(content["segmentation"], picture.height, picture.width) if with_masks else None
+    size = content.get("area")
+    if not is_number(size):  # some tools leave it out, or write null
+        size = area(mask) if mask else content["bbox"][2] * content["bbox"][3]
     return {
         "image_id": picture.id,
         "category_id": content["category_id"],
         "bbox": content["bbox"],
-        "area": area_of(content, mask),
+        "area": size,
         "iscrowd": int(annotation.is_crowd),
         **({"segmentation": mask} if mask else {}),
     }
