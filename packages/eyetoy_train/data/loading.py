@@ -152,8 +152,8 @@ class ShuffledSampler(Sampler[Key]):
 def repeats_apart(repeats: int, *batches: Tensor) -> tuple[Tensor, ...]:
     """Return batches, `[batch, ...]` each, in an order in which the repeats of a sample are no neighbours.
 
-    Neighbours are the pairs that torchvision mixes: a sample would be mixed with itself. A batch of repeats of one sample
-    has no such order.
+    Neighbours are the pairs that torchvision mixes: a sample would be mixed with itself. A batch with repeats of one
+    sample alone has no such order.
     """
     if repeats == 1:
         return batches
