@@ -109,6 +109,8 @@ class TrainState:
     """Processes that trained last; 0 where the checkpoint does not tell."""
     threads: int = 0
     """Threads of each of them on a CPU; 0 on other devices."""
+    stream: list[list[tuple[int, int, int]]] | None = None
+    """How far each loading worker of each process has come, if the training set is a stream; see `Progress`."""
     stats: EpochStats = field(default_factory=EpochStats)
     """Sums over the steps of the current epoch; `record` in trainer.json."""
 
@@ -161,4 +163,16 @@ class TrainState:
         }
         if "ranking" not in by_epoch:
             raise KeyError("ranking")
+        # Checkpoints of earlier versions, and of sets that are no streams, have none.
+        others["stream"] = _stream_progress(values.get("stream"))
         return cls(**others | by_epoch | {"stats": EpochStats.from_json(values["record"])})
+
+
+def _stream_progress(values: Any) -> list[list[tuple[int, int, int]]] | None:
+    """Check and return what a checkpoint says of a stream."""
+    if values is None:
+        return None
+    numbers = [number for workers in values for worker in workers for number in worker]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"stream must hold whole numbers from 0 on; got {values!r}")
+    return [[(rank, pass_, drawn) for rank, pass_, drawn in workers] for workers in values]

@@ -36,8 +36,6 @@ from eyetoy_train.utils.console import log, named
 
 FORCED_CHOICE = "It names one of its classes for whatever it is given, also for what is none of them."
 """A limit of every classifier whose samples have one label."""
-LIKELY = 0.5
-"""Of several labels those above this probability are predicted, as in the scores."""
 LEAST_SHARE, MOST_SHARES = 0.005, 2
 """Smallest share of a class in a mixed sample that is named in a figure, and the most of them."""
 VIEWS_AT_ONCE = 32
@@ -462,24 +460,21 @@ class ClassificationTask(ABC):
         model.eval()
         with torch.inference_mode():
             outputs = self.outputs(model, send_to_device(batch, next(model.parameters()).device))
-            probabilities = self.probabilities(outputs).cpu()
+        # Judged as in the scores and in the list of predictions.
+        metrics = self.metrics()
+        metrics.update(outputs, batch | {"index": torch.arange(len(examples))})
+        judged = metrics.judged({name: torch.cat(rows) for name, rows in metrics.rows.items()})
         views = [self.middle_view(example)["input"] for example in examples]
-        samples = []
-        for x, target, likely in zip(views, batch["label"], probabilities, strict=True):
-            if self.multi_label:
-                truth, prediction = (values.nonzero().flatten().tolist() for values in (target, likely > LIKELY))
-                sure = likely[prediction].min() if prediction else 1 - likely.max()
-            else:
-                truth, prediction, sure = [int(target)], [int(likely.argmax())], likely.max()
-            samples.append(
-                LabelledSample(
-                    # x=x: a lambda sees the variable, which is the last sample by the time that it is called.
-                    draw=lambda axes, x=x: self.plot(axes, x),  # type: ignore[misc]
-                    truth=self._named(truth),
-                    prediction=self._named(prediction),
-                    confidence=float(sure),
-                )
+        samples = [
+            LabelledSample(
+                # x=x: a lambda sees the variable, which is the last sample by the time that it is called.
+                draw=lambda axes, x=x: self.plot(axes, x),  # type: ignore[misc]
+                truth=self._named(one.truth),
+                prediction=self._named(one.prediction),
+                confidence=one.confidence,
             )
+            for x, one in zip(views, sorted(judged, key=lambda one: one.index), strict=True)
+        ]
         draw_samples(samples, path)
         if not isinstance(self, Playable):
             return []

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from eyetoy_train.data.collate import SharedCollate
-from eyetoy_train.data.streaming import EpochStream
+from eyetoy_train.data.streaming import Progress, TrainingStream
 from eyetoy_train.types import Batch, SampleStream
+from eyetoy_train.utils.console import log
 from eyetoy_train.utils.seeds import derive_seed, kept_generator
 from eyetoy_train.utils.signals import worker_setup
 
@@ -268,16 +269,14 @@ class Loading:
         """Samples of a micro batch that this process takes."""
         return self.batch_size // self.num_micro_batches // self.num_processes
 
-    def loader(self, dataset: Dataset[Batch], sampler: Sampler[Any] | None = None) -> DataLoader[Batch]:
+    def loader(self, dataset: Dataset[Any], sampler: Sampler[Any] | None = None) -> DataLoader[Any]:
         """Return a loader of this process's part of micro batches."""
         return DataLoader(
             dataset,
             batch_size=self.local_batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            # Workers that stay keep what the dataset caches. Those of a stream must start anew with every epoch, to
-            # take over its state.
-            persistent_workers=self.num_workers > 0 and sampler is not None,
+            persistent_workers=self.num_workers > 0,  # they keep what the dataset caches
             pin_memory=self.pin_memory,
             collate_fn=SharedCollate(collate_of(dataset)),
             worker_init_fn=worker_setup(),
@@ -306,6 +305,12 @@ class TrainingData(Protocol):
 
     def describe(self, start: int, count: int) -> str:
         """Name the samples of `count` micro batches from `start` on, for a message."""
+
+    def progress(self) -> list[Progress] | None:
+        """Return what a checkpoint needs of this process to go on after the latest micro batch; None for nothing."""
+
+    def resume(self, progress: list[list[Progress]] | None) -> None:
+        """Go on from a checkpoint with the `progress` of all its processes."""
 
 
 class MapData:
@@ -337,9 +342,15 @@ class MapData:
         indices = [index for number in range(start, start + count) for _, index, _ in self.sampler.keys(number)]
         return f"samples {_some(indices)} of the training set"
 
+    def progress(self) -> None:
+        """Return None: the number of a micro batch tells what is in it."""
+
+    def resume(self, progress: list[list[Progress]] | None) -> None:
+        """Do nothing."""
+
 
 class StreamData:
-    """A stream as micro batches. Every epoch starts with a new order of the shards."""
+    """A stream as micro batches. An epoch goes on where the one before it stopped, so every pass sees every sample."""
 
     num_samples: int | None = None
     steps_per_epoch: int | None = None
@@ -347,24 +358,50 @@ class StreamData:
     def __init__(self, stream: SampleStream, loading: Loading) -> None:
         if loading.repeats > 1:
             raise ValueError(f"augmentation_repeats={loading.repeats} is for sets, not for streams; leave it at 1")
+        self.stream = stream
         self.loading = loading
-        self.dataset = EpochStream(
-            stream,
-            derive_seed(loading.seed, "stream"),
-            loading.local_batch_size,
-            process=loading.process,
-            num_processes=loading.num_processes,
-        )
+        self._workers = self._at_pass(0)
+        self._running: Iterator[Any] | None = None
+
+    def _at_pass(self, number: int) -> list[Progress]:
+        """Return the progress of this process's loading workers at the start of a pass."""
+        count = max(self.loading.num_workers, 1)
+        return [(self.loading.process * count + worker, number, 0) for worker in range(count)]
 
     def micro_batches(self, epoch_start: int, *, skip: int, count: int) -> Iterator[Batch]:
-        """Give micro batches; those to skip are read and dropped without being decoded."""
-        self.dataset.start(epoch_start, skip=skip)
-        # A new loader, because its workers copy the state of the dataset when they start.
-        return itertools.islice(self.loading.loader(self.dataset), count)
+        """Give the next micro batches, whichever epoch they belong to."""
+        if self._running is None:
+            num_ranks = self.loading.num_processes * len(self._workers)
+            seed = derive_seed(self.loading.seed, "stream")
+            # The workers start with a copy of this progress.
+            dataset = TrainingStream(self.stream, seed, tuple(self._workers), num_ranks)
+            self._running = iter(self.loading.loader(dataset))
+        for batch, progress in itertools.islice(self._running, count):
+            # A loader asks its workers one after the other for a micro batch each: the first one becomes the last.
+            self._workers = [*self._workers[1:], progress]
+            yield batch
 
     def describe(self, start: int, count: int) -> str:
         """Name the micro batch; a stream does not number its samples."""
         return f"micro batch {start + 1} of the stream"
+
+    def progress(self) -> list[Progress]:
+        """Return how far each loading worker has come, the next one to give a micro batch first."""
+        return self._workers
+
+    def resume(self, progress: list[list[Progress]] | None) -> None:
+        """Go on where a checkpoint's workers stopped; if they were others, with a pass that none of them had begun."""
+        found = progress or []
+        ranks = [sorted(rank for rank, _, _ in workers) for workers in found]
+        size = len(self._workers)
+        self._running = None
+        if ranks == [[*range(start, start + size)] for start in range(0, self.loading.num_processes * size, size)]:
+            self._workers = [*found[self.loading.process]]
+            return
+        self._workers = self._at_pass(max((number + 1 for workers in found for _, number, _ in workers), default=0))
+        if self.loading.process == 0:
+            why = "other numbers of processes or loading workers" if found else "no place in the stream"
+            log(f"the checkpoint has {why}, so the run goes on with a new pass over the stream")
 
 
 def training_data(dataset: Dataset[Batch] | SampleStream, loading: Loading) -> TrainingData:
@@ -372,9 +409,9 @@ def training_data(dataset: Dataset[Batch] | SampleStream, loading: Loading) -> T
     return StreamData(dataset, loading) if isinstance(dataset, SampleStream) else MapData(dataset, loading)
 
 
-def collate_of(dataset: Dataset[Batch]) -> Callable[[list[Batch]], Batch]:
+def collate_of(dataset: Dataset[Any]) -> Callable[[list[Any]], Any]:
     """Return the function that makes batches: the dataset's `collate`, or PyTorch's, which stacks tensors."""
-    collate: Callable[[list[Batch]], Batch] = getattr(dataset, "collate", default_collate)
+    collate: Callable[[list[Any]], Any] = getattr(dataset, "collate", default_collate)
     return collate
 
 

@@ -3,19 +3,20 @@
 A shard rank numbers the loading workers of all processes: with 2 processes of 3 workers each there are 6, and process 1
 has ranks 3 to 5. Every rank reads shards of its own or, where there are fewer shards than ranks, every n-th sample of
 all. Order and random numbers depend on the seed and on a sample's place, so a run can be continued exactly: what it has
-seen is read again and dropped without being decoded.
+seen of the latest pass is read again and dropped without being decoded.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.types import Batch, SampleStream
@@ -32,6 +33,10 @@ MOST_BYTES = 2**30
 
 Place = tuple[int, int]
 """Index of a shard, and of a sample in it."""
+
+Progress = tuple[int, int, int]
+"""How far a loading worker has come: its shard rank, the number of its pass over the stream, and how many samples of
+that pass it has drawn."""
 
 
 class TarStream(SampleStream):
@@ -138,89 +143,72 @@ class HubStream(SampleStream):
         return self._decode(raw)
 
 
-class EpochStream(IterableDataset[Batch]):
-    """This process's part of a stream in training, without an end.
+class TrainingStream(IterableDataset[tuple[Batch, Progress]]):
+    """This process's part of a stream in training, without an end: one pass after the other, each in a new order.
 
     A loader with `batch_size=local_batch_size` makes micro batches of it, in the same order for the same number of
-    workers.
+    workers. Each comes with the progress of its worker, from which the worker can go on in another run.
 
     Args:
         stream: the samples.
         seed: decides order and random numbers.
-        local_batch_size: samples of a micro batch that this process takes.
-        process: index of this process.
-        num_processes: how many there are.
+        progress: of each loading worker of this process, in the order in which they give micro batches.
+        num_ranks: loading workers of all processes.
     """
 
-    def __init__(
-        self, stream: SampleStream, seed: int, local_batch_size: int, *, process: int = 0, num_processes: int = 1
-    ) -> None:
+    def __init__(self, stream: SampleStream, seed: int, progress: Sequence[Progress], num_ranks: int) -> None:
         self.stream = stream
         self.seed = seed
-        self.local_batch_size = local_batch_size
-        self.process = process
-        self.num_processes = num_processes
-        self.start(0, skip=0)
+        self.progress = progress
+        self.num_ranks = num_ranks
 
-    def start(self, epoch_start: int, *, skip: int) -> None:
-        """Begin the epoch whose first micro batch in the run is `epoch_start`, and leave out `skip` micro batches."""
-        self.epoch_start = epoch_start
-        self.skip = skip
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker, num_workers = _worker()
-        # A loader asks its workers one after the other for a micro batch each, and begins with the first. With 3
-        # workers and skip=4, the next micro batch, 4, belongs to the worker that gave micro batch 1: so worker 0 must
-        # read as if it were worker 1 (offset 1), and drop micro batches 1 only; worker 2 acts as 0, and drops 0 and 3.
-        offset = (worker + self.skip) % num_workers
-        shard_rank, num_ranks = self.process * num_workers + offset, self.num_processes * num_workers
-        skipped = self.local_batch_size * len(range(offset, self.skip, num_workers))
+    def __iter__(self) -> Iterator[tuple[Batch, Progress]]:
+        worker, _ = _worker()
+        shard_rank, first_pass, skipped = self.progress[worker]
         missing = 0
-        for number, (place, raw) in enumerate(self._shuffled(shard_rank, num_ranks)):
-            if number < skipped:
-                continue
-            seed = derive_seed(self.seed, "sample", self.epoch_start, *place)
-            with kept_generator():
-                torch.default_generator.manual_seed(seed)
-                sample = decode_or_skip(self.stream, raw)
-            if sample is None:
+        for pass_ in itertools.count(first_pass):
+            drawn = 0
+            for place, raw in self._shuffled(pass_, shard_rank):
+                drawn += 1
+                if pass_ == first_pass and drawn <= skipped:
+                    continue
+                seed = derive_seed(self.seed, "sample", pass_, *place)
+                with kept_generator():
+                    torch.default_generator.manual_seed(seed)
+                    sample = decode_or_skip(self.stream, raw)
+                if sample is not None:
+                    missing = 0
+                    yield {**sample, "seed": seed}, (shard_rank, pass_, drawn)
+                    continue
                 missing += 1
                 if missing > MOST_MISSING:
                     raise ValueError(f"{missing} samples of the stream in a row cannot be read")
-                continue
-            # A sample that cannot be read is replaced by the next one that can, which then comes twice. So `number`
-            # counts samples without decoding them, and skipping needs no memory of what was unreadable.
-            yield from [{**sample, "seed": seed}] * (1 + missing)
-            missing = 0
+            if not drawn:  # it would go round for ever
+                raise ValueError(
+                    f"loading worker {shard_rank + 1} of {self.num_ranks}, over all processes, finds no sample in the "
+                    "stream; use a smaller num_workers, or fewer processes"
+                )
 
-    def _shuffled(self, shard_rank: int, num_ranks: int) -> Iterator[tuple[tuple[int, int, int], Any]]:
-        """Draw from a buffer that is kept full."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "buffer", self.epoch_start, shard_rank))
-        buffer: list[tuple[tuple[int, int, int], Any]] = []
-        for item in self._endless(shard_rank, num_ranks):
+    def collate(self, samples: list[tuple[Batch, Progress]]) -> tuple[Batch, Progress]:
+        """Return a micro batch, and the progress of its worker after it."""
+        collate = getattr(self.stream, "collate", default_collate)
+        return collate([sample for sample, _ in samples]), samples[-1][1]
+
+    def _shuffled(self, pass_: int, shard_rank: int) -> Iterator[tuple[Place, Any]]:
+        """Give a rank's samples of a pass, each once: drawn from a buffer that is kept full until the last are read."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "shards", pass_))
+        order = torch.randperm(self.stream.num_shards, generator=generator).tolist()
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "buffer", pass_, shard_rank))
+        buffer: list[tuple[Place, Any]] = []
+        for item in samples_of_rank(self.stream, order, shard_rank, self.num_ranks):
             if len(buffer) < self.stream.shuffle_buffer:
                 buffer.append(item)
                 continue
             drawn = int(torch.randint(len(buffer), (), generator=generator))
             yield buffer[drawn]
             buffer[drawn] = item
-
-    def _endless(self, shard_rank: int, num_ranks: int) -> Iterator[tuple[tuple[int, int, int], Any]]:
-        """Go round the shards again and again, in a new order each time."""
-        round_ = 0
-        while True:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "shards", self.epoch_start, round_))
-            order = torch.randperm(self.stream.num_shards, generator=generator).tolist()
-            found = False
-            for (shard, index), raw in samples_of_rank(self.stream, order, shard_rank, num_ranks):
-                found = True
-                yield (round_, shard, index), raw
-            if not found:  # it would go round for ever
-                raise ValueError(
-                    f"loading worker {shard_rank + 1} of {num_ranks}, over all processes, finds no sample in the "
-                    "stream; use a smaller num_workers, or fewer processes"
-                )
-            round_ += 1
+        for index in torch.randperm(len(buffer), generator=generator).tolist():
+            yield buffer[index]
 
 
 class EvaluationStream(IterableDataset[Batch]):

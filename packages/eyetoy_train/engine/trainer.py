@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
@@ -175,6 +175,8 @@ class Trainer:
             before_batch=self._begin_batch,
         )
         self.state = self.checkpointer.load(latest) if latest else TrainState()
+        if latest:
+            self.data.resume(self.state.stream)
         self.recorder = StepRecorder(accelerator, self.state)
 
         if accelerator.is_main_process:
@@ -353,6 +355,8 @@ class Trainer:
         now = time.perf_counter()
         self.state.seconds += now - self._clock
         self._clock = now
+        progress = self.data.progress()
+        self.state.stream = None if progress is None else gather_object([progress])
         self.checkpointer.save_step(self.state)
 
     def evaluate_epoch(self) -> dict[str, float] | None:

@@ -61,6 +61,8 @@ def test_a_sample_of_several_labels_is_right_if_all_of_them_are(toy, slopes, toy
     first, second, both = *task.classes[:2], ", ".join(task.classes[:2])
     assert [(one.truth, one.prediction) for one in drawn] == [(both, both), (both, first), (both, "none")]
     assert second not in drawn[1].prediction
+    # As in the list of predictions: of the surest wrong decision, or of the least sure one where all are right.
+    assert [one.confidence for one in drawn] == pytest.approx([0.9526, 0.7311, 0.7311], abs=1e-4)
 
 
 def test_several_labels_have_a_loss_each(toy, slopes, toy_recipe):

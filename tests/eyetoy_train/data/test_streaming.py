@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from eyetoy_train import HubStream, SampleStream, TarStream, UnreadableFileError, evaluate, train
+from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.data.loading import Loading, training_data
-from eyetoy_train.data.streaming import EpochStream, EvaluationStream, samples_of_rank
+from eyetoy_train.data.streaming import EvaluationStream, samples_of_rank
 
 
 class Numbers(SampleStream):
@@ -56,45 +58,75 @@ def test_ranks_share_a_stream_without_gaps_or_doubles(sizes, ranks, seed):
     assert Counter(taken) == Counter(stream.everything)
 
 
+def numbers(batches):
+    return [batch["number"].tolist() for batch in batches]
+
+
+def resumed(stream, loading, stopped):
+    """Return training data that go on from a checkpoint of others, written as JSON."""
+    values = json.loads(json.dumps(TrainState(stream=stopped).to_json()))
+    data = training_data(stream, loading)
+    data.resume(TrainState.from_json(values).stream)
+    return data
+
+
 @settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(3, 9), min_size=1, max_size=5),
     processes=st.integers(1, 3),
     share=st.integers(1, 3),
-    skip=st.integers(0, 9),
+    stop=st.integers(0, 24),
 )
-def test_a_stream_goes_on_at_any_micro_batch(sizes, processes, share, skip):
+def test_a_stream_goes_on_after_any_micro_batch(sizes, processes, share, stop):
     stream = Numbers(*sizes)
-    for process in range(processes):
-        data = training_data(
-            stream, Loading(batch_size=share * processes, seed=3, process=process, num_processes=processes)
-        )
-        whole = list(data.micro_batches(7, skip=0, count=12))
-        rest = list(data.micro_batches(7, skip=skip, count=12 - skip))
-        for expected, actual in zip(whole[skip:], rest, strict=True):
+    loadings = [
+        Loading(batch_size=share * processes, seed=3, process=process, num_processes=processes)
+        for process in range(processes)
+    ]
+    runs = [training_data(stream, loading) for loading in loadings]
+    for run in runs:
+        list(run.micro_batches(0, skip=0, count=stop))
+    stopped = [run.progress() for run in runs]
+    for loading in loadings:
+        whole = list(training_data(stream, loading).micro_batches(0, skip=0, count=24))
+        rest = list(resumed(stream, loading, stopped).micro_batches(0, skip=stop, count=24 - stop))
+        for expected, actual in zip(whole[stop:], rest, strict=True):
             assert torch.equal(expected["number"], actual["number"])
             assert torch.equal(expected["noise"], actual["noise"])
-        other = list(data.micro_batches(19, skip=0, count=12))
-        assert [batch["noise"].tolist() for batch in other] != [batch["noise"].tolist() for batch in whole]
 
 
-@pytest.mark.parametrize("skip", [0, 1, 3, 4])
+@pytest.mark.parametrize("stop", [0, 1, 3, 4])
 @pytest.mark.parametrize("shards", [1, 6])
-def test_with_workers_too(skip, shards):
-    data = training_data(Numbers(*[8] * shards), Loading(batch_size=2, seed=3, num_workers=2))
-    whole, rest = list(data.micro_batches(0, skip=0, count=6)), list(data.micro_batches(0, skip=skip, count=6 - skip))
-    assert [batch["number"].tolist() for batch in whole[skip:]] == [batch["number"].tolist() for batch in rest]
+def test_with_workers_too(stop, shards):
+    stream, loading = Numbers(*[8] * shards), Loading(batch_size=2, seed=3, num_workers=2)
+    whole = numbers(training_data(stream, loading).micro_batches(0, skip=0, count=6))
+    run = training_data(stream, loading)
+    assert numbers(run.micro_batches(0, skip=0, count=stop)) == whole[:stop]
+    rest = resumed(stream, loading, [run.progress()])
+    assert numbers(rest.micro_batches(0, skip=stop, count=6 - stop)) == whole[stop:]
 
 
-def test_one_round_of_a_stream_gives_every_sample_once_in_a_random_order():
-    stream = Numbers(4, 6, 5)
-    dataset = iter(EpochStream(stream, 0, 1))
-    # The buffer holds five back, which come in the next round.
-    seen = [next(dataset)["number"] for _ in range(15 * 20)]
-    counts = Counter(seen)
-    assert set(counts) == set(stream.everything)
-    assert max(counts.values()) - min(counts.values()) <= 5
-    assert seen[:15] != stream.everything
+@pytest.mark.parametrize("sizes", [(4, 6, 5), (15,)])
+def test_a_pass_gives_every_sample_once_in_an_order_of_its_own_however_short_the_epochs(sizes):
+    stream = Numbers(*sizes)
+    data = training_data(stream, Loading(batch_size=1, seed=0))
+    seen = [number for epoch in range(15) for (number,) in numbers(data.micro_batches(4 * epoch, skip=0, count=4))]
+    passes = [seen[start : start + 15] for start in range(0, 60, 15)]
+    assert [sorted(numbers) for numbers in passes] == [stream.everything] * 4
+    assert len({tuple(numbers) for numbers in [*passes, stream.everything]}) == 5
+
+
+def test_random_numbers_differ_between_the_passes():
+    data = training_data(Numbers(1), Loading(batch_size=1, seed=0))
+    assert len({batch["noise"].item() for batch in data.micro_batches(0, skip=0, count=5)}) == 5
+
+
+@pytest.mark.parametrize("stopped", [None, [[(0, 0, 4), (1, 2, 1)]], [[(0, 2, 4)], [(1, 0, 3)]]])
+def test_a_run_with_other_workers_goes_on_with_a_new_pass(stopped, capsys):
+    stream, loading = Numbers(9), Loading(batch_size=3, seed=0)
+    later = numbers(training_data(stream, loading).micro_batches(0, skip=0, count=12))[0 if stopped is None else 9 :]
+    assert numbers(resumed(stream, loading, stopped).micro_batches(5, skip=0, count=3)) == later[:3]
+    assert "goes on with a new pass over the stream" in capsys.readouterr().out
 
 
 class Damaged(Numbers):
@@ -108,17 +140,17 @@ class Damaged(Numbers):
         return super().decode(raw)
 
 
-@pytest.mark.parametrize("skip", range(6))
-def test_the_next_sample_takes_the_place_of_a_damaged_one(skip):
-    both = [
-        training_data(Damaged(20, 20), Loading(batch_size=4, seed=2)).micro_batches(0, skip=s, count=8 - s)
-        for s in (0, skip)
-    ]
-    whole, rest = ([batch["number"].tolist() for batch in batches] for batches in both)
-    assert whole[skip:] == rest
-    numbers = [number for batch in whole for number in batch]
-    assert len(numbers) == 32
-    assert all(number % 3 for number in numbers)
+@pytest.mark.parametrize("stop", range(6))
+def test_damaged_samples_are_left_out(stop):
+    stream, loading = Damaged(20, 20), Loading(batch_size=4, seed=2)
+    whole = numbers(training_data(stream, loading).micro_batches(0, skip=0, count=8))
+    run = training_data(stream, loading)
+    list(run.micro_batches(0, skip=0, count=stop))
+    rest = resumed(stream, loading, [run.progress()]).micro_batches(0, skip=stop, count=8 - stop)
+    assert numbers(rest) == whole[stop:]
+    seen = Counter(number for batch in whole for number in batch)
+    assert sorted(seen) == [number for number in stream.everything if number % 3]
+    assert max(seen.values()) == 2  # 32 of 26 readable ones
 
 
 def test_an_evaluation_leaves_damaged_samples_out_and_names_them(capsys):
@@ -138,13 +170,13 @@ def test_damaged_samples_stop_a_run_unless_asked_otherwise():
 def test_a_stream_of_nothing_readable_ends():
     stream = Damaged(1)
     with pytest.raises(ValueError, match="in a row cannot be read"):
-        next(iter(EpochStream(stream, 0, 1)))
+        list(training_data(stream, Loading(batch_size=1, seed=0)).micro_batches(0, skip=0, count=1))
 
 
-def test_what_is_skipped_is_not_decoded():
+def test_what_a_run_has_seen_is_not_decoded_again():
     stream = Numbers(30)
-    data = training_data(stream, Loading(batch_size=5, seed=0))
-    next(data.micro_batches(0, skip=4, count=2))
+    data = resumed(stream, Loading(batch_size=5, seed=0), [[(0, 0, 20)]])
+    list(data.micro_batches(0, skip=4, count=1))
     assert stream.decoded == 5
 
 
@@ -258,8 +290,8 @@ def test_workers_share_a_set_of_a_hub(num_workers):
     loader = DataLoader(EvaluationStream(stream), batch_size=2, num_workers=num_workers)
     assert sorted(number for batch in loader for number in batch["number"].tolist()) == list(range(10))
     data = training_data(stream, Loading(batch_size=2, seed=0, num_workers=num_workers))
-    whole, rest = list(data.micro_batches(0, skip=0, count=9)), list(data.micro_batches(0, skip=5, count=4))
-    assert [batch["number"].tolist() for batch in whole[5:]] == [batch["number"].tolist() for batch in rest]
+    seen = [number for batch in data.micro_batches(0, skip=0, count=10) for number in batch["number"].tolist()]
+    assert set(seen) == set(range(10))
 
 
 def test_a_set_is_opened_by_the_folder_of_its_files(tmp_path):
