@@ -168,7 +168,8 @@ class Classifier(HubModel):
 
     def _look_at(self, x: Tensor, lengths: Tensor | None) -> None:
         """Warn once of an input that was not prepared; see `is_plain_call` for when its values are looked at."""
-        if self.preprocessing and self.warns_of_raw_input and not self.training and is_plain_call(x):
+        asked = self.preprocessing and self.warns_of_raw_input and not self.training
+        if asked and is_plain_call(x) and x.numel():
             self.warns_of_raw_input = not (x.is_floating_point() and warn_if_raw(x, lengths, self.preprocessing))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

@@ -230,8 +230,10 @@ class Encoder(HubModel):
             )
         dtype = self.norm.weight.dtype
         kind = x.device.type
-        # Under autocast any floating-point input is right. Devices without autocast, such as meta, refuse the question.
-        cast = x.is_floating_point() and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        # Under autocast any floating-point input is right, but for float64, which it does not cast. Devices without
+        # autocast, such as meta, refuse the question.
+        castable = x.is_floating_point() and torch.float64 not in (x.dtype, dtype)
+        cast = castable and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if x.dtype != dtype and not cast:
             prepared = "; eyetoy.load(checkpoint).predict takes pixels and samples as they are"
             raise ValueError(

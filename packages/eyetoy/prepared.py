@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eyetoy.lengths import clear_padding
+
 NUMBERS = ("mean", "std", "rms")
 """Of pixels, for all channels or each, mean and standard deviation by which 0 to 1 are normalised; of sounds, their
 root mean square."""
@@ -80,9 +82,9 @@ def _raw_pixels(x: Tensor, preprocessing: Mapping[str, Any]) -> str:
 
 
 def _raw_sound(x: Tensor, lengths: Tensor | None, expected: float) -> str:
-    rows = x.detach().float()
+    rows = clear_padding(x.detach().float().movedim(-1, 1), lengths)  # [batch, length, channels]
     power = rows.square().flatten(1).sum(1)  # [batch]
-    count = rows[0].numel() if lengths is None else lengths * (rows[0].numel() // rows.shape[-1])
+    count = rows[0].numel() if lengths is None else lengths * rows[0, 0].numel()
     levels = (power / count).sqrt()
     levels = levels[rows.flatten(1).amin(1) < rows.flatten(1).amax(1)]  # silence has no level
     far = (levels > RMS_RATIO * expected) | (levels < expected / RMS_RATIO)

@@ -241,6 +241,28 @@ def test_a_model_warns_of_what_was_not_prepared_and_of_nothing_else(run, checkpo
             model(*arguments)
 
 
+@pytest.mark.parametrize("run", ["image", "audio", "video"])
+def test_an_empty_batch_is_no_raw_input(checkpoints, run):
+    model = eyetoy.Classifier.from_pretrained(checkpoints / "runs" / run)
+    assert model.preprocessing
+    params = model.encoder.params
+    with torch.inference_mode():
+        logits = model(torch.zeros(0, params.in_channels, *[16] * params.num_spatial_dims))
+    assert logits.shape == (0, model.num_classes)
+
+
+def test_what_the_padding_of_sounds_holds_is_not_looked_at():
+    model = eyetoy.Classifier(eyetoy.encoder_params("eyetoy1d_pico"), num_classes=2).eval()
+    model.preprocessing = {"rms": 1.0}
+    x = torch.randn(2, 1, 2000)
+    x[0, :, 1000:] = torch.inf
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("error")
+        model(x, torch.tensor([1000, 2000]))
+    with pytest.warns(UserWarning, match="the input has a root mean square"), torch.inference_mode():
+        model(9 * x, torch.tensor([1000, 2000]))
+
+
 def test_pixels_as_they_are_are_refused(checkpoints):
     model = eyetoy.Classifier.from_pretrained(checkpoints / "runs" / "image")
     with pytest.raises(ValueError, match=r"got torch\.uint8; eyetoy\.load\(checkpoint\)\.predict takes pixels"):

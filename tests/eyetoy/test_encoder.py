@@ -276,6 +276,19 @@ def test_half_precision_input_works_under_autocast(dimension: int, device: str, 
     torch.testing.assert_close(low.float(), encoder(x).features, rtol=0.1, atol=0.1)
 
 
+@torch.no_grad()
+def test_autocast_does_not_cast_float64(dimension: int, encoders: Any) -> None:
+    encoder = make_encoder(encoders, dimension).eval()
+    x = torch.randn(1, 3, *GRIDS[dimension])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with pytest.raises(ValueError, match=r"takes input of torch\.float32; got torch\.float64"):
+            encoder(x.double())
+        encoder.double()
+        with pytest.raises(ValueError, match=r"takes input of torch\.float64; got torch\.float32"):
+            encoder(x)
+        assert encoder(x.double()).features.dtype == torch.float64
+
+
 def test_classifier_refuses_what_its_encoder_refuses(encoders: Any) -> None:
     with pytest.raises(ValueError, match=r"Encoder.*3 channels.*got shape \(1, 5, 9, 9\)"):
         Classifier(encoders.encoder_params(2), num_classes=2)(torch.zeros(1, 5, 9, 9))

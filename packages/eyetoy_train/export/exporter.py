@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -66,18 +67,25 @@ def export(model: ExportModel, folder: Path, kind: str, facts: dict[str, Any]) -
     form = FORMATS[kind]
     _check_installed(kind, form)
     folder.mkdir(parents=True, exist_ok=True)
-    path, about = folder / form.file, _about(model, kind, form) | facts
-    with torch.no_grad(), _quiet():
-        try:
-            form.write(model, path, about)
-        except Exception as error:  # exporters raise whatever a model's code leads them to
-            raise ExportError(f"the model cannot be exported as {kind}: {str(error)[:500]}") from error
-        try:
-            about["checked"] = _checked(model, form, path)
-        except Exception as error:  # of a runtime that cannot read the file, too
-            path.unlink()  # a wrong file must not be found and used
-            raise ExportError(f"{str(error)[:500]}; {path} was removed") from error
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    about = _about(model, kind, form) | facts
+    # Beside the folder's files until it was compared: a wrong file must not be found and used, nor replace a right one.
+    with TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as temporary:
+        path = Path(temporary, form.file)
+        with torch.no_grad(), _quiet():
+            try:
+                form.write(model, path, about)
+            except Exception as error:  # exporters raise whatever a model's code leads them to
+                raise ExportError(f"the model cannot be exported as {kind}: {str(error)[:500]}") from error
+            try:
+                about["checked"] = _checked(model, form, path)
+            except Exception as error:  # of a runtime that cannot read the file, too
+                raise ExportError(f"{str(error)[:500]}; nothing was written to {folder}") from error
+        path.with_name(ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        # An earlier export goes whole, since one `model.json` tells of one file.
+        for name in (ABOUT, *(other.file for other in FORMATS.values())):
+            (folder / name).unlink(missing_ok=True)
+        for file in Path(temporary).iterdir():  # more than one of a large ONNX model, whose weights are beside it
+            file.replace(folder / file.name)
     return about
 
 

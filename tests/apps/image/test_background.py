@@ -21,7 +21,7 @@ from eyetoy_image.dense.predict import readable_pictures
 from eyetoy_image.dense.views import DetectionView, SegmentationView
 from eyetoy_image.detection import Detection, DetectionData, DetectionRecipe
 from eyetoy_image.io.background import HIDDEN
-from eyetoy_image.io.files import UnreadableImageError, read_image
+from eyetoy_image.io.files import UnreadableImageError, read_array, read_image
 from eyetoy_image.segmentation import Segmentation, SegmentationData, SegmentationRecipe
 from eyetoy_train.checkpoint.run_folder import choose_run_folder
 from eyetoy_train.data.hub import HubSample
@@ -158,6 +158,16 @@ def test_a_transparent_colour_of_16_bits_is_refused_and_not_guessed():
     content = png(COLOURS.astype(int) * 256, 16, 2, (1, 2, 3))
     with pytest.raises(UnreadableImageError, match="its colours of 16 bits have a transparent one"):
         read_image(io.BytesIO(content), grayscale=False)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_transparent_grey_whose_depth_is_lost_is_refused_and_not_guessed(bits):
+    content, colours, alphas = gray_with_a_key(bits, 2, np.arange(2**bits) * (255 // (2**bits - 1)))
+    image = Image.open(io.BytesIO(content))
+    expected = mixed(gray_rgb(colours), alphas, (255, 255, 255))
+    assert read_array(image, grayscale=False).permute(1, 2, 0).tolist() == expected.tolist()
+    with pytest.raises(ValueError, match="whether its transparent grey of 2 was stretched"):
+        read_array(image, grayscale=False)  # loaded now
 
 
 CUT_OUT = saved(Image.fromarray(np.zeros((6, 8, 4), dtype=np.uint8)))

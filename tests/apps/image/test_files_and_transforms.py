@@ -192,7 +192,7 @@ def test_broken_exif_data_do_not_stop_a_picture_whose_pixels_are_whole(tmp_path,
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
 def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path, suffix, value):
     exif = Image.Exif()
     exif[0x0112] = value

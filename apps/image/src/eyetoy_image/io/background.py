@@ -79,6 +79,11 @@ def opacity_of(image: Image.Image, layout: str) -> Image.Image | None:
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(np.where(values == (bool(key) if image.mode == "1" else key), 0, 255).astype(np.uint8))
     if image.mode == "L" and isinstance(key, int):
+        if not layout and image.format in ("PNG", None) and 0 < key < 16:
+            raise ValueError(
+                f"whether its transparent grey of {key} was stretched as its pixels were, from 2 or 4 bits, is lost "
+                "once Pillow has loaded them; give the file itself, or an image in mode LA"
+            )
         # Pillow stretches grey pixels of 2 and 4 bits to 0 to 255, and leaves the transparent one as it is stored.
         return image.point([0 if value == key * stretch(layout) else 255 for value in range(256)])
     if image.mode == "RGB" and layout.startswith("RGB;16"):

@@ -131,9 +131,13 @@ def open_picture(source: Path | IO[bytes], name: str | None = None) -> Iterator[
 def orientation(image: Image.Image) -> int:
     """Return EXIF's orientation of an image of Pillow, from 1 to 8; 1 where its EXIF data are missing or broken.
 
+    Of TIFF files, too, it is 1: Pillow gives their size as it is once turned, and turns them as it loads their pixels.
+
     Raises:
         OSError: a PNG file is broken. Its EXIF data may follow its pixels, so that these must be decoded first.
     """
+    if image.format == "TIFF":
+        return 1
     if image.format == "PNG":
         image.load()  # here, and not within `getexif`: broken pixels are no broken EXIF data
     try:
