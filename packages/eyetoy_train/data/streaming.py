@@ -71,7 +71,7 @@ class TarStream(SampleStream):
         """
         path = self.paths[shard]
         try:
-            with tarfile.open(path, "r|*") as archive:
+            with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
                 yield from _grouped(archive)
         except Exception as error:  # damaged bytes lead tarfile to errors of many kinds
             raise ValueError(f"cannot read {path}: {error}") from error
@@ -79,6 +79,28 @@ class TarStream(SampleStream):
     def decode(self, raw: dict[str, Any]) -> Batch:
         """Call the `decode` of the constructor."""
         return self._decode(raw)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is not passed over if it is damaged: `tarfile` takes all but the first for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        """Read the next header.
+
+        Raises:
+            ReadError: it is damaged, or the archive ends without its mark, two blocks of zeros.
+        """
+        file: Any = archive.fileobj
+        start = file.tell()
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            if any(file.read(tarfile.BLOCKSIZE)):  # some writers leave the second block out
+                raise tarfile.ReadError(f"it is damaged {start:,} bytes from its start: a block of zeros") from None
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"it is damaged or cut {start:,} bytes from its start: {error}") from error
 
 
 def _grouped(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
@@ -191,7 +213,7 @@ class TrainingStream(IterableDataset[tuple[Batch, Progress]]):
 
     def collate(self, samples: list[tuple[Batch, Progress]]) -> tuple[Batch, Progress]:
         """Return a micro batch, and the progress of its worker after it."""
-        collate = getattr(self.stream, "collate", default_collate)
+        collate = getattr(self.stream, "collate", None) or default_collate
         return collate([sample for sample, _ in samples]), samples[-1][1]
 
     def _shuffled(self, pass_: int, shard_rank: int) -> Iterator[tuple[Place, Any]]:

@@ -130,7 +130,8 @@ def _batches(
     if not size:
         return
     sampler = EvaluationSampler(size, **place)
-    own = torch.tensor([*sampler][: sampler.num_real])  # after them may come one that another process counts
+    # After them may come one that another process counts. The dtype is for a process with none.
+    own = torch.tensor([*sampler][: sampler.num_real], dtype=torch.long)
     loader = DataLoader(
         dataset,
         batch_size,
@@ -190,6 +191,8 @@ def _join(rows: Tensor, accelerator: Accelerator) -> Tensor:
         return rows
     # `gather` needs equal shapes: [3 rows] and [5 rows] are padded to 5 each, gathered to 10, and cut to 3 and 5 again.
     counts = accelerator.gather(torch.tensor([len(rows)], device=accelerator.device)).tolist()
+    if not max(counts):
+        return rows
     padded = torch.zeros(max(counts), *rows.shape[1:], dtype=rows.dtype, device=accelerator.device)
     padded[: len(rows)] = rows
     parts = accelerator.gather(padded).split(max(counts))

@@ -14,7 +14,6 @@ import torch
 from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import (
-    DistributedDataParallelKwargs,
     GradientAccumulationPlugin,
     ProjectConfiguration,
     broadcast_object_list,
@@ -50,7 +49,7 @@ def open_run(recipe: Recipe) -> RunFolder:
     if state.num_processes < launched:  # each of them would train for itself, in the same folder
         raise ValueError(
             f"accelerate launch started {launched} processes, one for each GPU, and this machine has no GPU that torch "
-            "can use; add --cpu to accelerate launch, or train without a launcher"
+            "can use; set ACCELERATE_USE_CPU=1 to train on CPUs, or train without a launcher"
         )
     if state.is_main_process:
         try:
@@ -78,8 +77,6 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=recipe.gradient_accumulation_steps),
         log_with=list(recipe.trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(run.path), logging_dir=str(run.tensorboard)),
-        # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     try:
         torch.empty(1, device=accelerator.device)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from eyetoy_train.checkpoint.checkpointer import Checkpointer, resume_weights
@@ -156,6 +158,9 @@ class Trainer:
         if recipe.model.compile:
             model.compile(mode="default" if recipe.model.compile is True else recipe.model.compile)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        if isinstance(self.model, DistributedDataParallel):
+            # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean.
+            self.model.broadcast_buffers = False
         # Listed once: to walk through a model takes longer than to take the norm of its gradients.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.ema = Ema(accelerator.unwrap_model(self.model), recipe.ema) if recipe.ema.decay is not None else None
@@ -174,9 +179,7 @@ class Trainer:
             num_workers=recipe.num_workers,
             before_batch=self._begin_batch,
         )
-        self.state = self.checkpointer.load(latest) if latest else TrainState()
-        if latest:
-            self.data.resume(self.state.stream)
+        self.state = self._reached(latest)
         self.recorder = StepRecorder(accelerator, self.state)
 
         if accelerator.is_main_process:
@@ -191,6 +194,14 @@ class Trainer:
             if lacks_sharding(accelerator):
                 log("FSDP was asked for, but Accelerate shards on GPUs only: every process here holds the whole model")
         self._clock = time.perf_counter()
+
+    def _reached(self, latest: Path | None) -> TrainState:
+        """Return how far the run has come, and go on with the data from there."""
+        if latest is None:
+            return TrainState()
+        state = self.checkpointer.load(latest)
+        self.data.resume(state.stream)
+        return state
 
     def fit(self) -> dict[str, Any]:
         """Train what is left of the run, then score its best model; return the content of results.json."""

@@ -89,7 +89,8 @@ def read_class_names(path: Path) -> list[str]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not UTF-8, or has an empty line before its last name; the message names the file.
+        ValueError: it is not UTF-8, or has an empty line before its last name, or a name twice; the message names the
+            file.
     """
     lines = _lines(path)
     names = [line for line in lines if line]
@@ -97,6 +98,12 @@ def read_class_names(path: Path) -> list[str]:
         raise ValueError(
             f"{path} should name the classes, one in each line from class 0 on; its line {lines.index('') + 1} is an "
             "empty line: name the class there, or remove it"
+        )
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        second = names.index(doubled, names.index(doubled) + 1)
+        raise ValueError(
+            f"{path} should name each class once; {doubled} is in its lines {names.index(doubled) + 1} and {second + 1}"
         )
     return names
 

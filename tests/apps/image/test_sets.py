@@ -22,7 +22,7 @@ from eyetoy_image.classification.datasets.caltech256 import read_caltech256
 from eyetoy_image.classification.datasets.torchvision_sets import TorchvisionSet, unpack_fashion_mnist
 from eyetoy_image.classification.datasets.webdataset import TarSet
 from eyetoy_image.io.hub import read_stored_image
-from eyetoy_train import SampleStream, UnreadableFileError
+from eyetoy_train import SampleStream, UnreadableFileError, train
 
 
 def task(source, root, **options):
@@ -407,6 +407,23 @@ def test_tar_files(tmp_path):
     stream = task("webdataset", tmp_path).dataset("val")
     with pytest.raises(ValueError, match="0001 has class 1, but classes.txt names 1 classes"):
         [stream.decode(raw) for raw in stream.read(0)]
+
+
+def test_a_classifier_learns_from_tar_files(tmp_path):
+    (tmp_path / "classes.txt").write_text("dark\nlight\n")
+    for name in ("train-0.tar", "train-1.tar", "val-0.tar"):
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for index in range(8):
+                for extension, content in (("png", encoded(20 + 200 * (index % 2))), ("cls", str(index % 2).encode())):
+                    member = tarfile.TarInfo(f"{index:04d}.{extension}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    recipe = APP.recipe()
+    recipe.data.source, recipe.data.root, recipe.data.image_size = "webdataset", str(tmp_path), 8
+    recipe.model.name, recipe.output_dir = "eyetoy2d_pico", str(tmp_path / "run")
+    recipe.epochs, recipe.steps_per_epoch, recipe.batch_size, recipe.warmup_epochs = 2, 3, 8, 0
+    results = train(APP.task(recipe), recipe)
+    assert results["val"]["count"] == 8
 
 
 def write_tars(root, *members, classes="cat\ndog\n", names=("train-0.tar", "val-0.tar")):

@@ -268,6 +268,31 @@ def test_a_cut_tar_file_is_named(tmp_path):
         list(TarStream([tmp_path / "cut.tar"], decode=lambda raw: raw).read(0))
 
 
+def damaged_archives(path):
+    """Write archives of four files that are damaged before the third one, and one that is whole but for its end."""
+    write_tar(path / "whole.tar", {f"{number}.txt": b"text" for number in range(4)})
+    whole = (path / "whole.tar").read_bytes()
+    start = 2 * 1024  # a header and a block of content for each file
+    (path / "changed.tar").write_bytes(whole[: start + 5] + b"?" + whole[start + 6 :])
+    (path / "zeroed.tar").write_bytes(whole[:start] + bytes(512) + whole[start + 512 :])
+    (path / "cut_between.tar").write_bytes(whole[:start])
+    (path / "cut_within.tar").write_bytes(whole[: start + 100])
+    (path / "one_zero_block.tar").write_bytes(whole[: 4 * 1024 + 512])
+
+
+@pytest.mark.parametrize("name", ["changed", "zeroed", "cut_between", "cut_within"])
+def test_a_tar_file_with_a_damaged_header_is_not_taken_for_a_short_one(tmp_path, name):
+    damaged_archives(tmp_path)
+    with pytest.raises(ValueError, match=rf"cannot read .*{name}.tar: it is damaged .*2,048 bytes from its start"):
+        list(TarStream([tmp_path / f"{name}.tar"], decode=lambda raw: raw).read(0))
+
+
+@pytest.mark.parametrize("name", ["whole", "one_zero_block"])
+def test_a_tar_file_may_end_with_one_block_of_zeros(tmp_path, name):
+    damaged_archives(tmp_path)
+    assert len(list(TarStream([tmp_path / f"{name}.tar"], decode=lambda raw: raw).read(0))) == 4
+
+
 def test_no_tar_file_is_refused():
     with pytest.raises(FileNotFoundError, match="at least one tar file"):
         TarStream([], decode=lambda raw: raw)

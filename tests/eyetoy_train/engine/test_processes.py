@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -58,6 +59,23 @@ def test_two_processes_share_a_mean_over_different_numbers(tmp_path, run_toy):
         run_toy(recipe | changes, "--task", "sparse", processes=processes)
     for name in ("two", "accumulated"):
         assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+
+
+def test_two_processes_go_on_with_a_stream_each_where_it_was(tmp_path, run_toy, runs):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    changes = {"epochs": 3, "steps_per_epoch": 3, "checkpoints": {"every_steps": 2, "keep_last": 9}}
+    recipe = RECIPE | changes | {"output_dir": str(run)}
+    run_toy(recipe, "--task", "streamed", processes=2)
+    shutil.copytree(run, whole)
+    (run / "results.json").unlink()
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        if int(checkpoint.name.removeprefix("step-")) > 4:
+            shutil.rmtree(checkpoint)
+    printed = run_toy(recipe, "--task", "streamed", processes=2)
+    assert "going on after step 4" in printed
+    assert "new pass" not in printed
+    runs.assert_equal(whole, run)
+    assert losses(run) == losses(whole)
 
 
 def test_two_machines_train_together(alone, tmp_path, start_toy):
@@ -142,7 +160,7 @@ def test_sharding_that_accelerate_leaves_out_is_said(tmp_path, run_toy):
     ("variable", "value", "message"),
     [
         ("ACCELERATE_TORCH_DEVICE", "cuda", "the device cuda was asked for, and torch cannot use it"),
-        ("WORLD_SIZE", "2", "accelerate launch started 2 processes, one for each GPU, .* add --cpu"),
+        ("WORLD_SIZE", "2", "accelerate launch started 2 processes, one for each GPU, .* set ACCELERATE_USE_CPU=1"),
     ],
 )
 def test_a_device_that_is_not_there_is_refused(variable, value, message, slopes, toy_recipe, monkeypatch, tmp_path):

@@ -62,6 +62,13 @@ def test_a_column_that_stands_twice_is_refused_by_name(tmp_path):
     assert read_table(path, ("file",)) == [{"file": "a.png", "dog": "1", "": ""}]
 
 
+def test_a_class_that_is_named_twice_is_refused(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("crane\nheron\ncrane\n")
+    with pytest.raises(ValueError, match=r"classes\.txt should name each class once; crane is in its lines 1 and 3"):
+        read_class_names(path)
+
+
 @pytest.mark.parametrize("read", [read_names, read_class_names])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_names_are_the_lines_of_a_list(tmp_path, read, encoding):

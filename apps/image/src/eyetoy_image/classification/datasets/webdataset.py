@@ -90,9 +90,12 @@ class TarSet(ClassificationSource):
 
     def _labelled(self, raw: dict[str, Any]) -> Batch:
         try:
-            label = int(raw["cls"])
+            label = int(raw["cls"].decode("ascii").replace("_", "-"))  # `int` takes 1_0 for 10
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{raw['__key__']} should come with a .cls file that holds a whole number") from error
+            raise ValueError(
+                f"{raw['__key__']} should come with a .cls file that holds a whole number: one after the other in the "
+                "tar file, of one name up to its first dot"
+            ) from error
         pictures = _pictures(raw)
         if len(pictures) != 1:
             raise ValueError(
