@@ -192,6 +192,7 @@ class Recipe:
                 "decay_epochs tells `schedule: steps` when the rate falls, and both must be given or neither; got "
                 f"schedule={self.schedule} and decay_epochs={self.decay_epochs}"
             )
+        check(all(epochs > 0 for epochs in self.decay_epochs), "decay_epochs", self.decay_epochs, "numbers above 0")
         if self.drop_path_warmup_epochs and self.model.compile:
             raise ValueError("drop_path_warmup_epochs makes model.compile compile at every step; use one of the two")
         if self.gradient_accumulation_steps > 1 and self.model.compile in CUDA_GRAPHS:

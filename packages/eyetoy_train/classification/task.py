@@ -303,12 +303,17 @@ class ClassificationTask(ABC):
         """Return the recipe's model.
 
         Raises:
-            ValueError: there is one class alone, or the recipe's model cannot be built.
+            ValueError: there is one class alone, or no more classes than `eval_metric` counts as right, or the recipe's
+                model cannot be built.
         """
         if len(self.classes) < 2 and not self.multi_label:
             raise ValueError(
                 f"the data have one class, {named(self.classes)}, and a classifier needs two or more; add a folder for "
                 "what is not of it"
+            )
+        if self.recipe.eval_metric == "top5" and len(self.classes) <= 5:
+            raise ValueError(
+                f"eval_metric: top5 is 100 % of any model with {len(self.classes)} classes; it needs six or more"
             )
         return build_classifier(
             self.model_recipe,

@@ -189,7 +189,7 @@ class Trainer:
             if self.state.step:
                 line += f"; going on after step {self.state.step}, epoch {self.state.epoch + 1}"
             log(line)
-            for warning in short_run_warnings(recipe, self.lengths):
+            for warning in (*short_run_warnings(recipe, self.lengths), *self.drop_path.warnings()):
                 log(f"warning: {warning}", file=sys.stderr)
             if lacks_sharding(accelerator):
                 log("FSDP was asked for, but Accelerate shards on GPUs only: every process here holds the whole model")

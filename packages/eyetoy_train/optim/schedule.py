@@ -66,6 +66,9 @@ def short_run_warnings(recipe: Recipe, lengths: Lengths) -> Iterator[str]:
             f"the learning rate rises over warmup_epochs={recipe.warmup_epochs:g}, and the run ends after "
             f"epochs={recipe.epochs}, before it is reached; raise epochs, or lower warmup_epochs"
         )
+    late = [epochs for epochs in recipe.decay_epochs if round(epochs * lengths.steps_per_epoch) >= steps]
+    if late:
+        yield f"the run ends before the learning rate falls at decay_epochs={late}; it has epochs={recipe.epochs}"
     if steps < FEWEST_STEPS:
         yield (
             f"the run takes {steps} optimizer steps in all, of {recipe.batch_size} samples each; that is too few to "
@@ -109,7 +112,8 @@ def set_learning_rate(groups: Iterable[dict[str, Any]], lr: float) -> None:
 class DropPathWarmup:
     """Raises the stochastic depth of a model's blocks from 0 to the value each was built with, over the first `steps`.
 
-    Known by two names: `drop_path` of this project's branches, and `drop_prob` of timm's `DropPath`.
+    Known by three names: `drop_path` of this project's branches, `drop_prob` of timm's `DropPath`, and `p` of
+    torchvision's `StochasticDepth`.
     """
 
     def __init__(self, model: nn.Module, steps: float) -> None:
@@ -117,9 +121,14 @@ class DropPathWarmup:
         self.rates = [
             (module, name, getattr(module, name))
             for module in model.modules()
-            for name in ("drop_path", "drop_prob")
+            for name in ("drop_path", "drop_prob", *(["p"] if type(module).__name__ == "StochasticDepth" else []))
             if steps and isinstance(getattr(module, name, None), float)
         ]
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a sentence if there is nothing to raise."""
+        if self.steps and not any(rate for *_, rate in self.rates):
+            yield "drop_path_warmup_epochs changes nothing: no layer of the model has stochastic depth"
 
     def set(self, step: int) -> None:
         """Set the rates of optimizer step `step`, counted from 0."""

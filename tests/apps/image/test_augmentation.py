@@ -96,6 +96,13 @@ def test_erasing_takes_a_rectangle_of_the_asked_area_from_the_asked_share(device
         assert int(mask.sum()) == int(rows.sum()) * int(columns.sum())
 
 
+@pytest.mark.parametrize("area", [0.33, 0.5, 0.8, 1.0])
+def test_large_rectangles_are_as_large_as_asked(device, area):
+    x = torch.ones(200, 1, 64, 64, device=device)
+    erased = augmentation(erasing=1.0, erased_area=(area, area))(x, seeds(device, 200))[:, 0] == 0
+    assert (erased.flatten(1).float().mean(1) - area).abs().max() < 0.04  # sides are of whole pixels
+
+
 @pytest.mark.parametrize("alphas", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_mixing_gives_class_probabilities(device, alphas):
     labels = torch.arange(16, device=device) % 10

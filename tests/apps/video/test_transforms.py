@@ -135,6 +135,13 @@ def test_the_short_side_is_scaled_to_a_random_length_and_a_square_taken_anywhere
     assert shown[:, -1].max() > 180
 
 
+@pytest.mark.parametrize("height", [71, 83, 95, 97])
+def test_a_short_side_as_long_as_the_crop_is_always_enough(height):
+    """torchvision makes a side of 111 of these heights where 112 is asked for."""
+    training = TrainingTransform(dataclasses.replace(PLAIN, size=112, short_side=(112, 112)))
+    assert training(noise(1, 3, height, 2 * height)).shape == (3, 1, 112, 112)
+
+
 def test_rand_augment_changes_clips_the_more_the_stronger():
     clip = noise(2, 3, 16, 16)
 

@@ -88,6 +88,12 @@ def test_several_labels_have_a_loss_each(toy, slopes, toy_recipe):
     assert task.score == "mAP"
 
 
+def test_the_best_five_of_five_classes_are_no_score(slopes, toy_recipe):
+    task = slopes(toy_recipe(eval_metric="top5"))
+    with pytest.raises(ValueError, match="top5 is 100 % of any model with 3 classes; it needs six or more"):
+        task.build_model()
+
+
 def test_a_protocol_stands_beside_every_score(slopes, toy_recipe, tmp_path, capsys):
     class Said(slopes):
         protocol = "3 <long> looks"

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from timm.layers import DropPath
+from torchvision.ops import StochasticDepth
 
 from eyetoy import create_model
 from eyetoy_train import Recipe
@@ -40,6 +41,12 @@ def test_steps_fall_to_a_tenth_after_their_epochs():
     assert found[10:30] == [1.0] * 20
     assert found[30:42] == pytest.approx([0.1] * 12)
     assert found[42:] == pytest.approx([0.01] * 8)
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_steps_after_no_epoch_are_refused(epochs):
+    with pytest.raises(ValueError, match="decay_epochs must be numbers above 0"):
+        Recipe(schedule="steps", decay_epochs=[3, epochs])
 
 
 @pytest.mark.parametrize("changes", [{"schedule": "steps"}, {"decay_epochs": [3]}])
@@ -87,6 +94,7 @@ def test_lengths_of_a_run():
 def test_stochastic_depth_rises_to_what_the_model_was_built_with():
     model = create_model("eyetoy1d_pico", num_classes=2, drop_path=0.3)
     model.add_module("timms", DropPath(0.2))
+    model.add_module("torchvisions", StochasticDepth(0.1, "row"))
     built = [rate for _, _, rate in DropPathWarmup(model, 1).rates]
     assert max(built) == 0.3
     assert 0.2 in built
@@ -94,9 +102,16 @@ def test_stochastic_depth_rises_to_what_the_model_was_built_with():
     for step, share in ((0, 0.0), (5, 0.5), (10, 1.0), (30, 1.0)):
         warmup.set(step)
         assert model.timms.drop_prob == pytest.approx(0.2 * share)
+        assert model.torchvisions.p == pytest.approx(0.1 * share)
         assert max(module.drop_path for module in model.modules() if hasattr(module, "drop_path")) == pytest.approx(
             0.3 * share
         )
+
+
+@pytest.mark.parametrize(("rate", "steps", "warns"), [(0.0, 10, True), (0.3, 10, False), (0.0, 0, False)])
+def test_a_warm_up_of_no_stochastic_depth_is_told(rate, steps, warns):
+    model = create_model("eyetoy1d_pico", num_classes=2, drop_path=rate)
+    assert bool(list(DropPathWarmup(model, steps).warnings())) is warns
 
 
 def test_without_a_warm_up_stochastic_depth_is_left_alone():
@@ -111,6 +126,11 @@ def test_without_a_warm_up_stochastic_depth_is_left_alone():
         ({"epochs": 3, "warmup_epochs": 3}, 20, ["the learning rate rises over warmup_epochs=3"]),
         ({"epochs": 7, "warmup_epochs": 1}, 7, ["the run takes 49 optimizer steps in all, of 64 samples"]),
         ({"epochs": 1, "warmup_epochs": 2}, 1, ["the learning rate rises", "the run takes 1 optimizer steps"]),
+        (
+            {"epochs": 10, "schedule": "steps", "decay_epochs": [4, 10]},
+            9,
+            ["the run ends before the learning rate falls at"],
+        ),
         ({"epochs": 9, "max_steps": 2}, 20, []),  # cut short on purpose
         ({"epochs": 1, "warmup_epochs": 0, "max_steps": 99}, 20, ["the run takes 20"]),  # not by max_steps
     ],

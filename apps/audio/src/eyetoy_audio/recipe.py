@@ -36,7 +36,8 @@ class WaveformAugmentation:
     """Largest relative change of the tempo, without the pitch: with 0.5, from 1 / 1.5 to 1.5. Without it, a model may
     tell words apart by how long its few speakers take for them."""
     shift: float = 0.1
-    """Move a clip earlier or later by up to this fraction of its length."""
+    """Move a clip earlier or later by up to this fraction of the model's input. Not a shorter one where padding is
+    masked, for which `margin` is meant; nor a longer one with `random_crop`."""
     margin: float = 0.0
     """Put silence around a clip that is shorter than the model's input, up to this fraction of the input in all, where
     padding is masked: a clip may then begin and end anywhere within its file."""

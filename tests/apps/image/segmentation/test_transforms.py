@@ -45,6 +45,15 @@ def test_the_square_of_training_follows_the_short_side(tree, recipe_of, crop_siz
     assert task.dataset("train")[0]["image"].shape == (3, expected, expected)
 
 
+def test_colours_change_and_channels_stay_in_their_order():
+    image = torch.tensor([200, 100, 20], dtype=torch.uint8)[:, None, None].expand(3, 16, 16)
+    augmentation = SegmentationAugmentation(scale=(1.0, 1.0), crop_size=16, color=1.0)
+    transform = TrainingTransform(augmentation)
+    shown = torch.stack([transform(image, pair(16, 16)[1])[0][:, 0, 0].int() for _ in range(60)])
+    assert len(shown.unique(dim=0)) > 30
+    assert (shown[:, 2] <= shown.amin(1)).all()
+
+
 def test_the_scale_is_random_within_its_bounds():
     torch.manual_seed(0)
     augmentation = SegmentationAugmentation(scale=(0.5, 2.0), crop_size=200, flip=0, color=0, cat_max_ratio=1.0)

@@ -73,7 +73,8 @@ class BatchAugmentation:
         low, high = self.recipe.erased_area
         area = low + (high - low) * area
         # Uniform in the logarithm from 1 / 3.3 to 3.3, so that tall and wide rectangles are equally likely.
-        aspect = ((2 * aspect - 1) * math.log(ERASED_ASPECT)).exp()
+        # A rectangle of a large area would not fit in at such a ratio, and be cut.
+        aspect = ((2 * aspect - 1) * (-area.log()).clamp_max(math.log(ERASED_ASPECT))).exp()
         height, width = ((area * ratio).sqrt().clamp_max(1) for ratio in (aspect, 1 / aspect))
         places = (torch.arange(size, device=numbers.device) + 0.5) / size  # centers of pixels, from 0 to 1
         rows, columns = (

@@ -10,6 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from eyetoy_image.dense.colors import RandomColors
 from eyetoy_image.segmentation.datasets.label_maps import IGNORED
 from eyetoy_image.segmentation.recipe import SegmentationAugmentation
 
@@ -61,7 +62,7 @@ class TrainingTransform:
         self.crop = v2.RandomCrop(augmentation.crop_size or crop_side, pad_if_needed=True, fill=fill)
         steps: list[Any] = [v2.RandomHorizontalFlip(augmentation.flip)]
         if augmentation.color:
-            steps.append(v2.RandomPhotometricDistort(p=augmentation.color))
+            steps.append(RandomColors(p=augmentation.color))
         self.steps = v2.Compose(steps)
 
     def __call__(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

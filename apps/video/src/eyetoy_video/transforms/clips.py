@@ -4,6 +4,8 @@ Random numbers are drawn once per clip: all frames are cropped, flipped and tint
 shows only the motion of the file.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
@@ -113,7 +115,15 @@ def _random_crop(params: ClipTransformParams) -> list[nn.Module]:
     if params.short_side is None:
         return [v2.RandomResizedCrop(params.size, scale=params.crop_area, ratio=params.crop_ratio, antialias=True)]
     low, high = params.short_side
-    return [v2.RandomShortestSize(list(range(low, high + 1)), antialias=True), v2.RandomCrop(params.size)]
+    return [_RandomShortestSize(list(range(low, high + 1)), antialias=True), v2.RandomCrop(params.size)]
+
+
+class _RandomShortestSize(v2.RandomShortestSize):  # type: ignore[misc]  # torchvision has no types
+    """Makes the short side no shorter than the least one asked for, where torchvision rounds it down by a pixel."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        params: dict[str, Any] = super().make_params(flat_inputs)
+        return params | {"size": tuple(max(side, min(self.min_size)) for side in params["size"])}
 
 
 def _check_clip(clip: Tensor) -> None:
