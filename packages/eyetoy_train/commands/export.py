@@ -111,8 +111,10 @@ def push(name: str, *folders: Path) -> str:
     api = HfApi()
     made = api.create_repo(name, exist_ok=True)
     for folder in folders:
-        # Left out: the manifest, which would not match the files uploaded, and the export, a folder of its own here.
-        api.upload_folder(repo_id=made.repo_id, folder_path=folder, ignore_patterns=["manifest.json", "exported/*"])
+        # Left out: the manifest, which would not match the files uploaded; the export, a folder of its own here; and
+        # what a killed export has left.
+        left_out = ["manifest.json", "exported/*", ".*/*"]
+        api.upload_folder(repo_id=made.repo_id, folder_path=folder, ignore_patterns=left_out)
     return str(made)
 
 

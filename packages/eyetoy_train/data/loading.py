@@ -312,6 +312,9 @@ class TrainingData(Protocol):
     def resume(self, progress: list[list[Progress]] | None) -> None:
         """Go on from a checkpoint with the `progress` of all its processes."""
 
+    def close(self) -> None:
+        """End the loading workers."""
+
 
 class MapData:
     """A map-style set as micro batches."""
@@ -347,6 +350,11 @@ class MapData:
 
     def resume(self, progress: list[list[Progress]] | None) -> None:
         """Do nothing."""
+
+    def close(self) -> None:
+        """End the loading workers; they start anew for the next micro batch."""
+        _end_workers(self.loader._iterator)
+        self.loader._iterator = None
 
 
 class StreamData:
@@ -397,11 +405,26 @@ class StreamData:
         self._running = None
         if ranks == [[*range(start, start + size)] for start in range(0, self.loading.num_processes * size, size)]:
             self._workers = [*found[self.loading.process]]
+            drawn = sum(drawn for workers in found for _, _, drawn in workers)
+            if drawn and self.loading.process == 0:
+                log(f"{drawn:,} samples of the stream that this pass has seen are read again, and not decoded")
             return
         self._workers = self._at_pass(max((number + 1 for workers in found for _, number, _ in workers), default=0))
         if self.loading.process == 0:
             why = "other numbers of processes or loading workers" if found else "no place in the stream"
             log(f"the checkpoint has {why}, so the run goes on with a new pass over the stream")
+
+    def close(self) -> None:
+        """End the loading workers; they start anew, where they were, for the next micro batch."""
+        _end_workers(self._running)
+        self._running = None
+
+
+def _end_workers(running: Any) -> None:
+    # What refers to an iterator, such as a traceback, would otherwise keep its workers; and the garbage collector waits
+    # for them in vain where it finds it in a cycle.
+    if hasattr(running, "_shutdown_workers"):
+        running._shutdown_workers()
 
 
 def training_data(dataset: Dataset[Batch] | SampleStream, loading: Loading) -> TrainingData:

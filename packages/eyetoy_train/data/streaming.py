@@ -28,6 +28,10 @@ ROWS_AT_ONCE = 64
 MOST_MISSING = 1000
 """How many samples in a row may be left out because they cannot be read."""
 
+MOST_EMPTY = 10
+"""How many passes in a row may have no sample for a loading worker: of few shards some may be empty."""
+
+READ_AT_ONCE = 2**20
 MOST_BYTES = 2**30
 """Largest sample in a tar file. A kilobyte of compressed zeros can announce more."""
 
@@ -96,8 +100,13 @@ class _Header(tarfile.TarInfo):
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            if any(file.read(tarfile.BLOCKSIZE)):  # some writers leave the second block out
-                raise tarfile.ReadError(f"it is damaged {start:,} bytes from its start: a block of zeros") from None
+            # Two blocks of zeros, of which some writers leave the second one out, and zeros up to a round size.
+            while rest := file.read(READ_AT_ONCE):
+                if rest.count(0) < len(rest):
+                    raise tarfile.ReadError(
+                        f"it is damaged, or several archives in one: its end is marked {start:,} bytes from its "
+                        "start, and more follows"
+                    ) from None
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"it is damaged or cut {start:,} bytes from its start: {error}") from error
@@ -187,10 +196,10 @@ class TrainingStream(IterableDataset[tuple[Batch, Progress]]):
     def __iter__(self) -> Iterator[tuple[Batch, Progress]]:
         worker, _ = _worker()
         shard_rank, first_pass, skipped = self.progress[worker]
-        missing = 0
+        missing = empty = 0
         for pass_ in itertools.count(first_pass):
             drawn = 0
-            for place, raw in self._shuffled(pass_, shard_rank):
+            for place, raw, is_last in self._shuffled(pass_, shard_rank):
                 drawn += 1
                 if pass_ == first_pass and drawn <= skipped:
                     continue
@@ -200,12 +209,13 @@ class TrainingStream(IterableDataset[tuple[Batch, Progress]]):
                     sample = decode_or_skip(self.stream, raw)
                 if sample is not None:
                     missing = 0
-                    yield {**sample, "seed": seed}, (shard_rank, pass_, drawn)
+                    yield {**sample, "seed": seed}, (shard_rank, *((pass_ + 1, 0) if is_last else (pass_, drawn)))
                     continue
                 missing += 1
                 if missing > MOST_MISSING:
                     raise ValueError(f"{missing} samples of the stream in a row cannot be read")
-            if not drawn:  # it would go round for ever
+            empty = 0 if drawn else empty + 1
+            if empty == MOST_EMPTY:  # it would go round for ever
                 raise ValueError(
                     f"loading worker {shard_rank + 1} of {self.num_ranks}, over all processes, finds no sample in the "
                     "stream; use a smaller num_workers, or fewer processes"
@@ -216,8 +226,11 @@ class TrainingStream(IterableDataset[tuple[Batch, Progress]]):
         collate = getattr(self.stream, "collate", None) or default_collate
         return collate([sample for sample, _ in samples]), samples[-1][1]
 
-    def _shuffled(self, pass_: int, shard_rank: int) -> Iterator[tuple[Place, Any]]:
-        """Give a rank's samples of a pass, each once: drawn from a buffer that is kept full until the last are read."""
+    def _shuffled(self, pass_: int, shard_rank: int) -> Iterator[tuple[Place, Any, bool]]:
+        """Give a rank's samples of a pass, each once, and whether it is the last one.
+
+        They are drawn from a buffer that is kept full until all are read.
+        """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "shards", pass_))
         order = torch.randperm(self.stream.num_shards, generator=generator).tolist()
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "buffer", pass_, shard_rank))
@@ -227,10 +240,10 @@ class TrainingStream(IterableDataset[tuple[Batch, Progress]]):
                 buffer.append(item)
                 continue
             drawn = int(torch.randint(len(buffer), (), generator=generator))
-            yield buffer[drawn]
+            yield *buffer[drawn], False
             buffer[drawn] = item
-        for index in torch.randperm(len(buffer), generator=generator).tolist():
-            yield buffer[index]
+        for number, index in enumerate(torch.randperm(len(buffer), generator=generator).tolist(), 1):
+            yield *buffer[index], number == len(buffer)
 
 
 class EvaluationStream(IterableDataset[Batch]):

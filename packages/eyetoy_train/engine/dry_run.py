@@ -18,6 +18,7 @@ from eyetoy_train.engine.setup import (
     deterministic,
     loading_of,
     open_run,
+    prepare,
     prepare_data,
 )
 from eyetoy_train.optim.build import build_optimizer
@@ -68,7 +69,7 @@ def dry_run(task: Task, recipe: Recipe) -> RunFolder:
         lengths = run_lengths(recipe, data.steps_per_epoch)
         model = task.build_model()
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        prepared, optimizer = accelerator.prepare(model, build_optimizer(model, recipe))
+        prepared, optimizer = prepare(accelerator, model, build_optimizer(model, recipe))
         prepared.train()
         batches = data.micro_batches(0, skip=0, count=2)
         first = send_to_device(next(batches), accelerator.device)

@@ -19,6 +19,8 @@ from accelerate.utils import (
     broadcast_object_list,
     parse_flag_from_env,
 )
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from eyetoy_train.checkpoint.retention import CheckpointStore
 from eyetoy_train.checkpoint.run_folder import RunFolder, choose_run_folder
@@ -91,6 +93,18 @@ def build_accelerator(recipe: Recipe, run: RunFolder) -> Accelerator:
     if kind == DistributedType.MEGATRON_LM or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
         raise ValueError(f"models are sharded by FSDP2 only, and this is {kind.value}; set fsdp_version: 2")
     return accelerator
+
+
+def prepare(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Place a model and its optimizer on the process's device, and wrap them for several processes."""
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    if isinstance(wrapped, DistributedDataParallel):
+        # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean. Set now,
+        # and not by an argument, which would also leave out the buffers as processes take over the first one's model.
+        wrapped.broadcast_buffers = False
+    return wrapped, prepared
 
 
 def check_launch(recipe: Recipe) -> None:

@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from eyetoy_train.checkpoint.checkpointer import Checkpointer, resume_weights
@@ -37,6 +36,7 @@ from eyetoy_train.engine.setup import (
     lacks_sharding,
     loading_of,
     open_run,
+    prepare,
     prepare_data,
     start_trackers,
     use_all_cores,
@@ -110,7 +110,10 @@ def started_run(task: Task, recipe: Recipe, *, all_cores: bool = False) -> Itera
         keep_threads(trainer.state, accelerator, is_free=is_free)
         # Not before the Trainer, which may refuse the recipe: a run that cannot start leaves nothing behind.
         start_trackers(accelerator, recipe.trackers, run, recipe_text(recipe), trainer.state.step)
-        yield trainer
+        try:
+            yield trainer
+        finally:
+            trainer.data.close()
     accelerator.end_training()
 
 
@@ -157,10 +160,7 @@ class Trainer:
             write_data_record(run, task)
         if recipe.model.compile:
             model.compile(mode="default" if recipe.model.compile is True else recipe.model.compile)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        if isinstance(self.model, DistributedDataParallel):
-            # Each process collects running statistics of its own; `Checkpointer.average_buffers` takes their mean.
-            self.model.broadcast_buffers = False
+        self.model, self.optimizer = prepare(accelerator, model, optimizer)
         # Listed once: to walk through a model takes longer than to take the norm of its gradients.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.ema = Ema(accelerator.unwrap_model(self.model), recipe.ema) if recipe.ema.decay is not None else None
@@ -233,6 +233,7 @@ class Trainer:
                         bar.update(size, self._postfix)
                 self._read_steps()
                 self.finish_epoch(self.evaluate_epoch())
+            self.data.close()  # the evaluation has workers of its own
             return self.finish()
         except StopRequested as stop:
             # SIGTERM or Ctrl-C. `StopSignal.check` raises this between two steps, or between two batches of an

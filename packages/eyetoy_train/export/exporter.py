@@ -80,12 +80,14 @@ def export(model: ExportModel, folder: Path, kind: str, facts: dict[str, Any]) -
                 about["checked"] = _checked(model, form, path)
             except Exception as error:  # of a runtime that cannot read the file, too
                 raise ExportError(f"{str(error)[:500]}; nothing was written to {folder}") from error
-        path.with_name(ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        # An earlier export goes whole, since one `model.json` tells of one file.
-        for name in (ABOUT, *(other.file for other in FORMATS.values())):
-            (folder / name).unlink(missing_ok=True)
-        for file in Path(temporary).iterdir():  # more than one of a large ONNX model, whose weights are beside it
-            file.replace(folder / file.name)
+        written = [file.name for file in Path(temporary).iterdir()]  # also the weights of a large ONNX model
+        for name in written:
+            path.with_name(name).replace(folder / name)
+        (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        # One `model.json` tells of one file: that of an earlier export, in another format, goes.
+        for earlier in (name for other in FORMATS.values() for name in (other.file, f"{other.file}.data")):
+            if earlier not in written:
+                (folder / earlier).unlink(missing_ok=True)
     return about
 
 

@@ -99,12 +99,10 @@ def read_class_names(path: Path) -> list[str]:
             f"{path} should name the classes, one in each line from class 0 on; its line {lines.index('') + 1} is an "
             "empty line: name the class there, or remove it"
         )
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None:
-        second = names.index(doubled, names.index(doubled) + 1)
-        raise ValueError(
-            f"{path} should name each class once; {doubled} is in its lines {names.index(doubled) + 1} and {second + 1}"
-        )
+    first: dict[str, int] = {}
+    for line, name in enumerate(names, 1):
+        if first.setdefault(name, line) != line:
+            raise ValueError(f"{path} should name each class once; {name} is in its lines {first[name]} and {line}")
     return names
 
 

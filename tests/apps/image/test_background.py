@@ -170,6 +170,14 @@ def test_a_transparent_grey_whose_depth_is_lost_is_refused_and_not_guessed(bits)
         read_array(image, grayscale=False)  # loaded now
 
 
+def test_a_transparent_grey_among_pixels_of_8_bits_is_certain_once_it_is_loaded():
+    content, colours, alphas = gray_with_a_key(8, 2, np.arange(256))
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    expected = mixed(gray_rgb(colours), alphas, (255, 255, 255))
+    assert read_array(image, grayscale=False).permute(1, 2, 0).tolist() == expected.tolist()
+
+
 CUT_OUT = saved(Image.fromarray(np.zeros((6, 8, 4), dtype=np.uint8)))
 """Transparent everywhere: it shows the background alone."""
 BLUE = [10, 20, 250]

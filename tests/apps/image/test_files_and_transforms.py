@@ -151,6 +151,14 @@ def test_an_evaluation_may_look_at_the_middle_of_a_larger_picture():
     assert evaluation_transform(16, crop_pct=0.8)(picture)[0, 0].tolist() == list(range(2, 18))
 
 
+def test_a_tiff_file_may_tell_its_orientation_in_its_xmp_data(tmp_path):
+    told = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.new("RGB", (10, 6)).save(tmp_path / "x.tif", tiffinfo={700: told})
+    with open_picture(tmp_path / "x.tif") as image:
+        assert upright_size(image) == (10, 6)
+    assert read_image(tmp_path / "x.tif", grayscale=False).shape == (3, 10, 6)
+
+
 def jpeg_turned_beside_a_broken_value(path):
     content = io.BytesIO()
     Image.new("RGB", (8, 4), (200, 30, 30)).save(content, "jpeg")

@@ -452,6 +452,8 @@ PAIR = (("0.png", b"x"), ("0.cls", b"1"))
         ((*PAIR, ("0.PNG", b"y")), "0 has two files with the extension 'png'"),
         ((*PAIR, ("0.jpg", b"y")), "0 should hold one picture .* it has __key__, png, cls, jpg"),
         ((("0.cls", b"1"),), "0 should hold one picture"),
+        ((("0.png", b"x"), ("0.cls", b"1_0")), "0 should come with a .cls file that holds a whole number"),
+        ((("0.png", b"x"), ("1.cls", b"1")), "0 should come with a .cls file that holds a whole number"),
     ],
 )
 def test_members_of_a_tar_file_that_would_be_lost_are_refused(tmp_path, members, said):

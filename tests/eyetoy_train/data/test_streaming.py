@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import tarfile
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -173,11 +175,52 @@ def test_a_stream_of_nothing_readable_ends():
         list(training_data(stream, Loading(batch_size=1, seed=0)).micro_batches(0, skip=0, count=1))
 
 
-def test_what_a_run_has_seen_is_not_decoded_again():
+class Counted(Numbers):
+    def read(self, shard):
+        for raw in super().read(shard):
+            self.reads = getattr(self, "reads", 0) + 1
+            yield raw
+
+
+def test_a_pass_that_is_finished_is_not_read_again():
+    stream, loading = Counted(10, 5), Loading(batch_size=5, seed=0)
+    run = training_data(stream, loading)
+    list(run.micro_batches(0, skip=0, count=3))
+    assert run.progress() == [(0, 1, 0)]
+    rest = resumed(stream, loading, [run.progress()]).micro_batches(3, skip=0, count=1)
+    stream.reads = 0
+    next(rest)
+    assert stream.reads == 10  # five of the batch, and as many in the buffer
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_some_shards_may_be_empty(process):
+    data = training_data(Numbers(8, 0), Loading(batch_size=2, seed=0, process=process, num_processes=2))
+    seen = [number for (number,) in numbers(data.micro_batches(0, skip=0, count=40))]
+    assert set(seen) == set(range(8))
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_loading_workers_end_with_the_run(streams, fails, toy, toy_recipe):
+    task = toy.Streamed if streams else toy.Slopes
+
+    class Failing(task):
+        def loss(self, model, batch):
+            raise ZeroDivisionError
+
+    recipe = toy_recipe(epochs=1, steps_per_epoch=3, num_workers=2)
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+        train((Failing if fails else task)(recipe), recipe)
+    assert not multiprocessing.active_children()
+
+
+def test_what_a_run_has_seen_is_not_decoded_again(capsys):
     stream = Numbers(30)
     data = resumed(stream, Loading(batch_size=5, seed=0), [[(0, 0, 20)]])
     list(data.micro_batches(0, skip=4, count=1))
     assert stream.decoded == 5
+    assert capsys.readouterr().out.startswith("20 samples of the stream")
 
 
 @pytest.mark.parametrize("num_workers", [0, 3])
@@ -275,15 +318,17 @@ def damaged_archives(path):
     start = 2 * 1024  # a header and a block of content for each file
     (path / "changed.tar").write_bytes(whole[: start + 5] + b"?" + whole[start + 6 :])
     (path / "zeroed.tar").write_bytes(whole[:start] + bytes(512) + whole[start + 512 :])
+    (path / "hole.tar").write_bytes(whole[:start] + bytes(1024) + whole[start + 1024 :])
+    (path / "joined.tar").write_bytes(whole[:start] + bytes(1024) + whole)
     (path / "cut_between.tar").write_bytes(whole[:start])
     (path / "cut_within.tar").write_bytes(whole[: start + 100])
     (path / "one_zero_block.tar").write_bytes(whole[: 4 * 1024 + 512])
 
 
-@pytest.mark.parametrize("name", ["changed", "zeroed", "cut_between", "cut_within"])
+@pytest.mark.parametrize("name", ["changed", "zeroed", "hole", "joined", "cut_between", "cut_within"])
 def test_a_tar_file_with_a_damaged_header_is_not_taken_for_a_short_one(tmp_path, name):
     damaged_archives(tmp_path)
-    with pytest.raises(ValueError, match=rf"cannot read .*{name}.tar: it is damaged .*2,048 bytes from its start"):
+    with pytest.raises(ValueError, match=rf"cannot read .*{name}.tar: it is damaged.* 2,048 bytes from its start"):
         list(TarStream([tmp_path / f"{name}.tar"], decode=lambda raw: raw).read(0))
 
 

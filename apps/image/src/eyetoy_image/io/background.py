@@ -79,7 +79,7 @@ def opacity_of(image: Image.Image, layout: str) -> Image.Image | None:
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(np.where(values == (bool(key) if image.mode == "1" else key), 0, 255).astype(np.uint8))
     if image.mode == "L" and isinstance(key, int):
-        if not layout and image.format in ("PNG", None) and 0 < key < 16:
+        if not layout and 0 < key < 16 and _may_be_stretched(image):
             raise ValueError(
                 f"whether its transparent grey of {key} was stretched as its pixels were, from 2 or 4 bits, is lost "
                 "once Pillow has loaded them; give the file itself, or an image in mode LA"
@@ -92,6 +92,11 @@ def opacity_of(image: Image.Image, layout: str) -> Image.Image | None:
             "with 8 bits, or with an alpha channel"
         )
     return image.convert("RGBA").getchannel("A")
+
+
+def _may_be_stretched(image: Image.Image) -> bool:
+    """Whether all grey pixels are among those of 4 bits, or 2, stretched to 0 to 255: multiples of 17."""
+    return not any(count for value, count in enumerate(image.histogram()) if value % 17)
 
 
 def stored_layout(image: Image.Image) -> str:

@@ -36,6 +36,8 @@ NAMED_FORMATS = {".tga": "TGA"}
 """Formats that files do not show by how they begin, so that Pillow opens them by these suffixes alone."""
 ORIENTATION = 0x0112
 """EXIF's tag for how the stored pixels must be turned."""
+XMP = 0x02BC
+"""The tag of a TIFF file for XMP data, which may tell the same."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -131,7 +133,7 @@ def open_picture(source: Path | IO[bytes], name: str | None = None) -> Iterator[
 def orientation(image: Image.Image) -> int:
     """Return EXIF's orientation of an image of Pillow, from 1 to 8; 1 where its EXIF data are missing or broken.
 
-    Of TIFF files, too, it is 1: Pillow gives their size as it is once turned, and turns them as it loads their pixels.
+    Of TIFF files, too, it is 1: Pillow turns them as it loads their pixels.
 
     Raises:
         OSError: a PNG file is broken. Its EXIF data may follow its pixels, so that these must be decoded first.
@@ -149,6 +151,9 @@ def orientation(image: Image.Image) -> int:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return the height and width of an image of Pillow once it is turned; most formats need not be decoded."""
+    tags = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and XMP in tags and ORIENTATION not in tags:
+        image.load()  # which may turn it by its XMP data, and then changes its size
     return image.size if orientation(image) >= 5 else image.size[::-1]
 
 

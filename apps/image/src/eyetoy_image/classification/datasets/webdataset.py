@@ -25,6 +25,7 @@ from eyetoy_train.utils.untrusted import read_class_names
 
 CLASSES = "classes.txt"
 REQUIRED: tuple[Split, ...] = ("train", "val")
+WHOLE_NUMBER = re.compile(rb"\s*([+-]?[0-9]+)\s*")
 ARCHIVE = r"\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$"
 
 
@@ -90,8 +91,8 @@ class TarSet(ClassificationSource):
 
     def _labelled(self, raw: dict[str, Any]) -> Batch:
         try:
-            label = int(raw["cls"].decode("ascii").replace("_", "-"))  # `int` takes 1_0 for 10
-        except (KeyError, ValueError) as error:
+            label = int(WHOLE_NUMBER.fullmatch(raw["cls"])[1])  # type: ignore[index]  # `int` alone takes 1_0 for 10
+        except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{raw['__key__']} should come with a .cls file that holds a whole number: one after the other in the "
                 "tar file, of one name up to its first dot"
