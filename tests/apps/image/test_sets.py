@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import pickle  # noqa: TID251 (its own bytes)
 import struct
 import tarfile
@@ -410,14 +411,9 @@ def test_tar_files(tmp_path):
 
 
 def test_a_classifier_learns_from_tar_files(tmp_path):
-    (tmp_path / "classes.txt").write_text("dark\nlight\n")
-    for name in ("train-0.tar", "train-1.tar", "val-0.tar"):
-        with tarfile.open(tmp_path / name, "w") as archive:
-            for index in range(8):
-                for extension, content in (("png", encoded(20 + 200 * (index % 2))), ("cls", str(index % 2).encode())):
-                    member = tarfile.TarInfo(f"{index:04d}.{extension}")
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
+    shades = [20 + 200 * (index % 2) for index in range(8)]
+    pairs = [((f"{n}.png", encoded(shade)), (f"{n}.cls", str(n % 2).encode())) for n, shade in enumerate(shades)]
+    write_tars(tmp_path, *itertools.chain(*pairs), names=("train-0.tar", "train-1.tar", "val-0.tar"))
     recipe = APP.recipe()
     recipe.data.source, recipe.data.root, recipe.data.image_size = "webdataset", str(tmp_path), 8
     recipe.model.name, recipe.output_dir = "eyetoy2d_pico", str(tmp_path / "run")

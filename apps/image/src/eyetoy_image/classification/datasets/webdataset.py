@@ -90,13 +90,13 @@ class TarSet(ClassificationSource):
         return sorted(path for path in found if may_be_file(path))
 
     def _labelled(self, raw: dict[str, Any]) -> Batch:
-        try:
-            label = int(WHOLE_NUMBER.fullmatch(raw["cls"])[1])  # type: ignore[index]  # `int` alone takes 1_0 for 10
-        except (KeyError, TypeError) as error:
+        number = WHOLE_NUMBER.fullmatch(raw.get("cls", b""))  # `int` alone takes 1_0 for 10
+        if number is None:
             raise ValueError(
                 f"{raw['__key__']} should come with a .cls file that holds a whole number: one after the other in the "
                 "tar file, of one name up to its first dot"
-            ) from error
+            )
+        label = int(number[1])
         pictures = _pictures(raw)
         if len(pictures) != 1:
             raise ValueError(
