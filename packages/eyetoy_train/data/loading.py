@@ -150,6 +150,29 @@ class ShuffledSampler(Sampler[Key]):
         return keys
 
 
+def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Give the batches of a loader.
+
+    Raises:
+        RuntimeError: a loading worker died while it handed over a batch. PyTorch says so itself if it finds the worker
+            dead; if it asks a moment earlier, it passes on the failed connection, as if a file could not be read.
+    """
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            if not loader.num_workers or "DataLoader worker process" in str(error):  # of reading a sample
+                raise
+            raise RuntimeError(
+                "a DataLoader worker exited unexpectedly while it handed over a batch; if the system killed it for "
+                "lack of memory, use a smaller num_workers or batch_size"
+            ) from error
+        yield batch
+
+
 def repeats_apart(repeats: int, *batches: Tensor) -> tuple[Tensor, ...]:
     """Return batches, `[batch, ...]` each, in an order in which the repeats of a sample are no neighbours.
 
@@ -338,7 +361,7 @@ class MapData:
         """Give micro batches. An epoch of the recipe may be shorter or longer than the set: the next one goes on."""
         self.sampler.start = epoch_start + skip
         self.sampler.stop = self.sampler.start + count
-        return iter(self.loader)
+        return batches_of(self.loader)
 
     def describe(self, start: int, count: int) -> str:
         """Name the first samples of the micro batches."""
@@ -353,8 +376,7 @@ class MapData:
 
     def close(self) -> None:
         """End the loading workers; they start anew for the next micro batch."""
-        _end_workers(self.loader._iterator)
-        self.loader._iterator = None
+        _end_workers(self.loader)
 
 
 class StreamData:
@@ -369,6 +391,7 @@ class StreamData:
         self.stream = stream
         self.loading = loading
         self._workers = self._at_pass(0)
+        self._loader: DataLoader[Any] | None = None
         self._running: Iterator[Any] | None = None
 
     def _at_pass(self, number: int) -> list[Progress]:
@@ -383,7 +406,8 @@ class StreamData:
             seed = derive_seed(self.loading.seed, "stream")
             # The workers start with a copy of this progress.
             dataset = TrainingStream(self.stream, seed, tuple(self._workers), num_ranks)
-            self._running = iter(self.loading.loader(dataset))
+            self._loader = self.loading.loader(dataset)
+            self._running = batches_of(self._loader)
         for batch, progress in itertools.islice(self._running, count):
             # A loader asks its workers one after the other for a micro batch each: the first one becomes the last.
             self._workers = [*self._workers[1:], progress]
@@ -402,7 +426,7 @@ class StreamData:
         found = progress or []
         ranks = [sorted(rank for rank, _, _ in workers) for workers in found]
         size = len(self._workers)
-        self._running = None
+        self.close()
         if ranks == [[*range(start, start + size)] for start in range(0, self.loading.num_processes * size, size)]:
             self._workers = [*found[self.loading.process]]
             drawn = sum(drawn for workers in found for _, _, drawn in workers)
@@ -416,15 +440,18 @@ class StreamData:
 
     def close(self) -> None:
         """End the loading workers; they start anew, where they were, for the next micro batch."""
-        _end_workers(self._running)
-        self._running = None
+        if self._loader is not None:
+            _end_workers(self._loader)
+        self._loader = self._running = None
 
 
-def _end_workers(running: Any) -> None:
+def _end_workers(loader: DataLoader[Any]) -> None:
     # What refers to an iterator, such as a traceback, would otherwise keep its workers; and the garbage collector waits
     # for them in vain where it finds it in a cycle.
+    running: Any = loader._iterator
     if hasattr(running, "_shutdown_workers"):
         running._shutdown_workers()
+    loader._iterator = None
 
 
 def training_data(dataset: Dataset[Batch] | SampleStream, loading: Loading) -> TrainingData:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eyetoy_train.data.collate import SharedCollate
-from eyetoy_train.data.loading import EvaluationSampler, collate_of, size_of
+from eyetoy_train.data.loading import EvaluationSampler, batches_of, collate_of, size_of
 from eyetoy_train.data.streaming import EvaluationStream
 from eyetoy_train.task import Metrics, Task
 from eyetoy_train.types import Batch, SampleStream
@@ -140,13 +140,13 @@ def _batches(
         collate_fn=SharedCollate(collate_of(dataset)),
         worker_init_fn=worker_setup(),
     )
-    for number, batch in enumerate(loader):
+    for number, batch in enumerate(batches_of(loader)):
         yield batch, own[number * batch_size :][:batch_size]
 
 
 def _in_step(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[tuple[Batch, int]]:
     """Give batches while any process has some; one that has none left repeats its last batch and counts no sample."""
-    batches, last = iter(loader), None
+    batches, last = batches_of(loader), None
     while True:
         batch = next(batches, None)
         num_going_on = _count(batch is not None, accelerator)

@@ -122,6 +122,54 @@ def test_a_dataset_that_draws_nothing_is_not_seeded_and_gets_the_same_seeds(draw
     assert [sample["index"] for sample in samples] == [4, 4]
 
 
+class DiesAsItHandsOver:
+    """Raises in the process that takes it, as a tensor does whose worker was killed after it sent the batch's place."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return _raise, (self.error,)
+
+
+def _raise(error):
+    raise error
+
+
+class HandedOver(Noise):
+    def __init__(self, error, *, loaded):
+        self.error, self.loaded = error, loaded
+
+    def __getitem__(self, index):
+        if self.loaded:
+            raise self.error
+        return {"index": index, "noise": DiesAsItHandsOver(self.error)}
+
+    @staticmethod
+    def collate(samples):
+        return samples
+
+
+GONE = [ConnectionResetError(104, "Connection reset by peer"), EOFError(), FileNotFoundError(2, "No such file")]
+
+
+@pytest.mark.parametrize("error", GONE, ids=lambda error: type(error).__name__)
+def test_a_worker_that_dies_as_it_hands_over_a_batch_is_named(error):
+    data = training_data(HandedOver(error, loaded=False), Loading(batch_size=2, seed=0, num_workers=1))
+    with pytest.raises(RuntimeError, match="DataLoader worker exited unexpectedly while it handed over a batch"):
+        next(data.micro_batches(0, skip=0, count=1))
+    data.close()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_sample_that_cannot_be_read_is_another_error(num_workers):
+    missing = FileNotFoundError(2, "No such file", "a.png")
+    data = training_data(HandedOver(missing, loaded=True), Loading(batch_size=2, seed=0, num_workers=num_workers))
+    with pytest.raises(FileNotFoundError, match=r"a\.png"):
+        next(data.micro_batches(0, skip=0, count=1))
+    data.close()
+
+
 def test_workers_change_nothing():
     batches = []
     for workers in (0, 2):
