@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import LevelMapper
 
 SAMPLES = 2
@@ -60,6 +60,7 @@ class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has
 
     torchvision takes the strides of the levels from the first images that come, without their padding: an image of
     40 x 128, padded to 64 x 128, makes it take a stride of 4 for 2, then and for all later images. Here they are given.
+    And it takes the features half a stride to the right of the box and below, of each level by another distance.
 
     Args:
         strides: of the levels, fine to coarse.
@@ -70,6 +71,26 @@ class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has
         super().__init__([str(level) for level in range(len(strides))], grid, SAMPLES)
         self.scales = [1 / stride for stride in strides]
         self.map_levels = StrideMapper(strides)
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: object = None) -> Tensor:
+        """Return the features of boxes, `[boxes, channels, grid, grid]`.
+
+        Args:
+            x: the levels, by name.
+            boxes: in the pixels of each image of the batch, `[boxes, 4]`.
+            image_shapes: not used.
+        """
+        maps = [x[name] for name in self.featmap_names]
+        rois = torch.cat([torch.cat([torch.full_like(own[:, :1], i), own], 1) for i, own in enumerate(boxes)])
+        level = self.map_levels(boxes)
+        places = [torch.where(level == number)[0] for number in range(len(maps))]
+        # "aligned": the middle of a map's first cell is at half a stride (Detectron2). By default it would be at 0.
+        pooled = [
+            roi_align(one, rois[place], self.output_size, scale, self.sampling_ratio, aligned=True)
+            for one, place, scale in zip(maps, places, self.scales, strict=True)
+        ]
+        # Autocast may give the levels different dtypes.
+        return torch.cat([one.to(maps[0].dtype) for one in pooled])[torch.cat(places).argsort()]
 
 
 class StrideMapper(LevelMapper):  # type: ignore[misc]  # torchvision has no types

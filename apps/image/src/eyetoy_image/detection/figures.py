@@ -46,7 +46,7 @@ def draw_objects(image: Tensor, objects: Objects, *, least_side: int = 0) -> Ten
         return drawn
     colors = [class_color(int(label)) for label in objects.labels]
     if objects.masks is not None:  # masks first, so that boxes and captions are over them
-        masks = TF.resize(objects.masks.to(torch.uint8), size, TF.InterpolationMode.NEAREST).bool()
+        masks = TF.resize(objects.masks.to(torch.uint8), size, TF.InterpolationMode.NEAREST_EXACT).bool()
         for mask, color in zip(masks, colors, strict=True):
             drawn = _tint(drawn, mask, color)
     canvas = TF.to_pil_image(drawn)

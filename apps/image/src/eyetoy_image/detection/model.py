@@ -11,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -22,6 +24,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.dense.pyramids import build_pyramid, pyramid_strides
 from eyetoy_image.detection.boxes import Anchors, Float32BoxCoder, LevelPooling
+from eyetoy_image.detection.heads import Heads, paste_masks
 from eyetoy_image.detection.recipe import DetectorRecipe
 from eyetoy_train import ModelRecipe, SavedModel, load_model
 from eyetoy_train.models.transfer import Layout
@@ -66,9 +69,10 @@ class PyramidNetwork(nn.Module):
 
 
 class InputTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's normalization, resizing and padding, which leaves a very thin picture a side of at least one pixel.
+    """torchvision's normalization, resizing and padding, without its offsets of up to a pixel.
 
-    torchvision rounds sides down: with a long side of 64 it would give 900 x 3 pixels a side of 0.
+    torchvision rounds sides down: with a long side of 64 it would give 900 x 3 pixels a side of 0. Its kind of nearest
+    moves masks against boxes. What it does to masks that are found, `paste_masks` says.
 
     Args:
         sizes: as in `Detector`.
@@ -87,9 +91,26 @@ class InputTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvi
             transform = copy.copy(self)  # other threads may use this one with other pictures
             height, width = (max(math.floor(side * factor), 1) for side in sides)
             transform.fixed_size = (width, height)
+        masks = None if target is None else target.pop("masks", None)
         resized: tuple[Tensor, dict[str, Tensor] | None]
         resized = GeneralizedRCNNTransform.resize(transform, image, target)
-        return resized
+        image, target = resized
+        if target is not None and masks is not None:
+            target["masks"] = F.interpolate(masks[:, None], image.shape[-2:], mode="nearest-exact")[:, 0]
+        return image, target
+
+    def postprocess(self, result: list[dict[str, Tensor]], image_shapes: Any, original_image_sizes: Any) -> Any:
+        """Return objects in the pixels of their pictures, masks as `[objects, 1, height, width]`."""
+        if self.training:
+            return result
+        masks = [found.pop("masks", None) for found in result]
+        super().postprocess(result, image_shapes, original_image_sizes)
+        for found, mask, size in zip(result, masks, original_image_sizes, strict=True):
+            if mask is not None:
+                with torch.autocast(mask.device.type, enabled=False):  # its bfloat16 would blur where masks end
+                    boxes = found["boxes"]
+                    found["masks"] = paste_masks(mask[:, 0].to(boxes.dtype), boxes, *size)[:, None]
+        return result
 
 
 class Detector(SavedModel):
@@ -121,8 +142,7 @@ class Detector(SavedModel):
                 f"detector.anchor_sizes must have a size for each of the {backbone.num_maps} stages of the encoder and "
                 f"one more, {backbone.num_maps + 1} in all; got {recipe.anchor_sizes}"
             )
-        kind = MaskRCNN if recipe.has_masks else FasterRCNN
-        self.rcnn = kind(backbone, **_parts(backbone, recipe, num_classes), **_options(recipe))
+        self.rcnn = _rcnn(backbone, recipe, num_classes)
         self.rcnn.transform = InputTransform(sizes)
         for part in (self.rcnn.rpn, self.rcnn.roi_heads):
             part.box_coder = Float32BoxCoder(part.box_coder.weights)
@@ -202,36 +222,49 @@ def load_detector(folder: Path) -> Detector:
     return cast("Detector", load_model(folder, kinds={Detector.kind: Detector.from_pretrained}, families={}))
 
 
-def _parts(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:
-    """Return the anchors and the heads."""
-    width, hidden = recipe.fpn_channels, recipe.box_head_channels
+def _rcnn(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> FasterRCNN:
+    """Return torchvision's detector with our anchors and heads; all that no recipe names is torchvision's default."""
     sizes = cast("list[int]", recipe.anchor_sizes)  # `auto` is a number for each by now
     all_strides = [*backbone.strides, 2 * backbone.strides[-1]]
-    parts = {
-        "rpn_anchor_generator": Anchors(sizes, recipe.anchor_ratios, all_strides),
+    anchors = Anchors(sizes, recipe.anchor_ratios, all_strides)
+    hidden = recipe.box_head_channels
+    boxes = {
         "box_roi_pool": LevelPooling(backbone.strides, BOX_GRID),
-        "box_head": TwoMLPHead(width * BOX_GRID**2, hidden),
+        "box_head": TwoMLPHead(recipe.fpn_channels * BOX_GRID**2, hidden),
         "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),  # + 1: the background
     }
+    rcnn = FasterRCNN(
+        backbone,
+        rpn_anchor_generator=anchors,
+        rpn_pre_nms_top_n_train=recipe.proposals_train,
+        rpn_post_nms_top_n_train=recipe.proposals_train,
+        rpn_pre_nms_top_n_test=recipe.proposals_eval,
+        rpn_post_nms_top_n_test=recipe.proposals_eval,
+        rpn_batch_size_per_image=recipe.rpn_samples,
+        **boxes,
+    )
+    rcnn.roi_heads = Heads(
+        **boxes,
+        **_masks(backbone, recipe, num_classes),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=recipe.roi_samples,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=recipe.score_threshold,
+        nms_thresh=recipe.nms_threshold,
+        detections_per_img=recipe.max_detections,
+    )
+    return rcnn
+
+
+def _masks(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:
+    """Return the parts for masks, if the recipe wants them."""
     if not recipe.has_masks:
-        return parts
+        return {}
     last = recipe.mask_head_channels[-1]
-    return parts | {
-        "mask_roi_pool": LevelPooling(backbone.strides, MASK_GRID),
-        "mask_head": MaskRCNNHeads(width, recipe.mask_head_channels, dilation=1),
-        "mask_predictor": MaskRCNNPredictor(last, last, num_classes + 1),
-    }
-
-
-def _options(recipe: DetectorRecipe) -> dict[str, Any]:
     return {
-        "rpn_pre_nms_top_n_train": recipe.proposals_train,
-        "rpn_post_nms_top_n_train": recipe.proposals_train,
-        "rpn_pre_nms_top_n_test": recipe.proposals_eval,
-        "rpn_post_nms_top_n_test": recipe.proposals_eval,
-        "rpn_batch_size_per_image": recipe.rpn_samples,
-        "box_batch_size_per_image": recipe.roi_samples,
-        "box_score_thresh": recipe.score_threshold,
-        "box_nms_thresh": recipe.nms_threshold,
-        "box_detections_per_img": recipe.max_detections,
+        "mask_roi_pool": LevelPooling(backbone.strides, MASK_GRID),
+        "mask_head": MaskRCNNHeads(recipe.fpn_channels, recipe.mask_head_channels, dilation=1),
+        "mask_predictor": MaskRCNNPredictor(last, last, num_classes + 1),
     }

@@ -14,14 +14,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
-from torchvision.ops import nms, roi_align
+from torchvision.ops import nms
 
 from eyetoy_image.classification.transforms import normalized
-from eyetoy_image.detection.boxes import LevelPooling
+from eyetoy_image.detection.heads import paste_masks
 from eyetoy_image.detection.model import Detector
 
 DIVISOR = 32
@@ -101,7 +100,7 @@ class PortableDetector(nn.Module):
     def choose(self, maps: dict[str, Tensor], proposals: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes in the pixels of the canvas, labels and scores of the objects, the best first."""
         heads = self.rcnn.roi_heads
-        logits, deltas = heads.box_predictor(heads.box_head(self.pool(heads.box_roi_pool, maps, proposals)))
+        logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, [proposals])))
         classes = logits.shape[-1]
         boxes = heads.box_coder.decode_single(deltas, proposals).view(-1, classes, 4)
         boxes = _clipped(boxes[:, 1:].reshape(-1, 4), size)  # without the background, class 0
@@ -117,22 +116,9 @@ class PortableDetector(nn.Module):
     ) -> Tensor:
         """Return the probability of every pixel of the picture to be the object's, `[objects, height, width]`."""
         heads = self.rcnn.roi_heads
-        logits = heads.mask_predictor(heads.mask_head(self.pool(heads.mask_roi_pool, maps, boxes)))
+        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(maps, [boxes])))
         masks = logits.sigmoid()[torch.arange(labels.shape[0]), labels]
-        return _pasted(masks, in_picture, pixels)
-
-    def pool(self, pool: LevelPooling, maps: dict[str, Tensor], boxes: Tensor) -> Tensor:
-        """Return a grid of features of each box, from the level that suits its size."""
-        levels = [maps[name] for name in pool.featmap_names]
-        rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], 1)
-        if len(levels) == 1:
-            return _roi_align(levels[0], rois, pool, pool.scales[0])
-        level = pool.map_levels([boxes])
-        places = [torch.where(level == number)[0] for number in range(len(levels))]
-        pooled = [
-            _roi_align(x, rois[place], pool, scale) for x, place, scale in zip(levels, places, pool.scales, strict=True)
-        ]
-        return torch.cat(pooled)[torch.cat(places).argsort()]
+        return paste_masks(masks, in_picture, *pixels.shape[:2])
 
 
 def _resized(x: Tensor, axis: int, length: int, factor: Tensor) -> Tensor:
@@ -162,27 +148,3 @@ def _batched_nms(boxes: Tensor, scores: Tensor, group: Tensor, threshold: float)
     offsets = group.to(boxes.dtype) * (largest + 1)
     kept: Tensor = nms(boxes + offsets[:, None], scores, threshold)
     return kept
-
-
-def _roi_align(x: Tensor, rois: Tensor, pool: LevelPooling, scale: float) -> Tensor:
-    features: Tensor = roi_align(x, rois, pool.output_size, scale, pool.sampling_ratio)
-    return features
-
-
-def _pasted(masks: Tensor, boxes: Tensor, pixels: Tensor) -> Tensor:
-    """Return masks `[objects, side, side]` of boxes at their places in the picture, `[objects, height, width]`."""
-    side = masks.shape[-1]
-    masks = F.pad(masks, (1, 1, 1, 1))  # so that masks fade out at the borders of their boxes
-    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * ((side + 2) / side)
-    first, last = (center - half).long(), (center + half).long()
-    columns, rows = (_weights(first[:, axis], last[:, axis], pixels.shape[1 - axis], side + 2) for axis in (0, 1))
-    return rows @ masks @ columns.mT
-
-
-def _weights(first: Tensor, last: Tensor, length: int, side: int) -> Tensor:
-    """Return how much each of a mask's `side` entries counts at each pixel of an axis, `[objects, length, side]`."""
-    pixel, extent = torch.arange(length), (last - first + 1).clamp_min(1)
-    place = ((pixel - first[:, None] + 0.5) * (side / extent)[:, None] - 0.5).clamp(0, side - 1)
-    weights = (1 - (place[..., None] - torch.arange(side)).abs()).clamp_min(0)  # linear interpolation
-    inside = (pixel >= first[:, None]) & (pixel <= last[:, None])
-    return weights * inside[..., None]

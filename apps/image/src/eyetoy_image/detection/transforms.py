@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
 
 from eyetoy_image.dense.colors import RandomColors
 from eyetoy_image.detection.recipe import DetectionAugmentation
@@ -15,24 +16,29 @@ LEAST_SIDE = 1.0
 """Least side of an object in pixels; objects that are smaller after cropping and resizing are dropped."""
 
 
-class _LeastSize:
-    """Give a very thin picture a side of one pixel, where torchvision rounds it down to none.
+class _Resizing:
+    """Resize as torchvision does, with two differences.
 
-    Masks are resized by torchvision's plain kind of nearest, which moves them to the right and down by up to half a
-    pixel. torchvision's targets of the mask head lie half a pixel to the left and above. So the exact kind alone, which
-    takes the first away, costs 1.8 points of mask AP on nuclei.
+    A very thin picture gets a side of one pixel, where torchvision rounds it down to none. Masks are resized by the
+    exact kind of nearest: the plain one moves them by up to half a pixel against image and boxes.
     """
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         params: dict[str, Any] = super().make_params(flat_inputs)  # type: ignore[misc]  # of the other base
         return params | {"size": tuple(max(side, 1) for side in params["size"])}
 
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, tv_tensors.Mask):
+            resized = TF.resize(inpt.as_subclass(Tensor), list(params["size"]), TF.InterpolationMode.NEAREST_EXACT)
+            return tv_tensors.wrap(resized, like=inpt)
+        return super().transform(inpt, params)  # type: ignore[misc]
 
-class _RandomShortestSize(_LeastSize, v2.RandomShortestSize):  # type: ignore[misc]  # torchvision has no types
+
+class _RandomShortestSize(_Resizing, v2.RandomShortestSize):  # type: ignore[misc]  # torchvision has no types
     pass
 
 
-class _ScaleJitter(_LeastSize, v2.ScaleJitter):  # type: ignore[misc]
+class _ScaleJitter(_Resizing, v2.ScaleJitter):  # type: ignore[misc]
     pass
 
 

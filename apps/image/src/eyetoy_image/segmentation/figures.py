@@ -66,7 +66,7 @@ def enlarged(image: Tensor, least_side: int) -> Tensor:
     height, width = image.shape[-2:]
     factor = max(least_side / min(height, width), 1.0)
     size = [round(height * factor), round(width * factor)]
-    out: Tensor = TF.resize(image, size, TF.InterpolationMode.NEAREST)  # sharp borders of classes
+    out: Tensor = TF.resize(image, size, TF.InterpolationMode.NEAREST_EXACT)  # sharp borders of classes
     return out
 
 
