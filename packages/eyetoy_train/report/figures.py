@@ -15,6 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from eyetoy_train.utils.text import drawn
 
 MOST_CLASSES_NUMBERED = 40
+MOST_CLASSES_NAMED = 100
+"""Of more, every second, third, ... is named at the axes: names must not overlap."""
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 LONGEST_NAME = 20
 """Of a class, above a sample: titles of neighbors must not overlap."""
@@ -120,9 +122,10 @@ def draw_confusion(
     axes = figure.subplots()
     shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [drawn(name) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    named = range(0, len(classes), -(-len(classes) // MOST_CLASSES_NAMED))
+    names = [drawn(classes[i]) for i in named]
+    axes.set_xticks(named, names, rotation=90, fontsize=8)
+    axes.set_yticks(named, names, fontsize=8)
     axes.set(xlabel="prediction", ylabel="truth")
     if title is not None:
         axes.set_title(title, fontsize=9)

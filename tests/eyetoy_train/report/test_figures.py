@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from eyetoy_train.report import figures
@@ -49,6 +53,21 @@ def test_a_confusion_matrix_is_drawn(tmp_path):
     right, wrong = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("right", "wrong"))
     assert right.shape == wrong.shape
     assert (right != wrong).any()
+
+
+@pytest.mark.parametrize("count", [3, 101, 1000])
+def test_names_of_many_classes_do_not_overlap_in_a_confusion_matrix(monkeypatch, tmp_path, count):
+    drawn = {}
+    monkeypatch.setattr(figures, "_write", lambda figure, path: drawn.update({path: figure}))
+    draw_confusion(np.eye(count).tolist(), [f"class {i}" for i in range(count)], tmp_path / "confusion.png")
+    (figure,) = drawn.values()
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    labels = axes.get_yticklabels()
+    assert len(labels) == {3: 3, 101: 51, 1000: 100}[count]
+    assert [label.get_text() for label in labels] == [f"class {place:.0f}" for place in axes.get_yticks()]
+    extents = [label.get_window_extent() for label in labels]
+    assert all(after.y1 <= before.y0 + 3 for before, after in pairwise(extents))
 
 
 def line_of(epoch, **values):
