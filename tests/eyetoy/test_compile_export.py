@@ -33,7 +33,10 @@ class Attention(nn.Module):
         self.options = options
 
     def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        return neighborhood_attention(x, 2 * x, x + 1, key_mask=key_mask, **self.options)
+        options = self.options
+        if "dilation" in options:  # along one axis: each multiplies the parts of a graph, and the time to compile it
+            options = options | {"dilation": (1,) * (x.ndim - 4) + (options["dilation"],)}
+        return neighborhood_attention(x, 2 * x, x + 1, key_mask=key_mask, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -179,11 +182,10 @@ def test_models_are_exported_strictly(dimension: int) -> None:
     torch.testing.assert_close(program.module()(x), model(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_exported_encoders_are_saved_and_loaded(dimension: int, strict: bool) -> None:
+def test_exported_encoders_are_saved_and_loaded(dimension: int) -> None:
     encoder, file = create_encoder(f"eyetoy{dimension}d_pico").eval(), io.BytesIO()
     x = example(encoder, dimension)
-    torch.export.save(torch.export.export(encoder, (x,), strict=strict), file)
+    torch.export.save(torch.export.export(encoder, (x,)), file)
     file.seek(0)
     out = torch.export.load(file).module()(x)
     expected = encoder(x)

@@ -159,6 +159,8 @@ def test_exports_with_any_batch(dimension: int, tmp_path: Path, norm: str) -> No
     x = batch(model, size=5)
     program = torch.export.export(model, (x[:2],), dynamic_shapes=dynamic)
     torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-5)
+    if norm == "group" and dimension > 1:  # half a minute each, for the same operations along more axes
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own code
         exported = torch.onnx.export(program, dynamo=True, verbose=False)

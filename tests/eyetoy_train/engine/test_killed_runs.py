@@ -32,7 +32,7 @@ RECIPE = {
 @pytest.mark.parametrize("task", ["slopes", "streamed"])
 def test_a_run_that_is_killed_at_random_moments_ends_like_one_that_is_not(task, tmp_path, run_toy, runs):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    kills = 20 if task == "slopes" else 5
+    kills = 10 if task == "slopes" else 4
     recipe = RECIPE if task == "slopes" else RECIPE | {"epochs": 12, "steps_per_epoch": 5}
     run_toy(recipe | {"output_dir": str(whole)}, "--kill", "0", "--task", task)
     printed = run_toy(recipe | {"output_dir": str(killed)}, "--kill", str(kills), "--task", task, "--seed", "1")

@@ -34,7 +34,7 @@ def ellipses(count, height, width):
 def test_masks_of_small_objects_come_back_whole():
     """torchvision's own targets and pasting give back 89 % of the area."""
     masks, boxes = ellipses(200, 120, 160)
-    back = paste_masks(mask_targets(masks, boxes, SIDE), boxes, 120, 160) >= 0.5
+    back = paste_masks(mask_targets(masks, boxes, torch.arange(200), SIDE), boxes, 120, 160) >= 0.5
     found, masks = back.flatten(1), masks.flatten(1).bool()
     overlap = (found & masks).sum(1) / (found | masks).sum(1)
     assert overlap.min() > 0.95
@@ -43,9 +43,9 @@ def test_masks_of_small_objects_come_back_whole():
 
 def test_the_target_of_a_box_with_a_cell_for_each_pixel_is_the_mask():
     masks = (torch.rand(2, 50, 60) > 0.5).to(torch.uint8)
-    boxes = torch.tensor([[10.0, 12, 38, 40], [0.0, 0, 28, 28]])
-    found = mask_targets(masks, boxes, SIDE)
-    assert torch.equal(found, torch.stack([masks[0, 12:40, 10:38], masks[1, :28, :28]]).float())
+    boxes = torch.tensor([[10.0, 12, 38, 40], [0.0, 0, 28, 28], [32.0, 22, 60, 50]])
+    found = mask_targets(masks, boxes, torch.tensor([1, 0, 1]), SIDE)
+    assert torch.equal(found, torch.stack([masks[1, 12:40, 10:38], masks[0, :28, :28], masks[1, 22:, 32:]]).float())
 
 
 @given(
@@ -68,7 +68,9 @@ def test_masks_are_pasted_as_pixels_are_sampled(box, grid):
 def test_no_object_has_no_mask():
     none = torch.zeros(0, 4)
     assert paste_masks(torch.zeros(0, SIDE, SIDE), none, 5, 7).shape == (0, 5, 7)
-    assert mask_targets(torch.zeros(0, 5, 7, dtype=torch.uint8), none, SIDE).shape == (0, SIDE, SIDE)
+    assert mask_targets(
+        torch.zeros(0, 5, 7, dtype=torch.uint8), none, torch.zeros(0, dtype=torch.long), SIDE
+    ).shape == (0, SIDE, SIDE)
 
 
 def test_features_are_those_at_the_place_of_the_box_on_every_level():

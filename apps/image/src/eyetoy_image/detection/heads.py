@@ -42,8 +42,8 @@ class Heads(RoIHeads):  # type: ignore[misc]  # torchvision has no types
         labels = torch.cat(labels)[torch.cat(on_objects)]
         logits = logits[torch.arange(len(labels), device=labels.device), labels]
         wanted = [
-            mask_targets(target["masks"][which[positive]], found, logits.shape[-1])
-            for target, found, which, positive in zip(targets, boxes, matched, on_objects, strict=True)
+            mask_targets(target["masks"], found, objects[positive], logits.shape[-1])
+            for target, found, objects, positive in zip(targets, boxes, matched, on_objects, strict=True)
         ]
         # The mean over no object would be NaN.
         loss = F.binary_cross_entropy_with_logits(logits, torch.cat(wanted)) if len(labels) else logits.sum() * 0
@@ -69,19 +69,19 @@ class Heads(RoIHeads):  # type: ignore[misc]  # torchvision has no types
         return logits
 
 
-def mask_targets(masks: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Return how much of each cell of a box is the object's.
+def mask_targets(masks: Tensor, boxes: Tensor, objects: Tensor, side: int) -> Tensor:
+    """Return how much of each cell of a box is its object's.
 
     Args:
-        masks: of the objects in the picture, `[boxes, height, width]`.
+        masks: of the objects in the picture, `[objects, height, width]`.
         boxes: in its pixels, `[boxes, 4]`.
+        objects: the place of each box's object among them, `[boxes]`.
         side: cells along each axis of a box.
 
     Returns:
         `[boxes, side, side]`, from 0 to 1.
     """
-    places = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
-    rois = torch.cat([places[:, None], boxes], 1)
+    rois = torch.cat([objects[:, None].to(boxes.dtype), boxes], 1)
     # "aligned": the middle of the first pixel is at 0.5. By default it would be at 0.
     targets: Tensor = roi_align(masks[:, None].to(boxes.dtype), rois, (side, side), aligned=True)
     return targets[:, 0]
