@@ -1,7 +1,7 @@
 """A detector as it is exported: one picture of any size in, its objects out, in operations that exporters know.
 
-torchvision's own `forward` looks at values while it runs, such as how many candidates a class has. Here the trained layers
-are the same, and so are the numbers; the steps between the layers are written over:
+torchvision's own `forward` looks at values while it runs, such as how many candidates a class has. Here the trained
+layers are the same, and so are the numbers; the steps between the layers are written over:
 
     pixels [height, width, 3]      any size; resized as in an evaluation, and put at the top left of a canvas
     canvas [1, 3, *canvas]         of one size, because attention is planned for one grid; the rest is padding
