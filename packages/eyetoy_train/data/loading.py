@@ -7,7 +7,6 @@ what the n-th one holds depends on the seed and on n alone, so a run can be cont
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
@@ -157,9 +156,11 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
         RuntimeError: a loading worker died while it handed over a batch. PyTorch says so itself if it finds the worker
             dead; if it asks a moment earlier, it passes on the failed connection, as if a file could not be read.
     """
-    batches = iter(loader)
+    batches: Iterator[Any] | None = None
     while True:
         try:
+            if batches is None:
+                batches = iter(loader)  # workers that are kept hand over what the epoch before has left
             batch = next(batches)
         except StopIteration:
             return
@@ -408,7 +409,12 @@ class StreamData:
             dataset = TrainingStream(self.stream, seed, tuple(self._workers), num_ranks)
             self._loader = self.loading.loader(dataset)
             self._running = batches_of(self._loader)
-        for batch, progress in itertools.islice(self._running, count):
+        for _ in range(count):
+            try:
+                batch, progress = next(self._running)
+            except Exception:
+                self.close()  # what raised has ended, and would seem to have no more batches
+                raise
             # A loader asks its workers one after the other for a micro batch each: the first one becomes the last.
             self._workers = [*self._workers[1:], progress]
             yield batch

@@ -1,4 +1,4 @@
-"""A detector as it is exported gives the objects of torchvision's own code, number by number."""
+"""A detector as it is exported gives the objects of the detector itself, number by number."""
 
 from __future__ import annotations
 

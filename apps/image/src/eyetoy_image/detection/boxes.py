@@ -60,7 +60,8 @@ class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has
 
     torchvision takes the strides of the levels from the first images that come, without their padding: an image of
     40 x 128, padded to 64 x 128, makes it take a stride of 4 for 2, then and for all later images. Here they are given.
-    And it takes the features half a stride to the right of the box and below, of each level by another distance.
+    And it takes the middle of a map's first cell for the corner of the image, which is half a stride away. Here it is
+    at half a stride, as in Detectron2.
 
     Args:
         strides: of the levels, fine to coarse.
@@ -84,7 +85,7 @@ class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has
         rois = torch.cat([torch.cat([torch.full_like(own[:, :1], i), own], 1) for i, own in enumerate(boxes)])
         level = self.map_levels(boxes)
         places = [torch.where(level == number)[0] for number in range(len(maps))]
-        # "aligned": the middle of a map's first cell is at half a stride (Detectron2). By default it would be at 0.
+        # "aligned": the middle of a map's first cell is at half a stride. By default it would be at 0.
         pooled = [
             roi_align(one, rois[place], self.output_size, scale, self.sampling_ratio, aligned=True)
             for one, place, scale in zip(maps, places, self.scales, strict=True)

@@ -1,8 +1,8 @@
 """The heads of boxes and masks, with masks at the very place of their objects, as Detectron2 and MMDetection have them.
 
 torchvision's own code is older. Its targets of the mask head lie half a pixel to the left of the objects and above, and
-it puts a mask into whole pixels, one pixel larger than its box. Of perfect masks of objects some 20 pixels wide, with
-boxes that are half a pixel off, it gives back 89 % of intersection over union.
+it puts a mask into whole pixels, one pixel larger than its box. Perfect masks of ellipses 12 to 32 pixels wide, with
+boxes that are up to half a pixel off, come back with an intersection over union of 91 %, and of 99 % here.
 """
 
 from __future__ import annotations

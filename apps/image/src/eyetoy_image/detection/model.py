@@ -96,7 +96,9 @@ class InputTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvi
         resized = GeneralizedRCNNTransform.resize(transform, image, target)
         image, target = resized
         if target is not None and masks is not None:
-            target["masks"] = F.interpolate(masks[:, None], image.shape[-2:], mode="nearest-exact")[:, 0]
+            if masks.shape[-2:] != image.shape[-2:]:  # in training they have been resized together
+                masks = F.interpolate(masks[:, None].to(torch.uint8), image.shape[-2:], mode="nearest-exact")[:, 0]
+            target["masks"] = masks
         return image, target
 
     def postprocess(self, result: list[dict[str, Tensor]], image_shapes: Any, original_image_sizes: Any) -> Any:

@@ -220,7 +220,7 @@ class Detection(DenseTask[CocoSet]):
         """
         found = []
         # One image at a time. In a batch, images are padded to the largest, so that the result would depend on the
-        # others; and torchvision enlarges masks to whole images, 100 of them each, which would fill the memory.
+        # others; and masks are enlarged to whole images, 100 of them each, which would fill the memory.
         for image in images:
             (objects,) = model(to_input([image]))
             found.append(self._read(objects))
