@@ -60,6 +60,26 @@ def test_ranks_share_a_stream_without_gaps_or_doubles(sizes, ranks, seed):
     assert Counter(taken) == Counter(stream.everything)
 
 
+class FailsOnce(Numbers):
+    """As a disk that comes back."""
+
+    def decode(self, raw):
+        if raw == 2 and self.decoded < 4:
+            self.decoded = 4
+            raise OSError("the disk is away")
+        return super().decode(raw)
+
+
+def test_after_an_error_a_stream_goes_on_where_it_was():
+    data = training_data(FailsOnce(6), Loading(batch_size=2, seed=0))
+    seen = []
+    with pytest.raises(OSError, match="the disk is away"):
+        seen.extend(data.micro_batches(0, skip=0, count=3))
+    seen.extend(data.micro_batches(0, skip=len(seen), count=3 - len(seen)))
+    assert sorted(number for batch in seen for number in batch["number"].tolist()) == [0, 1, 2, 3, 4, 5]
+    data.close()
+
+
 def numbers(batches):
     return [batch["number"].tolist() for batch in batches]
 
