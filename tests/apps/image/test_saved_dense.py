@@ -35,11 +35,11 @@ LOAD = {"detector": load_detector, "segmenter": load_segmenter}
 EVERY = {**KINDS, "detector": Detector.from_pretrained, "segmenter": Segmenter.from_pretrained}
 
 
-def build(kind: str) -> nn.Module:
+def build(kind: str, *, aligned: bool = True) -> nn.Module:
     torch.manual_seed(0)
     model = ModelRecipe(name="eyetoy2d_pico")
     if kind == "detector":
-        return Detector(model, DetectorRecipe(**DETECTOR), 2, (48, 64)).eval()
+        return Detector(model, DetectorRecipe(**DETECTOR), 2, (48, 64), aligned=aligned).eval()
     return Segmenter(model, SegmenterRecipe(**SEGMENTER), 3).eval()
 
 
@@ -57,7 +57,7 @@ def write_old(kind: str, model: nn.Module, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", OLD)
 def test_a_folder_without_a_kind_loads_as_before(kind, tmp_path):
-    model = build(kind)
+    model = build(kind, aligned=False)
     write_old(kind, model, tmp_path)
     for loaded in (LOAD[kind](tmp_path), load_model(tmp_path, kinds=EVERY)):
         assert type(loaded) is type(model)
@@ -70,7 +70,8 @@ def test_a_folder_without_a_kind_loads_as_before(kind, tmp_path):
 def test_a_kind_is_written_beside_the_keys_of_before(kind, tmp_path):
     model = build(kind)
     model.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text()) == {"kind": kind, **OLD[kind]}
+    new = {"aligned": True} if kind == "detector" else {}
+    assert json.loads((tmp_path / "config.json").read_text()) == {"kind": kind, **OLD[kind], **new}
     assert torch.equal(output(kind, load_model(tmp_path, kinds=EVERY)), output(kind, model))
     assert torch.equal(output(kind, type(model).from_pretrained(tmp_path)), output(kind, model))
 

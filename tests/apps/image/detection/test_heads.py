@@ -90,6 +90,13 @@ def test_features_are_those_at_the_place_of_the_box_on_every_level():
         assert torch.allclose(features[1], y[:, None].expand(grid, grid), atol=1e-2)
 
 
+def test_features_of_older_detectors_are_half_a_stride_beside_the_box():
+    ramp = {"0": (torch.arange(64.0) * 4 + 2).expand(1, 1, 64, 64)}
+    box = torch.tensor([[100.0, 100, 128, 128]])
+    own, former = (LevelPooling([4], 7, aligned=aligned)(ramp, [box]) for aligned in (True, False))
+    assert torch.allclose(former - own, torch.tensor(2.0))
+
+
 def test_features_keep_the_order_of_images_and_boxes():
     maps = {"0": torch.arange(2.0).view(2, 1, 1, 1).expand(2, 1, 64, 64), "1": torch.full((2, 1, 32, 32), 9.0)}
     small, large = [10.0, 10, 20, 20], [0.0, 0, 250, 250]

@@ -66,10 +66,12 @@ class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has
     Args:
         strides: of the levels, fine to coarse.
         grid: height and width of a box's features.
+        aligned: whether they are those of the box; otherwise torchvision's, half a stride beside it.
     """
 
-    def __init__(self, strides: Sequence[int], grid: int) -> None:
+    def __init__(self, strides: Sequence[int], grid: int, *, aligned: bool = True) -> None:
         super().__init__([str(level) for level in range(len(strides))], grid, SAMPLES)
+        self.aligned = aligned
         self.scales = [1 / stride for stride in strides]
         self.map_levels = StrideMapper(strides)
 
@@ -85,9 +87,8 @@ class LevelPooling(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has
         rois = torch.cat([torch.cat([torch.full_like(own[:, :1], i), own], 1) for i, own in enumerate(boxes)])
         level = self.map_levels(boxes)
         places = [torch.where(level == number)[0] for number in range(len(maps))]
-        # "aligned": the middle of a map's first cell is at half a stride. By default it would be at 0.
         pooled = [
-            roi_align(one, rois[place], self.output_size, scale, self.sampling_ratio, aligned=True)
+            roi_align(one, rois[place], self.output_size, scale, self.sampling_ratio, aligned=self.aligned)
             for one, place, scale in zip(maps, places, self.scales, strict=True)
         ]
         # Autocast may give the levels different dtypes.

@@ -123,6 +123,7 @@ class Detector(SavedModel):
         recipe: the detector's part.
         num_classes: number of classes without the background.
         sizes: the short side of a resized image in an evaluation, and the most pixels of its long side.
+        aligned: whether heads see the features of a box; see `LevelPooling`. Older detectors do not.
 
     Raises:
         ValueError: there is no such encoder, or the anchors do not fit its stages.
@@ -130,13 +131,22 @@ class Detector(SavedModel):
 
     kind = "detector"
 
-    def __init__(self, model: ModelRecipe, recipe: DetectorRecipe, num_classes: int, sizes: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        model: ModelRecipe,
+        recipe: DetectorRecipe,
+        num_classes: int,
+        sizes: tuple[int, int],
+        *,
+        aligned: bool = True,
+    ) -> None:
         super().__init__()
         self.config = {
             "model": asdict(model) | {"weights": None},  # a saved detector has its weights
             "detector": asdict(recipe),
             "num_classes": num_classes,
             "sizes": list(sizes),
+            "aligned": aligned,
         }
         backbone = PyramidNetwork(model, recipe)
         if len(recipe.anchor_sizes) != backbone.num_maps + 1:
@@ -144,7 +154,7 @@ class Detector(SavedModel):
                 f"detector.anchor_sizes must have a size for each of the {backbone.num_maps} stages of the encoder and "
                 f"one more, {backbone.num_maps + 1} in all; got {recipe.anchor_sizes}"
             )
-        self.rcnn = _rcnn(backbone, recipe, num_classes)
+        self.rcnn = _rcnn(backbone, recipe, num_classes, aligned=aligned)
         self.rcnn.transform = InputTransform(sizes)
         for part in (self.rcnn.rpn, self.rcnn.roi_heads):
             part.box_coder = Float32BoxCoder(part.box_coder.weights)
@@ -153,7 +163,8 @@ class Detector(SavedModel):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Return the detector of a config, with new weights."""
         model, recipe = ModelRecipe(**config["model"]), DetectorRecipe(**config["detector"])
-        return cls(model, recipe, config["num_classes"], tuple(config["sizes"]))
+        aligned = config.get("aligned", False)  # which those do not have that were saved before they could be
+        return cls(model, recipe, config["num_classes"], tuple(config["sizes"]), aligned=aligned)
 
     def evaluate_by(self, recipe: DetectorRecipe, sizes: tuple[int, int]) -> Self:
         """Find objects by the sizes and thresholds of a recipe, instead of those that it was built with; return self.
@@ -224,14 +235,14 @@ def load_detector(folder: Path) -> Detector:
     return cast("Detector", load_model(folder, kinds={Detector.kind: Detector.from_pretrained}, families={}))
 
 
-def _rcnn(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> FasterRCNN:
+def _rcnn(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int, *, aligned: bool) -> FasterRCNN:
     """Return torchvision's detector with our anchors and heads; all that no recipe names is torchvision's default."""
     sizes = cast("list[int]", recipe.anchor_sizes)  # `auto` is a number for each by now
     all_strides = [*backbone.strides, 2 * backbone.strides[-1]]
     anchors = Anchors(sizes, recipe.anchor_ratios, all_strides)
     hidden = recipe.box_head_channels
     boxes = {
-        "box_roi_pool": LevelPooling(backbone.strides, BOX_GRID),
+        "box_roi_pool": LevelPooling(backbone.strides, BOX_GRID, aligned=aligned),
         "box_head": TwoMLPHead(recipe.fpn_channels * BOX_GRID**2, hidden),
         "box_predictor": FastRCNNPredictor(hidden, num_classes + 1),  # + 1: the background
     }
@@ -247,7 +258,7 @@ def _rcnn(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) ->
     )
     rcnn.roi_heads = Heads(
         **boxes,
-        **_masks(backbone, recipe, num_classes),
+        **_masks(backbone, recipe, num_classes, aligned=aligned),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
         batch_size_per_image=recipe.roi_samples,
@@ -260,13 +271,15 @@ def _rcnn(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) ->
     return rcnn
 
 
-def _masks(backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int) -> dict[str, nn.Module]:
+def _masks(
+    backbone: PyramidNetwork, recipe: DetectorRecipe, num_classes: int, *, aligned: bool
+) -> dict[str, nn.Module]:
     """Return the parts for masks, if the recipe wants them."""
     if not recipe.has_masks:
         return {}
     last = recipe.mask_head_channels[-1]
     return {
-        "mask_roi_pool": LevelPooling(backbone.strides, MASK_GRID),
+        "mask_roi_pool": LevelPooling(backbone.strides, MASK_GRID, aligned=aligned),
         "mask_head": MaskRCNNHeads(recipe.fpn_channels, recipe.mask_head_channels, dilation=1),
         "mask_predictor": MaskRCNNPredictor(last, last, num_classes + 1),
     }
