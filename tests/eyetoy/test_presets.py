@@ -176,7 +176,7 @@ def test_compiles_to_one_graph(dimension: int) -> None:
     torch.manual_seed(0)
     model = create_model(f"eyetoy{dimension}d_pico", num_classes=5)
     x = batch(model)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), model(x))
 
 

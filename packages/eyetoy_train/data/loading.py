@@ -7,6 +7,7 @@ what the n-th one holds depends on the seed and on n alone, so a run can be cont
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
@@ -409,15 +410,14 @@ class StreamData:
             dataset = TrainingStream(self.stream, seed, tuple(self._workers), num_ranks)
             self._loader = self.loading.loader(dataset)
             self._running = batches_of(self._loader)
-        for _ in range(count):
-            try:
-                batch, progress = next(self._running)
-            except Exception:
-                self.close()  # what raised has ended, and would seem to have no more batches
-                raise
-            # A loader asks its workers one after the other for a micro batch each: the first one becomes the last.
-            self._workers = [*self._workers[1:], progress]
-            yield batch
+        try:
+            for batch, progress in itertools.islice(self._running, count):
+                # A loader asks its workers one after the other for a micro batch each: the first one becomes the last.
+                self._workers = [*self._workers[1:], progress]
+                yield batch
+        except Exception:
+            self.close()  # what raised has ended, and would seem to have no more batches
+            raise
 
     def describe(self, start: int, count: int) -> str:
         """Name the micro batch; a stream does not number its samples."""

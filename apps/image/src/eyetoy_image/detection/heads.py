@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_inference
 from torchvision.ops import roi_align
 
-Maps = dict[str, Tensor]
+Named = dict[str, Tensor]
 Sizes = list[tuple[int, int]]
 
 
@@ -23,22 +23,33 @@ class Heads(RoIHeads):  # type: ignore[misc]  # torchvision has no types
     """torchvision's heads, but for the targets of masks."""
 
     def forward(
-        self, features: Maps, proposals: list[Tensor], image_shapes: Sizes, targets: list[Maps] | None = None
-    ) -> tuple[list[Maps], Maps]:
+        self, features: Named, proposals: list[Tensor], image_shapes: Sizes, targets: list[Named] | None = None
+    ) -> tuple[list[Named], Named]:
         """Return the objects of each image and no losses, or in training the losses by name and no objects."""
         if self.training:
-            return [], self._losses(features, proposals, image_shapes, targets)
+            return [], self._losses(features, proposals, targets)
         return self._objects(features, proposals, image_shapes), {}
 
-    def _losses(self, features: Maps, proposals: list[Tensor], sizes: Sizes, targets: Any) -> Maps:
+    def judge(self, features: Named, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the logits of the classes of boxes, `[boxes, classes]`, and offsets to better ones for each class."""
+        out: tuple[Tensor, Tensor]
+        out = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes)))
+        return out
+
+    def mask(self, features: Named, boxes: list[Tensor]) -> Tensor:
+        """Return the logits of the masks in boxes, `[boxes, classes, side, side]`."""
+        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
+        return logits
+
+    def _losses(self, features: Named, proposals: list[Tensor], targets: Any) -> Named:
         proposals, matched, labels, offsets = self.select_training_samples(proposals, targets)
-        of_classes, of_boxes = fastrcnn_loss(*self._boxes(features, proposals, sizes), labels, offsets)
+        of_classes, of_boxes = fastrcnn_loss(*self.judge(features, proposals), labels, offsets)
         losses = {"loss_classifier": of_classes, "loss_box_reg": of_boxes}
         if not self.has_mask():
             return losses
         on_objects = [numbers > 0 for numbers in labels]
         boxes = [found[positive] for found, positive in zip(proposals, on_objects, strict=True)]
-        logits = self._masks(features, boxes, sizes)
+        logits = self.mask(features, boxes)
         labels = torch.cat(labels)[torch.cat(on_objects)]
         logits = logits[torch.arange(len(labels), device=labels.device), labels]
         wanted = [
@@ -49,24 +60,15 @@ class Heads(RoIHeads):  # type: ignore[misc]  # torchvision has no types
         loss = F.binary_cross_entropy_with_logits(logits, torch.cat(wanted)) if len(labels) else logits.sum() * 0
         return losses | {"loss_mask": loss}
 
-    def _objects(self, features: Maps, proposals: list[Tensor], sizes: Sizes) -> list[Maps]:
-        logits, offsets = self._boxes(features, proposals, sizes)
+    def _objects(self, features: Named, proposals: list[Tensor], sizes: Sizes) -> list[Named]:
+        logits, offsets = self.judge(features, proposals)
         boxes, scores, labels = self.postprocess_detections(logits, offsets, proposals, sizes)
         names = ("boxes", "labels", "scores")
         found = [dict(zip(names, one, strict=True)) for one in zip(boxes, labels, scores, strict=True)]
         if self.has_mask():
-            masks = maskrcnn_inference(self._masks(features, boxes, sizes), labels)
+            masks = maskrcnn_inference(self.mask(features, boxes), labels)
             found = [one | {"masks": mask} for one, mask in zip(found, masks, strict=True)]
         return found
-
-    def _boxes(self, features: Maps, boxes: list[Tensor], sizes: Sizes) -> tuple[Tensor, Tensor]:
-        out: tuple[Tensor, Tensor]
-        out = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, sizes)))
-        return out
-
-    def _masks(self, features: Maps, boxes: list[Tensor], sizes: Sizes) -> Tensor:
-        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes, sizes)))
-        return logits
 
 
 def mask_targets(masks: Tensor, boxes: Tensor, objects: Tensor, side: int) -> Tensor:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -26,6 +25,7 @@ from eyetoy_image.dense.pyramids import build_pyramid, pyramid_strides
 from eyetoy_image.detection.boxes import Anchors, Float32BoxCoder, LevelPooling
 from eyetoy_image.detection.heads import Heads, paste_masks
 from eyetoy_image.detection.recipe import DetectorRecipe
+from eyetoy_image.detection.transforms import resize_masks
 from eyetoy_train import ModelRecipe, SavedModel, load_model
 from eyetoy_train.models.transfer import Layout
 
@@ -96,9 +96,7 @@ class InputTransform(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvi
         resized = GeneralizedRCNNTransform.resize(transform, image, target)
         image, target = resized
         if target is not None and masks is not None:
-            if masks.shape[-2:] != image.shape[-2:]:  # in training they have been resized together
-                masks = F.interpolate(masks[:, None].to(torch.uint8), image.shape[-2:], mode="nearest-exact")[:, 0]
-            target["masks"] = masks
+            target["masks"] = resize_masks(masks, image.shape[-2:])
         return image, target
 
     def postprocess(self, result: list[dict[str, Tensor]], image_shapes: Any, original_image_sizes: Any) -> Any:

@@ -100,7 +100,7 @@ class PortableDetector(nn.Module):
     def choose(self, maps: dict[str, Tensor], proposals: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes in the pixels of the canvas, labels and scores of the objects, the best first."""
         heads = self.rcnn.roi_heads
-        logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, [proposals])))
+        logits, deltas = heads.judge(maps, [proposals])
         classes = logits.shape[-1]
         boxes = heads.box_coder.decode_single(deltas, proposals).view(-1, classes, 4)
         boxes = _clipped(boxes[:, 1:].reshape(-1, 4), size)  # without the background, class 0
@@ -116,8 +116,7 @@ class PortableDetector(nn.Module):
     ) -> Tensor:
         """Return the probability of every pixel of the picture to be the object's, `[objects, height, width]`."""
         heads = self.rcnn.roi_heads
-        logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(maps, [boxes])))
-        masks = logits.sigmoid()[torch.arange(labels.shape[0]), labels]
+        masks = heads.mask(maps, [boxes]).sigmoid()[torch.arange(labels.shape[0]), labels]
         return paste_masks(masks, in_picture, *pixels.shape[:2])
 
 

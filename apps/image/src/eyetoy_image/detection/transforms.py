@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,12 +17,17 @@ LEAST_SIDE = 1.0
 """Least side of an object in pixels; objects that are smaller after cropping and resizing are dropped."""
 
 
-class _Resizing:
-    """Resize as torchvision does, with two differences.
+def resize_masks(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Return masks `[objects, height, width]` of another height and width, which lie where image and boxes do.
 
-    A very thin picture gets a side of one pixel, where torchvision rounds it down to none. Masks are resized by the
-    exact kind of nearest: the plain one moves them by up to half a pixel against image and boxes.
+    torchvision's transforms take the plain kind of nearest, which moves masks by up to half a pixel against them.
     """
+    resized: Tensor = TF.resize(masks, list(size), TF.InterpolationMode.NEAREST_EXACT)
+    return resized
+
+
+class _Resizing:
+    """Resize as torchvision does, but for masks, and a very thin picture gets a side of one pixel instead of none."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         params: dict[str, Any] = super().make_params(flat_inputs)  # type: ignore[misc]  # of the other base
@@ -29,8 +35,7 @@ class _Resizing:
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, tv_tensors.Mask):
-            resized = TF.resize(inpt.as_subclass(Tensor), list(params["size"]), TF.InterpolationMode.NEAREST_EXACT)
-            return tv_tensors.wrap(resized, like=inpt)
+            return tv_tensors.wrap(resize_masks(inpt.as_subclass(Tensor), params["size"]), like=inpt)
         return super().transform(inpt, params)  # type: ignore[misc]
 
 
