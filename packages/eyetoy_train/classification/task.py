@@ -38,6 +38,8 @@ FORCED_CHOICE = "It names one of its classes for whatever it is given, also for 
 """A limit of every classifier whose samples have one label."""
 LEAST_SHARE, MOST_SHARES = 0.005, 2
 """Smallest share of a class in a mixed sample that is named in a figure, and the most of them."""
+NO_LABEL = "(no label)"
+"""Of a sample that has no label, or of which none is predicted."""
 VIEWS_AT_ONCE = 32
 """Where samples have different numbers of views, the model gets as many at once, or as many as there are samples."""
 
@@ -457,7 +459,13 @@ class ClassificationTask(ABC):
         return self._draw(model, wrong, path) if wrong else None
 
     def _named(self, labels: Sequence[int]) -> str:
-        return ", ".join(self.classes[label] for label in labels) or "none"
+        return self._joined([self.classes[label] for label in labels])
+
+    def _joined(self, names: Sequence[str]) -> str:
+        """Return the names of a sample's classes as one text, which no other set of classes has."""
+        # Of several labels, `a, b` may be one name or two.
+        unlike = [json.dumps(name, ensure_ascii=False) if self.multi_label and ", " in name else name for name in names]
+        return ", ".join(unlike) or NO_LABEL
 
     def _draw(self, model: nn.Module, examples: Sequence[Batch], path: Path) -> list[Path]:
         """Draw examples with a model's predictions, and return files that play them; see `write_samples`."""
@@ -477,6 +485,7 @@ class ClassificationTask(ABC):
                 truth=self._named(one.truth),
                 prediction=self._named(one.prediction),
                 confidence=one.confidence,
+                is_right=one.is_right,
             )
             for x, one in zip(views, sorted(judged, key=lambda one: one.index), strict=True)
         ]
@@ -503,7 +512,7 @@ class ClassificationTask(ABC):
             return self.classes[int(label)]
         shares = [(float(share), name) for share, name in zip(label, self.classes, strict=True) if share >= LEAST_SHARE]
         if all(share == 1 for share, _ in shares):
-            return ", ".join(name for _, name in shares) or "none"
+            return self._joined([name for _, name in shares])
         return "\n".join(f"{share:.0%} {name}" for share, name in sorted(shares, reverse=True)[:MOST_SHARES])
 
 

@@ -52,7 +52,7 @@ from eyetoy_train.optim.schedule import (
     short_run_warnings,
 )
 from eyetoy_train.recipe import CUDA_GRAPHS, Recipe, recipe_text
-from eyetoy_train.report.model_card import CARD, Trained, card_text
+from eyetoy_train.report.model_card import CARD, FinishedRun, card_text
 from eyetoy_train.report.page import write_report
 from eyetoy_train.task import Task
 from eyetoy_train.types import Batch, CheckpointError, SampleStream, Split
@@ -457,7 +457,7 @@ class Trainer:
             # The report predicts a few samples on this process alone, which a sharded model cannot do.
             model = self.task.load(self.checkpointer.store.best) if self.checkpointer.is_sharded else best
             write_report(self.run, self.task, self.recipe, model, results, sums[split] or {}, split)
-            trained = Trained(self.task, self.recipe, model, results, self.data.num_samples)
+            trained = FinishedRun(self.task, self.recipe, model, results, self.data.num_samples)
             self.checkpointer.store.add_to_best(CARD, card_text(trained))
             # Last: a folder with results is a finished run, and is not touched again.
             write_text(self.run.results, json.dumps(results, indent=2))

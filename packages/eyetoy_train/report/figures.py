@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from eyetoy_train.utils.figures import families, save_figure
 from eyetoy_train.utils.text import drawn
 
+DOTS_PER_INCH = 110
 MOST_CLASSES_NUMBERED = 40
 MOST_CLASSES_NAMED = 100
 """Of more, every second, third, ... is named at the axes: names must not overlap."""
@@ -64,7 +65,7 @@ def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None
         axes.grid(alpha=0.3)
         axes.set_xlim(*_whole_run(lines))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # by default two, also for one epoch
-    _write(figure, path)
+    save_figure(figure, path, dpi=DOTS_PER_INCH)
 
 
 def points(lines: Sequence[dict[str, Any]], name: str, *, val: bool = False) -> list[tuple[int, float]]:
@@ -124,17 +125,18 @@ def draw_confusion(
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     named = range(0, len(classes), -(-len(classes) // MOST_CLASSES_NAMED))
     names = [drawn(classes[i]) for i in named]
-    axes.set_xticks(named, names, rotation=90, fontsize=8)
-    axes.set_yticks(named, names, fontsize=8)
+    fonts = families("".join(names))
+    axes.set_xticks(named, names, rotation=90, fontsize=8, fontfamily=fonts)
+    axes.set_yticks(named, names, fontsize=8, fontfamily=fonts)
     axes.set(xlabel="prediction", ylabel="truth")
     if title is not None:
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9, wrap=True)
     for i, row in enumerate(confusion):
         for j, count in enumerate(row):
             if count and len(classes) <= MOST_CLASSES_NUMBERED:
                 color = "white" if shares[i][j] > 0.5 else "black"
                 axes.text(j, i, str(count), ha="center", va="center", fontsize=7, color=color)
-    _write(figure, path)
+    save_figure(figure, path, dpi=DOTS_PER_INCH)
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class LabelledSample:
     truth: str
     prediction: str
     confidence: float
+    is_right: bool
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,8 @@ def draw_titled(samples: Sequence[TitledSample], path: Path, *, columns: int = 6
     for axes, sample in zip(grid, samples, strict=False):
         sample.draw(axes)
         lines = [drawn(line, LONGEST_TITLE) for line in sample.title.split("\n")]
-        axes.set_title("\n".join(lines), y=1.02, fontsize=9)
-    _write(figure, path)
+        axes.set_title("\n".join(lines), y=1.02, fontsize=9, fontfamily=families("".join(lines)))
+    save_figure(figure, path, dpi=DOTS_PER_INCH)
 
 
 def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int = 6) -> None:
@@ -170,11 +173,11 @@ def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int 
     figure, grid = _sample_grid(len(samples), columns)
     for axes, sample in zip(grid, samples, strict=False):
         sample.draw(axes)
-        right = sample.truth == sample.prediction
         title = f"{drawn(sample.prediction, LONGEST_NAME)}  {sample.confidence:.0%}"
-        title += "" if right else f"\nis {drawn(sample.truth, LONGEST_NAME)}"
-        axes.set_title(title, y=1.02, fontsize=9, color=RIGHT if right else WRONG)
-    _write(figure, path)
+        title += "" if sample.is_right else f"\nis {drawn(sample.truth, LONGEST_NAME)}"
+        color = RIGHT if sample.is_right else WRONG
+        axes.set_title(title, y=1.02, fontsize=9, color=color, fontfamily=families(title))
+    save_figure(figure, path, dpi=DOTS_PER_INCH)
 
 
 def _sample_grid(count: int, columns: int) -> tuple[Figure, list[Axes]]:
@@ -187,8 +190,3 @@ def _sample_grid(count: int, columns: int) -> tuple[Figure, list[Axes]]:
     for axes in grid:
         axes.set_axis_off()
     return figure, grid
-
-
-def _write(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)  # without pyplot, which keeps every figure and may look for a display
-    figure.savefig(path, dpi=110)

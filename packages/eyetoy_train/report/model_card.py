@@ -23,7 +23,7 @@ CARD = "README.md"
 
 
 @dataclass(frozen=True)
-class Trained:
+class FinishedRun:
     """A finished run."""
 
     task: Task
@@ -35,7 +35,7 @@ class Trained:
     """Size of the training set; None for a stream."""
 
 
-def card_text(run: Trained) -> str:
+def card_text(run: FinishedRun) -> str:
     """Return the card of a run's best model."""
     size = run.results["parameters"] / 1e6
     parts = [
@@ -52,11 +52,11 @@ def card_text(run: Trained) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _splits(run: Trained) -> list[str]:
+def _splits(run: FinishedRun) -> list[str]:
     return [split for split in ("val", "test") if run.results[split]]
 
 
-def _metadata(run: Trained) -> str:
+def _metadata(run: FinishedRun) -> str:
     """Return the YAML of the front matter; its model index holds the scores of the test set, or of val without one."""
     about, split = run.task.about, _splits(run)[-1]
     scores = run.results[split]
@@ -85,21 +85,21 @@ def _metadata(run: Trained) -> str:
     return str(data.to_yaml())
 
 
-def _scores(run: Trained) -> str:
+def _scores(run: FinishedRun) -> str:
     how = f" by {run.task.protocol}" if run.task.protocol else ""
-    rows = [
-        (name, *(_score(name, run.results[split]) for split in _splits(run)))
-        for name in run.results[_splits(run)[0]]
-        if name != "count"
-    ]
-    counts = ("samples", *(f"{run.results[split]['count']:,.0f}" for split in _splits(run)))
+    splits = _splits(run)
+    names = [name for name in dict.fromkeys(name for split in splits for name in run.results[split]) if name != "count"]
+    rows = [(name, *(_score(name, run.results[split]) for split in splits)) for name in names]
+    counts = ("samples", *(f"{run.results[split]['count']:,.0f}" for split in splits))
     return (
         f"Of the best epoch, {run.results['best_epoch']}, which the validation set chose{how}; in brackets the 95 % "
-        f"confidence interval.\n\n" + _table(("", *_splits(run)), [*rows, counts])
+        f"confidence interval.\n\n" + _table(("", *splits), [*rows, counts])
     )
 
 
 def _score(name: str, scores: Mapping[str, float]) -> str:
+    if name not in scores:  # a split without an object has no loss of a detector
+        return ""
     text = score_text(name, scores[name])
     if name not in SHARES or not scores["count"]:
         return text
@@ -107,7 +107,7 @@ def _score(name: str, scores: Mapping[str, float]) -> str:
     return f"{text} ({low:.1%} to {high:.1%})"
 
 
-def _data(run: Trained) -> str:
+def _data(run: FinishedRun) -> str:
     trained = "a stream" if run.num_samples is None else f"{run.num_samples:,}"
     counts = {"train": trained} | {split: f"{run.results[split]['count']:,.0f}" for split in _splits(run)}
     rows = [(split, count) for split, count in counts.items()]
@@ -115,7 +115,7 @@ def _data(run: Trained) -> str:
     return f"{data[0].upper()}{data[1:]}.\n\n" + _table(("split", "samples"), rows)
 
 
-def _recipe(run: Trained) -> str:
+def _recipe(run: FinishedRun) -> str:
     recipe, stability = run.recipe, run.results["stability"]
     clipping = "none" if recipe.clip_grad_norm is None else f"to a norm of {recipe.clip_grad_norm:g}"
     rows = [
@@ -130,11 +130,11 @@ def _recipe(run: Trained) -> str:
     return "All of it is in `recipe.yaml`, which `--config` of training takes.\n\n" + _table(("", ""), rows)
 
 
-def _environment(run: Trained) -> str:
+def _environment(run: FinishedRun) -> str:
     return _table(("", ""), list(run.results["environment"].items()))
 
 
-def _use(run: Trained) -> str:
+def _use(run: FinishedRun) -> str:
     prepared: dict[str, Any] = getattr(run.task, "preprocessing", dict)()
     if "modality" in prepared:
         code = 'import eyetoy\n\nmodel = eyetoy.load("OWNER/NAME")  # or this folder\nprint(model.predict("FILE"))'
@@ -150,7 +150,7 @@ def _use(run: Trained) -> str:
     return f"```python\n{code}\n```\n\n{predict}"
 
 
-def _limits(run: Trained) -> Iterator[str]:
+def _limits(run: FinishedRun) -> Iterator[str]:
     split = _splits(run)[-1]
     yield (
         f"The score is that of {run.results[split]['count']:,.0f} held-out samples of the same data; on other data it "

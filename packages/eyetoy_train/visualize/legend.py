@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, font_manager
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
+from eyetoy_train.utils.figures import families
 from eyetoy_train.utils.text import drawn, drawn_file
 
 HEAT = colormaps["plasma"]
@@ -39,8 +37,6 @@ LETTER = 0.63
 """Width of a letter over its size, on average."""
 MOST_CLASSES = 3
 Map = NDArray[np.float32]
-USUAL_FONT = "DejaVu Sans"
-"""Which matplotlib ships."""
 
 
 @dataclass(frozen=True)
@@ -188,37 +184,3 @@ def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def _box(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
-
-
-def families(text: str) -> list[str]:
-    """Return families of fonts for a text: the usual one, and installed ones with the letters that it lacks."""
-    chosen = [USUAL_FONT]
-    missing = {ord(one) for one in text if not unicodedata.category(one).startswith("C")} - _letters(chosen[0])
-    for family in _fonts() if missing else ():
-        if found := missing & _letters(family):
-            chosen.append(family)
-            missing -= found
-        if not missing:
-            break
-    return chosen
-
-
-@lru_cache
-def _fonts() -> dict[str, str]:
-    """Return a file of every installed family: sans serif first, and last the one that has a box for every letter."""
-
-    def unusual(font: FontEntry) -> tuple[bool, bool, bool, str]:
-        return "Last Resort" in font.name, "Sans" not in font.name, font.style != "normal", font.name
-
-    files: dict[str, str] = {}
-    for font in sorted(font_manager.fontManager.ttflist, key=unusual):
-        files.setdefault(font.name, font.fname)
-    return files
-
-
-@lru_cache(maxsize=512)
-def _letters(family: str) -> frozenset[int]:
-    try:
-        return frozenset(font_manager.get_font(_fonts()[family]).get_charmap())
-    except (KeyError, OSError, RuntimeError):  # a font that is gone or broken since matplotlib listed it
-        return frozenset()

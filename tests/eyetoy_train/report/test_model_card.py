@@ -17,6 +17,7 @@ from eyetoy import Classifier
 from eyetoy_train import train
 from eyetoy_train.checkpoint.atomic import check_folder
 from eyetoy_train.commands import export as export_command
+from eyetoy_train.report.model_card import FinishedRun, card_text
 from eyetoy_train.types import About, about_data
 from eyetoy_train.utils.statistics import interval
 
@@ -67,6 +68,19 @@ def test_it_says_data_recipe_score_hardware_and_limits(finished):
     assert "- It knows slopes alone." in finished.text
     assert "13 held-out samples" in finished.text
     assert str(finished.best.parents[1]) not in finished.text, "a card is published, a path is not"
+
+
+def test_a_score_that_the_test_set_does_not_have_is_left_empty(slopes, toy_recipe):
+    """As the loss of a detector on pictures without an object."""
+    scores = {"val": {"loss": 0.5, "count": 11}, "test": {"accuracy": 1.0, "count": 13}}
+    about = {"best_epoch": 1, "parameters": 1, "training_seconds": 1.0, "environment": {"torch": "2"}}
+    stability = {"stability": {"steps": 1, "grad_norm_max": 1.0}}
+    recipe = toy_recipe()
+    text = card_text(FinishedRun(slopes(recipe), recipe, torch.nn.Linear(1, 1), scores | about | stability, 40))
+    assert re.findall(r"^\| (loss|accuracy) \| (.*) \|$", text, flags=re.MULTILINE) == [
+        ("loss", "0.5 | "),
+        ("accuracy", " | 100.00% (77.2% to 100.0%)"),
+    ]
 
 
 def test_its_code_loads_the_model(finished):

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from eyetoy_train import train
 from eyetoy_train.report.page import _scores
@@ -90,6 +91,27 @@ def test_words_are_aligned_to_the_left_and_numbers_to_the_right(slopes, toy_reci
     assert {"class", "confidence", "file", "truth"} <= left
     assert {"samples", "recall", "mean confidence", "training loss", "val loss", "waiting for data"} <= right
     assert not left & right
+
+
+def test_no_label_and_a_label_called_none_are_two_things(slopes, toy_recipe, tmp_path):
+    class Tagged(slopes):
+        classes = ("none", "a", "b", "a, b")
+        multi_label = True
+
+        def target(self, label):
+            return super().target([(), (0,), (1, 2)][label])
+
+    recipe = toy_recipe(epochs=1)
+    task = Tagged(recipe)
+    assert [task._named(labels) for labels in ((), (0,), (1, 2), (3,))] == ["(no label)", "none", "a, b", '"a, b"']
+    train(task, recipe)
+    model = task.load(tmp_path / "run" / "checkpoints" / "best").eval()
+    dataset = task.dataset("test")
+    with torch.inference_mode():
+        decisions = [(model(one["input"][None])[0] > 0, one["label"] > 0) for one in dataset]
+    mistakes = sum(not torch.equal(*pair) for pair in decisions)
+    assert mistakes
+    assert f"{mistakes} of 13 samples" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("every", "said"), [(1, False), (2, True)])

@@ -8,9 +8,11 @@ import json
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -25,6 +27,7 @@ from eyetoy_train.report.figures import LabelledSample, draw_confusion, draw_sam
 from eyetoy_train.report.model_card import CARD
 from eyetoy_train.types import About
 from eyetoy_train.utils.console import log
+from eyetoy_train.utils.figures import USUAL_FONT, _letters, font_file
 from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.text import drawn, drawn_file, shown, shown_lines
@@ -103,9 +106,10 @@ def test_names_in_json_are_read_back_and_names_in_tables_are_readable(name, tmp_
 def test_names_are_drawn(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "Glyph .* missing")
         draw_confusion([[3, 1], [0, 2]], [name, "other"], tmp_path / "confusion.png")
-        sample = LabelledSample(draw=lambda axes: axes.imshow([[0.5]]), truth=name, prediction="a", confidence=0.5)
+        sample = LabelledSample(
+            draw=lambda axes: axes.imshow([[0.5]]), truth=name, prediction="a", confidence=0.5, is_right=False
+        )
         draw_samples([sample], tmp_path / "samples.png")
     assert len(drawn(name, 20).replace(r"\$", "$")) <= 20
     assert len(drawn_file(f"{name}.png", 20).replace(r"\$", "$")) <= 20
@@ -118,7 +122,9 @@ def test_names_are_drawn(name, tmp_path):
         FigureCanvasAgg(figure).draw()
     box = figure._suptitle.get_window_extent()
     assert "\u200d" in name or box.width <= figure.bbox.width, "the title fits"
-    path = sample_file(tmp_path, 1, LabelledSample(draw=print, truth=name, prediction=name * 2, confidence=0.5))
+    path = sample_file(
+        tmp_path, 1, LabelledSample(draw=print, truth=name, prediction=name * 2, confidence=0.5, is_right=False)
+    )
     path.with_name(f"{path.name}.png").write_bytes(b"")
 
 
@@ -128,6 +134,13 @@ def test_names_are_drawn(name, tmp_path):
 )
 def test_a_long_name_of_a_file_is_cut_in_its_middle(name, short):
     assert drawn_file(name, 10) == short
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn_by_another():
+    lacking = next(chr(code) for code in sorted(_letters("STIXGeneral") - _letters(USUAL_FONT)) if chr(code).isalpha())
+    assert Path(font_file(f"{lacking} and Latin")) != Path(font_file("Latin"))
+    assert ord(lacking) in font_manager.get_font(font_file(lacking)).get_charmap()
+    assert "DejaVuSans.ttf" in font_file("Latin")
 
 
 def test_dollars_are_drawn_as_they_are():

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
+from eyetoy_train.utils.figures import font_file
 from eyetoy_train.utils.text import shown
 
 GOLDEN_RATIO = 0.618  # steps of it around the circle of hues never come near an earlier one
@@ -23,6 +23,8 @@ LINES = 24
 """Lines of captions that would fill a picture's short side."""
 MARGIN = 6
 """Pixels around the panels of a sheet, and between entries of a legend."""
+LARGEST_PANEL = 512
+"""Longest side of a panel of a sheet in pixels."""
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 LEAST_LEGEND = 120
 """Least width of a legend in pixels; one below a smaller picture is wider than it."""
@@ -53,6 +55,16 @@ class Panel:
     """uint8 `[3, height, width]`."""
     labels: frozenset[int] = field(default_factory=frozenset)
     """The colours on it, see `class_color`."""
+
+
+def shrunk(panel: Panel) -> Panel:
+    """Return a panel whose picture has a long side of at most `LARGEST_PANEL` pixels: a sheet holds dozens."""
+    height, width = panel.picture.shape[1:]
+    factor = LARGEST_PANEL / max(height, width)
+    if factor >= 1:
+        return panel
+    size = [max(round(height * factor), 1), max(round(width * factor), 1)]
+    return replace(panel, picture=resize(panel.picture, size, antialias=True))
 
 
 def class_color(label: int) -> Color:
@@ -90,7 +102,7 @@ def caption_place(box: Rect, size: tuple[int, int], grid: tuple[int, int], taken
 def draw_captions(canvas: Image.Image, boxes: Sequence[Rect], captions: Sequence[str], colors: Sequence[Color]) -> None:
     """Write captions to boxes on an image, on their colours; empty ones are left out."""
     draw, (width, height) = ImageDraw.Draw(canvas), canvas.size
-    letters = letters_of(max(round(min(width, height) / LINES), LEAST_TEXT_SIZE))
+    letters = letters_of(max(round(min(width, height) / LINES), LEAST_TEXT_SIZE), "".join(captions))
     taken: list[Rect] = []
     for box, caption, color in zip(boxes, captions, colors, strict=True):
         if not caption:
@@ -121,7 +133,7 @@ def legend(names: Sequence[tuple[str, int]], width: int, text_size: int = TEXT_S
         width: of the picture, in which the entries are wrapped.
         text_size: height of the letters.
     """
-    letters = letters_of(text_size)
+    letters = letters_of(text_size, "".join(name for name, _ in names))
     swatch = sum(letters.getmetrics())
     places: list[tuple[str, Color, int, int]] = []  # text, colour, left, top
     left, top = MARGIN, MARGIN
@@ -175,15 +187,19 @@ def tile(images: Sequence[Tensor], columns: int, *, gap: int = 0) -> Tensor:
     return sheet
 
 
+def letters_of(size: int, text: str) -> ImageFont.FreeTypeFont:
+    """Return the font of figures for a text, and for a height in pixels."""
+    return _font(font_file(text), size)
+
+
 @lru_cache
-def letters_of(size: int) -> ImageFont.FreeTypeFont:
-    """Return the font of figures, which matplotlib ships, for a height in pixels."""
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+def _font(file: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)
 
 
 def _headed(panel: Panel) -> Tensor:
     """Return a panel's picture below its title."""
-    letters, width = letters_of(TEXT_SIZE), panel.picture.shape[2]
+    letters, width = letters_of(TEXT_SIZE, panel.title), panel.picture.shape[2]
     text, (_, height) = fitted(panel.title, letters, width)
     head = Image.new("RGB", (width, height), WHITE)
     ImageDraw.Draw(head).text((2, 0), text, fill=BLACK, font=letters)

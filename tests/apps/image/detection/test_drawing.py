@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import warnings
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
+from eyetoy_image.detection.curves import draw_precisions
 from eyetoy_image.detection.figures import Objects, draw_objects
 from eyetoy_image.figures import (
     Panel,
@@ -17,6 +21,7 @@ from eyetoy_image.figures import (
     draw_sheet,
     fitted,
     letters_of,
+    shrunk,
     tile,
 )
 from eyetoy_image.segmentation.figures import draw_named_labels
@@ -84,7 +89,7 @@ def test_captions_of_one_place_do_not_cover_each_other():
 
 @pytest.mark.parametrize("text", ["7 93%", "a long name of a class that is wider than any picture", "two\nlines", ""])
 def test_a_text_is_cut_to_its_width_and_has_one_line(text):
-    letters = letters_of(12)
+    letters = letters_of(12, text)
     cut, (width, _) = fitted(text, letters, 80)
     assert "\n" not in cut
     assert letters.getlength(cut) <= width <= 80
@@ -113,6 +118,33 @@ def test_a_sheet_has_a_legend_of_the_classes_on_it_and_titles():
     assert sheet.shape[2] == 2 * 90 + 3 * 6
     bare = draw_sheet([dataclasses.replace(panel, labels=frozenset()) for panel in panels], 2, ["a", "b", "c"])
     assert bare.shape[1] < sheet.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [((1200, 3000), (205, 512)), ((512, 300), (512, 300)), ((3, 4000), (1, 512)), ((20, 90), (20, 90))],
+)
+def test_a_panel_of_a_photo_is_shrunk(size, shown):
+    panel = shrunk(Panel("truth", torch.full((3, *size), 7, dtype=torch.uint8), frozenset({1})))
+    assert panel.picture.shape == (3, *shown)
+    assert panel.picture.unique().tolist() == [7]
+    assert (panel.title, panel.labels) == ("truth", {1})
+
+
+@pytest.mark.parametrize("name", ["$10%$20", "$x_1_2$", "_hidden", "\u732b", "a name of a class " * 9])
+def test_precisions_are_drawn_for_classes_of_any_name(name, tmp_path):
+    precisions = torch.linspace(1, 0, 101)[None, :, None] * torch.tensor([1.0, 0.2]) * torch.ones(10, 1, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_precisions({"boxes": precisions}, [name, "other"], tmp_path / "named.png")
+    draw_precisions({"boxes": precisions}, ["plain", "other"], tmp_path / "plain.png")
+    named, plain = (Image.open(tmp_path / f"{one}.png").convert("RGB") for one in ("named", "plain"))
+    assert named.size == plain.size
+    # The first class has its line in both; a long name leaves room for the curves.
+    color = torch.tensor(class_color(1)) * 0.75
+    counts = [int(((pil_to_tensor(one).movedim(0, -1) - color).abs().amax(-1) < 9).sum()) for one in (named, plain)]
+    assert counts[1] > 100
+    assert counts[0] > 0.6 * counts[1]
 
 
 def test_labels_leave_a_background_clear_and_darken_borders():

@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from eyetoy_image.classification.transforms import MEAN, STD
 from eyetoy_image.dense.dataset import PictureDataset
-from eyetoy_image.figures import Panel, draw_sheet
+from eyetoy_image.figures import Panel, draw_sheet, shrunk
 from eyetoy_image.io.background import described
 from eyetoy_train import Batch, SavedModel, Split, save_model
 from eyetoy_train.data.inventory import Inventory
@@ -171,7 +171,7 @@ class DenseTask(ABC, Generic[S]):
         device = next(model.parameters()).device
         drawn: list[Panel] = []
         for index in even_places(len(dataset), count):
-            drawn += self.draw_sample(model, dataset[index], device)
+            drawn += map(shrunk, self.draw_sample(model, dataset[index], device))
         to_pil_image(draw_sheet(drawn, self.columns, self.classes, first_label=self.first_label)).save(path)
         return []
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from torch import Tensor
 
 from eyetoy_image.figures import class_color
 from eyetoy_train.commands.visualize import write_figure
+from eyetoy_train.utils.figures import families
+from eyetoy_train.utils.text import drawn
 
 OVERLAPS = {0: 0.5, 5: 0.75}
 """The overlaps that are drawn, by their places in COCO's ten: 0.5, 0.55, ..., 0.95."""
@@ -38,7 +41,8 @@ def draw_precisions(curves: Mapping[str, Tensor], classes: Sequence[str], path: 
             axes.set_title(f"{kind}, overlap {overlap:g}", fontsize=10)
             _draw_classes(axes, precisions[place], classes)
     lines = list({line.get_label(): line for axes in rows.flat for line in axes.get_lines()}.values())
-    figure.legend(handles=lines, loc="outside right upper", frameon=False, fontsize=9)
+    fonts = FontProperties(family=families("".join(str(line.get_label()) for line in lines)), size=9)
+    figure.legend(handles=lines, loc="outside right upper", frameon=False, prop=fonts)
     write_figure(figure, path)
 
 
@@ -55,7 +59,9 @@ def _draw_classes(axes: Axes, precisions: Tensor, classes: Sequence[str]) -> Non
             if float(precision.min()) < 0:  # -1: no such object
                 continue
             color = [ON_WHITE * value / 255 for value in class_color(label)]
-            axes.plot(RECALLS, precision, color=color, linewidth=1.2, label=name if name[:1] != "_" else f" {name}")
+            text = drawn(name)
+            # matplotlib leaves out of a legend what begins with an underscore.
+            axes.plot(RECALLS, precision, color=color, linewidth=1.2, label=text if text[:1] != "_" else f" {text}")
     mean = mean_precision(precisions)
     if float(mean.min()) >= 0:
         axes.plot(RECALLS, mean, color="black", linewidth=2.2, label="mean of the classes")

@@ -1,0 +1,69 @@
+"""Figures with names of classes and files, which may be of any script."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry
+
+USUAL_FONT = "DejaVu Sans"
+"""Which matplotlib ships."""
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Write a figure to a file, with a number of pixels for an inch."""
+    FigureCanvasAgg(figure)  # attaches itself: no pyplot, which opens windows, keeps figures and is not thread-safe
+    with warnings.catch_warnings():
+        # A letter that no installed font has is drawn as a box; a warning for each would hide the end of a run.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(path, dpi=dpi)
+
+
+def families(text: str) -> list[str]:
+    """Return families of fonts for a text: the usual one, and installed ones with the letters that it lacks."""
+    chosen = [USUAL_FONT]
+    missing = _seen(text) - _letters(USUAL_FONT)
+    for family in _fonts() if missing else ():
+        if found := missing & _letters(family):
+            chosen.append(family)
+            missing -= found
+        if not missing:
+            break
+    return chosen
+
+
+def font_file(text: str) -> str:
+    """Return the file of the one font that has most letters of a text: the usual one, if it has them all."""
+    return font_manager.findfont(max(families(text), key=lambda family: len(_seen(text) & _letters(family))))
+
+
+def _seen(text: str) -> frozenset[int]:
+    """Return the letters of a text that a font draws."""
+    return frozenset(ord(one) for one in text if not unicodedata.category(one).startswith("C"))
+
+
+@lru_cache
+def _fonts() -> dict[str, str]:
+    """Return a file of every installed family: sans serif first, and last the one that has a box for every letter."""
+
+    def unusual(font: FontEntry) -> tuple[bool, bool, bool, str]:
+        return "Last Resort" in font.name, "Sans" not in font.name, font.style != "normal", font.name
+
+    files: dict[str, str] = {}
+    for font in sorted(font_manager.fontManager.ttflist, key=unusual):
+        files.setdefault(font.name, font.fname)
+    return files
+
+
+@lru_cache(maxsize=512)
+def _letters(family: str) -> frozenset[int]:
+    try:
+        return frozenset(font_manager.get_font(_fonts()[family]).get_charmap())
+    except (KeyError, OSError, RuntimeError):  # a font that is gone or broken since matplotlib listed it
+        return frozenset()
