@@ -12,6 +12,8 @@ import yaml
 
 from eyetoy_train.concerns import ANYWHERE, DATA, MODEL, PRECISION, TRAINING, Concerns
 
+FREE = "free"
+"""Key of the metadata of a field whose value changes nothing that a run computes: a run may go on with another."""
 BEFORE = "before"
 """In the metadata of a field that was added later, with another default than the behaviour until then: the value of
 recipes that were written without it."""
@@ -155,7 +157,7 @@ class Recipe:
     """Precision of the forward pass."""
     deterministic: bool = False
     """Use deterministic algorithms only, which costs speed on GPUs. On a CPU runs repeat exactly without it."""
-    num_workers: int = 0
+    num_workers: int = field(default=0, metadata={FREE: True})
     """Loading workers of each training process; 0 loads in the training process itself."""
     log_steps: int = 10
     """Optimizer steps between lines in steps.jsonl and trackers, and between checks that the loss is finite."""
@@ -308,7 +310,8 @@ def is_written_as(recipe: Any, written: Any) -> bool:
     Args:
         recipe: the recipe.
         written: the content of a recipe file. Keys may stand in any order, and those that an earlier version did not
-            have may be missing, as long as the recipe leaves them at their defaults, or at their value `BEFORE`.
+            have may be missing, as long as the recipe leaves them at their defaults, or at their value `BEFORE`. Fields
+            that are `FREE` may differ.
     """
     fields = {field.name: field for field in dataclasses.fields(recipe)}
     if not isinstance(written, dict) or not written.keys() <= fields.keys():
@@ -317,6 +320,8 @@ def is_written_as(recipe: Any, written: Any) -> bool:
         value = getattr(recipe, name)
         if dataclasses.is_dataclass(value):
             same = is_written_as(value, written.get(name, {}))
+        elif FREE in declared.metadata:
+            continue
         elif name in written:
             same = bool(_without_tuples(value) == written[name])
         elif BEFORE in declared.metadata:

@@ -259,6 +259,11 @@ class DecodedStream(SampleStream):
         """Number of shards of the stream."""
         return self.stream.num_shards
 
+    @property
+    def digest(self) -> str | None:
+        """Of the files of the stream; None if it does not tell."""
+        return getattr(self.stream, "digest", None)
+
     def read(self, shard: int) -> Any:
         """Yield the raw samples of a shard."""
         return self.stream.read(shard)

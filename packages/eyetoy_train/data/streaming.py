@@ -1,9 +1,9 @@
 """Streams: sets that are read from start to end, shard by shard, such as tar files or a set on a hub.
 
-A shard rank numbers the loading workers of all processes: with 2 processes of 3 workers each there are 6, and process 1
-has ranks 3 to 5. Every rank reads shards of its own or, where there are fewer shards than ranks, every n-th sample of
-all. Order and random numbers depend on the seed and on a sample's place, so a run can be continued exactly: what it has
-seen of the latest pass is read again and dropped without being decoded.
+A shard rank numbers the loading workers of all processes: with 2 processes of 3 workers each there are 6, and in
+training process 1 has ranks 3 to 5. Every rank reads shards of its own or, where there are fewer shards than ranks,
+every n-th sample of all. Order and random numbers depend on the seed and on a sample's place, so a run can be continued
+exactly: what it has seen of the latest pass is read again and dropped without being decoded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.types import Batch, SampleStream
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.files import is_clutter
-from eyetoy_train.utils.seeds import derive_seed, kept_generator
+from eyetoy_train.utils.seeds import derive_seed, digest_of, kept_generator
 
 ROWS_AT_ONCE = 64
 MOST_MISSING = 1000
@@ -66,6 +66,11 @@ class TarStream(SampleStream):
     def num_shards(self) -> int:
         """How many tar files there are."""
         return len(self.paths)
+
+    @property
+    def digest(self) -> str:
+        """Of the names and sizes of the files."""
+        return digest_of(f"{path.name} {path.stat().st_size}" for path in self.paths)
 
     def read(self, shard: int) -> Iterator[dict[str, Any]]:
         """Give the samples of a tar file.
@@ -256,7 +261,8 @@ class EvaluationStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         worker, num_workers = _worker()
-        shard_rank, num_ranks = self.process * num_workers + worker, self.num_processes * num_workers
+        # The first samples go to different processes: of few samples, each of them must have one.
+        shard_rank, num_ranks = worker * self.num_processes + self.process, self.num_processes * num_workers
         for _, raw in samples_of_rank(self.stream, range(self.stream.num_shards), shard_rank, num_ranks):
             sample = decode_or_skip(self.stream, raw)
             if sample is not None:

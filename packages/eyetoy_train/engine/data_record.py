@@ -17,14 +17,17 @@ from eyetoy_train.utils.untrusted import read_json
 def data_record(task: Task) -> dict[str, Any]:
     """Return the names of the classes, and of every split the number of its samples and a digest of their names.
 
-    A stream has neither, and a dataset without an attribute `digest` no digest.
+    Of a stream it is the number of its shards, and a digest of its files. Without an attribute `digest` there is none.
     """
-    splits: dict[str, Any] = {}
+    splits, streams = dict[str, Any](), dict[str, Any]()
     for split in get_args(Split):
         dataset = task.dataset(split)
-        if dataset is not None and not isinstance(dataset, SampleStream):
-            splits[split] = {"samples": size_of(dataset), "digest": getattr(dataset, "digest", None)}
-    return {"classes": list(getattr(task, "classes", [])), "splits": splits}
+        digest = getattr(dataset, "digest", None)
+        if isinstance(dataset, SampleStream):
+            streams[split] = {"shards": dataset.num_shards, "digest": digest}
+        elif dataset is not None:
+            splits[split] = {"samples": size_of(dataset), "digest": digest}
+    return {"classes": list(getattr(task, "classes", [])), "splits": splits, "streams": streams}
 
 
 def write_data_record(run: RunFolder, task: Task) -> None:
@@ -69,4 +72,8 @@ def data_changes(record: Path, task: Task) -> list[str]:
             if counts[0] == counts[1]
             else f"{split} has {counts[1]} samples, and had {counts[0]}"
         )
+    streams = before.get("streams", {})  # a run of an older version has none
+    changes += [
+        f"{split} has other files or shards" for split, one in streams.items() if one != now["streams"].get(split)
+    ]
     return changes

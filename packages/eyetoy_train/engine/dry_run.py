@@ -14,6 +14,7 @@ from eyetoy_train.checkpoint.run_folder import RunFolder
 from eyetoy_train.data.loading import training_data
 from eyetoy_train.engine.setup import (
     build_accelerator,
+    check_micro_batch,
     check_trackers,
     deterministic,
     loading_of,
@@ -61,7 +62,7 @@ def dry_run(task: Task, recipe: Recipe) -> RunFolder:
     prepare_data(task, accelerator)
     set_seed(recipe.seed)
     with deterministic(recipe.deterministic):
-        recipe.micro_batch_size(accelerator.num_processes)
+        check_micro_batch(task, recipe, accelerator.num_processes)
         train_set = task.dataset("train")
         if train_set is None or task.dataset("val") is None:
             raise ValueError("the data need a training and a validation split")

@@ -126,6 +126,22 @@ def check_launch(recipe: Recipe) -> None:
             )
 
 
+def check_micro_batch(task: Task, recipe: Recipe, num_processes: int) -> None:
+    """Refuse a batch that processes and micro batches cannot share, or whose samples cannot be mixed.
+
+    Raises:
+        ValueError: see above.
+    """
+    size = recipe.micro_batch_size(num_processes)
+    if getattr(task, "mixes", False) and size <= recipe.augmentation_repeats:
+        raise ValueError(
+            f"mixup and cutmix mix the samples of a micro batch, and one of {size} has a single sample "
+            f"(batch_size={recipe.batch_size}, gradient_accumulation_steps={recipe.gradient_accumulation_steps}, "
+            f"augmentation_repeats={recipe.augmentation_repeats}, {num_processes} process(es)); use larger ones, or "
+            "turn mixing off"
+        )
+
+
 def use_all_cores(accelerator: Accelerator) -> bool:
     """Compute with all cores that this process may use, on a CPU; return whether the number of threads was free."""
     threads = free_threads()

@@ -28,6 +28,7 @@ from eyetoy_train.engine.evaluation import Evaluation
 from eyetoy_train.engine.setup import (
     begin_run,
     build_accelerator,
+    check_micro_batch,
     check_trackers,
     describe_environment,
     describe_start,
@@ -136,7 +137,7 @@ class Trainer:
         self, task: Task, recipe: Recipe, *, run: RunFolder, accelerator: Accelerator, stop: StopSignal
     ) -> None:
         self.task, self.recipe, self.run, self.accelerator, self.stop = task, recipe, run, accelerator, stop
-        recipe.micro_batch_size(accelerator.num_processes)  # raises if processes cannot share a batch equally
+        check_micro_batch(task, recipe, accelerator.num_processes)
         self.mark_pass = pass_marker(recipe, accelerator.device)
 
         train_set, val_set = task.dataset("train"), task.dataset("val")
@@ -376,7 +377,8 @@ class Trainer:
         epoch = self.state.epoch + 1
         if epoch % self.recipe.eval_epochs and epoch < self.lengths.num_epochs:
             return None
-        self.checkpointer.average_buffers()
+        # An evaluation may take long and may fail, for example at a damaged file: the epoch must not be lost with it.
+        self.checkpoint()
         with self.checkpointer.averaged():
             return self.task.metrics().compute(self.evaluate(self.val_set, self.model))
 

@@ -9,6 +9,7 @@ import tarfile
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ from torch.utils.data import DataLoader
 from eyetoy_train import HubStream, SampleStream, TarStream, UnreadableFileError, evaluate, train
 from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.data.loading import Loading, training_data
+from eyetoy_train.data.source import DecodedStream
 from eyetoy_train.data.streaming import EvaluationStream, samples_of_rank
+from eyetoy_train.engine.data_record import data_changes, data_record
 
 
 class Numbers(SampleStream):
@@ -252,6 +255,40 @@ def test_an_evaluation_sees_every_sample_once(sizes, num_workers):
         loader = DataLoader(EvaluationStream(stream, process=process, num_processes=2), 2, num_workers=num_workers)
         seen += [number for batch in loader for number in batch["number"].tolist()]
     assert sorted(seen) == stream.everything
+
+
+@pytest.mark.parametrize("sizes", [(3,), (1, 1, 1)])
+def test_few_samples_are_evaluated_by_as_many_processes(sizes):
+    for process in range(3):
+        parts = EvaluationStream(Numbers(*sizes), process=process, num_processes=3)
+        assert len([*DataLoader(parts, 1, num_workers=2)]) == 1
+
+
+@pytest.mark.parametrize("change", ["another file", "a file less", "another content"])
+def test_a_run_notices_other_tar_files(change, tmp_path):
+    def write(name, count):
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for number in range(count):
+                header = tarfile.TarInfo(f"{number}.txt")
+                header.size = 20_000
+                archive.addfile(header, io.BytesIO(bytes(20_000)))
+
+    def task():
+        stream = TarStream(sorted(tmp_path.glob("*.tar")), decode=dict)
+        decoded = DecodedStream(stream, decode=print, skip_unreadable=False)
+        return SimpleNamespace(classes=["a"], dataset=lambda split: decoded if split == "train" else None)
+
+    write("1.tar", 2)
+    write("2.tar", 2)
+    (tmp_path / "data.json").write_text(json.dumps(data_record(task())))
+    assert data_changes(tmp_path / "data.json", task()) == []
+    if change == "another file":
+        write("3.tar", 2)
+    elif change == "a file less":
+        (tmp_path / "1.tar").unlink()
+    else:
+        write("1.tar", 3)
+    assert data_changes(tmp_path / "data.json", task()) == ["train has other files or shards"]
 
 
 def test_an_empty_share_is_refused_and_not_waited_for_forever():

@@ -95,7 +95,34 @@ def test_it_goes_on_at_the_next_batch(every_steps, num_workers, toy, toy_recipe,
         train(toy.Killed(recipe), recipe)
     assert not (tmp_path / "run" / "results.json").exists()
     assert runs.latest(tmp_path / "run").name == f"step-{6 if every_steps else 5:08d}"
+    recipe = toy_recipe(num_workers=2 - num_workers, **options)  # other ones, as for less memory
     train(toy.Slopes(recipe), recipe)
+    runs.assert_equal(tmp_path / "whole", tmp_path / "run")
+
+
+def test_an_evaluation_that_fails_does_not_lose_the_epoch(toy, toy_recipe, tmp_path, runs):
+    class Unreadable(toy.Slopes):
+        def example(self, raw, *, training):
+            if not training:
+                raise toy.Interrupted
+            return super().example(raw, training=training)
+
+    options = {"epochs": 2, "ema": {"decay": 0.9}, "log_steps": 1}
+    whole = toy_recipe(output_dir=str(tmp_path / "whole"), **options)
+    train(toy.Slopes(whole), whole)
+    recipe = toy_recipe(**options)
+    with pytest.raises(toy.Interrupted):
+        train(Unreadable(recipe), recipe)
+    assert runs.latest(tmp_path / "run").name == "step-00000005"
+    passes = []
+
+    class Counted(toy.Slopes):
+        def loss(self, model, batch):
+            passes.append(len(batch["label"]))
+            return super().loss(model, batch)
+
+    train(Counted(recipe), recipe)
+    assert len(passes) == 5, "the first epoch is not trained again"
     runs.assert_equal(tmp_path / "whole", tmp_path / "run")
 
 

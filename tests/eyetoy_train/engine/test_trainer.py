@@ -13,6 +13,7 @@ import yaml
 from eyetoy_train import train
 from eyetoy_train.checkpoint.train_state import TrainState
 from eyetoy_train.engine import trainer as trainer_module
+from eyetoy_train.engine.dry_run import dry_run
 from eyetoy_train.engine.trainer import pass_marker
 
 
@@ -207,6 +208,15 @@ def test_a_batch_size_that_passes_cannot_share_is_refused(slopes, toy_recipe):
     recipe = toy_recipe(batch_size=9, gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match="batch_size=9 .* multiple of 2"):
         train(slopes(recipe), recipe)
+
+
+@pytest.mark.parametrize("changes", [{"gradient_accumulation_steps": 8}, {"augmentation_repeats": 8}])
+def test_mixing_in_micro_batches_of_one_sample_is_refused(slopes, toy_recipe, changes):
+    recipe = toy_recipe(batch_size=8, **changes)
+    task = type("Mixing", (slopes,), {"mixes": True})(recipe)
+    for start in (train, dry_run):
+        with pytest.raises(ValueError, match="mixup and cutmix mix the samples .* has a single sample .*batch_size=8"):
+            start(task, recipe)
 
 
 @pytest.mark.parametrize("precision", ["bf16"])
