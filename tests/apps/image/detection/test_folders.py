@@ -152,6 +152,34 @@ def test_what_is_held_out_depends_on_the_seed_and_on_names_alone(tmp_path):
     assert names["one", 0] == names["other", 0] != names["other", 1]
 
 
+def test_annotations_may_lie_among_the_images_of_their_split(write_tree):
+    """As Roboflow exports COCO's format."""
+    root = write_tree(splits=("train", "val"))
+    plain = {split: boxes(source_of(root).split(split)) for split in ("train", "val")}
+    for split, folder in (("train", "train"), ("val", "valid")):
+        (root / split).rename(root / folder)
+        (root / "annotations" / f"instances_{split}.json").rename(root / folder / "_annotations.coco.json")
+    (root / "annotations").rmdir()
+    source = source_of(root)
+    said = described(source)
+    assert {split: boxes(source.split(split)) for split in ("train", "val")} == plain
+    assert "COCO's format" in said
+    assert "left out" not in said
+    (root / "train" / "notes.txt").write_text("")
+    assert "left out: 1 files of other types" in described(source_of(root))
+
+
+def test_annotations_of_another_name_are_told_how_to_be_named(write_tree):
+    """As CVAT exports COCO's format."""
+    root = write_tree(splits=("train",))
+    (root / "annotations" / "instances_train.json").rename(root / "annotations" / "instances_default.json")
+    (root / "train").rename(root / "images")
+    with pytest.raises(FileNotFoundError, match=r"--data.annotations '\{train: FILE\}'"):
+        source_of(root).prepare()
+    named = {"annotations": {"train": "annotations/instances_default.json"}, "pictures": {"train": "images"}}
+    assert len(source_of(root, **named).split("train").pictures) == 2
+
+
 def test_a_coco_set_without_validation_holds_some_out(write_tree):
     root = write_tree(splits=("train",))
     source = source_of(root)

@@ -126,8 +126,9 @@ class DetectionData(PictureOptions, GroupOptions):
     """Any pictures with annotations in COCO's, PASCAL VOC's or YOLO's format; COCO 2017 as its archives unpack; or
     digits on photographs, which are composed and written to `root`."""
     root: str = "data/pictures"
-    """Folder of the data. `folder` reads annotations/instances_SPLIT.json and the images in SPLIT: train, val, test; or
-    an XML file (PASCAL VOC) or a text file (YOLO) of each image. Without val, a tenth of train is held out."""
+    """Folder of the data. `folder` reads annotations/instances_SPLIT.json, or Roboflow's SPLIT/_annotations.coco.json,
+    and the images in SPLIT: train, val, test; or an XML file (PASCAL VOC) or a text file (YOLO) of each image. Without
+    val, a tenth of train is held out."""
     format: Literal["auto", "coco", "voc", "yolo"] = "auto"
     """`folder`: the format of the annotations; auto finds it by the files."""
     annotations: dict[str, str] = field(default_factory=dict)

@@ -20,6 +20,9 @@ from eyetoy_train.utils.console import named
 from eyetoy_train.utils.files import count_beside, list_files, list_folders
 from eyetoy_train.utils.untrusted import read_json
 
+BESIDE = "_annotations.coco.json"
+"""Name of the annotation file that lies among the images of its split, as Roboflow exports it."""
+
 
 class CocoSource(ObjectSource):
     """Images with annotation files in COCO's format.
@@ -38,7 +41,8 @@ class CocoSource(ObjectSource):
         *,
         suffix: str = "",
         splits: Sequence[Split] = ("train",),
-        missing: str = "there is no {path}, the {split} split's",
+        missing: str = "there is no {path}, the {split} split's; of other names, say them with --data.annotations "
+        "'{{{split}: FILE}}' and --data.pictures '{{{split}: FOLDER}}'",
         write: Callable[[Path], None] | None = None,
     ) -> None:
         self._splits: dict[Split, CocoSet | None] = {}
@@ -89,10 +93,12 @@ class CocoSource(ObjectSource):
             ValueError: there are two files or folders for the split.
         """
         root, data = Path(self.data.root), self.data
-        usual = self._present(split, root / "annotations", "instances_", f"{self.suffix}.json")
-        annotations = root / data.annotations[split] if split in data.annotations else usual
         folder = self._present(split, root, "", self.suffix)
         folder = root / data.pictures[split] if split in data.pictures else folder
+        usual = self._present(split, root / "annotations", "instances_", f"{self.suffix}.json")
+        if not usual.is_file() and (folder / BESIDE).is_file():
+            usual = folder / BESIDE
+        annotations = root / data.annotations[split] if split in data.annotations else usual
         if split not in data.annotations and split not in self.required and not usual.is_file():
             return None
         for path in (annotations, folder):
@@ -145,6 +151,7 @@ def unlisted(root: Path, files: Sequence[tuple[Path, Path]], named_pictures: Col
     for folder in sorted(folders):
         pictures, rest = list_files(folder, {*EXTENSIONS, *(path.suffix.lower() for path in named_pictures)})
         left_out += rest
+        left_out["files of other types"] -= sum(path.is_relative_to(folder) for path in annotations)
         unnamed = [path for path in pictures if path not in named_pictures and path not in annotations]
         left_out["pictures that no annotations name"] += len(unnamed)
     return left_out

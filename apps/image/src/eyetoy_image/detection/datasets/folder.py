@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from eyetoy_image.detection.datasets.coco import CocoSource
+from eyetoy_image.detection.datasets.coco import BESIDE, CocoSource
 from eyetoy_image.detection.datasets.objects import CocoSet, Picture
 from eyetoy_image.detection.datasets.tree import Listed, Tree
 from eyetoy_image.detection.datasets.voc import read_voc
@@ -172,8 +172,9 @@ def find_format(tree: Tree, data: DetectionData) -> str:
         inner = [folder.name for folder in list_folders(tree.root) if formats_of(Tree(folder))]
         hint = f"; its folder {inner[0]} does, which could be the data.root" if inner else ""
         raise FileNotFoundError(
-            f"{tree.root} has no annotations: there is no annotations/instances_train.json (COCO), no .xml file of a "
-            f"picture (PASCAL VOC), and no .txt file of a picture (YOLO){hint}"
+            f"{tree.root} has no annotations: there is no annotations/instances_train.json and no train/{BESIDE} "
+            f"(COCO; --data.annotations takes other names), no .xml file of a picture (PASCAL VOC), and no .txt file "
+            f"of a picture (YOLO){hint}"
         )
     return found[0]
 
@@ -181,7 +182,7 @@ def find_format(tree: Tree, data: DetectionData) -> str:
 def formats_of(tree: Tree) -> list[str]:
     """Return the formats of which a folder has files."""
     found = []
-    if any(tree.root.glob("annotations/instances_*.json")):
+    if any(tree.root.glob("annotations/instances_*.json")) or any(tree.root.glob(f"*/{BESIDE}")):
         found.append("coco")
     if any(path.stem in tree.by_stem or path.parent.name == "Annotations" for path in tree.ending_in(".xml")):
         found.append("voc")
