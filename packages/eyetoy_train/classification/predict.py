@@ -20,6 +20,7 @@ from eyetoy_train.classification.task import ClassificationTask, Timeline
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.models.opened import best_device
 from eyetoy_train.models.saved import ExternalModel
+from eyetoy_train.recipe import check
 from eyetoy_train.types import Batch
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.text import shown
@@ -42,18 +43,32 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable class."""
-        return self.classes[0]
+        """The most probable class.
+
+        Raises:
+            ValueError: there is none; see `probability`.
+        """
+        return self._best[0]
 
     @property
     def probability(self) -> float:
-        """The probability of the most probable class."""
-        return self.probabilities[0]
+        """The probability of the most probable class.
+
+        Raises:
+            ValueError: no class is as probable as the threshold of a model of any number of labels.
+        """
+        return self._best[1]
 
     @property
     def ranked(self) -> Iterator[tuple[str, float]]:
         """Classes and probabilities in pairs."""
         return zip(self.classes, self.probabilities, strict=True)
+
+    @property
+    def _best(self) -> tuple[str, float]:
+        if not self.classes:
+            raise ValueError("no class is as probable as the threshold; `classes` is empty")
+        return self.classes[0], self.probabilities[0]
 
 
 class Piece(NamedTuple):
@@ -79,6 +94,31 @@ class LoadedClassifier:
         self.labels = labels
         self.skipped: list[Path] = []
         """Files that could not be read, or not to the end."""
+
+    def choose(self, top_k: int | None, threshold: float | None, *, prefix: str = "") -> tuple[int, float]:
+        """Return how many classes of a sample to name at most, and from which probability on.
+
+        Args:
+            top_k: what is asked for; by default 5, or all above the threshold where a sample has any number of labels.
+            threshold: likewise; by default 0.5 there, or 0 with a `top_k`.
+            prefix: what comes before the names of the two in errors.
+
+        Raises:
+            ValueError: there is a threshold, and a sample has one label; or a number is out of its range.
+        """
+        multi_label = self.task.multi_label
+        if threshold is not None and not multi_label:
+            raise ValueError(
+                f"{prefix}threshold is for models of any number of labels, and this one gives a sample one; take "
+                f"{prefix}top_k"
+            )
+        check(threshold is None or 0 <= threshold <= 1, f"{prefix}threshold", threshold, "from 0 to 1")
+        check(top_k is None or top_k >= 1, f"{prefix}top_k", top_k, "at least 1")
+        if not multi_label:
+            return 5 if top_k is None else top_k, 0.0
+        if threshold is None:
+            threshold = 0.5 if top_k is None else 0.0
+        return len(self.labels) if top_k is None else top_k, threshold
 
     def predict(
         self,

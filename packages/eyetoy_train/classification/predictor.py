@@ -1,4 +1,4 @@
-"""A trained classifier in Python: what `predict.py` says of a file, also of what is in memory."""
+"""A trained classifier in Python: what the command `predict` says of a file, also of what is in memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class ClassifierPredictor(Generic[C]):
         self,
         samples: Any,
         *,
-        top_k: int = 5,
+        top_k: int | None = None,
+        threshold: float | None = None,
         batch_size: int = 32,
         rate: float | None = None,
         timeline: float | None = None,
@@ -55,7 +56,9 @@ class ClassifierPredictor(Generic[C]):
 
         Args:
             samples: see the class.
-            top_k: number of classes for each.
+            top_k: number of classes for each, 5 by default.
+            threshold: for a model of any number of labels, the least probability of a class: 0.5, or any with a
+                `top_k`, by default. Then there are as many classes as are probable enough, perhaps none.
             batch_size: number of samples classified at a time.
             rate: see the class; all arrays of a batch have the same.
             timeline: classify parts of a file, of about so many seconds each, instead of the whole.
@@ -68,11 +71,12 @@ class ClassifierPredictor(Generic[C]):
             OSError: a file cannot be read.
             ValueError: an array is no such sample, or a number is out of range.
         """
-        if top_k < 1 or batch_size < 1:
-            raise ValueError(f"top_k and batch_size must be at least 1; got {top_k} and {batch_size}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        most, least = self._classifier.choose(top_k, threshold)
         each, is_batch = self._each(samples)
         pieces = (piece for sample in each for piece in self._pieces(sample, rate, timeline))
-        found = list(self._classifier.answer(pieces, top_k, batch_size))
+        found = list(self._classifier.answer(pieces, most, batch_size, least))
         return found if is_batch or timeline is not None else found[0]
 
     def embed(self, samples: Any, *, batch_size: int = 32, rate: float | None = None) -> Tensor:

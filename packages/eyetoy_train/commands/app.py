@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -27,7 +26,7 @@ from eyetoy_train.commands.validate import refuse_to_make_data, validate_checkpo
 from eyetoy_train.concerns import Command
 from eyetoy_train.ending import WRONG_INPUT, exit_on_error
 from eyetoy_train.models.opened import Checkpoint, find_checkpoint, read_labels
-from eyetoy_train.recipe import Recipe, check, options_before
+from eyetoy_train.recipe import Recipe, options_before
 from eyetoy_train.task import LabelledTask
 from eyetoy_train.utils.console import log
 
@@ -208,8 +207,8 @@ class ClassificationApp(App[Classifier]):
         if options.output:
             options.output.parent.mkdir(parents=True, exist_ok=True)
         opened = self.open(options.checkpoint, overrides, command="predict")
-        top_k, threshold = _chosen(options, len(opened.labels), multi_label=opened.task.multi_label)
         classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)
+        top_k, threshold = classifier.choose(options.top_k, options.threshold, prefix="--")
         files = list(expand(options.inputs, self.extensions))
         predictions = classifier.predict(files, top_k, options.batch_size, timeline=timeline, threshold=threshold)
         write_predictions(predictions, options.output)
@@ -221,23 +220,3 @@ class ClassificationApp(App[Classifier]):
         from eyetoy_train.commands.embed import embed_folder
 
         embed_folder(partial(self.open, command="embed"), self.extensions, argv)
-
-
-def _chosen(options: argparse.Namespace, num_classes: int, *, multi_label: bool) -> tuple[int, float]:
-    """Return how many classes of a file to name at most, and from which probability on.
-
-    Raises:
-        ValueError: there is a threshold, and a file has one label; or a number is out of its range.
-    """
-    top_k, threshold = options.top_k, options.threshold
-    if threshold is not None and not multi_label:
-        raise ValueError(
-            "--threshold is for models of any number of labels, and this one gives a file one; take --top_k"
-        )
-    check(threshold is None or 0 <= threshold <= 1, "--threshold", threshold, "from 0 to 1")
-    check(top_k is None or top_k >= 1, "--top_k", top_k, "at least 1")
-    if not multi_label:
-        return 5 if top_k is None else top_k, 0.0
-    if threshold is None:
-        threshold = 0.5 if top_k is None else 0.0
-    return num_classes if top_k is None else top_k, threshold

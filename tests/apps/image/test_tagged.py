@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import eyetoy
 from eyetoy_image.app import APP
 from eyetoy_image.check import check
 
@@ -79,6 +80,23 @@ def test_every_label_above_the_threshold_is_written(run):
     best = predicted(run, "--top_k", "1")
     assert all(len(classes) == 1 for classes in best.values())
     assert all(len(classes) <= 1 for classes in predicted(run, "--top_k", "1", "--threshold", "0.5").values())
+
+
+def test_a_loaded_model_answers_as_the_command(run):
+    model, files = eyetoy.load(run), sorted((run.parent / "pictures").iterdir())
+    for options in ({}, {"threshold": 0.2}, {"top_k": 1}, {"top_k": 2, "threshold": 0.5}):
+        said = predicted(run, *(part for name, value in options.items() for part in (f"--{name}", str(value))))
+        for answer in model.predict(files, **options):
+            assert dict(answer.ranked) == pytest.approx(said[Path(answer.file).stem], abs=2e-4)
+    nothing = next(answer for answer in model.predict(files, threshold=1.0) if not answer.classes)
+    with pytest.raises(ValueError, match="no class is as probable as the threshold"):
+        _ = nothing.label
+    for options, said in (
+        ({"threshold": 2}, "threshold must be from 0 to 1"),
+        ({"top_k": 0}, "top_k must be at least"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.predict(files, **options)
 
 
 def test_a_threshold_out_of_range_and_wrong_options_are_refused(run, capsys):

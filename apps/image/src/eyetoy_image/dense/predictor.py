@@ -1,4 +1,4 @@
-"""A trained detector or segmenter in Python: what `predict.py` says of a picture, as tensors."""
+"""A trained detector or segmenter in Python: what the command `predict` says of a picture, as tensors."""
 
 from __future__ import annotations
 
