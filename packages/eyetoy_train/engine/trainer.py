@@ -178,7 +178,7 @@ class Trainer:
             accelerator,
             batch_size=recipe.eval_batch_size,
             num_workers=recipe.num_workers,
-            before_batch=self._begin_batch,
+            before_batch=self._before_evaluated_batch,
         )
         self.state = self._reached(latest)
         self.recorder = StepRecorder(accelerator, self.state)
@@ -282,7 +282,7 @@ class Trainer:
             parts.append(named if share is None else {name: part * share for name, part in named.items()})
             del batch, loss  # and with the loss its graph, before the optimizer needs memory
 
-        norm = self._gradient_norm()
+        norm = self._clip_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
@@ -300,7 +300,7 @@ class Trainer:
         if every and state.step % every == 0:
             self.checkpoint()
 
-    def _begin_batch(self) -> None:
+    def _before_evaluated_batch(self) -> None:
         self.stop.check()
         self.mark_pass()
 
@@ -327,8 +327,8 @@ class Trainer:
         while waiting:  # popped, so that a batch is freed once it has been learned
             yield waiting.pop(0), factors[-len(waiting) - 1]
 
-    def _gradient_norm(self) -> Tensor:
-        """Return the norm over all gradients, and clip them to the recipe's norm if there is one."""
+    def _clip_gradients(self) -> Tensor:
+        """Clip the gradients to the norm of the recipe, if it has one, and return the norm that they had."""
         norm: Tensor
         if self.recipe.clip_grad_norm is not None:
             norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip_grad_norm)

@@ -1,4 +1,4 @@
-"""Describe a detector for an export, and compare the exported one with torchvision's own code."""
+"""Describe a detector for an export, and compare the exported one with the trained one."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _rounded_up(side: int) -> int:
 
 
 def _original(rcnn: Any, canvas: tuple[int, int], names: Sequence[str]) -> Callable[[Tensor], Sequence[Tensor]]:
-    """Return torchvision's own detector, but for the size to which it pads a picture."""
+    """Return the detector as it was trained, but for the size to which it pads a picture."""
     padding = copy(rcnn)
     padding._modules = dict(rcnn._modules)  # its own dict, of the same layers
     padding.transform = CanvasTransform(rcnn.transform, canvas)
