@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +14,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from matplotlib.colors import to_rgba
 from PIL import Image
 
+from eyetoy import load
 from eyetoy_demo.checkpoints import NOT_RECORDED, facts, find_included, find_runs
 from eyetoy_demo.examples import OTHERS, OWN, find_examples
 from eyetoy_demo.looking import _numbered, answer, open_viewer, sentence
 from eyetoy_demo.main import main
-from eyetoy_demo.timeline import Length, draw_timeline, length_of, timeline
+from eyetoy_demo.parts import Length, length_of, read_parts
+from eyetoy_demo.temporary import KEPT_SECONDS
+from eyetoy_demo.timeline import Timeline, draw_timeline, sentence_of, timeline
 from eyetoy_image.app import app_of
 from eyetoy_image.classification import APP
 from eyetoy_train.media.encode import write_mp4
+from eyetoy_train.models.included import example_files
 from eyetoy_train.types import MODALITIES
 from helpers.commands import save_untrained
+from helpers.forks import FORKS
 from helpers.paths import config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -276,6 +283,23 @@ def test_a_run_says_what_it_knows_and_how_good_it_is(checkpoints, tmp_path):
     assert facts(run)["Score"] == "not recorded"
 
 
+@pytest.mark.parametrize("results", ["results: []", "results: [{metrics: []}]", "results: null"])
+def test_a_card_without_a_score_does_not_stop_the_page(results, checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "image", tmp_path / "mine")
+    card = tmp_path / "mine" / "checkpoints" / "best" / "README.md"
+    card.write_text(f"---\nmodel-index:\n- {results}\n---\n# mine\n", "utf-8")
+    ((run,), _) = find_runs(tmp_path)
+    assert facts(run)["Score"] == NOT_RECORDED
+
+
+def test_a_detector_without_objects_to_find_has_no_score_below_zero(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "detection", tmp_path / "mine")
+    results = {"val": {"mask_AP": -1.0, "box_AP": 0.5, "count": 8.0}, "test": None}
+    (tmp_path / "mine" / "results.json").write_text(json.dumps(results))
+    ((run,), _) = find_runs(tmp_path)
+    assert facts(run)["Score"] == "mask_AP: there are no such objects in the held-out samples"
+
+
 def write_sound(path: Path, seconds: float, level: float) -> Path:
     noise = level * np.random.default_rng(0).normal(size=round(8000 * seconds))
     soundfile.write(path, noise, 8000)
@@ -295,12 +319,50 @@ def test_a_long_sound_is_judged_by_all_of_its_parts(checkpoints, tmp_path):
     mean = {name: np.mean([one[name] for one in each]) for name in each[0]}
     assert given.classes == pytest.approx(mean, abs=1e-5)
     assert max(abs(each[1][name] - mean[name]) for name in mean) > 1e-4, "unlike the middle alone"
-    assert given.note == "The prediction is the mean over 3 parts of 1 s, which make up all 3 s."
+    assert given.note == "The prediction is the mean over 3 parts of 1 s, evenly spaced over all 3 s."
     assert given.timeline.shape[1] > 500
     found = timeline(viewer, file, length_of(viewer.task, file))
     axes = draw_timeline(found).axes[0]
     assert axes.get_xlim() == (0, 3)
     assert axes.get_xlabel() == "seconds"
+
+
+def test_a_word_in_a_sound_a_little_longer_than_the_input_is_heard_as_predict_hears_it(tmp_path):
+    (run,) = (run for run in find_included() if run.modality == "audio")
+    model = load(str(run.folder))
+    for word in example_files(run.folder):
+        samples, rate = soundfile.read(word)
+        quiet = np.random.default_rng(0).normal(0, 1e-4, round(1.2 * rate))  # a room around the word
+        begin = (len(quiet) - len(samples)) // 2
+        quiet[begin : begin + len(samples)] += samples
+        file = tmp_path / word.name
+        soundfile.write(file, quiet, rate)
+        given, predicted = answer("audio", run.folder, file, {}), model.predict(str(file))
+        assert next(iter(given.classes.items())) == (predicted.label, pytest.approx(predicted.probability, abs=1e-4))
+        assert predicted.label == word.stem
+        assert given.note == "The prediction is the mean over 2 parts of 1 s, evenly spaced over all 1.2 s."
+
+
+@pytest.mark.parametrize("seconds", [1.07, 1.2, 2.05, 2.5, 3.3, 7.03])
+def test_parts_of_a_sound_are_the_windows_that_its_prediction_is_of(seconds, checkpoints, tmp_path):
+    viewer = open_viewer("audio", checkpoints / "runs" / "audio")
+    file = write_sound(tmp_path / "long.wav", seconds, 0.1)
+    whole, length = viewer.example(file), length_of(viewer.task, file)
+    assert length.count == int(whole.get("views", 1))
+    if length.count == 1:
+        return
+    each = [part["input"] for part in read_parts(viewer.task, file, length)]
+    np.testing.assert_allclose(np.stack(each), whole["input"].numpy(), atol=1e-6)
+
+
+def test_a_sound_of_a_model_that_hears_one_window_is_judged_by_all_parts(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "audio", tmp_path / "run")
+    recipe = tmp_path / "run" / "checkpoints" / "best" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("windows: null", "windows: 1"))
+    file, viewer = write_sound(tmp_path / "long.wav", 1.2, 0.1), open_viewer("audio", tmp_path / "run")
+    found = timeline(viewer, file, length_of(viewer.task, file))
+    np.testing.assert_allclose(found.spans, [(0, 1), (0.2, 1.2)])
+    assert answer("audio", tmp_path / "run", file, {}).classes == pytest.approx(dict(found.classes), abs=1e-5)
 
 
 @pytest.mark.parametrize("stride", [None, 1])
@@ -321,9 +383,92 @@ def test_a_long_video_is_judged_by_its_frames_or_by_its_parts(stride, checkpoint
     assert given.note.startswith("The prediction is the mean" if stride else "The prediction is of frames of the whole")
 
 
+def test_parts_of_a_video_have_as_many_frames_as_the_model_takes(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "runs" / "video", tmp_path / "run")
+    recipe = tmp_path / "run" / "checkpoints" / "best" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("frame_stride: null", "frame_stride: 1"))
+    file, viewer = tmp_path / "long.mp4", open_viewer("video", tmp_path / "run")
+    write_mp4(file, [np.full((32, 32, 3), 40 * number, np.uint8) for number in range(6)], 8)
+    length = length_of(viewer.task, file)
+    np.testing.assert_allclose(length.spans, [(0, 0.5), (0.25, 0.75)])
+    shown = [viewer.task.frames(part["input"]) for part in read_parts(viewer.task, file, length)]
+    grey = [(frames.float().mean((1, 2, 3)) / 40).round().int().tolist() for frames in shown]
+    assert grey == [[0, 1, 2, 3], [2, 3, 4, 5]]
+
+
 def test_a_sound_of_hours_has_a_bounded_number_of_parts():
-    assert Length(7200.0, 1.0).count == 240
+    long = Length(7200.0, 1.0)
+    assert (long.count, long.part) == (240, 30)
+    np.testing.assert_allclose(long.spans, [(30 * number, 30 * number + 30) for number in range(240)])
     assert [Length(total, 1.0).count for total in (0.01, 1.0, 1.04, 1.2, 2.0)] == [1, 1, 1, 2, 2]
+
+
+def test_what_is_said_of_parts_is_true_of_the_windows_that_the_task_takes():
+    mean, all_of_it = "The prediction is the mean over 240 parts of 2.08 s", ", evenly spaced over all 500 s."
+    assert sentence_of(Length(500, 1, views=1), "audio") == f"{mean}{all_of_it} The model takes 1 s of each."
+    assert sentence_of(Length(500, 1, views=2), "audio") == f"{mean}{all_of_it} The model takes 2 s of each."
+    assert sentence_of(Length(500, 1, views=3), "audio") == f"{mean}{all_of_it}"
+    curves = f"the curves are of 240 parts of 2.08 s{all_of_it}"
+    for modality, whole in (("audio", "windows of the whole sound"), ("video", "frames of the whole video")):
+        assert sentence_of(Length(500, 1, views=None), modality) == f"The prediction is of {whole}; {curves}"
+
+
+def test_each_part_is_drawn_where_it_is_nearest():
+    found = Timeline([(0, 1), (0.2, 1.2)], np.eye(2, dtype=np.float32), ["yes", "no"])
+    assert found.edges == pytest.approx([0, 0.6, 1.2])
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns"),
+    [
+        (["_background_noise_", "yes", "_unknown_", "no"], 4),
+        ([letter * 24 for letter in "WMABC"], 2),
+        (["一" * 12, "_", "$x$", "", "down"], 5),
+    ],
+)
+def test_the_legend_of_curves_names_all_of_them_and_fits(labels, columns):
+    probabilities = np.linspace(0.9, 0.1, 2 * len(labels), dtype=np.float32).reshape(-1, 2).T
+    figure = draw_timeline(Timeline([(0, 1), (1, 2)], probabilities, labels))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [label.replace("$", r"\$") for label in labels]
+    assert [to_rgba(handle.get_color()) for handle in legend.legend_handles] == [
+        curve.get_edgecolor() for curve in figure.axes[0].patches
+    ]
+    assert len({round(text.get_window_extent().x0) for text in legend.get_texts()}) == columns
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
+def test_clips_are_deleted_after_a_while_and_files_to_pick_are_not(checkpoints):
+    run, file = checkpoints / "runs" / "video", checkpoints / FILES["video"][2]
+    examples = find_examples(find_included()[0]).files
+    first, second = (answer("video", run, file, {}).clip for _ in range(2))
+    for old in (first, *examples):
+        os.utime(old.parent, (time.time() - KEPT_SECONDS - 9,) * 2)
+    answer("video", run, file, {})
+    assert not first.parent.exists()
+    assert second.is_file()
+    assert all(example.is_file() for example in examples)
+
+
+def test_the_files_that_the_page_writes_are_gone_when_it_ends(checkpoints, tmp_path):
+    run, file = checkpoints / "runs" / "video", checkpoints / FILES["video"][2]
+    code = f"""
+import tempfile
+from pathlib import Path
+from eyetoy_demo.checkpoints import find_included
+from eyetoy_demo.examples import find_examples
+from eyetoy_demo.looking import answer
+tempfile.tempdir = {str(tmp_path)!r}
+files = find_examples(find_included()[0]).files
+files = [*files, answer("video", Path({str(run)!r}), Path({str(file)!r}), {{}}).clip]
+assert all(file.is_file() for file in files)
+print(*Path(tempfile.tempdir).glob("eyetoy-demo-*"))
+"""
+    done = FORKS.run(["-c", code])
+    assert done.stdout.count("eyetoy-demo-") == 1, done.stderr
+    assert not list(tmp_path.glob("eyetoy-demo-*"))
 
 
 def test_a_file_that_tells_nothing_gets_a_sentence(checkpoints, tmp_path):
@@ -376,6 +521,21 @@ def test_a_model_that_shows_nothing_is_told_in_a_sentence(tmp_path):
         sentence(ValueError(f"cannot read {tmp_path / 'x.png'}: no\nmore"), tmp_path / "x.png")
         == "Cannot read x.png: no."
     )
+
+
+def test_a_path_at_the_start_of_an_error_stays_as_it_is():
+    wrong = ValueError("runs/mine/checkpoints/best holds no classifier")
+    assert sentence(wrong, Path("x.png")) == "runs/mine/checkpoints/best holds no classifier."
+
+
+def test_the_name_of_a_file_in_an_error_makes_no_link(checkpoints, tmp_path):
+    pytest.importorskip("gradio", reason="the demo needs gradio")
+    from eyetoy_demo.page import _look
+
+    bad = tmp_path / "[x](y) *z*.png"
+    bad.write_bytes(b"not what its name says")
+    message = _look("image", str(checkpoints / "runs" / "image"), str(bad), 0.5, 0.5)[0]
+    assert r"\[x\](y) \*z\*.png" in message
 
 
 def test_a_modality_without_its_packages_has_no_tab_and_names_its_extra(monkeypatch, tmp_path):

@@ -26,6 +26,8 @@ SCORES = ("accuracy", "mAP", "mask_AP", "box_AP", "mIoU")
 """By which the tasks judge their models; of a detector with masks, the first counts."""
 DRAWN = ("classifier", "detector", "segmenter")
 """Kinds of saved models with an encoder of this project, whose maps can be drawn."""
+NO_OBJECTS = -1
+"""The score of COCO's evaluation where no object is of the kind that it is of."""
 NOT_RECORDED = "not recorded"
 FILES: Mapping[Modality, str] = {"image": "pictures", "audio": "sounds", "video": "videos"}
 
@@ -126,7 +128,7 @@ def _score(run: Run, checkpoint: Path) -> str:
             scores, count = _card_scores(checkpoint / "README.md"), None
         name = next((name for name in SCORES if name in scores), None)
         return NOT_RECORDED if name is None else _score_text(name, float(scores[name]), count)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, yaml.YAMLError):
         return NOT_RECORDED
 
 
@@ -141,6 +143,8 @@ def _card_scores(card: Path) -> dict[str, float]:
 
 
 def _score_text(name: str, value: float, count: int | None) -> str:
+    if value == NO_OBJECTS:
+        return f"{name}: there are no such objects in the held-out samples"
     if count is None:
         return f"{name} {value:.1%} on held-out samples, by its card"
     sure = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eyetoy_demo.checkpoints import Run, find_included
+from eyetoy_demo.temporary import folder_to_keep
 from eyetoy_train.data.splits import find_split
 from eyetoy_train.models.included import example_files
 from eyetoy_train.types import Split
@@ -51,7 +51,7 @@ def find_examples(run: Run) -> Examples:
 
 
 def _copied(file: Path) -> Path:
-    return Path(shutil.copy(file, tempfile.mkdtemp(prefix="eyetoy-demo-")))
+    return Path(shutil.copy(file, folder_to_keep()))
 
 
 def _held_out(run: Run) -> list[Path]:
@@ -89,7 +89,7 @@ def _file(sample: Any, number: int) -> Path | None:
         return None
     from torchvision.io import write_png
 
-    file = Path(tempfile.mkdtemp(prefix="eyetoy-demo-")) / f"{number + 1}.png"
+    file = folder_to_keep() / f"{number + 1}.png"
     write_png(source, str(file))
     return file
 

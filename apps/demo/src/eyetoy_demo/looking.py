@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eyetoy_demo.timeline import draw_timeline, length_of, sentence_of, timeline
+from eyetoy_demo.parts import length_of
+from eyetoy_demo.temporary import folder_for_a_clip
+from eyetoy_demo.timeline import draw_timeline, sentence_of, timeline
 from eyetoy_train.commands.visualize import OpenViewer, Viewer, figure_pixels
 from eyetoy_train.types import Modality
 from eyetoy_train.utils.text import shown
@@ -64,9 +65,9 @@ def answer(modality: Modality, run: Path | None, file: Path | None, at: Mapping[
     if not classes:
         notes.append("The model found nothing in this file.")
     if length is not None and over_time is not None:
-        # The view is of a part; but not that of a video whose frames are spread over all of it, as in training.
-        classes = classes if length.is_whole else over_time.classes
-        notes.append(sentence_of(over_time, is_whole=length.is_whole))
+        # A fixed number of windows leaves out most of a long file; otherwise the task's own prediction is of all of it.
+        classes = classes if length.views is None else over_time.classes
+        notes.append(sentence_of(length, modality))
         drawn = figure_pixels(draw_timeline(over_time))
     note = " ".join(filter(None, notes))
     return Answer("", _numbered(classes), view.answer, figure_pixels(view.maps), clip, drawn, note)
@@ -100,7 +101,9 @@ def sentence(error: Exception, file: Path) -> str:
     # The path is that of an upload in a temporary folder, which means nothing to its owner.
     lines = str(error).replace(str(file), file.name).strip().splitlines()
     first = lines[0] if lines else type(error).__name__
-    begin = first if first.startswith(file.name) else f"{first[0].upper()}{first[1:]}"
+    # Names of files stay as they are.
+    is_name = first.startswith(file.name) or "/" in first.split()[0]
+    begin = first if is_name else f"{first[0].upper()}{first[1:]}"
     return f"{shown(begin.rstrip('.'))}."
 
 
@@ -115,6 +118,5 @@ def _numbered(classes: Sequence[tuple[str, float]]) -> dict[str, float]:
 
 
 def _write(frames: Sequence[NDArray[np.uint8]]) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="eyetoy-demo-"))
-    clip: Path = _visualize("video").write_clip(frames, folder / "maps.mp4")
+    clip: Path = _visualize("video").write_clip(frames, folder_for_a_clip() / "maps.mp4")
     return clip

@@ -16,6 +16,7 @@ from eyetoy_demo.checkpoints import Run, facts, find_included, find_runs
 from eyetoy_demo.examples import OWN, find_examples
 from eyetoy_demo.installed import installed_modalities
 from eyetoy_demo.looking import answer, extensions
+from eyetoy_demo.temporary import KEPT_SECONDS
 from eyetoy_train.types import MODALITIES, Modality
 from eyetoy_train.utils.text import shown
 
@@ -26,8 +27,6 @@ AXES: dict[Modality, tuple[str, ...]] = {
     "video": ("time", "height", "width"),
 }
 LARGEST_UPLOAD = "200mb"
-KEPT_SECONDS = 3600
-"""Age at which uploads and images are deleted."""
 HEAD = """
 # EyeToy
 Multi-scale neighborhood attention on images, sounds and videos: predictions for your files, and attention maps.
@@ -189,7 +188,7 @@ def _look(modality: Modality, run: str | None, file: str | None, *fractions: flo
     clip = None if seen.clip is None else str(seen.clip)
     found = gr.update(value=seen.found, visible=seen.found is not None)
     timeline = gr.update(value=seen.timeline, visible=seen.timeline is not None)
-    return seen.message, dict(seen.classes) or None, seen.note, found, timeline, clip, seen.maps
+    return _plain(seen.message), dict(seen.classes) or None, seen.note, found, timeline, clip, seen.maps
 
 
 def _clicked(file: str, event: gr.SelectData) -> tuple[float, float]:
