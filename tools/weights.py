@@ -27,7 +27,7 @@ from eyetoy_train import ClassificationApp
 from eyetoy_train.checkpoint.run_folder import RunFolder
 from eyetoy_train.data.splits import find_split
 from eyetoy_train.models.included import FOLDER, SCORE
-from eyetoy_train.report.model_card import CARD, Trained, card_text
+from eyetoy_train.report.model_card import CARD, FinishedRun, card_text
 from eyetoy_train.utils.files import list_files, list_folders
 from eyetoy_video.app import APP as VIDEO
 
@@ -91,7 +91,7 @@ def write(name: str, run: Path, folder: Path) -> None:
     )
     results = json.loads(RunFolder(run).results.read_text(encoding="utf-8")) | scores
     num_samples = len(opened.task.dataset("train"))  # type: ignore[arg-type]
-    card = card_text(Trained(opened.task, recipe, model, results, num_samples))
+    card = card_text(FinishedRun(opened.task, recipe, model, results, num_samples), licence="apache-2.0")
     (folder / CARD).write_text(card + own_sections(name), encoding="utf-8")
     write_examples(opened.task.data.path, folder / "examples")
 

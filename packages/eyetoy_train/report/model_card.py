@@ -35,11 +35,11 @@ class FinishedRun:
     """Size of the training set; None for a stream."""
 
 
-def card_text(run: FinishedRun) -> str:
-    """Return the card of a run's best model."""
+def card_text(run: FinishedRun, *, licence: str | None = None) -> str:
+    """Return the card of a run's best model; its licence, such as `mit`, is the choice of whoever publishes it."""
     size = run.results["parameters"] / 1e6
     parts = [
-        f"---\n{_metadata(run)}\n---",
+        f"---\n{_metadata(run, licence)}\n---",
         f"# {shown(run.recipe.name)}",
         f"`{run.recipe.model.name}`, {size:.2f} M parameters, trained on {shown(run.task.about.data)}.",
         "## Score\n\n" + _scores(run),
@@ -56,7 +56,7 @@ def _splits(run: FinishedRun) -> list[str]:
     return [split for split in ("val", "test") if run.results[split]]
 
 
-def _metadata(run: FinishedRun) -> str:
+def _metadata(run: FinishedRun, licence: str | None) -> str:
     """Return the YAML of the front matter; its model index holds the scores of the test set, or of val without one."""
     about, split = run.task.about, _splits(run)[-1]
     scores = run.results[split]
@@ -74,7 +74,7 @@ def _metadata(run: FinishedRun) -> str:
     ]
     data = ModelCardData(
         model_name=shown(run.recipe.name),
-        license="apache-2.0",
+        license=licence,
         library_name="eyetoy",
         pipeline_tag=about.pipeline_tag or None,
         tags=["eyetoy", "neighborhood-attention", run.recipe.model.name.replace("/", "-")],
@@ -158,7 +158,7 @@ def _limits(run: FinishedRun) -> Iterator[str]:
     )
     yield f"One run with seed {run.recipe.seed}: another seed gives another score."
     yield from run.task.about.limits
-    yield "The licence is that of the weights; that of the data may ask for more."
+    yield "A licence, if this card names one, is that of the weights; that of the data may ask for more."
 
 
 def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
