@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -207,18 +207,35 @@ class Encoder(HubModel):
     def freeze(self, num_stages: int | None = None) -> None:
         """Stop training of the stem and the first `num_stages` stages, or of everything.
 
+        What is frozen drops no paths and no channels any more, also after `train()`: its output stays the same.
+
         Raises:
             ValueError: there are not so many stages.
         """
         stages = self.stages
+        if num_stages is not None and not 0 <= num_stages <= len(stages):
+            raise ValueError(f"num_stages must be from 0 to {len(stages)}; got {num_stages}")
         if num_stages is None:
             self.requires_grad_(False)
-            return
-        if not 0 <= num_stages <= len(stages):
-            raise ValueError(f"num_stages must be from 0 to {len(stages)}; got {num_stages}")
-        self.initial_proj.requires_grad_(False)
-        for index in itertools.chain(*stages[:num_stages]):
-            self.transformer[index].requires_grad_(False)
+        else:
+            self.initial_proj.requires_grad_(False)
+            for index in itertools.chain(*stages[:num_stages]):
+                self.transformer[index].requires_grad_(False)
+        self._calm_frozen()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; blocks and layers whose parameters are all frozen stay in evaluation mode."""
+        super().train(mode)
+        self._calm_frozen()
+        return self
+
+    def _calm_frozen(self) -> None:
+        stack = self.global_attention
+        for part in (*self.transformer, *(() if stack is None else stack.layers)):
+            trains = [parameter.requires_grad for parameter in part.parameters()]
+            # A block without parameters is not frozen: a wrapper, such as FSDP's, keeps them elsewhere.
+            if trains and not any(trains):
+                part.eval()
 
     def _check(self, x: Tensor) -> None:
         params = self.params

@@ -130,7 +130,9 @@ def register_timm_models() -> list[str]:
 
     `timm.create_model("eyetoy_nano")` then takes `num_classes`, `in_chans`, `global_pool`, `drop_rate`,
     `drop_path_rate`, `features_only`, `out_indices` and `pretrained_cfg`, as for timm's own models. The models have the
-    `pretrained_cfg` from which timm takes the size and the normalisation of pictures.
+    `pretrained_cfg` from which timm takes the size and the normalisation of pictures: by default those of the recipes
+    for ImageNet. timm reads no config beside a `checkpoint_path`: for weights trained otherwise, give
+    `pretrained_cfg_overlay`.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
@@ -192,16 +194,16 @@ def _timm_entry(name: str) -> Callable[..., nn.Module]:
 
 
 def _timm_config(name: str, in_channels: int) -> dict[str, Any]:
-    """Return what timm's `resolve_data_config` reads: the size and normalisation of pictures that timm uses most."""
-    is_color = in_channels == 3
+    """Return what timm's `resolve_data_config` reads: how the image app's recipes for ImageNet prepare pictures."""
+    # Not ImageNet's mean and deviation, which timm uses most: weights trained by the app know pixels normalised so.
     return {
         "architecture": name,
         "input_size": (in_channels, 224, 224),
         "pool_size": None,
         "fixed_input_size": False,
-        "interpolation": "bicubic",
+        "interpolation": "bilinear",
         "crop_pct": 0.875,
-        "mean": (0.485, 0.456, 0.406) if is_color else (0.5,) * in_channels,
-        "std": (0.229, 0.224, 0.225) if is_color else (0.5,) * in_channels,
+        "mean": (0.5,) * in_channels,
+        "std": (0.25,) * in_channels,
         "first_conv": "encoder.initial_proj.convs.0",
     }

@@ -107,7 +107,7 @@ def _spatial_rows(query: Tensor, key: Tensor, value: Tensor, num_global: int) ->
     return torch.addcmul(weights[..., :-1] @ value[:, :, :num_global], weights[..., -1:], own_value)
 
 
-def _pooled(tokens: Tensor, pool: Pool, num_global: int) -> Tensor:
+def _context_tokens(tokens: Tensor, pool: Pool, num_global: int) -> Tensor:
     """Return the tokens that make up the context: the first one, or all spatial ones."""
     return tokens[:, :1] if pool == "token" else tokens[:, num_global:]
 
@@ -144,7 +144,7 @@ class GlobalAttentionTransformer(nn.Module):
         normed = self.norm1(tokens)
         shortcut = tokens if self.residual == "input" else normed
         if only is not None:
-            shortcut = _pooled(shortcut, only, self.num_global_tokens)
+            shortcut = _context_tokens(shortcut, only, self.num_global_tokens)
         tokens = self.branch1(shortcut, self._attend(normed, key_mask, only))
         out: Tensor = self.branch2(tokens, self.ffn(self.norm2(tokens)))
         return out
@@ -179,7 +179,7 @@ class GlobalAttentionStack(nn.Module):
         self.global_pool: Pool = params.global_pool if params.context_token else "avg"
         self.begins_as_mean = params.context_token and params.context_init == "mean"
         self.num_global_tokens = params.num_global_tokens
-        # The context token is the first, registers follow: `_pooled` and the checkpoints rely on it.
+        # The context token is the first, registers follow: `_context_tokens` and the checkpoints rely on it.
         self.global_tokens = nn.Parameter(torch.empty(params.num_global_tokens, channels))
         self.reset_parameters()
         self.layers = nn.Sequential(*(GlobalAttentionTransformer(channels, params) for _ in range(params.depth)))
@@ -195,8 +195,9 @@ class GlobalAttentionStack(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, key_mask)
         tokens = self.norm(tokens)
-        spatial = tokens[:, self.num_global_tokens :]
-        return spatial.reshape(x.shape), self._pool(_pooled(tokens, self.global_pool, self.num_global_tokens), lengths)
+        refined = tokens[:, self.num_global_tokens :].reshape(x.shape)
+        pooled = self._pool(_context_tokens(tokens, self.global_pool, self.num_global_tokens), lengths)
+        return refined, pooled
 
     def context(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the context alone; the last layer computes only the tokens that make it up."""
@@ -206,6 +207,7 @@ class GlobalAttentionStack(nn.Module):
         return self._pool(self.norm(tokens), lengths)
 
     def _pool(self, tokens: Tensor, lengths: Tensor | None) -> Tensor:
+        """Turn the result of `_context_tokens` into the context, `[batch, channels]`."""
         return tokens[:, 0] if self.global_pool == "token" else mean_over_tokens(tokens, lengths)
 
     def tokens(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -43,9 +43,7 @@ MOST_ADDED = 2**26
 _logger = logging.getLogger(__name__)
 
 
-class HubModel(
-    nn.Module, Unscriptable, PyTorchModelHubMixin, library_name="eyetoy", license="apache-2.0", model_card_template=CARD
-):
+class HubModel(nn.Module, Unscriptable, PyTorchModelHubMixin, library_name="eyetoy", model_card_template=CARD):
     """A model with `save_pretrained(folder)`, `from_pretrained(folder or hub name)` and `push_to_hub(name)`.
 
     `from_pretrained` takes new values for the config's, such as `num_classes=5`, and also `in_channels=1`: it then
@@ -90,7 +88,8 @@ class HubModel(
         """Return the model of a folder, or of a name on Hugging Face's hub, in evaluation mode.
 
         Args:
-            pretrained_model_name_or_path: the folder, also a run's for its best checkpoint, or the name.
+            pretrained_model_name_or_path: the folder, also a run's for its best checkpoint, or the name. Included
+                models have none on the hub: `eyetoy.load` knows their names.
             options: the hub's `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`; new values for
                 those of the config; `map_location`, the device; `dtype`, such as `torch.float32` or its name, by
                 default the one that the weights were saved in; and `strict=False`, to load what fits of a model of

@@ -21,7 +21,8 @@ def load(checkpoint: str | Path, *, device: torch.device | str | None = None) ->
     - a segmenter is an `eyetoy_image.segmentation.SegmentationPredictor`
 
     Args:
-        checkpoint: a run's folder, for its best checkpoint; a checkpoint; or a name on Hugging Face's hub.
+        checkpoint: a run's folder, for its best checkpoint; a checkpoint; the name of an included model, such as
+            "digits"; or a name on Hugging Face's hub.
         device: where the model is put; this machine's accelerator if there is one, by default.
 
     Raises:

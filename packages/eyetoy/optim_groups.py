@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import nn
@@ -13,35 +14,45 @@ from eyetoy.encoder import Encoder
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
 
 
-def param_groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+def param_groups(
+    model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0, lr: float | None = None
+) -> list[dict[str, Any]]:
     """Return the trainable parameters of a model in groups for an optimizer.
 
     A parameter decays if it is a `weight`, has two axes or more, and its module is no norm or embedding. So
     biases, norms, scales and learned tokens do not decay. With a `layer_decay` below 1, every layer has a group of its
-    own. Multiply the learning rate with the group's `lr_scale`: `layer_decay` to the power of the number of layers
-    above it (Clark et al., ELECTRA, 2020). The stem is the first layer, then come the blocks, the global stack and a
-    head; so it is in each of several encoders.
+    own. Its `lr_scale` is `layer_decay` to the power of the number of layers above it (Clark et al., ELECTRA, 2020).
+    PyTorch's optimizers and schedulers read no `lr_scale`: give `lr` for groups with rates of their own, or multiply
+    the rate with it yourself. The stem is the first layer, then come the blocks, the global stack and a head; so it is
+    in each of several encoders.
 
     Args:
         model: an encoder, or any module that holds one or several, wrapped or not.
         weight_decay: for the parameters that decay; the others get 0.
         layer_decay: 1 for one learning rate; 0.65 to 0.9 is common for fine-tuning.
+        lr: the learning rate of the last layer; None for groups without a rate.
 
     Returns:
-        dicts with `params`, `weight_decay` and `lr_scale`.
+        dicts with `params`, `weight_decay`, `lr_scale` and, if `lr` is given, `lr`: that rate times `lr_scale`.
 
     Raises:
-        ValueError: `layer_decay` is not above 0 and at most 1, or below 1 for a model that holds no encoder.
+        ValueError: `layer_decay` is not above 0 and at most 1, or below 1 for a model that holds no encoder; or `lr` is
+            not positive and finite.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay must be above 0 and at most 1; got {layer_decay}")
+    if lr is not None and not 0 < lr < math.inf:
+        raise ValueError(f"lr must be positive and finite; got {lr}")
     layers = parameter_layers(model) if layer_decay < 1 else {}
     last, decayed = max(layers.values(), default=0), matrices(model)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             layer, decays = layers.get(name, last), parameter in decayed
-            group = {"weight_decay": weight_decay * decays, "lr_scale": layer_decay ** (last - layer), "params": []}
+            scale = layer_decay ** (last - layer)
+            group = {"weight_decay": weight_decay * decays, "lr_scale": scale, "params": []}
+            if lr is not None:
+                group["lr"] = lr * scale
             groups.setdefault((layer, decays), group)["params"].append(parameter)
     return list(groups.values())
 

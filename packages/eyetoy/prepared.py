@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -63,9 +64,18 @@ def warn_if_raw(x: Tensor, lengths: Tensor | None, preprocessing: Mapping[str, A
             f"{found}, so its answer is likely wrong; eyetoy.load(checkpoint).predict(file or array) prepares samples "
             "as in training, and model.preprocessing says how",
             UserWarning,
-            stacklevel=6,
+            stacklevel=_level_of_user(),
         )
     return bool(found)
+
+
+def _level_of_user() -> int:
+    """Return the `stacklevel` with which the caller warns of the first line outside of PyTorch and this package."""
+    # How many frames lie between depends on the model's method, and on hooks and wrappers of PyTorch.
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("torch", "eyetoy"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _raw_pixels(x: Tensor, preprocessing: Mapping[str, Any]) -> str:

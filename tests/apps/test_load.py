@@ -153,7 +153,7 @@ BAD = {
     "a timeline of an array": ("audio", FLOATS, {"timeline": 1}, "timeline is for files of sounds and videos"),
     "a timeline of nothing": ("audio", "a.wav", {"timeline": 0}, "above 0 seconds; got 0"),
     "a rate of a file": ("audio", "a.wav", {"rate": 8000}, r"the file a\.wav tells its own"),
-    "no class": ("image", BYTES, {"top_k": 0}, "at least 1; got 0 and 32"),
+    "no class": ("image", BYTES, {"top_k": 0}, "top_k must be at least 1; got 0"),
 }
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from eyetoy import (
     Classifier,
     FeaturePyramid,
+    GlobalAttentionParams,
     create_encoder,
     create_model,
     create_pyramid,
@@ -124,6 +125,33 @@ def test_frozen_stages_do_not_train(dimension: int) -> None:
     assert not any(p.requires_grad for p in encoder.parameters())
 
 
+@pytest.mark.parametrize("mode", ["train, then freeze", "freeze, then train"])
+def test_frozen_stages_drop_nothing(dimension: int, mode: str, encoders: Any) -> None:
+    rates = {"dropout": 0.5, "drop_path": 0.5}
+    blocks = (encoders.block(**rates), encoders.block(out_channels=16, scale_factor=0.5, **rates))
+    stack = GlobalAttentionParams(depth=1, num_heads=2, **rates)
+    params = encoders.encoder_params(dimension, transformer=blocks, global_attention=stack)
+    model, x = Classifier(params, num_classes=3), inputs(dimension)
+    encoder, evaluated = model.encoder, model.eval().encoder.forward_stages(x)
+    model.train()
+
+    def freeze(num_stages: int | None) -> None:
+        encoder.freeze(num_stages)
+        if mode == "freeze, then train":
+            model.train()
+
+    freeze(1)
+    first, last = encoder.forward_stages(x)
+    assert torch.equal(first, evaluated[0])
+    assert not torch.equal(last, encoder.forward_stages(x)[1])  # the second stage still draws
+    freeze(None)
+    assert torch.equal(encoder(x).context, encoder(x).context)
+    assert model.training
+    encoder.requires_grad_(True)
+    model.train()
+    assert all(module.training for module in model.modules())
+
+
 def test_loads_for_other_classes_and_channels_and_says_so(
     dimension: int, encoders: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,6 +240,7 @@ def test_timms_scripts_find_the_size_and_the_normalisation(channels: int, option
     assert config == data.resolve_data_config({}, model=model) == data.resolve_model_data_config(model)
     assert config["crop_pct"] == 0.9
     assert config["input_size"] == (channels, 224, 224)
+    assert (config["mean"], config["std"]) == ((0.5,) * channels, (0.25,) * channels)
     view = data.create_transform(**config)(Image.new("RGB" if channels == 3 else "L", (300, 250)))
     assert view.shape == (channels, 224, 224)
     out = model.eval()(view[None])
@@ -225,6 +254,24 @@ def test_timms_scripts_find_the_size_and_the_normalisation(channels: int, option
     assert model.get_submodule(model.pretrained_cfg["first_conv"]).weight.shape[-1] == channels
 
 
+@pytest.mark.parametrize("channels", [3, 1])
+def test_timm_prepares_pictures_as_the_recipes_for_imagenet_do(channels: int, tmp_path: Path) -> None:
+    timm, data = pytest.importorskip("timm"), pytest.importorskip("timm.data")
+    ours, files = (pytest.importorskip(f"eyetoy_image.{part}") for part in ("classification.transforms", "io.files"))
+    register_timm_models()
+    trained = create_model("eyetoy2d_pico", num_classes=4, in_channels=channels).eval()
+    trained.save_pretrained(tmp_path)
+    weights = str(tmp_path / "model.safetensors")
+    model = timm.create_model("eyetoy_pico", num_classes=4, in_chans=channels, checkpoint_path=weights).eval()
+    noise = torch.randint(256, (260, 300, 3), dtype=torch.uint8).numpy()
+    picture = Image.fromarray(noise).convert("RGB" if channels == 3 else "L")
+    theirs = data.create_transform(**data.resolve_model_data_config(model))(picture)
+    pixels = files.to_pixels(picture, grayscale=channels == 1)
+    expected = ours.normalized(ours.evaluation_transform(224, crop_pct=0.875)(pixels))
+    torch.testing.assert_close(theirs, expected, rtol=0, atol=0.02)  # a step between two shades is 1 / 255 / 0.25
+    torch.testing.assert_close(model(theirs[None]), trained(theirs[None]))
+
+
 def test_timm_asks_for_another_pooling_and_for_weights_that_are_not_there() -> None:
     timm = pytest.importorskip("timm")
     register_timm_models()
@@ -232,7 +279,7 @@ def test_timm_asks_for_another_pooling_and_for_weights_that_are_not_there() -> N
     torch.testing.assert_close(model(x), model.encoder(x).features.mean((2, 3)))
     model = timm.create_model("eyetoy_pico", pretrained_cfg={"input_size": (3, 64, 64)})
     assert model.pretrained_cfg["input_size"] == (3, 64, 64)
-    assert model.pretrained_cfg["interpolation"] == "bicubic"
+    assert model.pretrained_cfg["interpolation"] == "bilinear"
     with pytest.raises(ValueError, match=r"no pretrained weights eyetoy_pico\.in1k"):
         timm.create_model("eyetoy_pico.in1k")
     with pytest.raises(TypeError, match="eyetoy_pico takes no drop_block"):

@@ -21,8 +21,7 @@ from eyetoy import (
     TransformerStack,
     neighborhood_attention,
 )
-from eyetoy.layers import FeedForward, GroupNorm
-from eyetoy.neighborhood.backends.tiled.tiling import ELEMENTS_PER_CHUNK
+from eyetoy.layers import ELEMENTS_PER_CHUNK, FeedForward, GroupNorm
 
 BLOCKS: dict[int, Any] = {1: MSNATTransformer1D, 2: MSNATTransformer2D, 3: MSNATTransformer3D}
 GRIDS = {1: (11,), 2: (7, 5), 3: (3, 4, 5)}

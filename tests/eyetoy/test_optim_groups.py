@@ -41,6 +41,30 @@ def test_timms_factory_finds_our_layers_and_our_tokens(dimension: int, kind: str
     assert {p: decays[p] for p in ours} == {p: decay for p, (_, decay) in ours.items()}
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+def test_an_optimizer_of_pytorch_takes_the_rate_of_every_layer(dimension: int, optimizer: Any, encoders: Any) -> None:
+    model = Classifier(encoders.encoder_params(dimension, transformer=(encoders.block(),) * 3), num_classes=5)
+    groups = optimizer(param_groups(model, lr=0.08, weight_decay=0.1, layer_decay=0.5)).param_groups
+    rates = {p: group["lr"] for group in groups for p in group["params"]}
+    named = {name: rates[p] for name, p in model.named_parameters()}
+    for name, expected in {
+        "encoder.initial_proj.convs.0.weight": 0.0025,
+        "encoder.transformer.0.norm1.weight": 0.005,
+        "encoder.transformer.2.ffn.expand.weight": 0.02,
+        "encoder.global_attention.global_tokens": 0.04,
+        "head.bias": 0.08,
+    }.items():
+        assert named[name] == pytest.approx(expected), name
+    assert {group["lr"] for group in param_groups(model, lr=0.08, weight_decay=0.1)} == {0.08}
+    assert not any("lr" in group for group in param_groups(model, weight_decay=0.1, layer_decay=0.5))
+
+
+@pytest.mark.parametrize("lr", [0.0, -1e-4, float("inf"), float("nan")])
+def test_a_rate_that_is_none_is_refused(lr: float) -> None:
+    with pytest.raises(ValueError, match=f"lr must be positive and finite; got {lr}"):
+        param_groups(nn.Linear(2, 2), lr=lr, weight_decay=0.1)
+
+
 @pytest.mark.parametrize("kind", ["encoder", "classifier", "pyramid"])
 def test_a_coarse_matcher_has_one_group_of_blocks(dimension: int, kind: str, encoders: Any) -> None:
     manipulate = pytest.importorskip("timm.models")

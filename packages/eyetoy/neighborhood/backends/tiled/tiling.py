@@ -42,11 +42,6 @@ _UNIT = AxisRule(length=1, window=1)
 # 39 %. They decide how fast a call is, never which keys a query sees.
 COSTS = (0.95, 0.097, 1.06, 1.73, 46.0, 305.0)
 
-# Elements of the hidden layer that a feed-forward network computes at once in inference on a CPU, 4 MiB in float32:
-# they stay in the caches, well below the size from which malloc maps and clears new pages for every call. At 512 x 512
-# pixels such pages took half of the time of the first block.
-ELEMENTS_PER_CHUNK = 1 << 20
-
 # float32 lanes of a 512-bit vector: a last vector of keys that is only partly filled costs as much as a full one.
 VECTOR = 16
 
