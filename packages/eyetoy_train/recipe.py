@@ -13,7 +13,8 @@ import yaml
 from eyetoy_train.concerns import ANYWHERE, DATA, MODEL, PRECISION, TRAINING, Concerns
 
 FREE = "free"
-"""Key of the metadata of a field whose value changes nothing that a run computes: a run may go on with another."""
+"""Key of the metadata of a field with another value of which a run may go on: of a set, it changes nothing that is
+computed; a stream begins a new pass."""
 BEFORE = "before"
 """In the metadata of a field that was added later, with another default than the behaviour until then: the value of
 recipes that were written without it."""
@@ -73,7 +74,7 @@ class EmaRecipe:
 
 @dataclass(kw_only=True)
 class CheckpointRecipe:
-    """When checkpoints are written and which are kept. One is always written after an epoch."""
+    """When checkpoints are written and which are kept. One is always written before and after an epoch's evaluation."""
 
     every_steps: int | None = None
     """Also write one every so many optimizer steps, for long epochs."""

@@ -79,6 +79,34 @@ class Piece(NamedTuple):
     example: Batch
 
 
+def choose_classes(
+    task: ClassificationTask, top_k: int | None, threshold: float | None, *, prefix: str = ""
+) -> tuple[int, float]:
+    """Return how many classes of a sample to name at most, and from which probability on.
+
+    Args:
+        task: the task of the model.
+        top_k: what is asked for; by default 5, or all above the threshold where a sample has any number of labels.
+        threshold: likewise; by default 0.5 there, or 0 with a `top_k`.
+        prefix: what comes before the names of the two in errors.
+
+    Raises:
+        ValueError: there is a threshold, and a sample has one label; or a number is out of its range.
+    """
+    if threshold is not None and not task.multi_label:
+        raise ValueError(
+            f"{prefix}threshold is for models of any number of labels, and this one gives a sample one; take "
+            f"{prefix}top_k"
+        )
+    check(threshold is None or 0 <= threshold <= 1, f"{prefix}threshold", threshold, "from 0 to 1")
+    check(top_k is None or top_k >= 1, f"{prefix}top_k", top_k, "at least 1")
+    if not task.multi_label:
+        return 5 if top_k is None else top_k, 0.0
+    if threshold is None:
+        threshold = 0.5 if top_k is None else 0.0
+    return sys.maxsize if top_k is None else top_k, threshold
+
+
 class LoadedClassifier:
     """A trained model with its preprocessing and labels, on this machine's accelerator if no device is given."""
 
@@ -94,31 +122,6 @@ class LoadedClassifier:
         self.labels = labels
         self.skipped: list[Path] = []
         """Files that could not be read, or not to the end."""
-
-    def choose(self, top_k: int | None, threshold: float | None, *, prefix: str = "") -> tuple[int, float]:
-        """Return how many classes of a sample to name at most, and from which probability on.
-
-        Args:
-            top_k: what is asked for; by default 5, or all above the threshold where a sample has any number of labels.
-            threshold: likewise; by default 0.5 there, or 0 with a `top_k`.
-            prefix: what comes before the names of the two in errors.
-
-        Raises:
-            ValueError: there is a threshold, and a sample has one label; or a number is out of its range.
-        """
-        multi_label = self.task.multi_label
-        if threshold is not None and not multi_label:
-            raise ValueError(
-                f"{prefix}threshold is for models of any number of labels, and this one gives a sample one; take "
-                f"{prefix}top_k"
-            )
-        check(threshold is None or 0 <= threshold <= 1, f"{prefix}threshold", threshold, "from 0 to 1")
-        check(top_k is None or top_k >= 1, f"{prefix}top_k", top_k, "at least 1")
-        if not multi_label:
-            return 5 if top_k is None else top_k, 0.0
-        if threshold is None:
-            threshold = 0.5 if top_k is None else 0.0
-        return len(self.labels) if top_k is None else top_k, threshold
 
     def predict(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eyetoy_train.classification.predict import LoadedClassifier, Piece, Prediction
+from eyetoy_train.classification.predict import LoadedClassifier, Piece, Prediction, choose_classes
 from eyetoy_train.classification.task import ClassificationTask, TakesArrays, Timeline
 from eyetoy_train.models.opened import Checkpoint
 
@@ -73,7 +73,7 @@ class ClassifierPredictor(Generic[C]):
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        most, least = self._classifier.choose(top_k, threshold)
+        most, least = choose_classes(self.task, top_k, threshold)
         each, is_batch = self._each(samples)
         pieces = (piece for sample in each for piece in self._pieces(sample, rate, timeline))
         found = list(self._classifier.answer(pieces, most, batch_size, least))

@@ -32,7 +32,7 @@ def source_name(source: Any, index: int) -> str:
 
 def sample_file(folder: Path, number: int, sample: LabelledSample) -> Path:
     """Return a file name with a sample's classes, without suffix, that is valid on every file system."""
-    classes = sample.truth if sample.prediction == sample.truth else f"{sample.truth}, taken for {sample.prediction}"
+    classes = sample.truth if sample.is_right else f"{sample.truth}, taken for {sample.prediction}"
     # Names of classes may hold slashes, colons and the like.
     name = re.sub(r"[^\w, -]", "-", f"{number:02d} {classes}")
     return folder / name.encode()[:LONGEST].decode("utf-8", "ignore")

@@ -462,7 +462,7 @@ class ClassificationTask(ABC):
         return self._joined([self.classes[label] for label in labels])
 
     def _joined(self, names: Sequence[str]) -> str:
-        """Return the names of a sample's classes as one text, which no other set of classes has."""
+        """Return the names of a sample's classes as one text, which tells sets of classes apart."""
         # Of several labels, `a, b` may be one name or two.
         unlike = [json.dumps(name, ensure_ascii=False) if self.multi_label and ", " in name else name for name in names]
         return ", ".join(unlike) or NO_LABEL

@@ -185,7 +185,7 @@ class ClassificationApp(App[Classifier]):
             "--batch_size", type=int, default=32, help="number of files classified at a time (default: 32)"
         )
         parser.add_argument("--output", type=Path, help="write a .json or .csv file instead of lines to the terminal")
-        from eyetoy_train.classification.predict import LoadedClassifier, write_predictions
+        from eyetoy_train.classification.predict import LoadedClassifier, choose_classes, write_predictions
         from eyetoy_train.classification.task import Timeline
 
         task = self.task.find() if isinstance(self.task, Deferred) else self.task
@@ -207,8 +207,8 @@ class ClassificationApp(App[Classifier]):
         if options.output:
             options.output.parent.mkdir(parents=True, exist_ok=True)
         opened = self.open(options.checkpoint, overrides, command="predict")
+        top_k, threshold = choose_classes(opened.task, options.top_k, options.threshold, prefix="--")
         classifier = LoadedClassifier(opened.task, opened.load_model(), opened.labels)
-        top_k, threshold = classifier.choose(options.top_k, options.threshold, prefix="--")
         files = list(expand(options.inputs, self.extensions))
         predictions = classifier.predict(files, top_k, options.batch_size, timeline=timeline, threshold=threshold)
         write_predictions(predictions, options.output)

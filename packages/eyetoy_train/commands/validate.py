@@ -19,7 +19,7 @@ from eyetoy_train.concerns import DATA, concern_of
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.models.opened import Checkpoint
 from eyetoy_train.task import LabelledTask, Listing
-from eyetoy_train.types import Split, Table
+from eyetoy_train.types import SampleStream, Split, Table
 from eyetoy_train.utils.console import log
 from eyetoy_train.utils.statistics import SHARES, interval
 
@@ -200,7 +200,13 @@ def _warn_of_other_data(opened: Checkpoint[Any], split: Split) -> None:
     from eyetoy_train.engine.data_record import data_changes
 
     changes = data_changes(opened.folder.parent.parent / "data.json", opened.task)
-    changed = [name for name in ("train", split) if any(change.startswith(f"{name} ") for change in changes)]
+    changed = [
+        name
+        for name in ("train", split)
+        # Of a stream nothing is held out.
+        if any(change.startswith(f"{name} ") for change in changes)
+        and not isinstance(opened.task.dataset(name), SampleStream)
+    ]
     if len(changed) > 1:  # with split folders, more files of one split do not touch the others
         log(
             f"warning: the samples are not those of this run: {'; '.join(changes)}; what is held out is drawn anew, so "

@@ -17,7 +17,8 @@ from eyetoy_train.utils.untrusted import read_json
 def data_record(task: Task) -> dict[str, Any]:
     """Return the names of the classes, and of every split the number of its samples and a digest of their names.
 
-    Of a stream it is the number of its shards, and a digest of its files. Without an attribute `digest` there is none.
+    Of a stream it is the number of its shards, and a digest of names and sizes of its files. Without an attribute
+    `digest` there is none.
     """
     splits, streams = dict[str, Any](), dict[str, Any]()
     for split in get_args(Split):
@@ -72,8 +73,10 @@ def data_changes(record: Path, task: Task) -> list[str]:
             if counts[0] == counts[1]
             else f"{split} has {counts[1]} samples, and had {counts[0]}"
         )
-    streams = before.get("streams", {})  # a run of an older version has none
-    changes += [
-        f"{split} has other files or shards" for split, one in streams.items() if one != now["streams"].get(split)
-    ]
+    if "streams" in before:  # a run of an older version does not tell
+        changes += [
+            f"{split} has other files or shards"
+            for split in get_args(Split)
+            if before["streams"].get(split) != now["streams"].get(split)
+        ]
     return changes

@@ -137,8 +137,8 @@ def check_micro_batch(task: Task, recipe: Recipe, num_processes: int) -> None:
         raise ValueError(
             f"mixup and cutmix mix the samples of a micro batch, and one of {size} has a single sample "
             f"(batch_size={recipe.batch_size}, gradient_accumulation_steps={recipe.gradient_accumulation_steps}, "
-            f"augmentation_repeats={recipe.augmentation_repeats}, {num_processes} process(es)); use larger ones, or "
-            "turn mixing off"
+            f"augmentation_repeats={recipe.augmentation_repeats}, {num_processes} process(es)); raise batch_size, "
+            "lower the others, or turn mixing off"
         )
 
 

@@ -181,6 +181,8 @@ class Trainer:
             before_batch=self._before_evaluated_batch,
         )
         self.state = self._reached(latest)
+        self._saved_step = self.state.step
+        """Step of the latest checkpoint."""
         self.recorder = StepRecorder(accelerator, self.state)
 
         if accelerator.is_main_process:
@@ -371,6 +373,7 @@ class Trainer:
         progress = self.data.progress()
         self.state.stream = None if progress is None else gather_object([progress])
         self.checkpointer.save_step(self.state)
+        self._saved_step = self.state.step
 
     def evaluate_epoch(self) -> dict[str, float] | None:
         """Return the scores on the validation set, or None after an epoch that the recipe does not evaluate."""
@@ -378,7 +381,8 @@ class Trainer:
         if epoch % self.recipe.eval_epochs and epoch < self.lengths.num_epochs:
             return None
         # An evaluation may take long and may fail, for example at a damaged file: the epoch must not be lost with it.
-        self.checkpoint()
+        if self._saved_step != self.state.step:
+            self.checkpoint()
         with self.checkpointer.averaged():
             return self.task.metrics().compute(self.evaluate(self.val_set, self.model))
 

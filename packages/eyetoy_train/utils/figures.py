@@ -10,10 +10,12 @@ from pathlib import Path
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry
+from matplotlib.font_manager import FontEntry, FontProperties
 
 USUAL_FONT = "DejaVu Sans"
 """Which matplotlib ships."""
+LAST_RESORT = "Last Resort"
+"""In the name of the font that has a box for every letter."""
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
@@ -40,7 +42,10 @@ def families(text: str) -> list[str]:
 
 def font_file(text: str) -> str:
     """Return the file of the one font that has most letters of a text: the usual one, if it has them all."""
-    return font_manager.findfont(max(families(text), key=lambda family: len(_seen(text) & _letters(family))))
+    # Not the font of last resort, which has a box for every letter, and would take the others' place.
+    drawing = [family for family in families(text) if LAST_RESORT not in family]
+    best = max(drawing, key=lambda family: len(_seen(text) & _letters(family)))
+    return font_manager.findfont(FontProperties(family=best))  # by itself, a name with a hyphen would be a pattern
 
 
 def _seen(text: str) -> frozenset[int]:
@@ -53,7 +58,7 @@ def _fonts() -> dict[str, str]:
     """Return a file of every installed family: sans serif first, and last the one that has a box for every letter."""
 
     def unusual(font: FontEntry) -> tuple[bool, bool, bool, str]:
-        return "Last Resort" in font.name, "Sans" not in font.name, font.style != "normal", font.name
+        return LAST_RESORT in font.name, "Sans" not in font.name, font.style != "normal", font.name
 
     files: dict[str, str] = {}
     for font in sorted(font_manager.fontManager.ttflist, key=unusual):

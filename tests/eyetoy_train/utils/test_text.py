@@ -26,8 +26,9 @@ from eyetoy_train.models.opened import read_labels
 from eyetoy_train.report.figures import LabelledSample, draw_confusion, draw_samples
 from eyetoy_train.report.model_card import CARD
 from eyetoy_train.types import About
+from eyetoy_train.utils import figures
 from eyetoy_train.utils.console import log
-from eyetoy_train.utils.figures import USUAL_FONT, _letters, font_file
+from eyetoy_train.utils.figures import USUAL_FONT, _fonts, _letters, font_file
 from eyetoy_train.utils.files import write_text
 from eyetoy_train.utils.seeds import derive_seed
 from eyetoy_train.utils.text import drawn, drawn_file, shown, shown_lines
@@ -136,11 +137,20 @@ def test_a_long_name_of_a_file_is_cut_in_its_middle(name, short):
     assert drawn_file(name, 10) == short
 
 
-def test_letters_that_the_usual_font_lacks_are_drawn_by_another():
+def test_letters_that_the_usual_font_lacks_are_drawn_by_another(monkeypatch):
     lacking = next(chr(code) for code in sorted(_letters("STIXGeneral") - _letters(USUAL_FONT)) if chr(code).isalpha())
-    assert Path(font_file(f"{lacking} and Latin")) != Path(font_file("Latin"))
+    # Of the installed fonts those that matplotlib ships, so that it is known which one has the letter.
+    shipped = {name: file for name, file in _fonts().items() if name in (USUAL_FONT, "STIXGeneral") or "Last" in name}
+    monkeypatch.setattr(figures, "_fonts", lambda: shipped)
     assert ord(lacking) in font_manager.get_font(font_file(lacking)).get_charmap()
-    assert "DejaVuSans.ttf" in font_file("Latin")
+    assert Path(font_file("Latin")).name == "DejaVuSans.ttf"
+
+
+@pytest.mark.parametrize("name", ["\u732b", "\ud55c\uad6d", "\u0939\u093f", "\U0010fffd", ""])
+def test_a_name_of_any_script_has_a_font(name):
+    """Not that of last resort, whose name matplotlib cannot read, and which has a box for every letter."""
+    assert Path(font_file(name)).is_file()
+    assert "LastResort" not in font_file(name)
 
 
 def test_dollars_are_drawn_as_they_are():

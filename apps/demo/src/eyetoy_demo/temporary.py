@@ -1,4 +1,4 @@
-"""The files that the page writes, in one folder that goes when the program ends."""
+"""The files that the page writes, in one folder that goes when the program ends, unless a signal kills it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -25,8 +26,9 @@ def folder_for_a_clip() -> Path:
     clips = _part("clips")
     with _LOCK:  # or two requests at once would both delete the same clip
         for old in clips.iterdir():
-            if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-                shutil.rmtree(old)
+            with suppress(FileNotFoundError):  # a machine may clear its temporary files
+                if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                    shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(dir=clips))
 
 

@@ -102,11 +102,12 @@ def caption_place(box: Rect, size: tuple[int, int], grid: tuple[int, int], taken
 def draw_captions(canvas: Image.Image, boxes: Sequence[Rect], captions: Sequence[str], colors: Sequence[Color]) -> None:
     """Write captions to boxes on an image, on their colours; empty ones are left out."""
     draw, (width, height) = ImageDraw.Draw(canvas), canvas.size
-    letters = letters_of(max(round(min(width, height) / LINES), LEAST_TEXT_SIZE), "".join(captions))
+    text_size = max(round(min(width, height) / LINES), LEAST_TEXT_SIZE)
     taken: list[Rect] = []
     for box, caption, color in zip(boxes, captions, colors, strict=True):
         if not caption:
             continue
+        letters = letters_of(text_size, caption)
         text, size = fitted(caption, letters, width)
         place = caption_place(box, (size[0], min(size[1], height)), (height, width), taken)
         taken.append(place)
@@ -133,19 +134,19 @@ def legend(names: Sequence[tuple[str, int]], width: int, text_size: int = TEXT_S
         width: of the picture, in which the entries are wrapped.
         text_size: height of the letters.
     """
-    letters = letters_of(text_size, "".join(name for name, _ in names))
-    swatch = sum(letters.getmetrics())
+    fonts = [letters_of(text_size, name) for name, _ in names]
+    swatch = max(sum(letters.getmetrics()) for letters in fonts)
     places: list[tuple[str, Color, int, int]] = []  # text, colour, left, top
     left, top = MARGIN, MARGIN
-    for name, label in names:
-        text, (length, height) = fitted(name, letters, width - swatch - 3 * MARGIN)
+    for (name, label), letters in zip(names, fonts, strict=True):
+        text, (length, _) = fitted(name, letters, width - swatch - 3 * MARGIN)
         if left > MARGIN and left + swatch + length + MARGIN > width:
-            left, top = MARGIN, top + height + MARGIN
+            left, top = MARGIN, top + swatch + MARGIN
         places.append((text, class_color(label), left, top))
         left += swatch + length + 2 * MARGIN
     sheet = Image.new("RGB", (width, top + swatch + MARGIN), WHITE)
     draw = ImageDraw.Draw(sheet)
-    for text, color, x, y in places:
+    for (text, color, x, y), letters in zip(places, fonts, strict=True):
         draw.rectangle((x, y + 2, x + swatch - 4, y + swatch - 2), fill=color, outline=BLACK)
         draw.text((x + swatch + 2, y), text, fill=BLACK, font=letters)
     drawn: Tensor = pil_to_tensor(sheet)

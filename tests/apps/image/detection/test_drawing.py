@@ -87,7 +87,10 @@ def test_captions_of_one_place_do_not_cover_each_other():
     assert not any(one.overlaps(other) for one, other in itertools.combinations(taken, 2))
 
 
-@pytest.mark.parametrize("text", ["7 93%", "a long name of a class that is wider than any picture", "two\nlines", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["7 93%", "\u732b and \ud55c\uad6d", "a long name of a class, wider than any picture", "two\nlines", ""],
+)
 def test_a_text_is_cut_to_its_width_and_has_one_line(text):
     letters = letters_of(12, text)
     cut, (width, _) = fitted(text, letters, 80)

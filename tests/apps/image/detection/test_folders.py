@@ -173,10 +173,11 @@ def test_annotations_of_another_name_are_told_how_to_be_named(write_tree):
     """As CVAT exports COCO's format."""
     root = write_tree(splits=("train",))
     (root / "annotations" / "instances_train.json").rename(root / "annotations" / "instances_default.json")
-    (root / "train").rename(root / "images")
+    (root / "images").mkdir()
+    (root / "train").rename(root / "images" / "default")
     with pytest.raises(FileNotFoundError, match=r"--data.annotations '\{train: FILE\}'"):
         source_of(root).prepare()
-    named = {"annotations": {"train": "annotations/instances_default.json"}, "pictures": {"train": "images"}}
+    named = {"annotations": {"train": "annotations/instances_default.json"}, "pictures": {"train": "images/default"}}
     assert len(source_of(root, **named).split("train").pictures) == 2
 
 

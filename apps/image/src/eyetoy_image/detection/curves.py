@@ -40,7 +40,8 @@ def draw_precisions(curves: Mapping[str, Tensor], classes: Sequence[str], path: 
         for axes, (place, overlap) in zip(row, OVERLAPS.items(), strict=True):
             axes.set_title(f"{kind}, overlap {overlap:g}", fontsize=10)
             _draw_classes(axes, precisions[place], classes)
-    lines = list({line.get_label(): line for axes in rows.flat for line in axes.get_lines()}.values())
+    # By their colours: of long names, two may be cut to the same.
+    lines = list({str(line.get_color()): line for axes in rows.flat for line in axes.get_lines()}.values())
     fonts = FontProperties(family=families("".join(str(line.get_label()) for line in lines)), size=9)
     figure.legend(handles=lines, loc="outside right upper", frameon=False, prop=fonts)
     write_figure(figure, path)
