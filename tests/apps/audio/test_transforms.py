@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torchaudio.functional import add_noise as torchaudio_add_noise
 from torchaudio.functional import fftconvolve
@@ -217,9 +217,11 @@ def test_noise_has_the_asked_power(snr, color, length):
 
 
 @given(samples=st.integers(1, 10**7))
+@example(samples=13)
+@example(samples=41)
 def test_a_fast_size_has_small_factors_and_is_little_larger(samples):
     size = fast_size(samples)
-    assert samples <= size <= max(1.13 * samples, samples + 2)
+    assert samples <= size <= max(1.13 * samples, samples + 7)  # few sizes below 50 have such factors: 48 after 41
     assert size % 2 == 0
     for factor in (2, 3, 5):
         while size % factor == 0:

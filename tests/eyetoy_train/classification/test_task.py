@@ -59,7 +59,7 @@ def test_a_sample_of_several_labels_is_right_if_all_of_them_are(toy, slopes, toy
     task = Several(toy_recipe())
     task.write_samples(task.build_model(), "val", tmp_path / "samples.png", count=3)
     first, second, both = *task.classes[:2], ", ".join(task.classes[:2])
-    assert [(one.truth, one.prediction) for one in drawn] == [(both, both), (both, first), (both, "none")]
+    assert [(one.truth, one.prediction) for one in drawn] == [(both, both), (both, first), (both, "(no label)")]
     assert second not in drawn[1].prediction
     # As in the list of predictions: of the surest wrong decision, or of the least sure one where all are right.
     assert [one.confidence for one in drawn] == pytest.approx([0.9526, 0.7311, 0.7311], abs=1e-4)
