@@ -18,10 +18,8 @@ from eyetoy_train.commands.cli import expand, files_parser, make_output_folder, 
 from eyetoy_train.data.unreadable import UnreadableFileError
 from eyetoy_train.ending import exit_on_error
 from eyetoy_train.utils.console import log
-from eyetoy_train.utils.figures import save_figure
+from eyetoy_train.utils.figures import DOTS_PER_INCH, save_figure
 from eyetoy_train.utils.text import shown
-
-DOTS_PER_INCH = 110
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def visualize(
 
 def write_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, and return the file."""
-    save_figure(figure, path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
     return path
 
 

@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 from eyetoy_train.utils.figures import families, save_figure
 from eyetoy_train.utils.text import drawn
 
-DOTS_PER_INCH = 110
 MOST_CLASSES_NUMBERED = 40
 MOST_CLASSES_NAMED = 100
 """Of more, every second, third, ... is named at the axes: names must not overlap."""
@@ -65,7 +64,7 @@ def draw_curves(lines: Sequence[dict[str, Any]], score: str, path: Path) -> None
         axes.grid(alpha=0.3)
         axes.set_xlim(*_whole_run(lines))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # by default two, also for one epoch
-    save_figure(figure, path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
 
 
 def points(lines: Sequence[dict[str, Any]], name: str, *, val: bool = False) -> list[tuple[int, float]]:
@@ -136,7 +135,7 @@ def draw_confusion(
             if count and len(classes) <= MOST_CLASSES_NUMBERED:
                 color = "white" if shares[i][j] > 0.5 else "black"
                 axes.text(j, i, str(count), ha="center", va="center", fontsize=7, color=color)
-    save_figure(figure, path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def draw_titled(samples: Sequence[TitledSample], path: Path, *, columns: int = 6
         sample.draw(axes)
         lines = [drawn(line, LONGEST_TITLE) for line in sample.title.split("\n")]
         axes.set_title("\n".join(lines), y=1.02, fontsize=9, fontfamily=families("".join(lines)))
-    save_figure(figure, path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
 
 
 def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int = 6) -> None:
@@ -177,7 +176,7 @@ def draw_samples(samples: Sequence[LabelledSample], path: Path, *, columns: int 
         title += "" if sample.is_right else f"\nis {drawn(sample.truth, LONGEST_NAME)}"
         color = RIGHT if sample.is_right else WRONG
         axes.set_title(title, y=1.02, fontsize=9, color=color, fontfamily=families(title))
-    save_figure(figure, path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
 
 
 def _sample_grid(count: int, columns: int) -> tuple[Figure, list[Axes]]:

@@ -52,13 +52,20 @@ def card_text(run: FinishedRun, *, licence: str | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _splits(run: FinishedRun) -> list[str]:
-    return [split for split in ("val", "test") if run.results[split]]
+def scored_splits(results: Mapping[str, Any]) -> list[str]:
+    """Return the splits of which results.json has scores."""
+    return [split for split in ("val", "test") if results[split]]
+
+
+def score_names(results: Mapping[str, Any]) -> list[str]:
+    """Return the scores that any split has: one without an object has no loss of a detector."""
+    names = dict.fromkeys(name for split in scored_splits(results) for name in results[split])
+    return [name for name in names if name != "count"]
 
 
 def _metadata(run: FinishedRun, licence: str | None) -> str:
     """Return the YAML of the front matter; its model index holds the scores of the test set, or of val without one."""
-    about, split = run.task.about, _splits(run)[-1]
+    about, split = run.task.about, scored_splits(run.results)[-1]
     scores = run.results[split]
     results = [
         EvalResult(
@@ -87,9 +94,8 @@ def _metadata(run: FinishedRun, licence: str | None) -> str:
 
 def _scores(run: FinishedRun) -> str:
     how = f" by {run.task.protocol}" if run.task.protocol else ""
-    splits = _splits(run)
-    names = [name for name in dict.fromkeys(name for split in splits for name in run.results[split]) if name != "count"]
-    rows = [(name, *(_score(name, run.results[split]) for split in splits)) for name in names]
+    splits = scored_splits(run.results)
+    rows = [(name, *(_score(name, run.results[split]) for split in splits)) for name in score_names(run.results)]
     counts = ("samples", *(f"{run.results[split]['count']:,.0f}" for split in splits))
     return (
         f"Of the best epoch, {run.results['best_epoch']}, which the validation set chose{how}; in brackets the 95 % "
@@ -98,7 +104,7 @@ def _scores(run: FinishedRun) -> str:
 
 
 def _score(name: str, scores: Mapping[str, float]) -> str:
-    if name not in scores:  # a split without an object has no loss of a detector
+    if name not in scores:
         return ""
     text = score_text(name, scores[name])
     if name not in SHARES or not scores["count"]:
@@ -109,7 +115,7 @@ def _score(name: str, scores: Mapping[str, float]) -> str:
 
 def _data(run: FinishedRun) -> str:
     trained = "a stream" if run.num_samples is None else f"{run.num_samples:,}"
-    counts = {"train": trained} | {split: f"{run.results[split]['count']:,.0f}" for split in _splits(run)}
+    counts = {"train": trained} | {split: f"{run.results[split]['count']:,.0f}" for split in scored_splits(run.results)}
     rows = [(split, count) for split, count in counts.items()]
     data = shown(run.task.about.data)
     return f"{data[0].upper()}{data[1:]}.\n\n" + _table(("split", "samples"), rows)
@@ -151,7 +157,7 @@ def _use(run: FinishedRun) -> str:
 
 
 def _limits(run: FinishedRun) -> Iterator[str]:
-    split = _splits(run)[-1]
+    split = scored_splits(run.results)[-1]
     yield (
         f"The score is that of {run.results[split]['count']:,.0f} held-out samples of the same data; on other data it "
         "was not measured."

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from eyetoy_train.checkpoint.run_folder import RunFolder, read_lines
 from eyetoy_train.recipe import Recipe, recipe_text
 from eyetoy_train.report.figures import PARTS, TRAINED, draw_curves
+from eyetoy_train.report.model_card import score_names, scored_splits
 from eyetoy_train.task import Listing, Task
 from eyetoy_train.types import Split, Table
 from eyetoy_train.utils.console import duration, score_text
@@ -130,12 +131,10 @@ def _environment() -> Environment:
 
 
 def _scores(results: Mapping[str, Any]) -> Table:
-    splits = [split for split in ("val", "test") if results[split]]
-    # A split without an object has no loss of a detector.
-    names = [name for name in dict.fromkeys(name for split in splits for name in results[split]) if name != "count"]
+    splits = scored_splits(results)
     rows = [
         (name, *(score_text(name, results[split][name]) if name in results[split] else "" for split in splits))
-        for name in names
+        for name in score_names(results)
     ]
     counts = ("samples", *(round(results[split]["count"]) for split in splits))
     return Table("Scores", ("", *splits), [*rows, counts])

@@ -12,19 +12,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, FontProperties
 
+DOTS_PER_INCH = 110
 USUAL_FONT = "DejaVu Sans"
 """Which matplotlib ships."""
 LAST_RESORT = "Last Resort"
 """In the name of the font that has a box for every letter."""
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
-    """Write a figure to a file, with a number of pixels for an inch."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a file, with `DOTS_PER_INCH`."""
     FigureCanvasAgg(figure)  # attaches itself: no pyplot, which opens windows, keeps figures and is not thread-safe
     with warnings.catch_warnings():
         # A letter that no installed font has is drawn as a box; a warning for each would hide the end of a run.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(path, dpi=dpi)
+        figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
 def families(text: str) -> list[str]:

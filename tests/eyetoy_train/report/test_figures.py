@@ -59,7 +59,7 @@ def test_a_confusion_matrix_is_drawn(tmp_path):
 @pytest.mark.parametrize("count", [3, 101, 1000])
 def test_names_of_many_classes_do_not_overlap_in_a_confusion_matrix(monkeypatch, tmp_path, count):
     drawn = {}
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path, dpi: drawn.update({path: figure}))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.update({path: figure}))
     draw_confusion(np.eye(count).tolist(), [f"class {i}" for i in range(count)], tmp_path / "confusion.png")
     (figure,) = drawn.values()
     FigureCanvasAgg(figure).draw()
@@ -79,7 +79,7 @@ def drawn_lines(monkeypatch, lines, tmp_path):
     """Return the points of every line of the curves, by panel, those that are marked only."""
     found = {}
 
-    def look(figure, path, dpi):
+    def look(figure, path):
         for axes in figure.axes:
             found[axes.get_ylabel()] = [
                 (line.get_label(), line.get_xydata().tolist()) for line in axes.get_lines() if line.get_marker() == "o"
